@@ -1,0 +1,1 @@
+"""Learn visual features from unlabelled photographs by colouring them, and colour photographs."""

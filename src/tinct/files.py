@@ -1,0 +1,73 @@
+"""Writing files so that nobody ever sees half of one."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import TinctError
+
+__all__ = ["atomic_path", "write_bytes", "write_json", "write_text"]
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; sync it and rename it to `path` when the block ends well.
+
+    On any failure the unfinished file is removed and `path` is as it was. The temporary name keeps the suffix
+    of `path`, because many writers choose their format by it.
+
+    Raises:
+        TinctError: the folder cannot be written, or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:64]}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise TinctError(f"cannot write {path}: {error.strerror or error}; choose a folder you may write to") from error
+    unfinished = Path(name)
+    try:
+        yield unfinished
+        sync(unfinished)
+        unfinished.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide the file from the group
+        unfinished.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        raise TinctError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically."""
+    with atomic_path(path) as unfinished:
+        unfinished.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write `content` to `path` as UTF-8, atomically."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` to `path` as indented JSON, atomically. NaN is refused: JSON has none."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def sync(path: Path) -> None:
+    """Force a file's content, or a folder's entries, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
