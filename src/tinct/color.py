@@ -1,0 +1,158 @@
+"""sRGB, CIE Lab and the space of chroma, in float32 whatever the autocast: pure functions of tensors.
+
+The white point is D65 for the 2 degree observer; the matrix is the one of IEC 61966-2-1 (sRGB) as scikit-image uses it.
+"""
+
+import functools
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = [
+    "ab_centres",
+    "clip_to_gamut",
+    "denormalize_ab",
+    "in_gamut",
+    "lab_to_srgb",
+    "normalize_ab",
+    "normalize_l",
+    "srgb_to_lab",
+]
+
+AB_SCALE = 110.0
+"""Lab units that become 1 in `ab_norm`; sRGB reaches -107.9 to 98.3 (as in Isola et al. 2017's colorization)."""
+
+RGB_TO_XYZ = np.array(
+    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+) / np.array([[0.95047], [1.0], [1.08883]])
+"""Linear RGB to XYZ relative to the white point."""
+XYZ_TO_RGB = np.linalg.inv(RGB_TO_XYZ)
+LAB_EPSILON = 0.008856
+"""Below this the cube root gives way to a line (CIE 15:2004, section 8.2.1); (6/29)^3 rounded, as scikit-image does."""
+LAB_SLOPE = 7.787
+SRGB_KNEE = 0.04045
+"""Below this the sRGB curve is a line (IEC 61966-2-1)."""
+
+
+def srgb_to_lab(rgb: Tensor) -> Tensor:
+    """Convert sRGB to CIE Lab.
+
+    Args:
+        rgb: (..., 3, H, W) in [0, 1], any float type.
+
+    Returns:
+        (..., 3, H, W) float32: L* in [0, 100], a* and b* in Lab units. Gradients are finite everywhere.
+    """
+    with torch.autocast(rgb.device.type, enabled=False):
+        rgb = rgb.float()
+        linear = torch.where(
+            rgb > SRGB_KNEE, ((rgb.clamp(min=SRGB_KNEE) + 0.055) / 1.055) ** 2.4, rgb / 12.92
+        )
+        xyz = _mix(linear, RGB_TO_XYZ)
+        root = xyz.clamp(min=LAB_EPSILON) ** (1 / 3)
+        x, y, z = torch.where(xyz > LAB_EPSILON, root, LAB_SLOPE * xyz + 16 / 116).unbind(-3)
+        return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), dim=-3)
+
+
+def lab_to_srgb(lab: Tensor) -> Tensor:
+    """Convert CIE Lab to sRGB, each channel clipped to [0, 1]; see `clip_to_gamut` for a kinder way to clip.
+
+    Args:
+        lab: (..., 3, H, W) in Lab units, any float type.
+
+    Returns:
+        (..., 3, H, W) float32 in [0, 1]. Gradients are finite everywhere.
+    """
+    with torch.autocast(lab.device.type, enabled=False):
+        linear = _lab_to_linear(lab.float()).clamp(0, 1)
+        knee = SRGB_KNEE / 12.92
+        curve = 1.055 * linear.clamp(min=knee) ** (1 / 2.4) - 0.055
+        return torch.where(linear > knee, curve, 12.92 * linear).clamp(0, 1)
+
+
+def in_gamut(lab: Tensor, tolerance: float = 1e-4) -> Tensor:
+    """Whether a colour exists in sRGB: (..., 1, H, W) booleans for (..., 3, H, W) Lab.
+
+    `tolerance` is in linear light: 1e-4 is a third of an 8-bit step in the shadows, where steps are finest.
+    """
+    linear = _lab_to_linear(lab.float())
+    return ((linear >= -tolerance) & (linear <= 1 + tolerance)).all(dim=-3, keepdim=True)
+
+
+def clip_to_gamut(lab: Tensor, iterations: int = 12) -> Tensor:
+    """Bring colours into sRGB by reducing their chroma; L* and hue stay as they are.
+
+    The largest share of the chroma that fits is found by bisection, to 2^-iterations; pixels inside the gamut are
+    returned untouched.
+
+    Args:
+        lab: (..., 3, H, W) in Lab units; L* is clamped to [0, 100] first.
+        iterations: bisection steps.
+
+    Returns:
+        (..., 3, H, W) float32.
+    """
+    with torch.autocast(lab.device.type, enabled=False):
+        lab = lab.float()
+        lab = torch.cat((lab.narrow(-3, 0, 1).clamp(0, 100), lab.narrow(-3, 1, 2)), dim=-3)
+        outside = ~in_gamut(lab).squeeze(-3)
+        if not outside.any():
+            return lab
+        pixels = lab.movedim(-3, -1)[outside].T[:, :, None]  # (3, pixels outside, 1)
+        lightness, chroma = pixels[:1], pixels[1:]
+        low = torch.zeros_like(lightness)  # always fits: grey is in the gamut
+        high = torch.ones_like(lightness)
+        for _ in range(iterations):
+            middle = (low + high) / 2
+            fits = in_gamut(torch.cat((lightness, middle * chroma)))
+            low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
+        clipped = lab.movedim(-3, -1).clone()
+        clipped[outside] = torch.cat((lightness, low * chroma))[:, :, 0].T
+        return clipped.movedim(-1, -3).contiguous()
+
+
+def normalize_l(l: Tensor) -> Tensor:  # noqa: E741  (the field's name)
+    """L* in [0, 100] to [-1, 1]."""
+    return l / 50 - 1
+
+
+def normalize_ab(ab: Tensor) -> Tensor:
+    """Lab units to about [-1, 1]."""
+    return ab / AB_SCALE
+
+
+def denormalize_ab(ab_norm: Tensor) -> Tensor:
+    """The inverse of `normalize_ab`."""
+    return ab_norm * AB_SCALE
+
+
+@functools.cache
+def ab_centres(step: int) -> Tensor:
+    """The centres of the square cells of side `step` (Lab units) in the ab plane that sRGB reaches.
+
+    As Zhang et al. (2016, section 2.1) do; they count 313 cells at step 10. A cell is reached when a colour of
+    a dense RGB cube rounds to it.
+
+    Returns:
+        (Q, 2) float32, sorted by a then b; (0, 0) is always among them.
+    """
+    axis = torch.linspace(0, 1, 65)
+    cube = torch.cartesian_prod(axis, axis, axis).T[:, :, None]
+    cells = (srgb_to_lab(cube)[1:, :, 0].T / step).round()
+    return torch.unique(cells, dim=0) * step
+
+
+def _lab_to_linear(lab: Tensor) -> Tensor:
+    l, a, b = lab.unbind(-3)  # noqa: E741
+    y = (l + 16) / 116
+    f = torch.stack((y + a / 500, y, y - b / 200), dim=-3)
+    knee = LAB_EPSILON ** (1 / 3)
+    return _mix(torch.where(f > knee, f.clamp(min=knee) ** 3, (f - 16 / 116) / LAB_SLOPE), XYZ_TO_RGB)
+
+
+def _mix(pixels: Tensor, matrix: NDArray[np.float64]) -> Tensor:
+    # Written out, because a matrix product would run in TF32 on some GPUs and lose the third digit.
+    x, y, z = pixels.unbind(-3)
+    return torch.stack([float(i) * x + float(j) * y + float(k) * z for i, j, k in matrix], dim=-3)

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+from skimage.color import lab2rgb, rgb2lab
+
+from tinct import color
+
+
+def cube(points: int = 33) -> torch.Tensor:
+    """(3, points^2, points): every colour of a regular grid, black, white and the primaries among them."""
+    axis = torch.linspace(0, 1, points)
+    return torch.cartesian_prod(axis, axis, axis).T.reshape(3, points * points, points)
+
+
+def test_srgb_to_lab_equals_scikit_image_over_a_dense_cube():
+    rgb = cube()
+    expected = rgb2lab(rgb.numpy().astype(np.float64), channel_axis=0)
+    assert np.abs(color.srgb_to_lab(rgb).numpy() - expected).max() < 1e-3
+
+
+def test_lab_to_srgb_equals_scikit_image_inside_the_gamut():
+    lab = color.srgb_to_lab(cube())
+    expected = lab2rgb(lab.numpy().astype(np.float64), channel_axis=0)
+    assert np.abs(color.lab_to_srgb(lab).numpy() - expected).max() < 1e-3
+
+
+def test_round_trip_is_within_half_an_8_bit_step():
+    rgb = cube(52)  # steps of 5/255: every value is an 8-bit one
+    assert (color.lab_to_srgb(color.srgb_to_lab(rgb)) - rgb).abs().max() < 0.5 / 255
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_float32_under_autocast(dtype):
+    rgb = cube(9)
+    with torch.autocast("cpu", dtype=dtype):
+        lab = color.srgb_to_lab(rgb)
+        back = color.lab_to_srgb(lab)
+    assert lab.dtype == back.dtype == torch.float32
+    assert torch.equal(lab, color.srgb_to_lab(rgb))
+
+
+def test_batches_and_pictures_agree():
+    rgb = torch.rand(2, 5, 3, 4, 6)
+    assert torch.equal(color.srgb_to_lab(rgb)[1, 3], color.srgb_to_lab(rgb[1, 3]))
+
+
+def test_gradients_are_finite_at_black_white_and_the_edge_of_the_gamut():
+    rgb = cube(5).requires_grad_()
+    color.srgb_to_lab(rgb).sum().backward()
+    assert rgb.grad is not None
+    assert rgb.grad.isfinite().all()
+    wild = torch.stack(torch.meshgrid(*[torch.linspace(-150, 150, 7)] * 3, indexing="ij")).reshape(3, 49, 7)
+    lab = torch.cat((color.srgb_to_lab(cube(7)), wild), dim=1).requires_grad_()
+    color.lab_to_srgb(lab).sum().backward()
+    assert lab.grad is not None
+    assert lab.grad.isfinite().all()
+
+
+def test_gradient_equals_finite_differences():
+    rgb = (0.1 + 0.8 * torch.rand(3, 2, 2, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    (grad,) = torch.autograd.grad(color.srgb_to_lab(rgb)[1].sum(), rgb)
+    step = torch.zeros_like(rgb)
+    step[0, 1, 1] = 1e-2
+    slope = (color.srgb_to_lab(rgb + step)[1] - color.srgb_to_lab(rgb - step)[1]).sum() / 2e-2
+    assert torch.isclose(grad[0, 1, 1], slope, rtol=1e-2)
+
+
+def test_gamut_clipping_keeps_lightness_and_hue():
+    generator = torch.Generator().manual_seed(0)
+    lab = torch.rand(3, 40, 40, generator=generator) * torch.tensor([100, 240, 240]).view(3, 1, 1)
+    lab[1:] -= 120
+    clipped = color.clip_to_gamut(lab)
+    outside = ~color.in_gamut(lab)[0]
+    assert outside.float().mean() > 0.3  # or the test would show nothing
+    assert torch.equal(clipped[0], lab[0])
+    cross = clipped[1] * lab[2] - clipped[2] * lab[1]
+    assert cross.abs().max() < 1e-2  # parallel
+    assert ((clipped[1:] * lab[1:]).sum(0) >= 0).all()  # and not opposite
+    assert color.in_gamut(clipped).all()
+    shown = color.srgb_to_lab(color.lab_to_srgb(clipped))
+    assert (shown[0] - lab[0]).abs().max() < 0.1
+    assert torch.equal(clipped[:, ~outside], lab[:, ~outside])
+
+
+def test_gamut_clipping_leaves_real_colours_alone():
+    lab = color.srgb_to_lab(cube(17))
+    assert torch.equal(color.clip_to_gamut(lab), torch.cat((lab[:1].clamp(0, 100), lab[1:])))
+
+
+def test_normalisation_round_trip():
+    ab = torch.linspace(-110, 110, 45)
+    assert torch.allclose(color.denormalize_ab(color.normalize_ab(ab)), ab)
+    assert color.normalize_l(torch.tensor([0.0, 50.0, 100.0])).tolist() == [-1, 0, 1]
+
+
+def test_ab_centres_cover_the_gamut():
+    centres = color.ab_centres(10)
+    assert 260 <= len(centres) <= 320  # Zhang et al. count 313 with a coarser test of what is in the gamut
+    assert [0, 0] in centres.tolist()
+    ab = color.srgb_to_lab(torch.rand(3, 60, 60))[1:].flatten(1).T
+    assert torch.cdist(ab, centres).min(1).values.max() < 10 / 2 * 2**0.5 + 5
