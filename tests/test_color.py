@@ -41,7 +41,7 @@ def test_float32_under_autocast(dtype):
 
 def test_batches_and_pictures_agree():
     rgb = torch.rand(2, 5, 3, 4, 6)
-    assert torch.equal(color.srgb_to_lab(rgb)[1, 3], color.srgb_to_lab(rgb[1, 3]))
+    assert torch.allclose(color.srgb_to_lab(rgb)[1, 3], color.srgb_to_lab(rgb[1, 3]), atol=1e-4)
 
 
 def test_gradients_are_finite_at_black_white_and_the_edge_of_the_gamut():

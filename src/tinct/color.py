@@ -47,9 +47,7 @@ def srgb_to_lab(rgb: Tensor) -> Tensor:
     """
     with torch.autocast(rgb.device.type, enabled=False):
         rgb = rgb.float()
-        linear = torch.where(
-            rgb > SRGB_KNEE, ((rgb.clamp(min=SRGB_KNEE) + 0.055) / 1.055) ** 2.4, rgb / 12.92
-        )
+        linear = torch.where(rgb > SRGB_KNEE, ((rgb.clamp(min=SRGB_KNEE) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
         xyz = _mix(linear, RGB_TO_XYZ)
         root = xyz.clamp(min=LAB_EPSILON) ** (1 / 3)
         x, y, z = torch.where(xyz > LAB_EPSILON, root, LAB_SLOPE * xyz + 16 / 116).unbind(-3)
@@ -132,7 +130,7 @@ def denormalize_ab(ab_norm: Tensor) -> Tensor:
 def ab_centres(step: int) -> Tensor:
     """The centres of the square cells of side `step` (Lab units) in the ab plane that sRGB reaches.
 
-    As Zhang et al. (2016, section 2.1) do; they count 313 cells at step 10. A cell is reached when a colour of
+    As Zhang et al. (2016, section 2.1) do; they count 313 cells at step 10 by a looser test. A cell is reached when a colour of
     a dense RGB cube rounds to it.
 
     Returns:
