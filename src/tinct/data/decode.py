@@ -1,0 +1,243 @@
+"""From the bytes of a picture file to upright sRGB pixels, whatever the file holds."""
+
+import io
+import stat
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageCms, UnidentifiedImageError
+
+from tinct.errors import PictureError
+
+__all__ = [
+    "GREY",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "NEAR_GREY",
+    "PICTURE_SUFFIXES",
+    "chroma",
+    "decode",
+    "header",
+    "is_grey",
+]
+
+MAX_BYTES = 1 << 28
+"""The largest file that is read: 256 MB."""
+
+MAX_PIXELS = 178_956_970
+"""The largest picture that is decoded, in pixels (540 MB as RGB): the size at which Pillow itself calls it a bomb."""
+
+GREY = 2.0
+"""Mean CIE Lab chroma below which a picture counts as grey: JPEG noise of a grey picture saved as RGB stays below 1."""
+
+NEAR_GREY = 5.0
+"""Mean CIE Lab chroma below which a picture counts as nearly grey: fog, snow, faded or barely toned prints."""
+
+# Named, because some of Pillow's other readers run outside programs (EPS) or read formats that hold no photographs.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
+
+# fmt: off
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp",
+    ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".jp2", ".tga",
+)
+# fmt: on
+"""File names that end so, in either case, are taken for pictures."""
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow's warnings on large pictures and broken metadata would tear the progress bar; the limits here are decode()'s.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def decode(data: bytes | Path, min_side: int | None = None) -> NDArray[np.uint8]:
+    """Decode a picture to (H, W, 3) sRGB, upright.
+
+    EXIF orientation is applied, an embedded colour profile is converted to sRGB, transparency is laid over white,
+    16-bit grey is scaled to 8 bits, and of an animation the first frame is taken.
+
+    Args:
+        data: the content of a file, or its path.
+        min_side: a JPEG may come at 1/2, 1/4 or 1/8 scale as long as its shorter side keeps this many pixels; None
+            asks for full size.
+
+    Raises:
+        PictureError: the file is absent, empty, truncated, no picture, or beyond `MAX_BYTES` or `MAX_PIXELS`; one
+            line that names it and says why.
+    """
+    image, name = _open(data)
+    try:
+        with image:
+            if min_side is not None:
+                image.draft(None, (min_side, min_side))
+            image.load()
+            turn = _UPRIGHT.get(_orientation(image))
+            rgb = _to_srgb(image)
+            return np.array(rgb if turn is None else rgb.transpose(turn))
+    except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
+        raise PictureError(f"{name}: {_reason(error)}") from error
+
+
+def header(data: bytes | Path) -> tuple[str, int, int]:
+    """Read a picture's Pillow mode and its upright width and height without decoding its pixels.
+
+    Raises:
+        PictureError: as `decode`, as far as the header tells.
+    """
+    image, _ = _open(data)
+    with image:
+        width, height = image.size
+        if image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8):  # Pillow turns a TIFF by itself
+            width, height = height, width
+        return image.mode, width, height
+
+
+def chroma(rgb: NDArray[np.uint8]) -> float:
+    """Mean CIE Lab chroma sqrt(a^2 + b^2) over a grid of at most 48 x 48 pixels of an (H, W, 3) sRGB picture.
+
+    The matrix and the cube-root function are those of IEC 61966-2-1 and CIE 15 for D65; a typical photograph has 15 to
+    30, a grey one 0.
+    """
+    height, width = rgb.shape[:2]
+    grid = rgb[:: -(-height // 48), :: -(-width // 48)].reshape(-1, 3)
+    xyz = _LINEAR[grid] @ _TO_XYZ
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz * (29 / 6) ** 2 / 3 + 4 / 29)
+    a = 500 * (f[:, 0] - f[:, 1])
+    b = 200 * (f[:, 1] - f[:, 2])
+    return float(np.sqrt(a * a + b * b).mean())
+
+
+def is_grey(rgb: NDArray[np.uint8]) -> bool:
+    """Whether an (H, W, 3) sRGB picture has too little colour to learn from: its `chroma` is below `GREY`."""
+    return chroma(rgb) < GREY
+
+
+def _open(data: bytes | Path) -> tuple[Image.Image, str]:
+    """Open a picture lazily, within the limits; give it with the name to use in messages."""
+    name = "picture" if isinstance(data, bytes) else str(data)
+    content = data if isinstance(data, bytes) else _read(data)
+    if not content:
+        raise PictureError(f"{name}: empty file")
+    if len(content) > MAX_BYTES:
+        raise PictureError(f"{name}: {len(content)} bytes, over the limit of {MAX_BYTES}")
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Exception as error:  # a damaged header makes Pillow's readers raise nearly anything
+        raise PictureError(f"{name}: {_reason(error)}") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise PictureError(f"{name}: {image.width}x{image.height} pixels, over the limit of {MAX_PIXELS}")
+    return image, name
+
+
+def _read(path: Path) -> bytes:
+    try:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise PictureError(f"{path}: not a regular file")  # reading a pipe would wait for ever
+        if info.st_size > MAX_BYTES:
+            raise PictureError(f"{path}: {info.st_size} bytes, over the limit of {MAX_BYTES}")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise PictureError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture, or of a kind that is not read"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"over the limit of {MAX_PIXELS} pixels"
+    return "cannot be decoded: " + (" ".join(str(error).split()) or type(error).__name__)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # EXIF is a nest of offsets; a broken one must not cost the pixels
+        return 1
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Convert a loaded picture of any mode to RGB in sRGB."""
+    profile = image.info.get("icc_profile")
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+        image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for Adobe's inverted kind
+    if image.has_transparency_data:
+        image = _over_white(image)
+    elif image.mode.startswith("I;16"):
+        image = Image.fromarray(((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        image = Image.fromarray(_to_8_bits(np.asarray(image)))
+    elif image.mode == "LAB":
+        return _lab_transform().apply(image)
+    elif image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    if profile:
+        transform = _transform(profile, image.mode)
+        if transform is not None:
+            return transform.apply(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Lay a picture with transparency over white; a grey one stays grey, so that its colour profile still fits."""
+    rgba = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(rgba, mask=rgba.getchannel("A"))
+    return white.convert("L") if image.mode in ("L", "LA", "La") else white
+
+
+def _to_8_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Scale 32-bit values, whose file does not say their range, from the narrowest usual range that holds them."""
+    numbers = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
+    peak = numbers.max()
+    ranges = [65535.0, 255.0] + [1.0] * (values.dtype.kind == "f")
+    top = min((top for top in ranges if top >= peak), default=peak)
+    return np.rint(numbers.clip(0, top) * (255 / top)).astype(np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _lab_transform() -> ImageCms.ImageCmsTransform:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
+
+
+@lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The transform from an embedded profile to sRGB; None where there is nothing to do or nothing that can be done.
+
+    A profile is taken for sRGB by what it does, since its name may be anything.
+    """
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, TypeError):  # damaged, or made for another mode than the picture's
+        return None
+    if mode == "CMYK":
+        return transform
+    levels = np.linspace(0, 255, 16).astype(np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(64, 64, 3)
+    probe = Image.fromarray(grid if mode == "RGB" else grid[..., 0])
+    change = np.asarray(transform.apply(probe), int) - np.asarray(probe.convert("RGB"), int)
+    return transform if np.abs(change).max() > 2 else None
+
+
+_LEVELS = np.arange(256) / 255
+_LINEAR = np.where(_LEVELS <= 0.04045, _LEVELS / 12.92, ((_LEVELS + 0.055) / 1.055) ** 2.4).astype(np.float32)
+# sRGB to XYZ, transposed, each column divided by the D65 white point so that white maps to (1, 1, 1)
+_TO_XYZ = (
+    np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]).T
+    / np.array([0.95047, 1.0, 1.08883])
+).astype(np.float32)

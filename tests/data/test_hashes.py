@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from skimage import data as photographs
+
+from tinct.data import hashes as module
+from tinct.data.decode import decode
+from tinct.data.hashes import dhash, near, near_pairs
+
+
+def bits(a, b):
+    return bin(int(a) ^ int(b)).count("1")
+
+
+def test_the_hash_is_the_sign_of_horizontal_steps():
+    ramp = np.repeat(np.arange(9, dtype=np.uint8)[None, :, None] * 20, 8, 0).repeat(3, 2)
+    assert dhash(ramp) == np.uint64(2**64 - 1)
+    assert dhash(ramp[:, ::-1]) == 0
+    one = np.zeros((8, 9, 3), np.uint8)
+    one[0, 1] = 200
+    assert dhash(one) == np.uint64(1 << 63)
+    assert dhash(one).dtype == np.uint64
+
+
+@pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket"])
+def test_a_copy_stays_near_and_a_mirror_image_does_not(name, tmp_path):
+    rgb = getattr(photographs, name)()
+    image = Image.fromarray(rgb)
+    image.resize((170, 120)).save(tmp_path / "copy.jpg", quality=40)
+    assert bits(dhash(rgb), dhash(decode(tmp_path / "copy.jpg"))) <= module.DISTANCE
+    assert bits(dhash(rgb), dhash(rgb[:, ::-1])) > 2 * module.DISTANCE
+
+
+hash_lists = st.lists(st.integers(0, 2**64 - 1), max_size=12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(hash_lists, hash_lists, st.integers(0, 40))
+def test_the_search_agrees_with_counting_one_by_one(first, second, distance):
+    a, b = np.array(first, np.uint64), np.array(second, np.uint64)
+    pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if bits(a[i], b[j]) <= distance]
+    assert near_pairs(a, b, distance).tolist() == [list(pair) for pair in pairs]
+    assert near(a, b, distance).tolist() == [any(i == p for p, _ in pairs) for i in range(len(a))]
+    own = [[i, j] for i in range(len(a)) for j in range(i + 1, len(a)) if bits(a[i], a[j]) <= distance]
+    assert near_pairs(a, distance=distance).tolist() == own
+
+
+def test_planted_copies_are_found_across_blocks():
+    values = np.random.default_rng(0).integers(0, 2**64, 9000, dtype=np.uint64)
+    values[8999] = values[3] ^ np.uint64(0b1011)
+    values[4100] = values[4090] ^ np.uint64(0b11111)
+    assert near_pairs(values).tolist() == [[3, 8999]]
+    assert near_pairs(values, distance=5).tolist() == [[3, 8999], [4090, 4100]]
+    assert np.flatnonzero(near(values[:4096], values[4096:])).tolist() == [3]
