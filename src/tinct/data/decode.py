@@ -33,8 +33,9 @@ MAX_PIXELS = 178_956_970
 GREY = 2.0
 """Mean CIE Lab chroma below which a picture counts as grey: JPEG noise of a grey picture saved as RGB stays below 1."""
 
-NEAR_GREY = 5.0
-"""Mean CIE Lab chroma below which a picture counts as nearly grey: fog, snow, faded or barely toned prints."""
+NEAR_GREY = 3.0
+"""Mean CIE Lab chroma below which a picture counts as nearly grey: fog, snow, faded or barely toned prints (5 % of
+typical sets)."""
 
 # Named, because some of Pillow's other readers run outside programs (EPS) or read formats that hold no photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")

@@ -1,0 +1,198 @@
+"""Picture files on disk, unlabelled: a folder, a known dataset layout, or a text file of paths."""
+
+import hashlib
+import os
+import re
+from array import array
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinct.data.base import Source
+from tinct.data.decode import PICTURE_SUFFIXES, decode
+from tinct.errors import TinctError
+
+__all__ = ["PathSource", "open_folder", "scan"]
+
+_SPLIT_FOLDERS = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}, "test": {"test", "testing"}}
+# Folders of masks hold PNGs that are no photographs. The second list also names things that can be photographed, so
+# it counts only beside a folder that says it holds the pictures.
+_ANNOTATIONS = re.compile(r".*annot|annotations?|segmentation(class|object)(aug)?|gtfine|gtcoarse", re.IGNORECASE)
+_MASKS_BESIDE_IMAGES = re.compile(r"masks?|labels?|gt|ground_?truth", re.IGNORECASE)
+_IMAGES = re.compile(r"images?|imgs?|jpegimages|leftimg8bit", re.IGNORECASE)
+_COCO = re.compile(r"(train|val|test|unlabeled)(20\d\d)")
+_CODEC = ("utf-8", "surrogateescape")  # file names are bytes; this is lossless for all of them
+
+
+class PathSource(Source):
+    """Picture files by path.
+
+    Names are kept as one block of bytes and one array of offsets: ten million take their own length and 8 bytes each,
+    where a list of strings would take over a gigabyte, once for every worker. They are relative to `root`, so that a
+    set keeps its fingerprint when its folder moves.
+
+    Args:
+        names: paths relative to `root`, or absolute ones; bytes are a whole list, each name ended by a newline.
+        root: the folder that relative names start from.
+        spec: what the user wrote.
+        split: which part of the set these are.
+    """
+
+    def __init__(
+        self, names: Iterable[str | Path] | bytes, root: Path | None = None, spec: str = "", split: str = "train"
+    ) -> None:
+        self.root = root or Path()
+        self.spec = spec
+        self.split = split
+        if isinstance(names, bytes):
+            self._names, self._offsets = names, _after_newlines(names)
+        else:
+            block, offsets = bytearray(), array("q", [0])
+            for name in names:
+                block += str(name).encode(*_CODEC) + b"\n"
+                offsets.append(len(block))
+            self._names, self._offsets = bytes(block), np.asarray(offsets, np.int64)
+
+    def __len__(self) -> int:
+        """The number of paths."""
+        return len(self._offsets) - 1
+
+    def name(self, index: int) -> str:
+        """The path as the list has it, or relative to the folder that was scanned, with forward slashes."""
+        start, end = self._offsets[index], self._offsets[index + 1]
+        return self._names[start : end - 1].decode(*_CODEC)
+
+    def path(self, index: int) -> Path:
+        """The path to open."""
+        return self.root / self.name(index)
+
+    def picture(self, index: int, min_side: int | None = None) -> NDArray[np.uint8]:
+        """Decode the file, see `Source.picture`."""
+        return decode(self.path(index), min_side)
+
+    def fingerprint(self) -> str:
+        """The digest of `fingerprint_of`, in one go: the block is exactly what that function hashes."""
+        return hashlib.sha256(self._names).hexdigest()[:16]
+
+
+def open_folder(spec: str, split: str = "train") -> PathSource:
+    """Open the pictures of a folder (see `scan`), or those that a text file lists, a path a line.
+
+    Relative paths in a list start from the folder that holds the list. A list has no splits: it is taken whole.
+
+    Raises:
+        TinctError: nothing there, nothing readable, or no pictures in it.
+    """
+    path = Path(spec).expanduser()
+    try:
+        if path.is_dir():
+            source = PathSource(scan(path, split), path, spec, split)
+        else:
+            source = PathSource(_read_list(path), path.parent, spec, split)
+    except OSError as error:
+        where = error.filename or spec
+        raise TinctError(
+            f"{where}: {error.strerror or error}; expected a folder of pictures or a text file of paths"
+        ) from error
+    if not len(source):
+        kinds = ", ".join(PICTURE_SUFFIXES[:4])
+        remedy = "" if split == "all" else "; --split all takes the pictures of every split"
+        raise TinctError(f"{spec}: no pictures of the {split} split (files such as *{kinds}) in it{remedy}")
+    return source
+
+
+def scan(folder: Path, split: str = "train") -> Iterator[str]:
+    """List the picture files under a folder, recursively and in order, relative to it.
+
+    Datasets are recognised wherever they lie in the tree, and give the pictures of `split` only: a year of a
+    VOCdevkit by its `ImageSets`, a COCO root by `train2017` (the newest year), any folder that holds `train` beside
+    `val` or `test`. Pictures outside any such layout belong to `train`. `all` takes every split. Hidden files and
+    folders of annotations are passed over; links are followed.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    return _walk(folder, "", split, set())
+
+
+def _walk(folder: Path, prefix: str, split: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:  # a link to a folder above, or a second way to the same one
+        return
+    seen.add((status.st_dev, status.st_ino))
+    with os.scandir(folder) as listing:
+        entries = sorted((entry.name, entry.is_dir()) for entry in listing if not entry.name.startswith("."))
+    folders = {name for name, is_folder in entries if is_folder}
+    if {"ImageSets", "JPEGImages"} <= folders and split != "all":
+        yield from (f"{prefix}JPEGImages/{name}.jpg" for name in _voc_names(folder / "ImageSets", split))
+        return
+    chosen = _split_folders(folders, split)
+    for name, is_folder in entries:
+        if is_folder:
+            if name in (_photographs(folders) if chosen is None else chosen):
+                yield from _walk(folder / name, f"{prefix}{name}/", split if chosen is None else "all", seen)
+        elif chosen is None and split in ("train", "all") and name.lower().endswith(PICTURE_SUFFIXES):
+            yield prefix + name
+
+
+def _photographs(folders: set[str]) -> set[str]:
+    """The folders that do not look like annotations."""
+    plain = {name for name in folders if not _ANNOTATIONS.fullmatch(name)}
+    if any(_IMAGES.fullmatch(name) for name in plain):
+        plain = {name for name in plain if not _MASKS_BESIDE_IMAGES.fullmatch(name)}
+    return plain
+
+
+def _split_folders(folders: set[str], split: str) -> set[str] | None:
+    """Which of the folders side by side are `split`; None where they are no splits, or all are wanted."""
+    if split == "all":
+        return None
+    coco = [match for match in map(_COCO.fullmatch, folders) if match]
+    if any(match[1] == "train" for match in coco):
+        newest = max(match[2] for match in coco if match[1] == "train")
+        return {f"{split}{newest}"} & folders
+    lower = {name: name.lower() for name in folders}
+    present = {part for part, names in _SPLIT_FOLDERS.items() if names & set(lower.values())}
+    if "train" in present and len(present) > 1:
+        return {name for name in folders if lower[name] in _SPLIT_FOLDERS[split]}
+    return None
+
+
+def _voc_names(image_sets: Path, split: str) -> list[str]:
+    """The pictures of a split of one VOC year, over its classification and segmentation lists.
+
+    The two tasks split the year differently, so a picture that either holds out is kept out of `train`.
+    """
+
+    def listed(part: str) -> set[str]:
+        lists = [image_sets / task / f"{part}.txt" for task in ("Main", "Segmentation")]
+        return {line.split()[0] for path in lists if path.exists() for line in path.read_text().splitlines() if line}
+
+    held_out = listed("val") | listed("test") if split == "train" else set()
+    return sorted(listed(split) - held_out)
+
+
+def _read_list(path: Path) -> bytes:
+    """The lines of a text file, blank ones dropped, each ended by one newline."""
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        raise TinctError(f"{path}: a single file; expected a folder of pictures or a text file of paths")
+    lines = path.read_bytes()
+    if b"\0" in lines[:4096]:
+        raise TinctError(f"{path}: not a text file; expected one path to a picture in each line")
+    lines = lines.removeprefix(b"\xef\xbb\xbf")
+    if b"\r" in lines or b"\n\n" in lines or lines.startswith(b"\n"):  # a copy, made only when there is a need
+        lines = re.sub(rb"[\r\n]+", b"\n", lines).lstrip(b"\n")
+    return lines if lines.endswith(b"\n") or not lines else lines + b"\n"
+
+
+def _after_newlines(block: bytes) -> NDArray[np.int64]:
+    """Where each line starts, and where the last one ends; in steps, because a mask of the whole would double it."""
+    offsets = np.zeros(block.count(b"\n") + 1, np.int64)
+    data, step, found = np.frombuffer(block, np.uint8), 1 << 24, 1
+    for start in range(0, len(data), step):
+        ends = np.flatnonzero(data[start : start + step] == ord("\n")) + (start + 1)
+        offsets[found : found + len(ends)] = ends
+        found += len(ends)
+    return offsets

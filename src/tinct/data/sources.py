@@ -1,0 +1,111 @@
+"""From what the user writes to a source: `folder`, `list.txt`, `photos:`, `voc:DIR`, and several of them joined."""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinct.data.base import LabelledSource, Source, fingerprint_of
+from tinct.data.folder import open_folder
+from tinct.data.photos import Photos
+from tinct.errors import TinctError
+
+__all__ = ["Joined", "open_labelled", "open_sources"]
+
+# prefix: module and class, imported when asked for because some need pycocotools or torchvision
+_LABELLED = {
+    "voc": ("voc", "Voc"),
+    "coco": ("coco", "Coco"),
+    "camvid": ("camvid", "CamVid"),
+    "csv": ("table", "Table"),
+    "folder": ("classfolders", "ClassFolders"),
+    "mosaic": ("mosaic", "Mosaic"),
+}
+SPLITS = ("train", "val", "test", "all")
+
+
+class Joined(Source):
+    """Several sources one after the other."""
+
+    def __init__(self, parts: Sequence[Source]) -> None:
+        self.parts = tuple(parts)
+        self.spec = " ".join(part.spec for part in parts)
+        self.split = parts[0].split
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        """The sum of the parts' lengths."""
+        return int(self._ends[-1])
+
+    def locate(self, index: int) -> tuple[Source, int]:
+        """The part that holds picture `index`, and the picture's index there."""
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        return self.parts[part], index - (int(self._ends[part - 1]) if part else 0)
+
+    def name(self, index: int) -> str:
+        """The name its part gives it."""
+        part, position = self.locate(index)
+        return part.name(position)
+
+    def picture(self, index: int, min_side: int | None = None) -> NDArray[np.uint8]:
+        """See `Source.picture`."""
+        part, position = self.locate(index)
+        return part.picture(position, min_side)
+
+    def fingerprint(self) -> str:
+        """Over the parts' fingerprints and lengths, because a part may know a faster way to its own than its names."""
+        return fingerprint_of(f"{part.fingerprint()} {len(part)}" for part in self.parts)
+
+
+def open_sources(specs: Sequence[str], split: str = "train") -> Source:
+    """Open what the user wrote as one unlabelled source.
+
+    Args:
+        specs: each a folder, a text file of paths, `photos:`, or a labelled source such as `voc:DIR`, whose labels
+            are left aside.
+        split: `train`, `val`, `test` or `all`.
+
+    Raises:
+        TinctError: a path is wrong, a prefix or split unknown, or a source empty.
+    """
+    if not specs:
+        raise TinctError("no source given; name a folder of pictures, a text file of paths, or photos:")
+    parts = [_open(str(spec), split) for spec in specs]
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def open_labelled(spec: str, split: str) -> LabelledSource:
+    """Open a labelled source: `voc:DIR`, `coco:DIR`, `camvid:DIR`, `csv:FILE`, `folder:DIR` or `mosaic:`.
+
+    Raises:
+        TinctError: the prefix or split is unknown, the path wrong, the labels unusable, or the source empty.
+    """
+    _check_split(split)
+    prefix, colon, path = spec.partition(":")
+    if not colon or prefix not in _LABELLED:
+        raise TinctError(f"{spec}: not a labelled source; write {', '.join(f'{known}:…' for known in _LABELLED)}")
+    module, name = _LABELLED[prefix]
+    source: LabelledSource = getattr(importlib.import_module(f"tinct.data.{module}"), name)(path, split)
+    if not len(source):
+        raise TinctError(f"{spec}: no pictures of the {split} split in it")
+    return source
+
+
+def _open(spec: str, split: str) -> Source:
+    _check_split(split)
+    if spec == "photos:":
+        return Photos(split)
+    prefix, colon, _ = spec.partition(":")
+    if colon and prefix in _LABELLED:
+        return open_labelled(spec, split)
+    if colon and not Path(spec).exists():
+        known = ", ".join(f"{known}:" for known in ("photos", *_LABELLED))
+        raise TinctError(f"{spec}: no such path, and {prefix}: is no kind of source; the kinds are {known}")
+    return open_folder(spec, split)
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise TinctError(f"{split}: unknown split; choose one of {', '.join(SPLITS)}")

@@ -1,0 +1,67 @@
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinct.data.photos import Photos
+from tinct.data.sources import Joined, open_labelled, open_sources
+from tinct.errors import TinctError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "set").mkdir()
+    for index in range(3):
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / f"set/{index}.png")
+    return str(tmp_path / "set")
+
+
+def test_one_source_is_itself_and_several_are_joined(folder):
+    assert isinstance(open_sources(["photos:"]), Photos)
+    joined = open_sources([folder, "photos:", folder])
+    assert isinstance(joined, Joined)
+    assert len(joined) == 3 + 512 + 3
+    assert [joined.name(index) for index in (0, 2, 3, 514, 515, 517)] == [
+        *("0.png", "2.png", "photos:astronaut#0", "photos:deep field#511", "0.png", "2.png")
+    ]
+    assert joined.picture(516)[0, 0].tolist() == [1, 0, 0]
+    np.testing.assert_array_equal(joined.picture(3), Photos().picture(0))
+    assert (joined.spec, joined.split) == (f"{folder} photos: {folder}", "train")
+
+
+def test_the_fingerprint_tells_order_and_parts(folder):
+    ways = [[folder], ["photos:"], [folder, "photos:"], ["photos:", folder], [folder, folder]]
+    assert len({open_sources(way).fingerprint() for way in ways}) == len(ways)
+    assert open_sources(ways[2]).fingerprint() == open_sources(ways[2]).fingerprint()
+
+
+def test_labelled_prefixes_are_imported_when_asked_for(monkeypatch):
+    class Voc(Photos):
+        def __init__(self, path, split):
+            super().__init__(split)
+            self.spec = f"voc:{path}"
+
+    module = ModuleType("tinct.data.voc")
+    module.Voc = Voc
+    monkeypatch.setitem(sys.modules, "tinct.data.voc", module)
+    assert open_labelled("voc:DIR@2007", "test").spec == "voc:DIR@2007"
+    assert open_sources(["voc:DIR"], "all").split == "all"
+    monkeypatch.setattr(Voc, "__len__", lambda self: 0)
+    with pytest.raises(TinctError, match="voc:DIR: no pictures of the val split"):
+        open_labelled("voc:DIR", "val")
+
+
+def test_mistakes_are_named(folder):
+    for specs, split, reason in [
+        ([], "train", "no source given"),
+        (["nowhere"], "train", "nowhere: No such file"),
+        ([folder, "vox:DIR"], "train", "vox: is no kind of source; the kinds are photos:, voc:, coco:"),
+        ([folder], "training", "training: unknown split; choose one of train, val, test, all"),
+        ([folder], "val", "no pictures of the val split"),
+    ]:
+        with pytest.raises(TinctError, match=reason):
+            open_sources(specs, split)
+    with pytest.raises(TinctError, match="not a labelled source; write voc:"):
+        open_labelled(folder, "train")
