@@ -202,16 +202,15 @@ def _ranks(scores: Tensor) -> Tensor:
     Torchmetrics puts scores outside [0, 1] through a sigmoid, which ties large logits that differ.
     """
     values, ranks = torch.unique(scores, return_inverse=True)
-    return ranks.double() / len(values)
+    return torch.as_tensor(ranks, dtype=torch.float64) / len(values)
 
 
-def _eleven_point_precision(scores: Tensor, truth: Tensor) -> Tensor:
+def _eleven_point_precision(scores: Tensor, truth: Tensor) -> float:
     precision, recall, _ = binary_precision_recall_curve(scores, truth)
     precision, recall = precision[:-1], recall[:-1]  # the last point, (recall 0, precision 1), is made up
     levels = torch.linspace(0, 1, 11) - 1e-6  # recall is float32: 3 of 10 must reach level 0.3
     reached = recall[None, :] >= levels[:, None]
-    best: Tensor = torch.where(reached, precision, 0).amax(1)
-    return best.mean()
+    return float(torch.where(reached, precision, 0).amax(1).mean())
 
 
 def _names(classes: Sequence[str], indices: Sequence[int] | None) -> list[str]:
