@@ -1,0 +1,140 @@
+"""Pictures decoded and made small once, then read from one memory-mapped file."""
+
+import json
+import struct
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tinct.data.base import Source
+from tinct.data.parallel import each_picture
+from tinct.errors import PictureError, TinctError
+from tinct.files import atomic_path
+
+__all__ = ["CachedSource"]
+
+# The file: all pixels back to back; (height, width) of each picture, 0 x 0 for a bad one; {index: reason} of the bad
+# ones as JSON; and last, what is needed to find these.
+_TRAILER = struct.Struct("<QQQ8s")  # bytes of pixels, number of pictures, bytes of JSON, mark
+_MARK = b"tinct\0\0\1"
+
+
+class CachedSource(Source):
+    """A source whose pictures come from a file that holds them decoded, at most `side` pixels on their shorter side.
+
+    The file is named by the source's fingerprint and `side`, built when it is absent (with a progress bar, in
+    processes, and atomically: an interrupted build leaves nothing behind that could be taken for whole) and mapped,
+    so that all processes of a machine share its pages. A few pictures are compared with the source on opening; where
+    they differ, the files changed under their names and the cache is built again.
+
+    Bad pictures are remembered and raise `PictureError` with their reason. `min_side` beyond `side` cannot be served:
+    choose `side` for the smallest crop that is to be sharp.
+
+    Args:
+        source: any source; it must not change its order.
+        folder: where cache files live; made when absent. A picture takes about 4 `side`^2 bytes.
+        side: pixels.
+        processes: for building; as many as there are cores by default.
+
+    Raises:
+        TinctError: `side` is not positive, or the folder cannot be written.
+    """
+
+    def __init__(self, source: Source, folder: Path, side: int, processes: int | None = None) -> None:
+        if side < 1:
+            raise TinctError(f"a cache's side is {side}; expected a positive number of pixels")
+        self.source, self.spec, self.split = source, source.spec, source.split
+        self.folder, self.side = folder, side
+        self.path = folder / f"{source.fingerprint()}-{side}.pixels"
+        if not (self._open() and self._is_current()):
+            self._build(processes)
+            if not self._open():
+                raise TinctError(f"{self.path}: the cache that was just written cannot be read; try another folder")
+
+    def __len__(self) -> int:
+        """The length of the source."""
+        return len(self.source)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to other processes without the pixels."""
+        return CachedSource, (self.source, self.folder, self.side)
+
+    def name(self, index: int) -> str:
+        """The name in the source."""
+        return self.source.name(index)
+
+    def picture(self, index: int, min_side: int | None = None) -> NDArray[np.uint8]:
+        """Copy the picture out of the map: (H, W, 3), whatever `min_side` is."""
+        height, width = (int(length) for length in self._sizes[index])
+        if not height:
+            raise PictureError(self._reasons[str(int(index))])
+        start = int(self._starts[index])
+        return np.array(self._pixels[start : start + height * width * 3]).reshape(height, width, 3)
+
+    def fingerprint(self) -> str:
+        """The source's: they are the same pictures."""
+        return self.source.fingerprint()
+
+    def _open(self) -> bool:
+        """Map the file; False when it is absent or not whole."""
+        try:
+            with self.path.open("rb") as file:
+                end = file.seek(0, 2) - _TRAILER.size
+                file.seek(max(end, 0))
+                pixels, count, text, mark = _TRAILER.unpack(file.read())
+                if mark != _MARK or count != len(self.source) or pixels + 8 * count + text != end:
+                    return False
+                file.seek(pixels)
+                self._sizes = np.frombuffer(file.read(8 * count), "<u4").reshape(count, 2)
+                self._reasons: dict[str, str] = json.loads(file.read(text))
+        except (OSError, struct.error):
+            return False
+        areas = self._sizes.astype(np.int64).prod(1) * 3
+        self._starts = np.cumsum(areas) - areas
+        self._pixels = np.memmap(self.path, np.uint8, "r", shape=(pixels,)) if pixels else np.zeros(0, np.uint8)
+        return True
+
+    def _is_current(self) -> bool:
+        for index in np.linspace(0, len(self) - 1, min(4, len(self))).astype(int):
+            now = _shrunk(self.source, int(index), self.side)
+            if isinstance(now, str):
+                continue  # gone or out of reach: the cache may outlive the files
+            if not self._sizes[index].any() or not np.array_equal(now, self.picture(int(index))):
+                return False
+        return True
+
+    def _build(self, processes: int | None) -> None:
+        sizes, reasons = np.zeros((len(self), 2), "<u4"), {}
+        # The processes start first, so that they do not hold the unfinished file open.
+        with (
+            each_picture(self.source, partial(_shrunk, side=self.side), "caching pictures", processes) as pictures,
+            atomic_path(self.path) as unfinished,
+            unfinished.open("wb") as file,
+        ):
+            for index, picture in enumerate(pictures):
+                if isinstance(picture, str):
+                    reasons[str(index)] = picture
+                else:
+                    sizes[index] = picture.shape[:2]
+                    file.write(picture.data)
+            pixels, text = file.tell(), json.dumps(reasons).encode()
+            file.write(sizes.data)
+            file.write(text + _TRAILER.pack(pixels, len(self), len(text), _MARK))
+
+
+def _shrunk(source: Source, index: int, side: int) -> NDArray[np.uint8] | str:
+    """The picture with its shorter side reduced to `side`, or why there is none."""
+    try:
+        rgb = source.picture(index, side)
+    except PictureError as error:
+        return str(error)
+    height, width = rgb.shape[:2]
+    shorter = min(height, width)
+    if shorter > side:
+        size = max(side, round(width * side / shorter)), max(side, round(height * side / shorter))
+        rgb = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
+    return np.ascontiguousarray(rgb)

@@ -1,0 +1,84 @@
+"""The same work on every picture of a source, spread over processes."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tinct.data.base import Source
+from tinct.errors import TinctError
+
+__all__ = ["each_picture"]
+
+T = TypeVar("T")
+
+_CHUNK = 32
+_task: tuple[Source, Callable[[Source, int], Any]]  # set once in each worker, so that a large source travels once
+
+
+@contextmanager
+def each_picture(
+    source: Source, work: Callable[[Source, int], T], title: str, processes: int | None = None
+) -> Iterator[Iterable[T]]:
+    """Give `work(source, index)` for every picture, in order, under a progress bar on standard error.
+
+    Only a few chunks are ever under way, so memory stays bounded however slowly the results are taken.
+
+    Args:
+        source: handed to every process once.
+        work: a function of a module (or a partial of one); it catches the `PictureError`s that it expects.
+        title: what the progress bar says.
+        processes: as many as there are cores by default; with one, the work is done here.
+
+    Raises:
+        TinctError: a process was killed, most likely for want of memory.
+    """
+    total = len(source)
+    starts = iter(range(0, total, _CHUNK))
+    cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # the former, from Python 3.13 on, heeds affinity
+    processes = min(processes or cores, -(-total // _CHUNK))
+    columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    if processes <= 1:
+        with progress:
+            yield progress.track((work(source, index) for index in range(total)), total)
+        return
+    with ProcessPoolExecutor(processes, initializer=_begin, initargs=(source, work)) as pool:
+        ahead: deque[Future[list[T]]] = deque(
+            pool.submit(_chunk, start, total) for start in islice(starts, 2 * processes)
+        )
+
+        def results() -> Iterator[T]:
+            while ahead:
+                done = ahead.popleft().result()
+                ahead.extend(pool.submit(_chunk, start, total) for start in islice(starts, 1))
+                yield from done
+
+        try:
+            with progress:  # its thread starts after the processes were forked
+                yield progress.track(results(), total)
+        except BrokenProcessPool as error:
+            raise TinctError(
+                f"{title}: a worker process was killed, most likely for want of memory; free some"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin(source: Source, work: Callable[[Source, int], Any]) -> None:
+    global _task
+    _task = (source, work)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
+
+
+def _chunk(start: int, total: int) -> list[Any]:
+    source, work = _task
+    return [work(source, index) for index in range(start, min(start + _CHUNK, total))]
