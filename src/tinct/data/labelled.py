@@ -1,0 +1,89 @@
+"""What the readers of labelled picture files share: paths with labels, and the reading of a mask."""
+
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from tinct.data.base import VOID, LabelledSource
+from tinct.data.decode import header
+from tinct.data.folder import PathSource
+from tinct.errors import PictureError, TinctError
+
+__all__ = ["LabelledFiles", "Task", "checked_mask", "no_masks", "read_indices", "require_positives"]
+
+Task = Literal["multilabel", "segmentation"]
+"""What the labels are for. A source opened for one task has that task's labels only."""
+
+
+class LabelledFiles(PathSource, LabelledSource):
+    """Picture files with labels; each reader fills in `classes` and `labels`, or `mask_classes` and `mask`.
+
+    Attributes:
+        note: what a user should know about how the set was made up (a split drawn by tinct, say); may be empty.
+    """
+
+    note: str = ""
+
+
+def read_indices(path: Path) -> NDArray[np.generic]:
+    """Read a mask file's raw class indices, (H, W): a palette's indices rather than its colours.
+
+    Raises:
+        PictureError: the file is unreadable, gone, or has colour channels.
+    """
+    try:
+        with Image.open(path) as image:
+            values = np.asarray(image)
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:  # what Pillow raises on damaged files
+        raise PictureError(f"{path}: cannot be read as a mask: {getattr(error, 'strerror', None) or error}") from error
+    if values.ndim != 2:
+        raise PictureError(f"{path}: a mask of mode {image.mode}; expected one channel (or a palette) of class indices")
+    return values
+
+
+def checked_mask(
+    values: NDArray[np.generic], path: Path, picture: Path, classes: int, void: int = VOID
+) -> NDArray[np.uint8]:
+    """Check a mask against its picture and its classes.
+
+    Args:
+        values: (H, W) raw indices.
+        path: the mask's file, for messages.
+        picture: the picture's file; its header tells the upright size.
+        classes: the number of mask classes.
+        void: the value that means void in the file.
+
+    Returns:
+        (H, W) uint8, each 0 ... classes-1 or `VOID`.
+
+    Raises:
+        PictureError: the sizes differ, or a value stands for no class.
+    """
+    _, width, height = header(picture)
+    if values.shape != (height, width):
+        size = f"{values.shape[1]}x{values.shape[0]}"
+        raise PictureError(f"{path}: a mask of {size} for {picture.name} of {width}x{height}; make them equal")
+    unknown = np.setdiff1d(values, [*range(classes), void, VOID])
+    if unknown.size:
+        listed = ", ".join(str(value) for value in unknown[:5])
+        raise PictureError(f"{path}: unknown mask value {listed}; expected 0 to {classes - 1}, or {void} for void")
+    return np.where(values == void, VOID, values).astype(np.uint8)
+
+
+def require_positives(labels: NDArray[np.float32], spec: str, split: str) -> NDArray[np.float32]:
+    """Give `labels` back if there is anything to learn or score in them.
+
+    Raises:
+        TinctError: no picture is positive for any class.
+    """
+    if not (labels == 1).any():
+        raise TinctError(f"{spec}: the {split} split has no positive label for any of its {labels.shape[1]} classes")
+    return labels
+
+
+def no_masks(spec: str) -> NoReturn:
+    """Refuse segmentation with a source of pictures and classes only."""
+    raise TinctError(f"{spec}: has no masks; choose the multilabel task, or a source with masks (voc:, coco:, csv:)")

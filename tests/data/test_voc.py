@@ -1,0 +1,136 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.datasets import VOCDetection, VOCSegmentation
+
+from tinct.data.base import VOID
+from tinct.data.voc import CLASSES, Voc
+from tinct.errors import PictureError, TinctError
+
+OBJECT = "<object><name>{}</name><difficult>{}</difficult><part><name>head</name></part></object>"
+
+
+def write_picture(root: Path, name: str, objects: list[tuple[str, int]], size=(20, 12)) -> None:
+    generator = np.random.default_rng(len(name) + len(objects))
+    Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), np.uint8)).save(
+        root / "JPEGImages" / f"{name}.jpg"
+    )
+    xml = "".join(OBJECT.format(kind, difficult) for kind, difficult in objects)
+    (root / "Annotations" / f"{name}.xml").write_text(f"<annotation><filename>{name}.jpg</filename>{xml}</annotation>")
+    mask = Image.fromarray(generator.choice([0, 3, 20, VOID], (size[1], size[0])).astype(np.uint8))
+    mask.putpalette(list(range(256)) * 3)
+    mask.save(root / "SegmentationClass" / f"{name}.png")
+
+
+@pytest.fixture
+def devkit(tmp_path):
+    """A VOCdevkit of two years; the pictures for segmentation are fewer than those for multilabel."""
+    for year in ("2007", "2012"):
+        root = tmp_path / "VOCdevkit" / f"VOC{year}"
+        for folder in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Main", "ImageSets/Segmentation"):
+            (root / folder).mkdir(parents=True)
+        write_picture(root, f"{year}_a", [("cat", 0), ("cat", 1), ("person", 1)])
+        write_picture(root, f"{year}_b", [("dog", 1), ("dog", 0), ("train", 0)], size=(9, 17))
+        write_picture(root, f"{year}_c", [])
+        (root / "ImageSets/Main/train.txt").write_text(f"{year}_b\n{year}_a\n{year}_c\n")
+        (root / "ImageSets/Main/cat_train.txt").write_text(f"{year}_a  1\n")
+        (root / "ImageSets/Segmentation/train.txt").write_text(f"{year}_b\n{year}_a\n")
+    return tmp_path
+
+
+def test_multilabels_are_those_of_torchvisions_reader(devkit):
+    source = Voc(f"{devkit}@2012", "train", "multilabel")
+    reference = VOCDetection(devkit, "2012", "train")
+    assert [str(source.path(index)) for index in range(3)] == reference.images
+    for index, row in enumerate(source.labels()):
+        objects = reference[index][1]["annotation"].get("object", [])
+        easy = {entry["name"] for entry in objects if entry["difficult"] == "0"}
+        hard = {entry["name"] for entry in objects if entry["difficult"] == "1"} - easy
+        assert {CLASSES[column] for column in np.flatnonzero(row == 1)} == easy
+        assert {CLASSES[column] for column in np.flatnonzero(np.isnan(row))} == hard
+        np.testing.assert_array_equal(source.picture(index), np.asarray(reference[index][0]))
+    assert source.mask_classes == ()
+
+
+def test_masks_are_those_of_torchvisions_reader(devkit):
+    source = Voc(f"{devkit}/VOCdevkit@2007", "train", "segmentation")
+    reference = VOCSegmentation(devkit, "2007", "train")
+    assert len(source) == len(reference) == 2
+    for index in range(2):
+        np.testing.assert_array_equal(source.mask(index), np.asarray(reference[index][1]))
+        np.testing.assert_array_equal(source.mask_presence()[index].nonzero()[0], [0, 3, 20])
+    assert (source.classes, len(source.mask_classes), source.background) == ((), 21, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "year"),
+    [
+        ("", "2012"),
+        ("@2007", "2007"),
+        ("/VOCdevkit", "2012"),
+        ("/VOCdevkit/VOC2007", "2007"),
+        ("/VOCdevkit/VOC2012@2012", "2012"),
+    ],
+)
+def test_every_way_to_name_the_folder(devkit, path, year):
+    source = Voc(f"{devkit}{path}", "train", "multilabel")
+    assert source.name(0) == f"JPEGImages/{year}_b.jpg"
+    assert source.spec == f"voc:{devkit}{path}"
+
+
+@pytest.mark.parametrize(
+    ("path", "split", "message"),
+    [
+        ("@2010", "train", "no VOC of 2010"),
+        ("/VOCdevkit/VOC2007@2012", "train", "no VOC of 2012"),
+        ("/nowhere", "train", "no VOC in it"),
+        ("", "val", "the lists there for multilabel are: train$"),
+    ],
+)
+def test_wrong_paths_and_splits_are_named(devkit, path, split, message):
+    with pytest.raises(TinctError, match=message):
+        Voc(f"{devkit}{path}", split, "multilabel")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("<annotation><object>", "2012_c.xml.*VOC annotation"),
+        ("<annotation><object><name>yak</name></object></annotation>", "2012_c.xml.*'yak'"),
+        (None, "2012_c.xml: No such file"),
+    ],
+)
+def test_bad_annotations_are_named(devkit, content, message):
+    path = devkit / "VOCdevkit/VOC2012/Annotations/2012_c.xml"
+    path.write_text(content) if content else path.unlink()
+    with pytest.raises(TinctError, match=message):
+        Voc(str(devkit), "train", "multilabel").labels()
+
+
+def test_a_split_without_positives_is_refused(devkit):
+    (devkit / "VOCdevkit/VOC2012/ImageSets/Main/val.txt").write_text("2012_c\n")
+    with pytest.raises(TinctError, match="val split has no positive"):
+        Voc(str(devkit), "val", "multilabel").labels()
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros((12, 21), np.uint8), "2012_a.png: a mask of 21x12 for 2012_a.jpg of 20x12"),
+        (np.full((12, 20), 77, np.uint8), "2012_a.png: unknown mask value 77; expected 0 to 20"),
+        (np.zeros((12, 20, 3), np.uint8), "2012_a.png: a mask of mode RGB"),
+        (b"no picture", "2012_a.png: cannot be read as a mask"),
+        (None, "2012_a.png: cannot be read as a mask: No such file"),
+    ],
+)
+def test_bad_masks_are_named(devkit, mask, message):
+    path = devkit / "VOCdevkit/VOC2012/SegmentationClass/2012_a.png"
+    path.unlink()
+    if isinstance(mask, bytes):
+        path.write_bytes(mask)
+    elif mask is not None:
+        Image.fromarray(mask).save(path)
+    with pytest.raises(PictureError, match=message):
+        Voc(str(devkit), "train", "segmentation").mask(1)
