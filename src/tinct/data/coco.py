@@ -1,0 +1,109 @@
+"""COCO's instances: multi-labels, and masks rasterised from its polygons and run lengths."""
+
+import contextlib
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+
+from tinct.data.base import VOID
+from tinct.data.labelled import LabelledFiles, Task, checked_mask, require_positives
+from tinct.errors import PictureError, TinctError
+
+__all__ = ["Coco"]
+
+
+class Coco(LabelledFiles):
+    """`coco:DIR`: DIR holds `train2017`, `val2017` and `annotations/instances_train2017.json` (any year; the newest).
+
+    The classes are the file's categories by rising id, 80 for COCO, and number the mask's values from 1 on, without
+    COCO's gaps; 0 is the background. Pictures without annotations are kept: they are negatives.
+
+    Args:
+        path: the folder.
+        split: `train` or `val`.
+        task: which labels to give.
+
+    Raises:
+        TinctError: no such annotation file, or it is damaged or has no categories.
+    """
+
+    def __init__(self, path: str, split: str, task: Task) -> None:
+        root = Path(path).expanduser()
+        files = sorted(root.glob(f"annotations/instances_{split}20[0-9][0-9].json"))
+        if not files:
+            raise TinctError(f"{path}: no annotations/instances_{split}2017.json or of another year in it")
+        self._file = files[-1]
+        self._coco = _load(self._file)
+        self._ids = sorted(self._coco.imgs)
+        names = tuple(str(self._coco.cats[key]["name"]) for key in sorted(self._coco.cats))
+        self._columns = {key: column for column, key in enumerate(sorted(self._coco.cats))}
+        folder = self._file.stem.removeprefix("instances_")
+        pictures = (f"{folder}/{self._coco.imgs[key]['file_name']}" for key in self._ids)
+        super().__init__(pictures, root, f"coco:{path}", split)
+        if task == "multilabel":
+            self.classes = names
+        else:
+            self.mask_classes, self.background = ("background", *names), 0
+
+    def labels(self) -> NDArray[np.float32]:
+        """See `LabelledSource.labels`. A crowd of a class is that class, present."""
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> NDArray[np.float32]:
+        labels = np.zeros((len(self), len(self.classes)), np.float32)
+        for row, key in enumerate(self._ids):
+            for annotation in self._coco.imgToAnns[key]:
+                labels[row, self._columns[annotation["category_id"]]] = 1
+        return require_positives(labels, self.spec, self.split)
+
+    def mask(self, index: int) -> NDArray[np.uint8]:
+        """See `LabelledSource.mask`.
+
+        Crowds are void. Where instances overlap the smaller is taken to be in front, as a fork is on a table's
+        polygon, which spans what lies on it; crowds come behind all.
+
+        Raises:
+            PictureError: the picture has another size than the file says, or a shape is damaged.
+        """
+        entry = self._coco.imgs[self._ids[index]]
+        mask = np.zeros((entry["height"], entry["width"]), np.uint8)
+        shapes = []
+        for annotation in self._coco.imgToAnns[self._ids[index]]:
+            try:
+                shape = self._coco.annToMask(annotation).astype(bool)
+            except Exception as error:  # pycocotools raises bare Exceptions, and what its C code makes of bad numbers
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise PictureError(f"{self._file}: annotation {annotation.get('id')}: {reason}") from error
+            if shape.shape != mask.shape:
+                raise PictureError(f"{self._file}: annotation {annotation['id']}: its run lengths have another size")
+            crowd = bool(annotation.get("iscrowd", 0))
+            value = VOID if crowd else 1 + self._columns[annotation["category_id"]]
+            shapes.append(((not crowd, -int(shape.sum())), value, shape))
+        for _, value, shape in sorted(shapes, key=lambda item: item[0]):
+            mask[shape] = value
+        return checked_mask(mask, self._file, self.path(index), len(self.mask_classes))
+
+
+def _load(path: Path) -> Any:
+    """Index an annotation file with pycocotools, which would print to standard output."""
+    coco = COCO()
+    try:
+        coco.dataset = json.loads(path.read_bytes())
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            coco.createIndex()
+        wrong = [entry for entry in coco.anns.values() if entry["category_id"] not in coco.cats]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__} {' '.join(str(error).split())}"
+        raise TinctError(f"{path}: {reason}; expected COCO's instances format") from error
+    if not coco.cats:
+        raise TinctError(f"{path}: its list of categories is empty")
+    if wrong:
+        raise TinctError(f"{path}: annotation {wrong[0]['id']} has unknown category {wrong[0]['category_id']}")
+    return coco

@@ -1,0 +1,132 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from tinct.data.base import VOID
+from tinct.data.coco import Coco
+from tinct.errors import PictureError, TinctError
+
+CATEGORIES = [{"id": 44, "name": "fork"}, {"id": 1, "name": "person"}, {"id": 67, "name": "table"}]
+
+
+def box(left, top, right, bottom):
+    return [[left, top, right, top, right, bottom, left, bottom]]
+
+
+def counts(shape):
+    """Uncompressed run lengths, as crowds have them."""
+    flat = shape.flatten(order="F").astype(int)
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    return {"counts": ([0, *runs] if flat[0] else runs), "size": list(shape.shape)}
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "train2017").mkdir()
+    images = [{"id": key, "file_name": f"{key:06}.jpg", "width": 30, "height": 20} for key in (9, 2, 5)]
+    for image in images:
+        Image.new("RGB", (30, 20)).save(tmp_path / "train2017" / image["file_name"])
+    crowd = np.zeros((20, 30), np.uint8)
+    crowd[:, 20:] = 1
+    compressed = rle.encode(np.asfortranarray(np.eye(20, 30, dtype=np.uint8)))
+    compressed["counts"] = compressed["counts"].decode()
+    shapes = [
+        (9, 44, box(4, 4, 8, 8), 0),
+        (9, 67, box(2, 2, 25, 18), 0),
+        (9, 1, counts(crowd), 1),
+        (2, 1, [[1.5, 1.5, 12.2, 3.1, 6.6, 15.7], [15, 1, 20, 1, 20, 9]], 0),
+        (2, 44, compressed, 0),
+    ]
+    annotations = [
+        {
+            "id": number,
+            "image_id": image,
+            "category_id": category,
+            "segmentation": shape,
+            "iscrowd": crowd_flag,
+            "area": 1,
+        }
+        for number, (image, category, shape, crowd_flag) in enumerate(shapes)
+    ]
+    content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    (tmp_path / "annotations/instances_train2017.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_multilabels_by_rising_category_id(root, capsys):
+    source = Coco(str(root), "train", "multilabel")
+    assert capsys.readouterr().out == ""
+    assert source.classes == ("person", "fork", "table")
+    assert [source.name(index) for index in range(3)] == [f"train2017/{key:06}.jpg" for key in (2, 5, 9)]
+    np.testing.assert_array_equal(source.labels(), [[1, 1, 0], [0, 0, 0], [1, 1, 1]])
+
+
+def test_every_shape_lies_where_pycocotools_puts_it(root):
+    source = Coco(str(root), "train", "segmentation")
+    reference = COCO(root / "annotations/instances_train2017.json")
+    person, diagonal = (reference.annToMask(entry) for entry in reference.imgToAnns[2])
+    assert person.sum() > 50
+    np.testing.assert_array_equal(source.mask(0), np.where(diagonal == 1, 2, person))  # the smaller is in front
+    np.testing.assert_array_equal(source.mask(1), np.zeros((20, 30)))
+    assert (source.mask_classes, source.background) == (("background", "person", "fork", "table"), 0)
+
+
+def test_crowds_are_void_behind_and_small_things_lie_on_large_ones(root):
+    mask = Coco(str(root), "train", "segmentation").mask(2)
+    expected = np.zeros((20, 30))
+    expected[:, 20:] = VOID
+    expected[2:18, 2:25] = 3
+    expected[4:8, 4:8] = 2
+    np.testing.assert_array_equal(mask, expected)
+
+
+def edit(root, change):
+    path = root / "annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.update(categories=[]), "categories is empty"),
+        (lambda content: content["annotations"][1].update(category_id=3), "annotation 1 has unknown category 3"),
+        (lambda content: content["annotations"][1].pop("category_id"), "instances_train2017.json.*category_id"),
+        (lambda content: content.update(images=3), "instances format"),
+    ],
+)
+def test_a_damaged_file_is_named(root, change, message):
+    edit(root, change)
+    with pytest.raises(TinctError, match=message):
+        Coco(str(root), "train", "multilabel")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content["annotations"][0].update(segmentation=[[1, 2]]), "annotation 0"),
+        (lambda content: content["images"][0].update(width=31), "annotation 2: its run lengths have another size"),
+    ],
+)
+def test_a_damaged_shape_or_size_is_named(root, change, message):
+    edit(root, change)
+    with pytest.raises(PictureError, match=message):
+        Coco(str(root), "train", "segmentation").mask(2)
+
+
+def test_a_picture_of_another_size_is_named(root):
+    edit(root, lambda content: content["images"][2].update(width=31))
+    with pytest.raises(PictureError, match=r"a mask of 31x20 for 000005\.jpg of 30x20"):
+        Coco(str(root), "train", "segmentation").mask(1)
+
+
+def test_a_missing_split_is_named(root):
+    with pytest.raises(TinctError, match=r"no annotations.instances_val2017"):
+        Coco(str(root), "val", "multilabel")
