@@ -1,0 +1,112 @@
+"""Which labels an experiment may see: nested subsets that keep every class, and a part to choose settings on."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinct.data.random import rng
+from tinct.errors import TinctError
+
+__all__ = ["TUNING_SHARE", "held_out", "label_subset", "tuning_split"]
+
+TUNING_SHARE = 0.2
+"""The share of a training split that settings are chosen on; label subsets are drawn from the rest."""
+
+_TUNING_KEY = 0x7E57  # no reported seed enters: the tuning part is the same for every arm, seed and subset
+
+
+def label_subset(presence: NDArray[np.generic], amount: int | float | str, seed: int) -> NDArray[np.int64]:
+    """Draw the pictures whose labels may be seen.
+
+    All amounts of one seed are the beginnings of one order, so the subsets are nested: 5 % is inside 10 %, 50 inside
+    400. The order starts with one random positive of each class, rarest class first, and goes on at random.
+
+    Args:
+        presence: (N, C), 1 or True where the class is present in the picture: multi-labels (NaN = unknown) or
+            `LabelledSource.mask_presence`. Classes that no picture has are passed over.
+        amount: an int, or digits, is a count; a float or a text with a point, over 0 and up to 1, is a share of N,
+            rounded; `all` is N.
+        seed: draws the order.
+
+    Returns:
+        Picture indices, rising.
+
+    Raises:
+        TinctError: the amount is no amount, over N, or too small for every class to keep a positive.
+    """
+    order, cover = _covering_order(presence, rng(seed))
+    count = _count(amount, len(presence))
+    if count < cover:
+        raise TinctError(
+            f"{amount} labels: too few to hold a positive of each class; at least {cover} of {len(presence)} are needed"
+        )
+    return np.sort(order[:count])
+
+
+def tuning_split(
+    presence: NDArray[np.generic], share: float = TUNING_SHARE
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Set a part of the training pictures aside for choosing settings: the same part for every seed.
+
+    Args:
+        presence: as for `label_subset`.
+        share: how much to set aside, over 0 and under 1.
+
+    Returns:
+        The tuning part and the rest, picture indices, rising; the rest keeps a positive of every class.
+
+    Raises:
+        TinctError: too few pictures for both parts.
+    """
+    order, cover = _covering_order(presence, rng(_TUNING_KEY))
+    count = round(share * len(order))
+    if not 0 < count <= len(order) - cover:
+        raise TinctError(
+            f"{len(order)} pictures are too few to set {share:.0%} aside and keep a positive of each class"
+        )
+    return np.sort(order[-count:]), np.sort(order[:-count])
+
+
+def held_out(groups: NDArray[np.generic], share: float = 0.2) -> NDArray[np.bool_]:
+    """Draw a validation split for a set that has none: a fixed, random `share` of each group, at least one picture.
+
+    Args:
+        groups: (N,) what to draw within, such as each picture's class. A group of one picture is not split.
+        share: how much to hold out.
+
+    Returns:
+        (N,) True = validation.
+    """
+    held = np.zeros(len(groups), bool)
+    for number, group in enumerate(np.unique(groups)):
+        members = np.flatnonzero(groups == group)
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        held[rng(number).permutation(members)[:count]] = True
+    return held
+
+
+def _covering_order(presence: NDArray[np.generic], generator: np.random.Generator) -> tuple[NDArray[np.int64], int]:
+    """A random order of all pictures, and how long a beginning of it holds a positive of every class."""
+    positive = np.asarray(presence) == 1
+    shuffled = generator.permutation(len(positive))
+    first: list[int] = []
+    counts = positive.sum(0)
+    for column in np.argsort(counts, kind="stable"):
+        if counts[column] and not positive[first, column].any():
+            first.append(int(shuffled[positive[shuffled, column].argmax()]))
+    rest = shuffled[~np.isin(shuffled, first)]
+    return np.concatenate([np.array(first, np.int64), rest]), len(first)
+
+
+def _count(amount: int | float | str, total: int) -> int:
+    """Turn an amount into a count of pictures."""
+    if amount == "all":
+        return total
+    text = str(amount)
+    try:
+        share = 0.0 if text.isdecimal() else float(text)
+    except ValueError:
+        share = 0.0
+    count = int(text) if text.isdecimal() else round(share * total) if 0 < share <= 1 else 0
+    if not 0 < count <= total:
+        raise TinctError(f"{amount} labels: expected a count of 1 to {total}, a share such as 0.2, or all")
+    return count

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinct.data.subsets import held_out, label_subset, tuning_split
+from tinct.errors import TinctError
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def presence(seed, count=200):
+    """Labels of 6 classes: one never there, one once, one mostly unknown."""
+    generator = np.random.default_rng(seed)
+    labels = (generator.random((count, 6)) < [0.5, 0.2, 0.05, 0, 0, 0.3]).astype(np.float32)
+    labels[generator.integers(count), 4] = 1
+    labels[generator.random(count) < 0.8, 5] = np.nan
+    labels[0, [1, 2, 5]] = 1
+    return labels
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, seeds)
+def test_subsets_are_nested_and_keep_every_class(data_seed, seed):
+    labels = presence(data_seed)
+    there = (labels == 1).any(0)
+    larger = np.arange(200)
+    for amount, count in (("all", 200), (150, 150), ("0.5", 100), (0.25, 50), ("20", 20), ("0.05", 10), (5, 5)):
+        subset = label_subset(labels, amount, seed)
+        assert len(np.unique(subset)) == len(subset) == count
+        assert np.isin(subset, larger).all()
+        np.testing.assert_array_equal((labels[subset] == 1).any(0), there)
+        larger = subset
+
+
+def test_subsets_follow_from_the_seed_alone_and_differ_between_seeds():
+    labels = presence(0)
+    np.testing.assert_array_equal(label_subset(labels, 50, 1), label_subset(labels, 50, 1))
+    assert set(label_subset(labels, 50, 1)) != set(label_subset(labels, 50, 2))
+
+
+def test_a_subset_is_otherwise_a_fair_draw():
+    labels = np.zeros((100, 1), np.float32)
+    labels[:50] = 1
+    drawn = np.zeros(100)
+    for seed in range(400):
+        drawn[label_subset(labels, 20, seed)] += 1
+    assert drawn[:50].sum() == pytest.approx(400 * 10, rel=0.03)
+    assert 40 < drawn.min() < drawn.max() < 130  # each about 80 +- 8
+
+
+@pytest.mark.parametrize("amount", [0, -3, 201, 1.5, 0.0, "1.2", "many", "nan", "inf", "", "-1", 0.001])
+def test_impossible_amounts_are_refused(amount):
+    with pytest.raises(TinctError, match=r"expected a count of 1 to 200"):
+        label_subset(presence(0), amount, 0)
+
+
+def test_too_few_labels_for_the_classes_are_refused():
+    with pytest.raises(TinctError, match="at least 3 of 6 are needed"):
+        label_subset(np.eye(6)[:, :3], 2, 0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+def test_tuning_part_is_fixed_and_disjoint_and_leaves_every_class(data_seed):
+    labels = presence(data_seed)
+    tuning, rest = tuning_split(labels)
+    np.testing.assert_array_equal(np.sort(np.concatenate([tuning, rest])), np.arange(200))
+    assert len(tuning) == 40
+    np.testing.assert_array_equal((labels[rest] == 1).any(0), (labels == 1).any(0))
+    np.testing.assert_array_equal(tuning_split(labels)[0], tuning)
+
+
+def test_too_few_pictures_for_a_tuning_part_are_refused():
+    with pytest.raises(TinctError, match="too few"):
+        tuning_split(np.eye(4))
+
+
+def test_held_out_takes_a_fifth_of_each_group_and_never_all_of_one():
+    groups = np.array(["a"] * 50 + ["b"] * 10 + ["c"] * 2 + ["d"])
+    held = held_out(groups)
+    assert [int(held[groups == group].sum()) for group in "abcd"] == [10, 2, 1, 0]
+    np.testing.assert_array_equal(held, held_out(groups))
