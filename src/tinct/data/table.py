@@ -1,0 +1,120 @@
+"""A table of one's own: a CSV file with a path, one column a class, and optionally a mask and a split."""
+
+import csv
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices, require_positives
+from tinct.data.subsets import held_out
+from tinct.errors import TinctError
+
+__all__ = ["Table"]
+
+RESERVED = ("path", "mask", "split")
+
+
+class Table(LabelledFiles):
+    """`csv:FILE`: comma-separated, a header, a row a picture.
+
+    Columns: `path`; optionally `mask` and `split` (train, val, test); every other column is a class, each cell 1
+    (present), 0 (absent) or empty (unknown: left out of losses and metrics). Paths start from the file's folder. In
+    masks 0 is the background, k the k-th class column, 255 void; a row without a mask has no part in segmentation.
+    Without a `split` column a fixed fifth of the rows, drawn at random, is `val` and the rest `train`.
+
+    Args:
+        path: the file.
+        split: `train`, `val` or `test`.
+        task: which labels to give.
+
+    Raises:
+        TinctError: the file is unreadable, or a column, row or cell is wrong: the line names file, row and column.
+    """
+
+    def __init__(self, path: str, split: str, task: Task) -> None:
+        file = Path(path).expanduser()
+        rows = _read(file)
+        names = tuple(column for column in rows[0][1] if column not in RESERVED)
+        if not names:
+            raise TinctError(f"{file}: no class column; add one for each class beside {', '.join(RESERVED)}")
+        if task == "segmentation":
+            if "mask" not in rows[0][1]:
+                raise TinctError(f"{file}: no column 'mask'; add one, or choose the multilabel task")
+            rows = [(line, row) for line, row in rows if row["mask"]]
+        rows = self._of_split(rows, split, file)
+        self._file, self._rows = file, rows
+        super().__init__((row["path"] for _, row in rows), file.parent, f"csv:{path}", split)
+        if task == "multilabel":
+            self.classes = names
+        else:
+            self.mask_classes, self.background = ("background", *names), 0
+
+    def _of_split(self, rows: list["Row"], split: str, file: Path) -> list["Row"]:
+        """The rows of one split."""
+        if rows and "split" in rows[0][1]:
+            chosen = [(line, row) for line, row in rows if row["split"] == split]
+            present = {row["split"] for _, row in rows}
+        else:
+            val = held_out(np.zeros(len(rows)))
+            chosen = [row for row, is_val in zip(rows, val, strict=True) if split == ("val" if is_val else "train")]
+            present = {"train", "val"}
+            self.note = "no column 'split': a fixed random fifth of the rows is val, the rest train"
+        if not chosen:
+            raise TinctError(f"{file}: no rows of the {split} split; its splits are: {', '.join(sorted(present))}")
+        return chosen
+
+    def labels(self) -> NDArray[np.float32]:
+        """See `LabelledSource.labels`."""
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> NDArray[np.float32]:
+        values = [[self._value(line, name, row[name]) for name in self.classes] for line, row in self._rows]
+        return require_positives(np.array(values, np.float32), self.spec, self.split)
+
+    def _value(self, line: int, column: str, cell: str) -> float:
+        if not cell:
+            return np.nan
+        try:
+            value = float(cell)
+        except ValueError:
+            value = -1.0
+        if value not in (0, 1):
+            raise TinctError(f"{self._file}, line {line}, column {column!r}: {cell!r}; expected 0, 1 or an empty cell")
+        return value
+
+    def mask(self, index: int) -> NDArray[np.uint8]:
+        """See `LabelledSource.mask`."""
+        path = self.root / self._rows[index][1]["mask"]
+        return checked_mask(read_indices(path), path, self.path(index), len(self.mask_classes))
+
+
+Row = tuple[int, dict[str, str]]
+"""The line's number in the file, and its cells by column."""
+
+
+def _read(file: Path) -> list[Row]:
+    """Read the file's rows; at least one."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream, strict=True)
+            header = [column.strip() for column in next(reader, [])]
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TinctError(f"{file}: {reason}; expected a comma-separated table in UTF-8") from error
+    if "path" not in header:
+        raise TinctError(f"{file}, line 1: no column 'path' among {', '.join(header) or 'none'}")
+    wrong = next((column for column in header if not column or header.count(column) > 1), None)
+    if wrong is not None:
+        raise TinctError(f"{file}, line 1: column {wrong!r}: a column needs a name of its own")
+    for line, row in rows:
+        if len(row) != len(header):
+            raise TinctError(f"{file}, line {line}: {len(row)} cells; expected {len(header)}, as in the header")
+        if not row[header.index("path")]:
+            raise TinctError(f"{file}, line {line}, column 'path': empty; expected a path to a picture")
+    if not rows:
+        raise TinctError(f"{file}: no rows below the header")
+    return [(line, dict(zip(header, row, strict=True))) for line, row in rows]

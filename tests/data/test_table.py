@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinct.data.table import Table
+from tinct.errors import PictureError, TinctError
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a table beside some pictures and masks; give its path."""
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (6, 4)).save(tmp_path / f"{name}.png")
+    mask = np.tile(np.array([0, 1, 2, 255, 1, 0], np.uint8), (4, 1))
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+
+    def write(*lines: str) -> str:
+        (tmp_path / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return str(tmp_path / "table.csv")
+
+    return write
+
+
+HEADER = "path, cat,split,dog,mask"
+
+
+def test_labels_with_empty_cells_unknown(write):
+    table = write("\ufeff" + HEADER, "a.png,1,train,0,", '"b.png",,train,1.0,mask.png', "", "c.png,0,val,1,mask.png")
+    source = Table(table, "train", "multilabel")
+    assert source.classes == ("cat", "dog")
+    assert [source.name(index) for index in range(len(source))] == ["a.png", "b.png"]
+    np.testing.assert_array_equal(source.labels(), np.array([[1, 0], [np.nan, 1]], np.float32))
+    assert source.picture(0).shape == (4, 6, 3)
+    assert source.note == ""
+
+
+def test_masks_of_the_rows_that_have_one(write):
+    source = Table(write(HEADER, "a.png,1,train,0,", "b.png,,train,1,mask.png"), "train", "segmentation")
+    assert (len(source), source.mask_classes, source.background) == (1, ("background", "cat", "dog"), 0)
+    np.testing.assert_array_equal(source.mask(0)[0], [0, 1, 2, 255, 1, 0])
+
+
+def test_a_mask_value_beyond_the_class_columns_is_named(write):
+    source = Table(write("path,cat,mask", *["a.png,1,mask.png"] * 5), "val", "segmentation")
+    with pytest.raises(PictureError, match=r"mask\.png: unknown mask value 2; expected 0 to 1"):
+        source.mask(0)
+
+
+def test_without_a_split_column_a_fixed_fifth_is_held_out(write):
+    table = write("path,cat", *(f"{number}.png,1" for number in range(20)))
+    parts = {split: Table(table, split, "multilabel") for split in ("train", "val")}
+    names = {split: {part.name(index) for index in range(len(part))} for split, part in parts.items()}
+    assert (len(names["train"]), len(names["val"])) == (16, 4)
+    assert names["train"] | names["val"] == {f"{number}.png" for number in range(20)}
+    assert "fifth" in parts["val"].note
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ((HEADER, "a.png,1,train,0,", "b.png,yes,train,1,"), r"table\.csv, line 3, column 'cat': 'yes'; expected 0, 1"),
+        ((HEADER, "a.png,1,train,2,"), "line 2, column 'dog': '2'"),
+        ((HEADER, "a.png,1,train,nan,"), "line 2, column 'dog': 'nan'"),
+        ((HEADER, "a.png,1,train"), "line 2: 3 cells; expected 5"),
+        ((HEADER, ",1,train,0,"), "line 2, column 'path': empty"),
+        ((HEADER, "a.png,1,val,0,"), "no rows of the train split; its splits are: val"),
+        ((HEADER, "a.png,0,train,0,"), "train split has no positive label for any of its 2 classes"),
+        ((HEADER,), "no rows below the header"),
+        (("file,cat", "a.png,1"), "line 1: no column 'path' among file, cat"),
+        (("path,cat,cat", "a.png,1,1"), "line 1: column 'cat': a column needs a name of its own"),
+        (("path,split", "a.png,train"), "no class column"),
+        (('path,cat\n"a.png,1',), "unexpected end of data"),
+    ],
+)
+def test_mistakes_are_named_with_file_row_and_column(write, lines, message):
+    with pytest.raises(TinctError, match=message):
+        Table(write(*lines), "train", "multilabel").labels()
+
+
+def test_unreadable_files_are_named(tmp_path, write):
+    with pytest.raises(TinctError, match=r"none\.csv: No such file"):
+        Table(str(tmp_path / "none.csv"), "train", "multilabel")
+    with pytest.raises(TinctError, match="UTF-8"):
+        Table(str(tmp_path / "a.png"), "train", "multilabel")
+    with pytest.raises(TinctError, match="no column 'mask'"):
+        Table(write("path,cat", "a.png,1"), "train", "segmentation")
