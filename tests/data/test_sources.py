@@ -39,18 +39,25 @@ def test_the_fingerprint_tells_order_and_parts(folder):
 
 def test_labelled_prefixes_are_imported_when_asked_for(monkeypatch):
     class Voc(Photos):
-        def __init__(self, path, split):
+        def __init__(self, path, split, task):
+            if split == "test" or task == "multilabel":
+                raise TinctError(f"no {task} labels for {split}")
             super().__init__(split)
             self.spec = f"voc:{path}"
 
     module = ModuleType("tinct.data.voc")
     module.Voc = Voc
     monkeypatch.setitem(sys.modules, "tinct.data.voc", module)
-    assert open_labelled("voc:DIR@2007", "test").spec == "voc:DIR@2007"
-    assert open_sources(["voc:DIR"], "all").split == "all"
+    source = open_labelled("voc:DIR@2007", "val", "segmentation")
+    assert (source.spec, source.split) == ("voc:DIR@2007", "val")
+    # unlabelled, whichever task has the split will do, and all splits means those there are
+    assert open_sources(["voc:DIR"]).split == "train"
+    assert len(open_sources(["voc:DIR"], "all")) == 2 * 512
+    with pytest.raises(TinctError, match="no multilabel labels for test"):
+        open_sources(["voc:DIR"], "test")
     monkeypatch.setattr(Voc, "__len__", lambda self: 0)
     with pytest.raises(TinctError, match="voc:DIR: no pictures of the val split"):
-        open_labelled("voc:DIR", "val")
+        open_labelled("voc:DIR", "val", "segmentation")
 
 
 def test_mistakes_are_named(folder):
@@ -64,4 +71,4 @@ def test_mistakes_are_named(folder):
         with pytest.raises(TinctError, match=reason):
             open_sources(specs, split)
     with pytest.raises(TinctError, match="not a labelled source; write voc:"):
-        open_labelled(folder, "train")
+        open_labelled(folder, "train", "multilabel")

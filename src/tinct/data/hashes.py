@@ -23,8 +23,9 @@ def dhash(rgb: NDArray[np.uint8]) -> np.uint64:
     Args:
         rgb: (H, W, 3).
     """
-    # Floats and a filter wider than a cell: with 8-bit cells of a box filter, one copy in fifty loses more than 4 bits.
-    small = Image.fromarray(rgb).convert("L").convert("F").resize((9, 8), Image.Resampling.BILINEAR)
+    # Measured on 3,089 photographs, every fourth also at two thirds of its size and JPEG quality 60: this filter in
+    # floats loses 0 of 773 copies and takes 3 pairs by chance; a box filter loses 18, a bilinear one takes 7.
+    small = Image.fromarray(rgb).convert("L").convert("F").resize((9, 8), Image.Resampling.LANCZOS)
     cells = np.asarray(small)
     return np.uint64(int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big"))
 

@@ -45,11 +45,11 @@ def each_picture(
     starts = iter(range(0, total, _CHUNK))
     cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # the former, from Python 3.13 on, heeds affinity
     processes = min(processes or cores, -(-total // _CHUNK))
-    columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     progress = Progress(*columns, console=Console(stderr=True), transient=True)
     if processes <= 1:
         with progress:
-            yield progress.track((work(source, index) for index in range(total)), total)
+            yield progress.track((work(source, index) for index in range(total)), total, description=title)
         return
     with ProcessPoolExecutor(processes, initializer=_begin, initargs=(source, work)) as pool:
         ahead: deque[Future[list[T]]] = deque(
@@ -64,7 +64,7 @@ def each_picture(
 
         try:
             with progress:  # its thread starts after the processes were forked
-                yield progress.track(results(), total)
+                yield progress.track(results(), total, description=title)
         except BrokenProcessPool as error:
             raise TinctError(
                 f"{title}: a worker process was killed, most likely for want of memory; free some"

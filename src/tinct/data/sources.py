@@ -3,16 +3,18 @@
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinct.data.base import LabelledSource, Source, fingerprint_of
 from tinct.data.folder import open_folder
+from tinct.data.labelled import Task
 from tinct.data.photos import Photos
 from tinct.errors import TinctError
 
-__all__ = ["Joined", "open_labelled", "open_sources"]
+__all__ = ["Joined", "is_labelled", "open_labelled", "open_sources"]
 
 # prefix: module and class, imported when asked for because some need pycocotools or torchvision
 _LABELLED = {
@@ -76,18 +78,29 @@ def open_sources(specs: Sequence[str], split: str = "train") -> Source:
     return parts[0] if len(parts) == 1 else Joined(parts)
 
 
-def open_labelled(spec: str, split: str) -> LabelledSource:
+def is_labelled(spec: str) -> bool:
+    """Whether a spec has the prefix of a labelled source."""
+    prefix, colon, _ = spec.partition(":")
+    return bool(colon) and prefix in _LABELLED
+
+
+def open_labelled(spec: str, split: str, task: Task) -> LabelledSource:
     """Open a labelled source: `voc:DIR`, `coco:DIR`, `camvid:DIR`, `csv:FILE`, `folder:DIR` or `mosaic:`.
+
+    Args:
+        spec: what the user wrote.
+        split: `train`, `val` or `test`.
+        task: `multilabel` or `segmentation`; the source has that task's labels only.
 
     Raises:
         TinctError: the prefix or split is unknown, the path wrong, the labels unusable, or the source empty.
     """
     _check_split(split)
-    prefix, colon, path = spec.partition(":")
-    if not colon or prefix not in _LABELLED:
+    if not is_labelled(spec):
         raise TinctError(f"{spec}: not a labelled source; write {', '.join(f'{known}:…' for known in _LABELLED)}")
+    prefix, _, path = spec.partition(":")
     module, name = _LABELLED[prefix]
-    source: LabelledSource = getattr(importlib.import_module(f"tinct.data.{module}"), name)(path, split)
+    source: LabelledSource = getattr(importlib.import_module(f"tinct.data.{module}"), name)(path, split, task)
     if not len(source):
         raise TinctError(f"{spec}: no pictures of the {split} split in it")
     return source
@@ -97,13 +110,29 @@ def _open(spec: str, split: str) -> Source:
     _check_split(split)
     if spec == "photos:":
         return Photos(split)
+    if is_labelled(spec):
+        return _pictures_of(spec, split)
     prefix, colon, _ = spec.partition(":")
-    if colon and prefix in _LABELLED:
-        return open_labelled(spec, split)
     if colon and not Path(spec).exists():
         known = ", ".join(f"{known}:" for known in ("photos", *_LABELLED))
         raise TinctError(f"{spec}: no such path, and {prefix}: is no kind of source; the kinds are {known}")
     return open_folder(spec, split)
+
+
+def _pictures_of(spec: str, split: str) -> Source:
+    """The pictures of a labelled source, by whichever task has that split; those of all its splits for `all`."""
+    found: list[Source] = []
+    refusals = []
+    for part in SPLITS[:-1] if split == "all" else (split,):
+        for task in get_args(Task):
+            try:
+                found.append(open_labelled(spec, part, task))
+                break
+            except TinctError as error:
+                refusals.append(error)
+    if not found:
+        raise refusals[0]
+    return found[0] if len(found) == 1 else Joined(found)
 
 
 def _check_split(split: str) -> None:

@@ -1,0 +1,274 @@
+"""`tinct data`: what is in a source, before anything is trained on it."""
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import combinations, product
+from json import dumps
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tinct.data.base import VOID, LabelledSource, Source
+from tinct.data.decode import GREY, NEAR_GREY
+from tinct.data.hashes import DISTANCE, near_pairs
+from tinct.data.labelled import Task
+from tinct.data.overlay import overlay
+from tinct.data.parallel import each_picture
+from tinct.data.sources import is_labelled, open_labelled, open_sources
+from tinct.data.survey import Survey, survey
+from tinct.errors import PictureError, TinctError
+from tinct.files import atomic_path
+
+__all__ = ["TOO_RARE", "data"]
+
+TOO_RARE = 20
+"""A class with fewer positives than this in the evaluated split is too rare to score: its score is mostly chance."""
+
+SHOWN = 10  # of a list that may be long; JSON has all of it
+TASKS: tuple[Task, ...] = get_args(Task)
+
+
+def data(sources: list[str], *, split: str = "train", json: bool = False, out: Path | None = None) -> int:
+    """Report what is in one or more sources of pictures.
+
+    Counts, sizes, modes, the share of grey and nearly grey pictures, unreadable files by name and reason, and
+    near-duplicates within and across sources. For labelled sources, of every split: positives of each class, mask
+    values and their share of the pixels, classes too rare to score, masks that do not fit their picture, and
+    pictures that appear in two splits.
+
+    Args:
+        sources: folders, text files of paths, `photos:`, or labelled sources such as `voc:DIR`.
+        split: which split of an unlabelled source to look at: train, val, test or all.
+        json: print one JSON document instead of tables.
+        out: a folder for three sample overlays (PNG) of each labelled source.
+
+    Returns:
+        0.
+
+    Raises:
+        TinctError: a source is absent, empty, or of an unknown kind; or `out` cannot be written.
+    """
+    if not sources:
+        raise TinctError("no source given; name a folder of pictures, a text file of paths, or photos:")
+    sets = [part for spec in sources for part in _open(spec, split)]
+    surveys: dict[str, Survey] = {}  # the two tasks of a split often have the same pictures
+    for part in sets:
+        if part.pictures not in surveys:
+            surveys[part.pictures] = survey(part.source)
+    distinct = list({part.pictures: part for part in sets}.values())
+    document: dict[str, Any] = {
+        "sets": [_describe(part, surveys[part.pictures]) for part in distinct],
+        "across": [
+            _across(first, surveys[first.pictures], second, surveys[second.pictures])
+            for first, second in combinations(distinct, 2)
+        ],
+        "labels": [_describe_labels(part) for part in sets if isinstance(part.source, LabelledSource)],
+        "overlays": [str(path) for path in _write_overlays(sets, out)] if out else [],
+    }
+    if json:
+        sys.stdout.write(dumps(document, indent=2, allow_nan=False) + "\n")
+    else:
+        _show(document, Console())
+    return 0
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One split of one source; of a labelled source, for one task."""
+
+    source: Source
+    task: Task | None = None
+
+    @property
+    def pictures(self) -> str:
+        """Equal for sets of the same pictures."""
+        return f"{self.source.spec} {self.source.split} {self.source.fingerprint()}"
+
+
+def _open(spec: str, split: str) -> list[_Set]:
+    """A source as it is, or every split and task of a labelled one."""
+    if not is_labelled(spec):
+        return [_Set(open_sources([spec], split))]
+    sets, refusals = [], []
+    for task, part in product(TASKS, ("train", "val", "test")):
+        try:
+            sets.append(_Set(open_labelled(spec, part, task), task))
+        except TinctError as error:  # few sets have every split and both tasks
+            refusals.append(error)
+    if not sets:
+        raise refusals[0]
+    return sets
+
+
+def _describe(part: _Set, seen: Survey) -> dict[str, Any]:
+    source, count = part.source, len(seen.indices)
+
+    def range_of(values: NDArray[np.int64]) -> dict[str, float] | None:
+        if not count:
+            return None
+        return {"min": int(values.min()), "median": float(np.median(values)), "max": int(values.max())}
+
+    def below(threshold: float) -> dict[str, float]:
+        pictures = int((seen.chroma < threshold).sum())
+        return {"pictures": pictures, "share": pictures / max(count, 1), "chroma_below": threshold}
+
+    return {
+        "spec": source.spec,
+        "split": source.split,
+        "fingerprint": source.fingerprint(),
+        "pictures": len(source),
+        "unreadable": [{"name": source.name(index), "reason": why} for index, why in seen.unreadable.items()],
+        "width": range_of(seen.sizes[:, 0]),
+        "height": range_of(seen.sizes[:, 1]),
+        "shorter_side": range_of(seen.sizes.min(1)),
+        "modes": dict(Counter(seen.modes.tolist()).most_common()),
+        "grey": below(GREY),
+        "near_grey": below(NEAR_GREY),  # the grey ones included
+        "near_duplicates": [
+            [source.name(seen.indices[i]), source.name(seen.indices[j])] for i, j in near_pairs(seen.hashes)
+        ],
+    }
+
+
+def _across(first: _Set, seen_first: Survey, second: _Set, seen_second: Survey) -> dict[str, Any]:
+    """Pictures of one set that are in another as well; between splits of one source, that is a leak."""
+    return {
+        "first": {"spec": first.source.spec, "split": first.source.split},
+        "second": {"spec": second.source.spec, "split": second.source.split},
+        "near_duplicates": [
+            [first.source.name(seen_first.indices[i]), second.source.name(seen_second.indices[j])]
+            for i, j in near_pairs(seen_first.hashes, seen_second.hashes)
+        ],
+    }
+
+
+def _describe_labels(part: _Set) -> dict[str, Any]:
+    source = part.source
+    assert isinstance(source, LabelledSource)
+    described: dict[str, Any] = {"spec": source.spec, "split": source.split, "task": part.task, "pictures": len(source)}
+    if source.classes:
+        try:
+            labels = source.labels()
+        except TinctError as error:
+            return described | {"error": str(error)}
+        names, positives = source.classes, (labels == 1).sum(0).tolist()
+        described["unknown"] = dict(zip(names, np.isnan(labels).sum(0).tolist(), strict=True))
+    else:
+        with each_picture(source, _mask_pixels, f"reading masks of {source.spec}") as results:
+            masks = list(results)
+        mismatches = {index: mask for index, mask in enumerate(masks) if isinstance(mask, str)}
+        pixels = np.array([mask for mask in masks if not isinstance(mask, str)], np.int64).reshape(-1, 256)
+        names, positives = source.mask_classes, (pixels > 0).sum(0).tolist()[: len(source.mask_classes)]
+        share = pixels.sum(0) / max(pixels.sum(), 1)
+        described["pixel_share"] = {name: float(share[value]) for value, name in enumerate(names)}
+        described["void_share"] = float(share[VOID])
+        described["mismatches"] = [{"name": source.name(index), "reason": why} for index, why in mismatches.items()]
+    counts = dict(zip(names, positives, strict=True))
+    scored = [name for value, name in enumerate(names) if source.classes or value != source.background]
+    return described | {"positives": counts, "too_rare": [name for name in scored if counts[name] < TOO_RARE]}
+
+
+def _mask_pixels(source: Source, index: int) -> NDArray[np.int64] | str:
+    """How many pixels have each of the 256 values, or why the mask cannot be used."""
+    assert isinstance(source, LabelledSource)
+    try:
+        return np.bincount(source.mask(index).ravel(), minlength=256)
+    except PictureError as error:
+        return str(error)
+
+
+def _write_overlays(sets: list[_Set], folder: Path) -> Iterator[Path]:
+    """Three usable pictures of each labelled source and task, from beginning, middle and end, with their labels."""
+    first = {(part.source.spec, part.task): part.source for part in reversed(sets)}
+    for (spec, task), source in first.items():
+        if not isinstance(source, LabelledSource):
+            continue
+        stem = re.sub(r"[^\w-]+", "-", spec).strip("-")
+        for number, start in enumerate(sorted({0, len(source) // 2, len(source) - 1})):
+            path = folder / f"{stem}-{task}-{number}.png"
+            for index in range(start, min(start + 20, len(source))):
+                with suppress(PictureError):  # reported already; the next picture will do
+                    image = overlay(source, index)
+                    with atomic_path(path) as unfinished:
+                        image.save(unfinished)
+                    yield path
+                    break
+
+
+def _show(document: dict[str, Any], console: Console) -> None:
+    for part in document["sets"]:
+        side, grey, near_grey = part["shorter_side"], part["grey"], part["near_grey"]
+        table = Table(show_header=False)
+        table.add_row("pictures", f"{part['pictures']:,}, of which {len(part['unreadable']):,} unreadable")
+        if side:
+            sizes = f"{side['min']} · {side['median']:.0f} · {side['max']} pixels (least, median, greatest)"
+            table.add_row("shorter side", sizes)
+        table.add_row("modes", ", ".join(f"{mode} {count:,}" for mode, count in part["modes"].items()))
+        table.add_row("grey", f"{grey['share']:.1%} (mean Lab chroma below {grey['chroma_below']:g})")
+        table.add_row("grey or nearly", f"{near_grey['share']:.1%} (below {near_grey['chroma_below']:g})")
+        table.add_row(
+            "near-duplicates", f"{len(part['near_duplicates']):,} pairs (at most {DISTANCE} of 64 hash bits differ)"
+        )
+        table.add_row("fingerprint", part["fingerprint"])
+        console.print(_plain(f"{part['spec']} ({part['split']})"), table, sep="\n")
+    for part in document["sets"]:
+        where = f"{part['spec']} ({part['split']})"
+        _list(console, f"Unreadable in {where}", [bad["reason"] for bad in part["unreadable"]])
+        _list(console, f"Near-duplicates within {where}", [" = ".join(pair) for pair in part["near_duplicates"]])
+    for pair in document["across"]:
+        first, second = (f"{end['spec']} ({end['split']})" for end in (pair["first"], pair["second"]))
+        leak = pair["first"]["spec"] == pair["second"]["spec"]
+        title = f"In two splits: {first} and {second}" if leak else f"Near-duplicates of {first} in {second}"
+        _list(console, title, [" = ".join(names) for names in pair["near_duplicates"]])
+    for key in dict.fromkeys((labels["spec"], labels["task"]) for labels in document["labels"]):
+        _show_labels([labels for labels in document["labels"] if (labels["spec"], labels["task"]) == key], console)
+    for path in document["overlays"]:
+        console.print(_plain(f"wrote {path}"))
+
+
+def _show_labels(splits: list[dict[str, Any]], console: Console) -> None:
+    """One table for a source and task: a row for each class, columns for each split."""
+    title = f"{splits[0]['spec']}, {splits[0]['task']}"
+    usable = [labels for labels in splits if "positives" in labels]
+    for labels in splits:
+        _list(console, f"{title} ({labels['split']})", [labels["error"]] if "error" in labels else [])
+        mismatches = [bad["reason"] for bad in labels.get("mismatches", [])]
+        _list(console, f"Masks that do not fit in {title} ({labels['split']})", mismatches)
+    if not usable:
+        return
+    table = Table("class")
+    columns: list[list[str]] = []
+    for labels in usable:
+        positives, rare = labels["positives"], labels["too_rare"]
+        table.add_column(f"{labels['split']}: {labels['pictures']:,}", justify="right")
+        columns.append([f"{count:,}{'*' if name in rare else ' '}" for name, count in positives.items()] + [""])
+        if "pixel_share" in labels:
+            table.add_column("of pixels", justify="right")
+            columns.append([f"{share:.2%}" for share in (*labels["pixel_share"].values(), labels["void_share"])])
+        elif any(labels["unknown"].values()):
+            table.add_column("unknown", justify="right")
+            columns.append([f"{count:,}" for count in labels["unknown"].values()] + [""])
+    names = [*usable[0]["positives"], *["(void)"] * ("pixel_share" in usable[0])]
+    for name, *cells in zip(names, *columns, strict=False):
+        table.add_row(_plain(name), *cells)
+    console.print(_plain(f"{title}: pictures of each class (*: under {TOO_RARE}, too rare to score)"), table, sep="\n")
+
+
+def _list(console: Console, title: str, lines: list[str]) -> None:
+    if lines:
+        more = [f"… and {len(lines) - SHOWN:,} more (--json lists all)"] if len(lines) > SHOWN else []
+        console.print(_plain("\n  ".join([f"{title}: {len(lines):,}", *lines[:SHOWN], *more])))
+
+
+def _plain(text: str) -> Text:
+    """Text that is not markup, whatever brackets and broken characters file names have."""
+    return Text(text.encode("utf-8", "replace").decode())

@@ -1,0 +1,171 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinct.data.base import VOID
+from tinct.data.folder import open_folder
+from tinct.data.inspect import data
+from tinct.data.overlay import draw_labels
+from tinct.data.photos import photographs
+from tinct.data.survey import survey
+from tinct.errors import TinctError
+
+ASTRONAUT, CAT, COFFEE = (Image.fromarray(photographs()[name]) for name in ("astronaut", "cat", "coffee"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "pictures"
+    path.mkdir()
+    ASTRONAUT.resize((120, 100)).save(path / "a.png")
+    ASTRONAUT.resize((90, 80)).save(path / "b.jpg", quality=80)
+    CAT.convert("L").resize((70, 60)).save(path / "c.png")
+    Image.blend(COFFEE.convert("L").convert("RGB"), COFFEE, 0.06).resize((50, 200)).save(path / "d.png")
+    (path / "e[bold]{0}.jpg").write_bytes(b"no picture")
+    return path
+
+
+def report(capsys, *sources, **options):
+    assert data([str(source) for source in sources], json=True, **options) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_survey_sees_every_picture_once(folder):
+    seen = survey(open_folder(str(folder)), processes=1)
+    assert seen.indices.tolist() == [0, 1, 2, 3]
+    assert seen.sizes.tolist() == [[120, 100], [90, 80], [70, 60], [50, 200]]
+    assert seen.modes.tolist() == ["RGB", "RGB", "L", "RGB"]
+    assert (seen.chroma < (99, 99, 0.1, 3)).all()
+    assert (seen.chroma[:2] > 10).all()
+    assert list(seen.unreadable) == [4]
+    assert "e[bold]{0}.jpg: not a picture" in seen.unreadable[4]
+
+
+def test_a_folder(folder, capsys):
+    (found,) = report(capsys, folder)["sets"]
+    assert (found["spec"], found["split"], found["pictures"]) == (str(folder), "train", 5)
+    assert found["width"] == {"min": 50, "median": 80, "max": 120}
+    assert found["shorter_side"] == {"min": 50, "median": 70, "max": 100}
+    assert found["modes"] == {"RGB": 3, "L": 1}
+    assert found["grey"] == {"pictures": 1, "share": 0.25, "chroma_below": 2.0}
+    assert found["near_grey"] == {"pictures": 2, "share": 0.5, "chroma_below": 3.0}
+    assert [bad["name"] for bad in found["unreadable"]] == ["e[bold]{0}.jpg"]
+    assert found["near_duplicates"] == [["a.png", "b.jpg"]]
+
+
+def test_two_sources_are_compared(folder, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    CAT.resize((160, 120)).save(other / "cat.jpg")
+    COFFEE.transpose(Image.Transpose.ROTATE_90).save(other / "turned.jpg")
+    (pair,) = report(capsys, folder, other)["across"]
+    assert (pair["first"]["spec"], pair["second"]["spec"]) == (str(folder), str(other))
+    assert pair["near_duplicates"] == [["c.png", "cat.jpg"]]
+
+
+def test_people_get_tables(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert data([str(folder), "photos:"]) == 0
+    shown = capsys.readouterr().out
+    for line in (
+        "5, of which 1 unreadable",
+        "25.0% (mean Lab chroma below 2)",
+        "a.png = b.jpg",
+        "e[bold]{0}.jpg: not a",
+    ):
+        assert line in shown
+    assert "512, of which 0 unreadable" in shown
+    assert "RGB 512" in shown
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """Two training pictures and two to evaluate, of which one is a training picture again and one has a bad mask."""
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Main", "ImageSets/Segmentation"):
+        (root / name).mkdir(parents=True)
+    for task in ("Main", "Segmentation"):
+        (root / f"ImageSets/{task}/train.txt").write_text("cat\ncoffee\n")
+        (root / f"ImageSets/{task}/val.txt").write_text("again\nastronaut\n")
+    for name, picture, label in [
+        ("cat", CAT, 8),
+        ("coffee", COFFEE, 5),
+        ("again", CAT, 8),
+        ("astronaut", ASTRONAUT, 15),
+    ]:
+        picture.resize((64, 48)).save(root / f"JPEGImages/{name}.jpg")
+        title = {8: "cat", 5: "bottle", 15: "person"}[label]
+        (root / f"Annotations/{name}.xml").write_text(f"<annotation><object><name>{title}</name></object></annotation>")
+        mask = np.zeros((48, 64), np.uint8)
+        mask[12:24, :32] = label
+        mask[:12] = VOID
+        Image.fromarray(mask[1:] if name == "astronaut" else mask).save(root / f"SegmentationClass/{name}.png")
+    return f"voc:{tmp_path}"
+
+
+def test_a_labelled_source(voc, tmp_path, capsys):
+    found = report(capsys, voc, out=tmp_path / "overlays")
+    assert [(part["split"], part["pictures"]) for part in found["sets"]] == [("train", 2), ("val", 2)]
+    (leak,) = found["across"]
+    assert (leak["first"]["split"], leak["second"]["split"]) == ("train", "val")
+    assert leak["near_duplicates"] == [["JPEGImages/cat.jpg", "JPEGImages/again.jpg"]]
+
+    labels = {(part["task"], part["split"]): part for part in found["labels"]}
+    assert len(labels) == 4
+    positives = labels["multilabel", "train"]["positives"]
+    assert {name: count for name, count in positives.items() if count} == {"bottle": 1, "cat": 1}
+    assert len(labels["multilabel", "val"]["too_rare"]) == 20
+    masks = labels["segmentation", "train"]
+    assert masks["pixel_share"]["cat"] == pytest.approx(1 / 16)
+    assert masks["pixel_share"]["background"] == pytest.approx(5 / 8)
+    assert masks["void_share"] == pytest.approx(1 / 4)
+    assert (masks["positives"]["background"], masks["positives"]["cat"], masks["mismatches"]) == (2, 1, [])
+    assert "background" not in masks["too_rare"]
+    (mismatch,) = labels["segmentation", "val"]["mismatches"]
+    assert mismatch["name"] == "JPEGImages/astronaut.jpg"
+    assert "64x47" in mismatch["reason"]
+
+    assert len(found["overlays"]) == 4  # two training pictures for each task
+    for path in found["overlays"]:
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            assert image.width == 160
+
+
+def test_a_labelled_source_for_people(voc, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert data([voc]) == 0
+    shown = capsys.readouterr().out
+    for line in (
+        "In two splits",
+        "cat.jpg = JPEGImages/again.jpg",
+        "multilabel",
+        "6.25%",
+        "64x47",
+        "too rare to score",
+    ):
+        assert line in shown
+
+
+def test_masks_are_drawn_over_the_picture_but_for_void_and_background():
+    picture = np.full((30, 40, 3), 100, np.uint8)
+    mask = np.zeros((30, 40), np.uint8)
+    mask[:, 20:] = 2
+    mask[:10] = VOID
+    sheet = np.asarray(draw_labels(picture, ("none", "cat", "dog"), mask, background=0))
+    assert (sheet[:10, :40] == 100).all()
+    assert (sheet[10:30, :20] == 100).all()
+    assert (sheet[10:30, 20:40] != 100).any(-1).all()
+    assert len(sheet) == 30 + 16 + 4
+    assert picture.max() == 100
+
+
+def test_mistakes_are_named(tmp_path):
+    with pytest.raises(TinctError, match="no source given"):
+        data([])
+    with pytest.raises(TinctError, match="absent: No such file"):
+        data([str(tmp_path / "absent")])
+    with pytest.raises(TinctError, match="no VOC in it"):
+        data([f"voc:{tmp_path}"])
