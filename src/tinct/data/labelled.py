@@ -1,7 +1,7 @@
 """What the readers of labelled picture files share: paths with labels, and the reading of a mask."""
 
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from tinct.data.decode import header
 from tinct.data.folder import PathSource
 from tinct.errors import PictureError, TinctError
 
-__all__ = ["LabelledFiles", "Task", "checked_mask", "no_masks", "read_indices", "require_positives"]
+__all__ = ["LabelledFiles", "Task", "checked_mask", "read_indices", "require_positives"]
 
 Task = Literal["multilabel", "segmentation"]
 """What the labels are for. A source opened for one task has that task's labels only."""
@@ -82,8 +82,3 @@ def require_positives(labels: NDArray[np.float32], spec: str, split: str) -> NDA
     if not (labels == 1).any():
         raise TinctError(f"{spec}: the {split} split has no positive label for any of its {labels.shape[1]} classes")
     return labels
-
-
-def no_masks(spec: str) -> NoReturn:
-    """Refuse segmentation with a source of pictures and classes only."""
-    raise TinctError(f"{spec}: has no masks; choose the multilabel task, or a source with masks (voc:, coco:, csv:)")
