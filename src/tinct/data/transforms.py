@@ -1,0 +1,109 @@
+"""A picture and its mask brought to the network's size together: with augmentation in training, without in evaluation.
+
+A mask follows its picture by nearest neighbour, so that no value appears that was not there. It may be larger than the
+picture, which can be a reduced decoding: boxes are taken in the coordinates of each.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tinct.data.base import VOID
+from tinct.data.random import rng
+
+__all__ = ["AREA", "RATIO", "augment", "centre", "letterbox"]
+
+AREA = (0.4, 1.0)
+"""The share of the picture that a training crop covers. Narrower than ImageNet training's (0.08, 1), which often cuts
+the labelled object away (Szegedy et al. 2015 train on one centred object)."""
+RATIO = (3 / 4, 4 / 3)
+"""Width over height of a training crop, before it is made square."""
+LIGHTNESS = 0.1
+"""The largest shift of lightness, as a share of the range."""
+CONTRAST = 0.2
+"""The largest change of contrast, as a share, around the picture's mean."""
+
+Picture = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+
+def augment(picture: Picture, mask: Picture | None, size: int, *key: int) -> tuple[Picture, Picture | None]:
+    """Cut a random crop out, bring it to size, mirror it half the time, and vary lightness and contrast a little.
+
+    Everything drawn is a function of `key`, so the same picture comes out whoever asks, in whatever order.
+
+    Args:
+        picture: (H, W, 3).
+        mask: (h, w) class indices of the same picture, or None.
+        size: height and width of what comes out, in pixels.
+        key: such as (seed, epoch, position).
+
+    Returns:
+        The picture (size, size, 3) and the mask (size, size) or None.
+    """
+    generator = rng(*key)
+    height, width = picture.shape[:2]
+    left, top, right, bottom = _crop_box(height, width, generator)
+    mirrored = generator.random() < 0.5
+    shift = 255 * generator.uniform(-LIGHTNESS, LIGHTNESS)
+    factor = generator.uniform(1 - CONTRAST, 1 + CONTRAST)
+    crop = _resize(picture, (size, size), (left, top, right, bottom))
+    mean = float(crop.mean())
+    levels = np.rint((np.arange(256) - mean) * factor + mean + shift).clip(0, 255).astype(np.uint8)
+    crop = levels[crop]
+    if mask is not None:
+        x, y = mask.shape[1] / width, mask.shape[0] / height
+        mask = _resize(mask, (size, size), (left * x, top * y, right * x, bottom * y))
+    if mirrored:
+        crop, mask = crop[:, ::-1], None if mask is None else mask[:, ::-1]
+    return np.ascontiguousarray(crop), None if mask is None else np.ascontiguousarray(mask)
+
+
+def centre(picture: Picture, size: int) -> Picture:
+    """Evaluate a classifier on this: the largest centred square, (size, size, 3)."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    return _resize(picture, (size, size), (left, top, left + side, top + side))
+
+
+def letterbox(picture: Picture, mask: Picture | None, size: int) -> tuple[Picture, Picture | None]:
+    """Evaluate a segmenter on this: the whole picture, its longer side brought to `size`, the rest padded.
+
+    Args:
+        picture: (H, W, 3).
+        mask: (h, w) class indices of the same picture, or None.
+        size: height and width of what comes out, in pixels.
+
+    Returns:
+        The picture (size, size, 3), centred on mid-grey; the mask (size, size), centred on `VOID`, or None.
+    """
+    height, width = picture.shape[:2]
+    scale = size / max(height, width)
+    shape = max(1, round(width * scale)), max(1, round(height * scale))
+    rows = slice((size - shape[1]) // 2, (size - shape[1]) // 2 + shape[1])
+    columns = slice((size - shape[0]) // 2, (size - shape[0]) // 2 + shape[0])
+    canvas = np.full((size, size, 3), 128, np.uint8)
+    canvas[rows, columns] = _resize(picture, shape, (0, 0, width, height))
+    if mask is None:
+        return canvas, None
+    target = np.full((size, size), VOID, np.uint8)
+    target[rows, columns] = _resize(mask, shape, (0, 0, mask.shape[1], mask.shape[0]))
+    return canvas, target
+
+
+def _crop_box(height: int, width: int, generator: np.random.Generator) -> Box:
+    """A random box of the wanted area and ratio, shrunk where it would not fit: left, top, right, bottom."""
+    area = generator.uniform(*AREA) * height * width
+    ratio = math.exp(generator.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+    box_width, box_height = min(math.sqrt(area * ratio), width), min(math.sqrt(area / ratio), height)
+    left, top = generator.uniform(0, width - box_width), generator.uniform(0, height - box_height)
+    return left, top, min(left + box_width, width), min(top + box_height, height)
+
+
+def _resize(pixels: Picture, shape: tuple[int, int], box: Box) -> Picture:
+    """Resample a box of (H, W, 3) pixels with antialiasing, or of an (H, W) mask, to (width, height)."""
+    method = Image.Resampling.NEAREST if pixels.ndim == 2 else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(pixels).resize(shape, method, box))

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage import data
+
+from tinct.data.base import VOID
+from tinct.data.transforms import AREA, augment, centre, letterbox
+
+sides = st.integers(8, 90)
+
+
+def halves(height, width):
+    """A picture whose mask can be read off its red channel: classes in two blocks and void in a third."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[:, width // 3 :] = 5
+    mask[height // 2 :, width // 3 :] = VOID
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[..., 0] = np.select([mask == 5, mask == VOID], [120, 240], 0)
+    return picture, mask
+
+
+@settings(max_examples=40, deadline=None)
+@given(sides, sides, st.integers(1, 60), st.integers(0, 2**40))
+def test_shapes_and_values_for_any_size(height, width, size, key):
+    picture, mask = halves(height, width)
+    for out, target in (augment(picture, mask, size, key), letterbox(picture, mask, size)):
+        assert out.shape == (size, size, 3)
+        assert target is not None
+        assert target.shape == (size, size)
+        assert set(np.unique(target)) <= {0, 5, VOID}
+        assert out.dtype == target.dtype == np.uint8
+    assert centre(picture, size).shape == (size, size, 3)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_mask_follows_the_picture_even_when_it_is_larger(scale):
+    picture, _ = halves(60, 90)
+    _, mask = halves(60 * scale, 90 * scale)
+    for key in range(30):
+        out, target = augment(picture, mask, 48, key)
+        red = out[..., 0].astype(float)
+        levels = {value: np.median(red[target == value]) for value in np.unique(target)}
+        nearest = np.array(list(levels))[np.abs(red[..., None] - np.array(list(levels.values()))).argmin(-1)]
+        assert (nearest == target).mean() > 0.95  # the rest is blurred edges
+
+
+def test_draws_follow_from_the_key_alone():
+    picture, mask = halves(40, 50)
+    first = augment(picture, mask, 32, 3, 1, 4)
+    augment(picture, mask, 32, 9)
+    for one, other in zip(first, augment(picture, mask, 32, 3, 1, 4), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(augment(picture, None, 32, 3, 1, 4)[0], first[0])
+    assert (augment(picture, mask, 32, 3, 1, 5)[0] != first[0]).any()
+
+
+def test_crops_cover_the_stated_area_and_half_are_mirrored():
+    ramp = np.repeat(np.arange(200, dtype=np.uint8)[None, :], 200, 0)  # each pixel tells its column
+    covered, mirrored = [], 0
+    for key in range(400):
+        _, columns = augment(np.zeros((200, 200, 3), np.uint8), ramp, 64, key)
+        _, rows = augment(np.zeros((200, 200, 3), np.uint8), np.ascontiguousarray(ramp.T), 64, key)
+        covered.append((np.ptp(columns.astype(int)) + 3) * (np.ptp(rows.astype(int)) + 3) / 200**2)
+        mirrored += bool(columns[0, 0] > columns[0, -1])
+    assert AREA[0] - 0.03 < min(covered) < 0.45
+    assert 0.9 < max(covered) < AREA[1] + 0.03
+    assert 160 < mirrored < 240
+
+
+def test_lightness_and_contrast_vary_around_the_picture():
+    picture = data.astronaut()[:128, :128]
+    means, spreads = np.array(
+        [(out.mean(), out.std()) for key in range(200) if (out := augment(picture, None, 64, key)[0]) is not None]
+    ).T
+    assert abs(means.mean() - picture.mean()) < 8
+    assert means.std() > 10
+    assert spreads.std() > 4
+
+
+def test_centre_is_the_middle_square_and_letterbox_loses_nothing():
+    picture = np.zeros((40, 80, 3), np.uint8)
+    picture[:, 20:60] = 200
+    np.testing.assert_array_equal(centre(picture, 40), np.full((40, 40, 3), 200))
+    out, target = letterbox(picture, np.full((40, 80), 3, np.uint8), 80)
+    np.testing.assert_array_equal(out[20:60], picture)
+    assert (out[:20] == 128).all()
+    assert (out[60:] == 128).all()
+    assert (target[20:60] == 3).all()
+    assert (target[:20] == VOID).all()
+    assert (target[60:] == VOID).all()
