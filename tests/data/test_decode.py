@@ -214,10 +214,10 @@ def test_limits_hold_before_anything_is_decoded(photo, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "retina", "hubble_deep_field", "rocket"])
 def test_chroma_agrees_with_scikit_image(name):
     rgb = getattr(photographs, name)()
-    grid = rgb[:: -(-rgb.shape[0] // 48), :: -(-rgb.shape[1] // 48)]
+    grid = rgb[:: -(-rgb.shape[0] // 32), :: -(-rgb.shape[1] // 32)]
     expected = np.hypot(*np.moveaxis(rgb2lab(grid)[..., 1:], -1, 0))
     assert chroma(rgb) == pytest.approx(expected.mean(), abs=0.01)
-    assert chroma(rgb) == pytest.approx(np.hypot(*np.moveaxis(rgb2lab(rgb)[..., 1:], -1, 0)).mean(), rel=0.05)
+    assert chroma(rgb) == pytest.approx(np.hypot(*np.moveaxis(rgb2lab(rgb)[..., 1:], -1, 0)).mean(), rel=0.06, abs=0.5)
 
 
 def test_grey_pictures_are_told_from_coloured_ones(photo):

@@ -107,13 +107,13 @@ def header(data: bytes | Path) -> tuple[str, int, int]:
 
 
 def chroma(rgb: NDArray[np.uint8]) -> float:
-    """Mean CIE Lab chroma sqrt(a^2 + b^2) over a grid of at most 48 x 48 pixels of an (H, W, 3) sRGB picture.
+    """Mean CIE Lab chroma sqrt(a^2 + b^2) over a grid of at most 32 x 32 pixels of an (H, W, 3) sRGB picture.
 
     The matrix and the cube-root function are those of IEC 61966-2-1 and CIE 15 for D65; a typical photograph has 15 to
     30, a grey one 0.
     """
     height, width = rgb.shape[:2]
-    grid = rgb[:: -(-height // 48), :: -(-width // 48)].reshape(-1, 3)
+    grid = rgb[:: -(-height // 32), :: -(-width // 32)].reshape(-1, 3)
     xyz = _LINEAR[grid] @ _TO_XYZ
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz * (29 / 6) ** 2 / 3 + 4 / 29)
     a = 500 * (f[:, 0] - f[:, 1])
