@@ -1,8 +1,8 @@
 """Starting on a list of ten million files: seconds to the first order of indices, and memory beyond a list of 1,000.
 
 Names only: the listed files do not exist. Each list is opened in a process of its own, which does what a run does
-before its first batch: read the list, fingerprint it, draw the epoch's order, and ask for the first crop (which looks for
-64 files and finds none).
+before its first batch: read the list, fingerprint it, draw the epoch's order, and ask for the first crop (which looks
+for 64 files and finds none).
 
     python benchmarks/file_list.py [--quick]
 """
