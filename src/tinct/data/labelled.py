@@ -66,7 +66,9 @@ def checked_mask(
     if values.shape != (height, width):
         size = f"{values.shape[1]}x{values.shape[0]}"
         raise PictureError(f"{path}: a mask of {size} for {picture.name} of {width}x{height}; make them equal")
-    unknown = np.setdiff1d(values, [*range(classes), void, VOID])
+    # counting bytes takes a quarter of the time that sorting them does, and this runs for each picture of each epoch
+    present = np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else np.unique(values)
+    unknown = np.setdiff1d(present, [*range(classes), void, VOID])
     if unknown.size:
         listed = ", ".join(str(value) for value in unknown[:5])
         raise PictureError(f"{path}: unknown mask value {listed}; expected 0 to {classes - 1}, or {void} for void")
