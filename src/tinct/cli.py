@@ -1,0 +1,176 @@
+"""The command line: a command is a typed function, imported when it is called."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from tinct.errors import TinctError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "pretrain": ("tinct.pretrain:pretrain", "learn from unlabelled photographs by colouring them"),
+    "colorize": ("tinct.colorize:colorize", "colour photographs"),
+    "evaluate": ("tinct.evaluate:evaluate", "score a colorizer on photographs"),
+    "data": ("tinct.data.inspect:data", "report what is in a set of photographs"),
+}
+"""name: where its function is, and what it does in a few words."""
+RECIPES = Path(__file__).parent / "recipes"
+SHORT = {"out": ("-o",), "output": ("-o",)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0 done, 1 done in part (the output says which part failed), 2 a mistake in the call, its data or
+        its settings (one line on standard error), 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())  # noqa: T201
+        return 0
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("tinct"))  # noqa: T201
+        return 0
+    name, *rest = words
+    try:
+        if name not in COMMANDS:
+            raise TinctError(f"unknown command {name!r}; expected one of {', '.join(COMMANDS)}")
+        module, _, function = COMMANDS[name][0].partition(":")
+        command: Callable[..., int | None] = getattr(importlib.import_module(module), function)
+        return command(**parse(name, command, rest)) or 0
+    except TinctError as error:
+        print(f"tinct {name}: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        return 130
+
+
+def usage() -> str:
+    """The commands, a line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(["usage: tinct COMMAND ...", "", *lines, "", "tinct COMMAND --help says more of one."])
+
+
+def parse(name: str, command: Callable[..., int | None], words: list[str]) -> dict[str, Any]:
+    """The keyword arguments that `words` give for `command`.
+
+    Parameters without a default are positionals, keyword-only ones options; the fields of a dataclass parameter are
+    options too, and can be read from `--recipe NAME` or `--config FILE`.
+
+    Raises:
+        TinctError: `words` do not fit.
+        SystemExit: after `--help` or `--print-config`.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(prog=f"tinct {name}", description=COMMANDS[name][1], exit_on_error=False)
+    hints = get_type_hints(command)
+    bundles = {key: kind for key, kind in hints.items() if is_dataclass(kind) and isinstance(kind, type)}
+    if bundles:
+        parser.add_argument("--config", action="config", help="a YAML file of settings; options after it win")
+        parser.add_argument("--recipe", help=f"a shipped file of settings: {', '.join(recipes())} (default: fast)")
+        words = with_recipe(words)
+    texts = described(command)
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name in bundles:
+            for option in options_of(bundles[parameter.name]):
+                add(parser, *option)
+        else:
+            required = parameter.default is parameter.empty
+            positional = required and parameter.kind is not parameter.KEYWORD_ONLY
+            default = None if required else parameter.default
+            add(
+                parser,
+                parameter.name,
+                hints[parameter.name],
+                default,
+                texts.get(parameter.name, ""),
+                positional,
+                required,
+            )
+    try:
+        values = parser.parse_args(words).as_dict()
+    except ArgumentError as error:
+        message = " ".join(str(error).split()).replace("Parser key ", "")
+        raise TinctError(f"{message}; see tinct {name} --help") from error
+    for key, kind in bundles.items():
+        values[key] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+    return {key: value for key, value in values.items() if key in hints}
+
+
+def add(parser: Any, name: str, kind: Any, default: Any, text: str, positional: bool, required: bool) -> None:
+    """One argument, as its type asks: a list takes several words, a bool none."""
+    from jsonargparse import ActionYesNo
+
+    flags = [name] if positional else [*SHORT.get(name, ()), f"--{name.replace('_', '-')}"]
+    how: dict[str, Any] = {"help": text}
+    if kind == list[str]:
+        how |= {"type": str, "nargs": "+" if positional and required else "*", "default": default or []}
+    elif kind is bool:
+        how |= {"action": ActionYesNo, "default": default}
+    else:
+        how |= {"type": kind, "default": default}
+    if required and not positional:
+        how["required"] = True
+    elif required:
+        how.pop("default", None)
+    parser.add_argument(*flags, **how)
+
+
+def options_of(bundle: Any) -> Iterator[tuple[str, Any, Any, str, bool, bool]]:
+    """What `add` takes for each field of a dataclass; one whose metadata says `positional` is so."""
+    hints, texts = get_type_hints(bundle), described(bundle)
+    for field in fields(bundle):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        yield field.name, hints[field.name], default, texts.get(field.name, ""), "positional" in field.metadata, False
+
+
+def described(command: Callable[..., Any]) -> dict[str, str]:
+    """The texts of a docstring's Args section."""
+    from docstring_parser import parse as parse_docstring
+
+    return {entry.arg_name: entry.description or "" for entry in parse_docstring(command.__doc__ or "").params}
+
+
+def with_recipe(words: list[str]) -> list[str]:
+    """Replace `--recipe NAME` by `--config FILE`, first of all, with `fast` where no settings are named.
+
+    A budget among `words` takes the place of the recipe's.
+
+    Raises:
+        TinctError: there is no such recipe.
+    """
+    words = [word.replace("--print-config", "--print_config") for word in words]
+    named = [word.partition("=")[0] for word in words]
+    recipe = None if "--config" in named else "fast"
+    if "--recipe" in named:
+        place = named.index("--recipe")
+        spread = "=" not in words[place]
+        if spread and place + 1 == len(words):
+            raise TinctError(f"--recipe needs a name; expected one of {', '.join(recipes())}")
+        recipe = words[place + 1] if spread else words[place].partition("=")[2]
+        del words[place : place + 1 + spread]
+    if recipe is not None:
+        if recipe not in recipes():
+            raise TinctError(f"unknown recipe {recipe!r}; expected one of {', '.join(recipes())}")
+        words = ["--config", str(RECIPES / f"{recipe}.yaml"), *words]
+    budgets = ("--steps", "--epochs", "--minutes")
+    if any(budget in named for budget in budgets):
+        place = max(i for i, word in enumerate(words) if word.partition("=")[0] == "--config") + 2
+        words[place:place] = [word for budget in budgets if budget not in named for word in (budget, "null")]
+    return words
+
+
+def recipes() -> list[str]:
+    """The names of the shipped recipes."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))

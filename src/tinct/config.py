@@ -1,0 +1,131 @@
+"""The settings of a pretraining run: flags on the command line, keys of a recipe, fields here."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tinct.errors import TinctError
+
+__all__ = ["TIMED_STEPS", "Config"]
+
+TIMED_STEPS = 30
+"""Steps after which a budget in minutes becomes one in steps."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a pretraining run follows from.
+
+    Args:
+        sources: folders, text files of paths, `photos:`, labelled sources (their pictures only).
+        exclude: sources whose pictures, and copies of them, are kept out; of a labelled one the val split.
+        split: `train` leaves the other splits of a recognised layout alone; `all` takes everything.
+        held_out: a source whose val split is coloured to measure progress; part of `sources` is set aside without.
+        cache: folder for decoded pictures, so that later epochs and runs skip decoding.
+        size: side of the training crops in pixels, a multiple of 32.
+        min_crop: smallest crop's side as a share of a picture's shorter side.
+        backbone: a timm name.
+        in_channels: 1 for a grey stem, 3 for an RGB one that sees the grey picture three times.
+        init: `random`, or a file of weights in timm's names to start the encoder from.
+        init_std: standard deviation of N(0, std) for all convolutions, as in pix2pix; the libraries' own without.
+        chroma_stride: colours are learned at 1/1, 1/2 or 1/4 of the resolution.
+        width: channels of the decoder at its finest level.
+        terms: what to learn, with weights: at most one of l1, huber, bins; rotation.
+        adversarial: the discriminator's loss; none trains without one.
+        adversarial_weight: of the adversarial term.
+        adversarial_start: share of the run that passes before the discriminator joins.
+        discriminator_width: filters in its first layer.
+        discriminator_norm: spectral or instance.
+        discriminator_lr: its peak learning rate.
+        batch_size: pictures a step, over all devices and accumulated parts together.
+        accumulate: parts a step's pictures are taken in, to save memory.
+        steps: the budget; give one of steps, epochs, minutes.
+        epochs: the budget in passes over the pictures.
+        minutes: the budget in minutes of training on this machine, turned into steps once, after 30 of them.
+        lr: peak learning rate of AdamW, after a linear warm-up and before a cosine to zero.
+        betas: AdamW's, of both networks.
+        weight_decay: AdamW's.
+        warmup_steps: length of the warm-up, at most a fifth of the run unless the budget is in minutes.
+        clip: largest norm of the generator's gradient.
+        ema: decay of the averaged generator, which is what is evaluated and kept.
+        checkpoint_every: steps between checkpoints, each with held-out scores and a sample sheet.
+        best: the held-out score that the colorizer is chosen by.
+        probe: a labelled source to score a linear probe on at every checkpoint; such a run is marked.
+        seed: of weights, order and crops.
+        accelerator: as in Lightning Fabric: auto, cpu, cuda, mps.
+        devices: their number, or auto.
+        strategy: as in Lightning Fabric: auto, ddp, fsdp.
+        precision: as in Lightning Fabric: 32-true, bf16-mixed, 16-mixed.
+        workers: processes that read pictures, for each device.
+    """
+
+    sources: list[str] = field(default_factory=list, metadata={"positional": True})
+    exclude: list[str] = field(default_factory=list)
+    split: Literal["train", "all"] = "train"
+    held_out: str | None = None
+    cache: str | None = None
+    size: int = 96
+    min_crop: float = 0.5
+    backbone: str = "resnet18"
+    in_channels: int = 1
+    init: str = "random"
+    init_std: float | None = None
+    chroma_stride: int = 4
+    width: int = 64
+    terms: dict[str, float] = field(default_factory=lambda: {"bins": 1.0})
+    adversarial: Literal["none", "bce", "lsgan", "hinge"] = "none"
+    adversarial_weight: float = 0.1
+    adversarial_start: float = 0.3
+    discriminator_width: int = 64
+    discriminator_norm: Literal["spectral", "instance"] = "spectral"
+    discriminator_lr: float = 2e-4
+    batch_size: int = 64
+    accumulate: int = 1
+    steps: int | None = None
+    epochs: float | None = None
+    minutes: float | None = None
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+    clip: float = 1.0
+    ema: float = 0.999
+    checkpoint_every: int = 500
+    best: Literal["balance", "ab_error", "psnr"] = "balance"
+    probe: str | None = None
+    seed: int = 0
+    accelerator: str = "auto"
+    devices: str = "auto"
+    strategy: str = "auto"
+    precision: str = "32-true"
+    workers: int = 1
+
+    def check(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            TinctError: names the first setting that is out of range.
+        """
+        positive = ("size", "batch_size", "accumulate", "checkpoint_every", "lr", "discriminator_lr", "clip", "width")
+        for name in (*positive, "discriminator_width", "steps", "epochs", "minutes", "init_std"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise TinctError(f"{name} is {value}; expected a positive number")
+        for name in ("weight_decay", "warmup_steps", "workers", "adversarial_weight", "seed"):
+            if not getattr(self, name) >= 0:
+                raise TinctError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        for name, low, high in (("min_crop", 0.05, 1), ("adversarial_start", 0, 1), ("ema", 0, 1)):
+            if not low <= getattr(self, name) <= high:
+                raise TinctError(f"{name} is {getattr(self, name)}; expected {low} to {high}")
+        budgets = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
+        if len(budgets) != 1:
+            raise TinctError(
+                f"the budget is given as {' and '.join(budgets) or 'nothing'}; give one of steps, epochs, minutes"
+            )
+        if self.size % 32:
+            raise TinctError(
+                f"size is {self.size}; expected a multiple of 32, such as {max(32, round(self.size / 32) * 32)}"
+            )
+        if self.minutes is not None and self.warmup_steps < TIMED_STEPS:
+            raise TinctError(
+                f"warmup_steps is {self.warmup_steps}; expected at least {TIMED_STEPS} with a budget in minutes"
+            )

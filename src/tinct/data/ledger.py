@@ -1,0 +1,93 @@
+"""What became of the pictures of a run: which were seen, and which were passed over and why."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from tinct.data.base import Source
+from tinct.data.loader import EXCLUDED, GREY_SKIP, Crop
+from tinct.errors import TinctError
+
+__all__ = ["Ledger"]
+
+PATIENCE = 100
+"""How many different pictures are tried before a bad share of them ends the run."""
+
+
+class Ledger:
+    """Counts each picture of a source once, however often it is read."""
+
+    def __init__(self, source: Source) -> None:
+        """Begin with nothing read."""
+        self.source = source
+        self.hashes = np.zeros(len(source), np.uint64)
+        self.seen = np.zeros(len(source), bool)
+        self.skipped: dict[int, str] = {}
+
+    def note(self, crops: Sequence[Crop]) -> list[tuple[str, str]]:
+        """Take in what a batch's crops say.
+
+        Returns:
+            Name and reason of each picture that could not be read and was not known as such.
+
+        Raises:
+            TinctError: no usable picture was found for a crop, or more than half of the pictures tried so far are
+                unreadable.
+        """
+        news = []
+        for crop in crops:
+            for index, reason in crop.skipped:
+                if index not in self.skipped:
+                    self.skipped[index] = reason
+                    if reason not in (GREY_SKIP, EXCLUDED):
+                        news.append((self.source.name(index), reason))
+            if crop.index < 0:
+                raise TinctError(self._complaint("found no usable picture"))
+            self.seen[crop.index] = True
+            if crop.hash is not None:
+                self.hashes[crop.index] = crop.hash
+        tried = int(self.seen.sum()) + len(self.skipped)
+        if tried >= min(PATIENCE, len(self.source)) and self.counts()["unreadable"] > tried / 2:
+            raise TinctError(self._complaint("more than half of the pictures cannot be read"))
+        return news
+
+    def counts(self) -> dict[str, int]:
+        """`pictures`, `seen`, `grey`, `excluded`, `unreadable`: each a number of different pictures."""
+        reasons = Counter(self.skipped.values())
+        grey, excluded = reasons[GREY_SKIP], reasons[EXCLUDED]
+        return {
+            "pictures": len(self.source),
+            "seen": int(self.seen.sum()),
+            "grey": grey,
+            "excluded": excluded,
+            "unreadable": len(self.skipped) - grey - excluded,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """What `load` takes, in types that a weights-only reader accepts."""
+        return {
+            "hashes": torch.from_numpy(self.hashes.view(np.int64)),
+            "seen": torch.from_numpy(self.seen),
+            "skipped": dict(self.skipped),
+        }
+
+    def load(self, *states: dict[str, Any]) -> None:
+        """Take over one rank's state, or several ranks' together."""
+        for state in states:
+            seen = state["seen"].numpy()
+            self.hashes[seen] = np.maximum(self.hashes[seen], state["hashes"].numpy().view(np.uint64)[seen])
+            self.seen |= seen
+            self.skipped |= state["skipped"]
+
+    def _complaint(self, what: str) -> str:
+        counts = self.counts()
+        tried = counts["seen"] + len(self.skipped)
+        example = next(iter(self.skipped.items()), None)
+        named = f"; for instance {self.source.name(example[0])}: {example[1]}" if example else ""
+        return (
+            f"{self.source.spec}: {what} (of {tried} tried, {counts['grey']} are grey, {counts['unreadable']} "
+            f"unreadable, {counts['excluded']} excluded{named}); see `tinct data`, and name colour photographs"
+        )

@@ -1,0 +1,206 @@
+"""The order of pretraining: which photograph is read, and how it is cropped, follow from (seed, epoch, position) alone.
+
+A position counts pictures since the start of a run, through all epochs. Step k of a run with a global batch of B reads
+the positions k B to (k + 1) B - 1, whoever reads them: a resumed run starts at its step, and each of several ranks takes
+its share of the same positions.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tinct.data.base import Source
+from tinct.data.decode import GREY, is_grey
+from tinct.data.hashes import dhash, near
+from tinct.data.random import rng
+from tinct.errors import PictureError
+
+__all__ = ["EXCLUDED", "GREY_SKIP", "Crop", "Crops", "Photographs", "centre_crop", "crops_loader"]
+
+GREY_SKIP = f"grey: mean chroma below {GREY:g}"
+EXCLUDED = "excluded: like a picture that must not be seen"
+WALK = 64
+"""How many unusable pictures in a row are passed over before a position is given up."""
+ORDER, CROP = 0, 1  # streams of random numbers
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One training picture.
+
+    Attributes:
+        pixels: (3, S, S) uint8.
+        key: 62 random bits of this position.
+        index: the picture's index in the source, or -1 when no usable one was found.
+        hash: its difference hash, or None where it was reported before.
+        skipped: (index, reason) of the pictures passed over on the way.
+    """
+
+    pixels: Tensor
+    key: int
+    index: int
+    hash: int | None = None
+    skipped: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """A batch: `pixels` (B, 3, S, S) uint8, `keys` (B,) int64, and what its crops say of the pictures read."""
+
+    pixels: Tensor
+    keys: Tensor
+    crops: Sequence[Crop]
+
+    def pin_memory(self) -> "Crops":
+        """For the loader's pinning thread."""
+        return Crops(self.pixels.pin_memory(), self.keys.pin_memory(), self.crops)
+
+
+class Photographs(Dataset[Crop]):
+    """A source's pictures as random crops by position."""
+
+    def __init__(
+        self,
+        source: Source,
+        pool: NDArray[np.uint32],
+        size: int,
+        seed: int,
+        min_crop: float = 0.5,
+        excluded: NDArray[np.uint64] | None = None,
+    ) -> None:
+        """Crop the pictures `pool` of `source`.
+
+        Args:
+            source: where pictures come from.
+            pool: the indices to train on.
+            size: the crop's side in pixels.
+            seed: of order and crops.
+            min_crop: the smallest crop's side as a share of the picture's shorter side, above 0, at most 1.
+            excluded: hashes of pictures to keep out; a copy of one is passed over.
+        """
+        self.source, self.pool, self.size, self.seed, self.min_crop = source, pool, size, seed, min_crop
+        self.excluded = excluded if excluded is not None and len(excluded) else None
+        self._epoch, self._order = -1, pool
+        self._reported = np.zeros(len(source), bool)
+
+    def __len__(self) -> int:
+        """Pictures an epoch."""
+        return len(self.pool)
+
+    def __getitem__(self, position: int) -> Crop:
+        """The crop at `position`; where its picture is unusable, of the next one in the epoch's order."""
+        epoch, place = divmod(position, len(self.pool))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, rng(self.seed, ORDER, epoch).permutation(self.pool)
+        draw = rng(self.seed, CROP, position)
+        key = int(draw.integers(1 << 62))
+        share = draw.uniform(self.min_crop, 1)
+        skipped: list[tuple[int, str]] = []
+        for step in range(min(WALK, len(self.pool))):
+            index = int(self._order[(place + step) % len(self.pool)])
+            try:
+                picture = self.source.picture(index, math.ceil(self.size / share))
+            except PictureError as error:
+                skipped.append((index, str(error)))
+                continue
+            if is_grey(picture):
+                skipped.append((index, GREY_SKIP))
+                continue
+            new = not self._reported[index]
+            hashed = dhash(picture) if new or self.excluded is not None else None
+            if self.excluded is not None and near(np.array([hashed], np.uint64), self.excluded)[0]:
+                skipped.append((index, EXCLUDED))
+                continue
+            self._reported[index] = True
+            pixels = random_crop(picture, self.size, share, draw)
+            return Crop(to_tensor(pixels), key, index, int(hashed) if new and hashed is not None else None, skipped)
+        return Crop(torch.zeros(3, self.size, self.size, dtype=torch.uint8), key, -1, None, skipped)
+
+
+def random_crop(picture: NDArray[np.uint8], size: int, share: float, draw: np.random.Generator) -> NDArray[np.uint8]:
+    """Cut a rectangle out, its side `share` of the shorter side and up to 4:3 out of square; maybe flip it.
+
+    Unlike torchvision's RandomResizedCrop, the scale is drawn before the picture is opened: so the decoder knows what
+    it may leave out.
+    """
+    height, width = picture.shape[:2]
+    aspect = math.exp(draw.uniform(-0.5, 0.5) * math.log(4 / 3))
+    tall, wide = (
+        min(share * min(height, width) * stretch, side) for stretch, side in ((aspect, height), (1 / aspect, width))
+    )
+    top, left = draw.uniform(0, height - tall), draw.uniform(0, width - wide)
+    image = Image.fromarray(picture)
+    box = (left, top, left + wide, top + tall)
+    crop = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    return crop[:, ::-1] if draw.random() < 0.5 else crop
+
+
+def centre_crop(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The largest centred square of an (H, W, 3) picture, resized to (size, size, 3)."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def to_tensor(picture: NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) uint8 array to (3, H, W) uint8 tensor."""
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+
+
+def crops_loader(
+    photographs: Photographs,
+    batch_size: int,
+    steps: range,
+    rank: int = 0,
+    ranks: int = 1,
+    accumulate: int = 1,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[Crops]:
+    """Batches for `steps` of a run, `accumulate` of them a step: this rank's share of the global `batch_size`."""
+    share = batch_size // (ranks * accumulate)
+    return DataLoader(
+        photographs,
+        batch_sampler=_Positions(steps, share, rank, ranks, accumulate),
+        collate_fn=_collate,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_one_thread,
+    )
+
+
+@dataclass(frozen=True)
+class _Positions:
+    steps: range
+    share: int
+    rank: int
+    ranks: int
+    accumulate: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            for micro in range(self.accumulate):
+                first = ((step * self.accumulate + micro) * self.ranks + self.rank) * self.share
+                yield list(range(first, first + self.share))
+
+    def __len__(self) -> int:
+        return len(self.steps) * self.accumulate
+
+
+def _collate(crops: list[Crop]) -> Crops:
+    keys = torch.tensor([crop.key for crop in crops])
+    return Crops(torch.stack([crop.pixels for crop in crops]), keys, crops)
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)  # a worker that spins up a pool takes the cores from the training step

@@ -1,0 +1,106 @@
+"""Held-out photographs: how well a generator colours them, in numbers and as a sheet to look at."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from tinct.color import clip_to_gamut, lab_to_srgb, srgb_to_lab
+from tinct.color_metrics import colorfulness, psnr
+from tinct.data.base import Source
+from tinct.data.decode import is_grey
+from tinct.data.loader import centre_crop
+from tinct.data.random import rng
+from tinct.errors import PictureError
+from tinct.files import atomic_path
+
+__all__ = ["balance", "colour_scores", "colourise", "sample_sheet", "take_held_out"]
+
+Colourer = Callable[[Tensor], Tensor]
+"""L (B, 1, H, W) in [0, 100] to ab (B, 2, H/s, W/s) in Lab units."""
+
+
+def take_held_out(source: Source, count: int, size: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+    """The first `count` usable colour pictures of a fixed shuffle of `source`, at most an eighth of it.
+
+    Returns:
+        Their indices (N,) and centre crops (N, size, size, 3); fewer than asked when few are usable.
+    """
+    indices: list[int] = []
+    pictures: list[NDArray[np.uint8]] = []
+    count = min(count, len(source) // 8)
+    for index in rng(0, len(source)).permutation(np.arange(len(source), dtype=np.uint32))[: 4 * count]:
+        if len(indices) == count:
+            break
+        try:
+            picture = source.picture(int(index), size)
+        except PictureError:
+            continue  # counted when training meets its like
+        if not is_grey(picture):
+            indices.append(int(index))
+            pictures.append(centre_crop(picture, size))
+    return np.array(indices, np.uint32), np.array(pictures, np.uint8).reshape(-1, size, size, 3)
+
+
+@torch.no_grad()
+def colourise(colourer: Colourer, rgb: Tensor) -> Tensor:
+    """Colour (B, 3, H, W) RGB in [0, 1] from its luminance alone; ab is raised to full size bilinearly."""
+    l = srgb_to_lab(rgb)[:, :1]
+    ab = F.interpolate(colourer(l).float(), size=rgb.shape[-2:], mode="bilinear", align_corners=False)
+    return lab_to_srgb(clip_to_gamut(torch.cat((l, ab), dim=1)))
+
+
+def colour_scores(
+    colourer: Colourer, pictures: NDArray[np.uint8], device: torch.device, batch: int = 32
+) -> dict[str, float]:
+    """How well `colourer` colours (N, H, W, 3) pictures, as shown, after gamut clipping.
+
+    Returns:
+        `ab_error`: mean Euclidean distance in the ab plane, Lab units; `ab_error_grey`: that of the all-grey answer;
+        `psnr` in dB over all RGB values; `colourfulness_ratio`: mean colourfulness (Hasler and Suesstrunk 2003) of the
+        results over that of the truth; `balance`: see `balance`.
+    """
+    truth = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+    result = torch.cat([colourise(colourer, part.to(device)).cpu() for part in truth.split(batch)])
+    error = (srgb_to_lab(result) - srgb_to_lab(truth))[:, 1:].norm(dim=1).mean()
+    ratio = float(colorfulness(result).mean() / colorfulness(truth).mean())
+    return {
+        "ab_error": float(error),
+        "ab_error_grey": float(srgb_to_lab(truth)[:, 1:].norm(dim=1).mean()),
+        "psnr": float(psnr(result, truth).mean()),
+        "colourfulness_ratio": ratio,
+        "balance": balance(float(error), ratio),
+    }
+
+
+def balance(ab_error: float, colourfulness_ratio: float) -> float:
+    """The ab error, times how much too dull or too gaudy the colours are (the ratio or its inverse, whichever is > 1).
+
+    The error alone is least for washed-out colours, the ratio alone says nothing of being right. Lower is better.
+    """
+    ratio = max(colourfulness_ratio, 1e-3)
+    return ab_error * max(ratio, 1 / ratio)
+
+
+def sample_sheet(
+    path: Path, colourer: Colourer, pictures: NDArray[np.uint8], device: torch.device, columns: int = 8
+) -> Tensor:
+    """Write the first pictures as a PNG of three rows: grey, truth, coloured now.
+
+    Returns:
+        The sheet, (3, 3 H, columns W) uint8.
+    """
+    truth = torch.from_numpy(pictures[:columns]).permute(0, 3, 1, 2).float() / 255
+    lab = srgb_to_lab(truth)
+    grey = lab_to_srgb(torch.cat((lab[:, :1], torch.zeros_like(lab[:, 1:])), dim=1))
+    coloured = colourise(colourer, truth.to(device)).cpu()
+    rows = [torch.cat(list(row), dim=-1) for row in (grey, truth, coloured)]
+    sheet = (torch.cat(rows, dim=-2) * 255).round().to(torch.uint8)
+    with atomic_path(path) as unfinished:
+        Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(unfinished)
+    return sheet

@@ -1,0 +1,214 @@
+"""What learns: generator, discriminator, their optimizers and the average, and the one step that trains them."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+
+from tinct.config import Config
+from tinct.data.loader import Crops
+from tinct.data.random import rng
+from tinct.errors import TinctError
+from tinct.models.discriminator import PatchDiscriminator
+from tinct.models.encoder import Encoder
+from tinct.objectives.adversarial import discriminator_loss, generator_loss
+from tinct.objectives.base import Batch
+from tinct.objectives.pretext import Pretext, take_apart, to_chroma_resolution
+from tinct.weights import load_strict, read_weights
+
+__all__ = ["Learner"]
+
+
+class Learner:
+    """The networks of a run on their device; `learn` is a step.
+
+    Attributes:
+        pretext: encoder, decoder and heads.
+        discriminator: or None.
+        ema: the average of `pretext`, which is evaluated and kept.
+    """
+
+    def __init__(self, config: Config, fabric: Fabric) -> None:
+        """Build everything from the seed, the same on every rank.
+
+        Raises:
+            TinctError: unknown backbone, impossible terms, or initial weights that do not fit.
+        """
+        torch.manual_seed(config.seed)
+        self.config, self.fabric = config, fabric
+        pretext = Pretext(start_encoder(config), config.terms, config.chroma_stride, config.width)
+        if config.adversarial != "none" and pretext.colour is None:
+            raise TinctError(f"adversarial is {config.adversarial} without colours; add l1, huber or bins to terms")
+        if config.init_std is not None:
+            normal_init(pretext, config.init_std)
+        if fabric.world_size > 1 and fabric.device.type == "cuda":
+            pretext = nn.SyncBatchNorm.convert_sync_batchnorm(pretext)
+        self.pretext = pretext.to(fabric.device, memory_format=torch.channels_last)
+        self.ema = ModelEmaV3(self.pretext, config.ema, use_warmup=True)
+        self.model, self.optimizer = fabric.setup(
+            self.pretext,
+            torch.optim.AdamW(decay_groups(self.pretext, config.weight_decay), config.lr, config.betas),
+        )
+        self.discriminator: PatchDiscriminator | None = None
+        if config.adversarial != "none":
+            self._add_discriminator()
+
+    def _add_discriminator(self) -> None:
+        config = self.config
+        self.discriminator = PatchDiscriminator(
+            config.size // config.chroma_stride, config.discriminator_width, config.discriminator_norm
+        )
+        if config.init_std is not None:
+            normal_init(self.discriminator, config.init_std)
+        self.discriminator.to(self.fabric.device, memory_format=torch.channels_last)
+        self.critic, self.critic_optimizer = self.fabric.setup(
+            self.discriminator,
+            torch.optim.AdamW(self.discriminator.parameters(), config.discriminator_lr, config.betas, weight_decay=0),
+        )
+
+    def learn(
+        self, parts: Iterable[Crops], step: int, rate: float, adversarial_weight: float | None
+    ) -> dict[str, float]:
+        """Take one step.
+
+        Both networks answer to each other as they were before the step, so that a step may be taken in parts.
+
+        Args:
+            parts: the step's `config.accumulate` batches.
+            step: counted from 0.
+            rate: share of the peak learning rates.
+            adversarial_weight: of the adversarial term; None leaves the discriminator out of this step.
+
+        Returns:
+            The mean of each loss over the parts, and the discriminator's accuracy.
+
+        Raises:
+            TinctError: a loss or the gradient is not finite; weights are as before the step.
+        """
+        torch.manual_seed(stream(self.config.seed, step, self.fabric.global_rank))  # for backbones with dropout
+        weights = {**self.config.terms, "adversarial": adversarial_weight or 0.0}
+        means: dict[str, float] = defaultdict(float)
+        for part in parts:
+            pixels, keys = part.pixels.to(self.fabric.device), part.keys.to(self.fabric.device)
+            batch = self.pretext.prepare(take_apart(pixels, keys, self.config.chroma_stride))
+            losses, output = self.model(batch)
+            seen: dict[str, Tensor] = {}
+            if adversarial_weight is not None and output is not None:
+                losses["adversarial"], seen = self._face_critic(batch, output)
+            for name, value in (losses | seen).items():
+                means[name] += float(value.detach()) / self.config.accumulate
+            check_finite(means, step)
+            total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+            self.fabric.backward(total / self.config.accumulate)
+        self._update(step, rate, adversarial_weight is not None)
+        return dict(means)
+
+    def _face_critic(self, batch: Batch, output: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The generator's adversarial loss; on the way, the discriminator's gradients from one pass over real and fake."""
+        assert self.discriminator is not None
+        assert self.pretext.colour is not None
+        kind = self.config.adversarial
+        fake = self.pretext.colour.decode(output)
+        l = to_chroma_resolution(batch)
+        real_logits, fake_logits = self.critic(torch.cat((l, l)), torch.cat((batch.ab, fake.detach()))).chunk(2)
+        loss = discriminator_loss(kind, real_logits, fake_logits)
+        self.fabric.backward(loss / self.config.accumulate)
+        # The generator's pass must leave no gradients in the discriminator, nor wake its distributed wrapper.
+        self.discriminator.requires_grad_(False)
+        with self.fabric.autocast():
+            adversarial = generator_loss(kind, self.discriminator(l, fake))
+        self.discriminator.requires_grad_(True)
+        middle = 0.5 if kind == "lsgan" else 0.0
+        right = ((real_logits > middle).float().mean() + (fake_logits <= middle).float().mean()) / 2
+        return adversarial, {"discriminator": loss, "discriminator_accuracy": right}
+
+    def _update(self, step: int, rate: float, with_critic: bool) -> None:
+        norm = self.fabric.clip_gradients(
+            self.model, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False
+        )
+        if norm is not None and not self.config.precision.startswith("16"):  # fp16 skips such steps by itself
+            check_finite({"gradient": float(norm)}, step)
+        pairs = [(self.optimizer, self.config.lr)]
+        if with_critic:
+            pairs.append((self.critic_optimizer, self.config.discriminator_lr))
+        for optimizer, peak in pairs:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * rate
+            optimizer.step()
+            optimizer.zero_grad()
+        self.ema.update(self.pretext, step)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds, by file name."""
+        found: dict[str, nn.Module] = {"generator": self.pretext, "ema": self.ema.module}
+        return found if self.discriminator is None else found | {"discriminator": self.discriminator}
+
+    def optimizers(self) -> dict[str, Any]:
+        """The optimizers' states by name."""
+        states = {"generator": self.optimizer.state_dict()}
+        return states if self.discriminator is None else states | {"discriminator": self.critic_optimizer.state_dict()}
+
+    def load_optimizers(self, states: dict[str, Any]) -> None:
+        """Take over what `optimizers` gave."""
+        self.optimizer.load_state_dict(states["generator"])
+        if self.discriminator is not None:
+            self.critic_optimizer.load_state_dict(states["discriminator"])
+
+
+def start_encoder(config: Config) -> Encoder:
+    """The encoder with random weights, or with those of the file `config.init`.
+
+    Raises:
+        TinctError: the backbone is unknown, or the file's weights do not fit it.
+    """
+    encoder = Encoder(config.backbone, config.in_channels)
+    if config.init != "random":
+        tensors, _ = read_weights(Path(config.init))
+        load_strict(encoder.body, tensors, Path(config.init))
+    return encoder
+
+
+def normal_init(module: nn.Module, std: float) -> None:
+    """Draw all convolutions from N(0, std), as pix2pix does with 0.02 (Isola et al. 2017, section 6.2).
+
+    Those under spectral norm are left alone: their scale has no effect.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d) and not nn.utils.parametrize.is_parametrized(layer):
+            nn.init.normal_(layer.weight, 0, std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups for AdamW: biases and norms are not decayed; frozen parameters are left out."""
+    used = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in used if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in used if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def check_finite(values: dict[str, float], step: int) -> None:
+    """Stop before a bad number reaches the weights.
+
+    Raises:
+        TinctError: names the first value that is infinite or not a number.
+    """
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise TinctError(
+                f"{name} became {value} at step {step}; the last checkpoint is kept: "
+                "lower lr or clip, or use precision 32-true, in a new run"
+            )
+
+
+def stream(*key: int) -> int:
+    """A torch seed that follows from integers."""
+    return int(rng(*key).integers(1 << 63))

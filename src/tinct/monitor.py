@@ -1,0 +1,152 @@
+"""What a person sees of a run: a progress bar, metrics, held-out scores, sample sheets."""
+
+import math
+import time
+from collections import defaultdict
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from tinct.config import Config
+from tinct.data.ledger import Ledger
+from tinct.heldout import Colourer, colour_scores, sample_sheet
+from tinct.learner import Learner
+from tinct.runs import Run
+
+__all__ = ["Monitor", "colourer_of"]
+
+EVERY = 20
+"""Steps between rows of metrics."""
+
+
+class Monitor:
+    """Watches a run from its first rank; on the others it does nothing."""
+
+    def __init__(self, run: Run, config: Config, fabric: Fabric, ledger: Ledger, held_out: NDArray[np.uint8]) -> None:
+        """Watch `run`."""
+        self.run, self.config, self.ledger, self.held_out = run, config, ledger, held_out
+        self.active = fabric.is_global_zero
+        self.console = Console(stderr=True, quiet=not self.active)
+        self.latest: dict[str, float] = {}
+        self._forget()
+
+    def __enter__(self) -> "Monitor":
+        """Show the bar."""
+        self.progress = Progress(
+            TextColumn("pretrain"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self.task = self.progress.add_task("", total=None, text="")
+        self.progress.start()
+        if self.active:
+            self.board = SummaryWriter(str(self.run.folder))
+            self.run.log("start", pictures=len(self.ledger.source), source=self.ledger.source.spec)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """Take the bar away and close the files."""
+        self.progress.stop()
+        if self.active:
+            self.board.close()
+            if error is not None:
+                self.run.log("failed", reason=str(error))
+
+    def step(self, step: int, total: int | None, losses: dict[str, float], seconds: float, waited: float) -> None:
+        """Take in what one step of `seconds` gave, `waited` of them spent on waiting for pictures."""
+        if not self.active:
+            return
+        for name, value in losses.items():
+            self._sums[name] += value
+            self._counts[name] += 1
+        self._steps += 1
+        self._seconds += seconds
+        self._waited += waited
+        self.progress.update(self.task, completed=step, total=total, text=self._text(losses))
+        if step % EVERY == 0:
+            row = {name: value / self._counts[name] for name, value in self._sums.items()}
+            row["images_per_second"] = self._images_per_second()
+            row["wait_share"] = self._waited / self._seconds
+            self._write(step, row)
+            self._forget()
+
+    def scores(self, learner: Learner, step: int) -> dict[str, float]:
+        """Score the average on the held-out photographs and draw the sample sheet; {} where nothing colours."""
+        colourer = colourer_of(learner)
+        if colourer is None or not len(self.held_out):
+            scores: dict[str, float] = {}
+        else:
+            device = learner.fabric.device
+            scores = colour_scores(colourer, self.held_out, device)
+            sheet = sample_sheet(self.run.folder / "samples" / f"step-{step:07d}.png", colourer, self.held_out, device)
+            self.board.add_image("held out: grey, truth, now", sheet, step)
+        if self.config.probe is not None:
+            from tinct.probe import probe_encoder  # scikit-learn takes a second to import
+
+            scores["probe_map"] = probe_encoder(learner.ema.module.encoder, self.config.probe, self.config.size)
+        self._write(step, scores)
+        self.latest = scores
+        self.run.log("checkpoint", step=step, **scores, **self.ledger.counts())
+        return scores
+
+    def unreadable(self, name: str, reason: str) -> None:
+        """Name a picture that was passed over."""
+        if self.active:
+            self.run.log("unreadable", picture=name, reason=reason)
+
+    def interrupted(self, step: int) -> None:
+        """Say how to go on."""
+        if self.active:
+            self.run.log("interrupted", step=step)
+            self.console.print(f"stopped after step {step}; go on with the same command and --resume", highlight=False)
+
+    def finished(self, step: int, seconds: float) -> None:
+        """Say what came out."""
+        counts = self.ledger.counts()
+        self.run.log("finished", step=step, seconds=seconds, **counts)
+        passed_over = ", ".join(f"{counts[key]} {key}" for key in ("grey", "unreadable", "excluded") if counts[key])
+        self.console.print(
+            f"{self.run.folder}: {step} steps, {counts['seen']} pictures seen"
+            + (f" (passed over: {passed_over})" if passed_over else "")
+            + (f", held-out ab error {self.latest['ab_error']:.2f}" if "ab_error" in self.latest else ""),
+            highlight=False,
+        )
+
+    def _text(self, losses: dict[str, float]) -> str:
+        shown = {name.replace("discriminator", "D"): value for name, value in losses.items()}
+        parts = [f"{self._images_per_second():.0f} images/s", *(f"{name} {value:.3f}" for name, value in shown.items())]
+        if "ab_error" in self.latest:
+            parts.append(f"held-out {self.latest['ab_error']:.2f}")
+        return " · ".join(parts)
+
+    def _images_per_second(self) -> float:
+        return self.config.batch_size * self._steps / max(self._seconds, 1e-9)
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        self.run.metrics(step, values)
+        for name, value in values.items():
+            if math.isfinite(value):
+                self.board.add_scalar(name, value, step, time.time())
+
+    def _forget(self) -> None:
+        self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, int] = defaultdict(int)
+        self._steps, self._seconds, self._waited = 0, 0.0, 0.0
+
+
+def colourer_of(learner: Learner) -> Colourer | None:
+    """The averaged generator as a function from L to ab; None where the run learns no colours."""
+    average: Any = learner.ema.module
+    if average.generator is None:
+        return None
+    return lambda l: average.colour.decode(average.generator(l))

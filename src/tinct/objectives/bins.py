@@ -1,0 +1,80 @@
+"""Classification over a grid of the ab plane (Zhang et al. 2016, "Colorful Image Colorization")."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tinct.color import ab_centres
+
+from .base import ColourTerm
+
+__all__ = ["Bins"]
+
+
+class Bins(ColourTerm):
+    """Cross-entropy with each pixel's ab shared out over its four nearest bins, rare colours weighing more.
+
+    Differs from Zhang et al. in two ways. The soft target is bilinear, over four bins, instead of a Gaussian over
+    five: its mean is the true colour exactly, and it costs four look-ups. The grid's step is 20 Lab units instead of
+    10: 75 channels instead of about 261, at a quarter of the cost; `decode` averages, so that colours stay smooth.
+    """
+
+    name = "bins"
+    centres: Tensor
+    table: Tensor
+    weight: Tensor
+
+    def __init__(self, step: int = 20, temperature: float = 0.38, uniform: float = 0.5) -> None:
+        """Grid the ab plane.
+
+        Args:
+            step: the grid's step in Lab units.
+            temperature: of the annealed mean (section 2.3: 0.38 keeps colours vivid and in one piece).
+            uniform: the share of the uniform distribution in the smoothed prior (lambda of equation 4: 1/2).
+        """
+        super().__init__()
+        self.step, self.temperature, self.uniform = step, temperature, uniform
+        centres = ab_centres(step)
+        self.out_channels = len(centres)
+        self.reach = int(centres.abs().max()) // step + 1
+        axis = torch.arange(-self.reach, self.reach + 1) * float(step)
+        cells = torch.cartesian_prod(axis, axis)
+        # Cells outside the gamut stand for the nearest one inside: bilinear shares at its edge may fall there.
+        self.register_buffer("table", torch.cdist(cells, centres).argmin(1), persistent=False)
+        self.register_buffer("centres", centres.clone(), persistent=False)
+        self.register_buffer("weight", torch.ones(len(centres)))
+
+    def encode(self, ab: Tensor) -> tuple[Tensor, Tensor]:
+        """ab (B, 2, h, w) to four bins (B, 4, h, w) int64 and their shares (B, 4, h, w), which add up to 1."""
+        side = 2 * self.reach + 1
+        grid = (ab / self.step + self.reach).clamp(0, side - 1)
+        low = grid.floor().clamp(max=side - 2)
+        a, b = (grid - low).unbind(1)
+        corner = (low[:, 0] * side + low[:, 1]).long()
+        cells = torch.stack((corner, corner + 1, corner + side, corner + side + 1), dim=1)
+        shares = torch.stack(((1 - a) * (1 - b), (1 - a) * b, a * (1 - b), a * b), dim=1)
+        return self.table[cells], shares
+
+    def loss(self, output: Tensor, ab: Tensor) -> Tensor:
+        """See `ColourTerm.loss`; rebalanced as in section 2.2, once `fit` has seen the data."""
+        bins, shares = self.encode(ab)
+        shares = shares * self.weight[bins]
+        nll = -F.log_softmax(output.float(), dim=1).gather(1, bins)
+        return (shares * nll).sum() / shares.sum()
+
+    def decode(self, output: Tensor) -> Tensor:
+        """See `ColourTerm.decode`: the annealed mean (equation 5)."""
+        return self.mean_of((output.float() / self.temperature).softmax(dim=1))
+
+    def mean_of(self, probabilities: Tensor) -> Tensor:
+        """Probabilities (B, Q, h, w) to their mean colour (B, 2, h, w)."""
+        return torch.einsum("bqhw,qc->bchw", probabilities, self.centres)
+
+    def fit(self, ab: Tensor) -> None:
+        """Set the weights of equation 4 from the pictures' own colours; they average to 1 over those pictures."""
+        bins, shares = self.encode(ab)
+        counts = torch.zeros(self.out_channels, dtype=torch.float64, device=ab.device)
+        prior = counts.index_add_(0, bins.flatten(), shares.flatten().double())
+        prior /= prior.sum()
+        weight = 1 / ((1 - self.uniform) * prior + self.uniform / self.out_channels)
+        self.weight.copy_(weight / (prior * weight).sum())

@@ -1,0 +1,69 @@
+"""What is trained: an encoder, a decoder where colours are learned, and the heads of the terms."""
+
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tinct.color import normalize_l, srgb_to_lab
+from tinct.models.encoder import Encoder
+from tinct.models.generator import Generator
+from tinct.objectives import make_terms
+from tinct.objectives.base import Batch, FeatureTerm
+
+__all__ = ["Pretext", "take_apart", "to_chroma_resolution"]
+
+
+class Pretext(nn.Module):
+    """Weighted terms over one pass of one encoder.
+
+    Attributes:
+        encoder: what transfers.
+        generator: `encoder` with a decoder, or None without a colour term.
+        colour: the colour term, or None.
+    """
+
+    def __init__(self, encoder: Encoder, weights: dict[str, float], chroma_stride: int = 4, width: int = 64) -> None:
+        """Put decoder and heads for the terms of `weights` on `encoder`.
+
+        Raises:
+            TinctError: see `make_terms` and `Generator`.
+        """
+        super().__init__()
+        self.weights = weights
+        self.colour, self.features = make_terms(weights, encoder.channels[-1])
+        self.encoder = encoder
+        self.generator = Generator(encoder, self.colour.out_channels, chroma_stride, width) if self.colour else None
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Let every feature term change the batch."""
+        for term in self.terms():
+            batch = term.prepare(batch)
+        return batch
+
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The unweighted loss of each term on a prepared batch, and the generator's output (None without colour)."""
+        l_norm = normalize_l(batch.l)
+        maps = self.encoder(l_norm)
+        losses = {term.name: term.loss(maps, batch) for term in self.terms()}
+        if self.generator is None or self.colour is None:
+            return losses, None
+        output = self.generator.decode(maps, l_norm)
+        return {self.colour.name: self.colour.loss(output, batch.ab), **losses}, output
+
+    def terms(self) -> list[FeatureTerm]:
+        """The feature terms."""
+        return [term for term in self.features.values() if isinstance(term, FeatureTerm)]
+
+
+@torch.no_grad()
+def take_apart(pixels: Tensor, keys: Tensor, stride: int) -> Batch:
+    """Photographs (B, 3, H, W) uint8 to L at full and ab at a `stride`-th of the resolution."""
+    lab = srgb_to_lab(pixels.float() / 255)
+    l = lab[:, :1].contiguous(memory_format=torch.channels_last)
+    return Batch(l, F.avg_pool2d(lab[:, 1:], stride), keys)
+
+
+def to_chroma_resolution(batch: Batch) -> Tensor:
+    """L of a batch at the resolution of its ab, as the discriminator sees it."""
+    return F.avg_pool2d(batch.l, batch.l.shape[-1] // batch.ab.shape[-1])

@@ -1,0 +1,328 @@
+"""Pretraining: photographs in, a colour-pretrained encoder and a colorizer out."""
+
+import itertools
+import json
+import math
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tinct.config import TIMED_STEPS, Config
+from tinct.data.base import Source
+from tinct.data.cache import CachedSource
+from tinct.data.hashes import dhash
+from tinct.data.ledger import Ledger
+from tinct.data.loader import Photographs, crops_loader
+from tinct.data.parallel import each_picture
+from tinct.data.photos import Photos
+from tinct.data.sources import is_labelled, open_sources
+from tinct.errors import PictureError, TinctError
+from tinct.files import write_json
+from tinct.heldout import take_held_out
+from tinct.learner import Learner
+from tinct.monitor import Monitor
+from tinct.objectives.pretext import take_apart
+from tinct.results import write_results
+from tinct.runs import Run
+
+__all__ = ["pretrain"]
+
+HELD_OUT = 64
+"""Photographs coloured at every checkpoint."""
+FREE = ("cache", "workers", "accelerator", "devices", "strategy")
+"""Settings that may change when a run is resumed."""
+
+
+def pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
+    """Learn from unlabelled photographs by colouring them.
+
+    Args:
+        config: what to do.
+        out: the run's folder; see `tinct.runs`.
+        resume: go on with the run that is in `out`, or begin it; a finished one is left alone.
+
+    Returns:
+        0, or 130 when interrupted: the run can be resumed.
+
+    Raises:
+        TinctError: the settings, the pictures, the folder or the machine make it impossible, or training diverged.
+    """
+    config.check()
+    run = Run(out)
+    if resume and run.finished():
+        print(f"{out} is finished; nothing to do")  # noqa: T201
+        return 0
+    fabric = make_fabric(config)
+    source = open_sources(config.sources, config.split)
+    learner = Learner(config, fabric)
+    pool, held_out = set_aside(config, source)
+    cached = (
+        CachedSource(source, Path(config.cache), math.ceil(config.size / config.min_crop)) if config.cache else source
+    )
+    photographs = Photographs(cached, pool, config.size, config.seed, config.min_crop, hashes_to_avoid(config.exclude))
+    return Training(config, run, fabric, learner, photographs, Ledger(source), held_out, resume).go()
+
+
+class Training:
+    """A run under way: what its steps share."""
+
+    def __init__(
+        self,
+        config: Config,
+        run: Run,
+        fabric: Fabric,
+        learner: Learner,
+        photographs: Photographs,
+        ledger: Ledger,
+        held_out: NDArray[np.uint8],
+        resume: bool,
+    ) -> None:
+        """Begin the run, or take it up at its last checkpoint."""
+        self.config, self.run, self.fabric, self.learner = config, run, fabric, learner
+        self.photographs, self.ledger, self.held_out = photographs, ledger, held_out
+        self.step, self.seconds, self.best = 0, 0.0, math.inf
+        self.stopping = False
+        checkpoint = fabric.broadcast(run.open(stored(config), resume, FREE) if fabric.is_global_zero else None)
+        if checkpoint is not None:
+            for name, module in learner.modules().items():
+                checkpoint.load_into(name, module)
+            states = checkpoint.optimizers()
+            learner.load_optimizers(states)
+            ledger.load(states["ledger"])
+            self.step, self.seconds, self.best = (checkpoint.state[key] for key in ("step", "seconds", "best"))
+        elif learner.pretext.colour is not None:
+            learner.pretext.colour.fit(sample_chroma(photographs, config.chroma_stride, fabric.device))
+            learner.ema.set(learner.pretext)
+        self.total = self._known_total()
+
+    def go(self) -> int:
+        """Train to the end of the budget; the exit code."""
+        config = self.config
+        loader = crops_loader(
+            self.photographs,
+            config.batch_size,
+            range(self.step, sys.maxsize),  # a budget in minutes has no end yet
+            self.fabric.global_rank,
+            self.fabric.world_size,
+            config.accumulate,
+            config.workers,
+            pin_memory=self.fabric.device.type == "cuda",
+        )
+        durations: list[float] = []
+        with Monitor(self.run, config, self.fabric, self.ledger, self.held_out) as monitor, self._signals():
+            batches = iter(loader)
+            while self.total is None or self.step < self.total:
+                began = time.perf_counter()
+                parts = list(itertools.islice(batches, config.accumulate))
+                waited = time.perf_counter() - began
+                for name, reason in itertools.chain.from_iterable(self.ledger.note(part.crops) for part in parts):
+                    monitor.unreadable(name, reason)
+                losses = self.learner.learn(parts, self.step, self._rate(), self._adversarial_weight())
+                self.step += 1
+                durations.append(time.perf_counter() - began)
+                self.seconds += durations[-1]
+                monitor.step(self.step, self.total, losses, durations[-1], waited)
+                if self.total is None and self.step == TIMED_STEPS:
+                    self._fix_total(durations)
+                if self._stop_asked() or self.step % config.checkpoint_every == 0 or self.step == self.total:
+                    self._checkpoint(monitor)
+                if self.stopping and self.step != self.total:
+                    monitor.interrupted(self.step)
+                    return 130
+            if self.fabric.is_global_zero:
+                write_results(self.run, config, self.learner, self.ledger, self.held_out, self.step, self.seconds)
+                monitor.finished(self.step, self.seconds)
+        self.fabric.barrier()
+        return 0
+
+    def _rate(self) -> float:
+        """Share of the peak learning rates: a linear warm-up, then a cosine to zero."""
+        warmup = self.config.warmup_steps
+        if self.config.minutes is None and self.total is not None:
+            warmup = min(warmup, self.total // 5)
+        if self.step < warmup or self.total is None:
+            return min(1.0, (self.step + 1) / max(1, warmup))
+        return 0.5 * (1 + math.cos(math.pi * (self.step - warmup) / max(1, self.total - warmup)))
+
+    def _adversarial_weight(self) -> float | None:
+        """The weight of the adversarial term at this step; None where the discriminator has no part.
+
+        While a budget in minutes is being measured, it looks on at first, with no weight, so that its cost is known.
+        """
+        config = self.config
+        if config.adversarial == "none":
+            return None
+        if config.adversarial_start == 0:
+            return config.adversarial_weight
+        if self.total is None or (config.minutes is not None and self.step < TIMED_STEPS):
+            return 0.0 if self.step < TIMED_STEPS // 2 else None
+        return config.adversarial_weight if self.step >= config.adversarial_start * self.total else None
+
+    def _known_total(self) -> int | None:
+        """The budget in steps, as far as it is known."""
+        config = self.config
+        if config.steps is not None:
+            return config.steps
+        if config.epochs is not None:
+            return math.ceil(config.epochs * len(self.photographs) / config.batch_size)
+        path = self.run.folder / "budget.json"
+        return int(json.loads(path.read_text())["steps"]) if path.exists() else None
+
+    def _fix_total(self, durations: Sequence[float]) -> None:
+        """Turn minutes into steps, once, and store it before any further step."""
+        minutes = self.config.minutes or 0.0
+        half = TIMED_STEPS // 2
+        with_critic = statistics.median(durations[5:half])  # the first steps fill caches
+        without = statistics.median(durations[half:])
+        share = self.config.adversarial_start
+        seconds = share * without + (1 - share) * with_critic
+        total = self.fabric.broadcast(max(TIMED_STEPS, round(60 * minutes / seconds)))
+        if self.fabric.is_global_zero:
+            write_json(self.run.folder / "budget.json", {"minutes": minutes, "steps": total})
+            self.run.log("budget", minutes=minutes, steps=total)
+        self.total = total
+
+    def _checkpoint(self, monitor: Monitor) -> None:
+        """Score, show and save; every rank takes part, because each knows its own pictures."""
+        if self.fabric.world_size > 1:
+            ledgers: list[Any] = [None] * self.fabric.world_size
+            torch.distributed.all_gather_object(ledgers, self.ledger.state())
+            self.ledger.load(*ledgers)
+        if self.fabric.is_global_zero:
+            scores = monitor.scores(self.learner, self.step)
+            value = scores.get(self.config.best, math.inf) * (-1 if self.config.best == "psnr" else 1)
+            better = value < self.best
+            self.best = min(self.best, value)
+            state = {"step": self.step, "seconds": self.seconds, "best": self.best, "scores": scores}
+            optimizers = {**self.learner.optimizers(), "ledger": self.ledger.state()}
+            self.run.save(self.learner.modules(), optimizers, state, better)
+        self.fabric.barrier()
+
+    def _stop_asked(self) -> bool:
+        """Whether any rank was interrupted."""
+        if self.fabric.world_size > 1:
+            flag = torch.tensor(float(self.stopping), device=self.fabric.device)
+            self.stopping = bool(self.fabric.all_reduce(flag, reduce_op="sum"))
+        return self.stopping
+
+    def _signals(self) -> "Interruptible":
+        return Interruptible(self)
+
+
+class Interruptible:
+    """Within it, Ctrl-C and SIGTERM let the step end and a checkpoint be written; a second one stops at once."""
+
+    def __init__(self, training: Training) -> None:
+        """For `training`."""
+        self.training = training
+        self.before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        """Install the handlers."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.before[number] = signal.signal(number, self._handle)
+
+    def __exit__(self, *_: object) -> None:
+        """Put back the handlers that were there."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self.training.stopping:
+            raise KeyboardInterrupt
+        self.training.stopping = True
+
+
+def make_fabric(config: Config) -> Fabric:
+    """The engine: devices, precision, ranks.
+
+    Raises:
+        TinctError: the machine has no such device, or Fabric knows no such setting.
+    """
+    devices = int(config.devices) if config.devices.isdigit() else config.devices
+    try:
+        fabric = Fabric(
+            accelerator=config.accelerator,
+            devices=devices,
+            strategy=config.strategy,
+            precision=config.precision,  # type: ignore[arg-type]
+        )
+        fabric.launch()
+    except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TinctError(
+            f"cannot run with accelerator {config.accelerator}, devices {config.devices}, strategy {config.strategy}, "
+            f"precision {config.precision}: {reason}; try --accelerator auto"
+        ) from error
+    parts = fabric.world_size * config.accumulate
+    if config.batch_size % parts:
+        raise TinctError(f"batch_size is {config.batch_size}; expected a multiple of devices x accumulate = {parts}")
+    return fabric
+
+
+def set_aside(config: Config, source: Source) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+    """The indices to train on, and the held-out pictures (N, size, size, 3).
+
+    `photos:` is held out on the right parts of its photographs, which no training crop touches.
+
+    Raises:
+        TinctError: nothing is left to train on.
+    """
+    everything = np.arange(len(source), dtype=np.uint32)
+    apart: Source | None = open_sources([config.held_out], "val") if config.held_out else None
+    if apart is None and isinstance(source, Photos):
+        apart = Photos("val")
+    indices, pictures = take_held_out(apart or source, HELD_OUT, config.size)
+    pool = everything if apart is not None else np.delete(everything, indices)
+    if not len(pool):
+        raise TinctError(f"{source.spec}: no pictures to train on; name a source with more of them")
+    return pool, pictures
+
+
+def hashes_to_avoid(specs: Sequence[str]) -> NDArray[np.uint64]:
+    """Hashes of the pictures of `specs`; of a labelled source, those of its val split.
+
+    Raises:
+        TinctError: one cannot be opened.
+    """
+    found: list[np.uint64] = []
+    for spec in specs:
+        source = open_sources([spec], "val" if is_labelled(spec) else "all")
+        with each_picture(source, hash_of, f"hashing {spec}") as hashes:
+            found += [value for value in hashes if value is not None]
+    return np.unique(np.array(found, np.uint64))
+
+
+def hash_of(source: Source, index: int) -> np.uint64 | None:
+    """A picture's hash; None where it cannot be read."""
+    try:
+        return dhash(source.picture(index, 64))
+    except PictureError:
+        return None
+
+
+def sample_chroma(photographs: Photographs, stride: int, device: torch.device, pictures: int = 512) -> Tensor:
+    """The chroma (N, 2, h, w) of the first crops of the run, for terms that need its statistics."""
+    batch = min(64, pictures)
+    loader = crops_loader(photographs, batch, range(pictures // batch))
+    return torch.cat([take_apart(part.pixels.to(device), part.keys, stride).ab for part in loader])
+
+
+def stored(config: Config) -> dict[str, Any]:
+    """The configuration as a YAML file gives it back."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain

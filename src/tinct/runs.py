@@ -1,0 +1,233 @@
+"""The run folder: configuration, log, metrics, checkpoints that are whole or absent, and the record.
+
+config.yaml  log.jsonl  metrics.csv  events.*  samples/step-*.png  seen.npy
+checkpoints/step-N/{generator,discriminator,ema}.safetensors optim.pt state.json; last.json and best.json name one
+encoder.safetensors  encoder.json  colorizer.safetensors  record.json  README.md
+"""
+
+import csv
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tinct.errors import TinctError
+from tinct.files import sync, write_json, write_text
+from tinct.weights import load_strict
+
+__all__ = ["Checkpoint", "Run", "environment", "read_record"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint on disk; `state` is the content of its state.json."""
+
+    folder: Path
+    state: dict[str, Any]
+
+    def load_into(self, name: str, module: nn.Module) -> None:
+        """Load `name`.safetensors strictly."""
+        path = self.folder / f"{name}.safetensors"
+        load_strict(module, load_file(path), path)
+
+    def optimizers(self) -> dict[str, Any]:
+        """The optimizers' states by name."""
+        states: dict[str, Any] = torch.load(self.folder / "optim.pt", map_location="cpu", weights_only=True)
+        return states
+
+
+class Run:
+    """One run's folder. Everything in it is written whole or appended a line at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Point at `folder`, which need not exist."""
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+
+    def open(self, config: Mapping[str, Any], resume: bool, free: Sequence[str] = ()) -> Checkpoint | None:
+        """Make the folder, or continue the run that is in it; the checkpoint to go on from, if there is one.
+
+        Settings named in `free` may differ from those the run began with.
+
+        Raises:
+            TinctError: the folder holds something else, a run of another configuration, or a run and `resume` is not
+                set; or it cannot be written.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise TinctError(f"out is {self.folder}, a file; expected a folder's name")
+        written = self.folder / "config.yaml"
+        if written.exists():
+            self._check_same(config, written, resume, free)
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise TinctError(f"out is {self.folder}, which holds other files; choose a new or empty folder")
+        else:
+            write_text(written, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        checkpoint = self.checkpoint("last")
+        self._drop_rows_after(checkpoint.state["step"] if checkpoint else 0)
+        return checkpoint
+
+    def _check_same(self, config: Mapping[str, Any], written: Path, resume: bool, free: Sequence[str]) -> None:
+        if not resume:
+            raise TinctError(
+                f"out is {self.folder}, which holds another run; choose another folder, or --resume to go on"
+            )
+        before = yaml.safe_load(written.read_text())
+        changed = [key for key in config if before.get(key) != config[key] and key not in free]
+        if changed:
+            key = changed[0]
+            raise TinctError(
+                f"{key} is {config[key]!r}, but the run in {self.folder} began with {before.get(key)!r}; "
+                "resume with the same settings or choose another folder"
+            )
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """The checkpoint that `last` or `best` names, or None."""
+        pointer = self.folder / f"{name}.json"
+        if not pointer.exists():
+            return None
+        folder = self.folder / json.loads(pointer.read_text())["checkpoint"]
+        return Checkpoint(folder, json.loads((folder / "state.json").read_text()))
+
+    def save(
+        self, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Any], state: Mapping[str, Any], best: bool
+    ) -> None:
+        """Write the checkpoint of `state["step"]`, then let `last` (and `best`) name it, then drop those unnamed.
+
+        Raises:
+            TinctError: the disk is full or not writable; earlier checkpoints are as they were.
+        """
+        target = self.checkpoints / f"step-{state['step']}"
+        if not target.exists():
+            self._write_checkpoint(target, modules, optimizers, state)
+        named = {"checkpoint": str(target.relative_to(self.folder)), "step": state["step"]}
+        write_json(self.folder / "last.json", named)
+        if best:
+            write_json(self.folder / "best.json", named)
+        kept = {found.folder for name in ("last", "best") if (found := self.checkpoint(name))}
+        for folder in self.checkpoints.iterdir():
+            if folder not in kept:
+                shutil.rmtree(folder)
+
+    def _write_checkpoint(
+        self, target: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Any], state: Mapping[str, Any]
+    ) -> None:
+        beside = None
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            beside = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self.checkpoints))
+            for name, module in modules.items():
+                save_file(_plain(module.state_dict()), beside / f"{name}.safetensors")
+            torch.save(dict(optimizers), beside / "optim.pt")
+            (beside / "state.json").write_text(json.dumps(state, indent=2))
+            for file in beside.iterdir():
+                sync(file)
+            beside.chmod(0o755)
+            sync(beside)
+            beside.rename(target)
+            sync(self.checkpoints)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            if beside is not None:
+                shutil.rmtree(beside, ignore_errors=True)
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise TinctError(f"cannot write checkpoint {target}: {reason}; free some space and --resume") from error
+
+    def log(self, event: str, **values: Any) -> None:
+        """Append one event to log.jsonl."""
+        self._append("log.jsonl", json.dumps({"time": round(time.time(), 3), "event": event, **values}) + "\n")
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one row to metrics.csv: step, name, value."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([step, name, f"{value:.6g}"] for name, value in values.items())
+        self._append("metrics.csv", text.getvalue())
+
+    def _append(self, name: str, text: str) -> None:
+        try:
+            with (self.folder / name).open("a") as file:
+                file.write(text)
+        except OSError as error:
+            raise TinctError(
+                f"cannot write {self.folder / name}: {error.strerror}; free some space and --resume"
+            ) from error
+
+    def _drop_rows_after(self, step: int) -> None:
+        """Forget the metrics of steps that will be taken again."""
+        path = self.folder / "metrics.csv"
+        rows = list(csv.reader(path.read_text().splitlines()))[1:] if path.exists() else []
+        kept = [row for row in rows if len(row) == 3 and int(row[0]) <= step]
+        write_text(path, "".join(f"{','.join(row)}\n" for row in [["step", "name", "value"], *kept]))
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write record.json, with the environment added."""
+        write_json(self.folder / "record.json", {**record, **environment()})
+
+    def finished(self) -> bool:
+        """Whether the run has its record."""
+        return (self.folder / "record.json").exists()
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """A run's record.
+
+    Raises:
+        TinctError: there is none.
+    """
+    path = folder / "record.json"
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise TinctError(f"{path}: no readable record; is {folder} a finished run?") from error
+    return record
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and machine, for a record."""
+    packages = ("tinct", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "Pillow", "scikit-learn")
+    return {
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in packages},
+        "commit": _commit(),
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "command": " ".join(["tinct", *sys.argv[1:]]),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the source tree that runs, with + when it was changed since; None in an installed wheel."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", str(here)], capture_output=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if tracked.returncode:  # a virtual environment inside somebody else's repository
+        return None
+    return head.stdout.strip() + ("+" if changed.returncode else "")
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous copies on the CPU that share no memory, as safetensors wants them."""
+    return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}

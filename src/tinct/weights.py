@@ -1,0 +1,151 @@
+"""Files of weights: safetensors whose header says, as JSON, what is inside and how to feed it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from tinct.errors import TinctError
+from tinct.files import write_bytes
+from tinct.models.encoder import Encoder
+from tinct.models.generator import Generator
+from tinct.objectives import make_terms
+from tinct.objectives.base import ColourTerm
+
+__all__ = [
+    "ColourNet",
+    "load_colorizer",
+    "load_encoder",
+    "load_strict",
+    "read_weights",
+    "save_colorizer",
+    "save_encoder",
+]
+
+FORMAT = 1
+"""Version of these files; every later version of tinct reads every earlier one."""
+
+
+class ColourNet(nn.Module):
+    """A generator with its colour term: L in, ab out.
+
+    Attributes:
+        meta: what the file's header says: `backbone`, `terms`, `chroma_stride`, `width`, `size`, and more.
+    """
+
+    def __init__(self, generator: Generator, colour: ColourTerm, meta: dict[str, Any]) -> None:
+        """Put together what `load_colorizer` read."""
+        super().__init__()
+        self.generator, self.colour, self.meta = generator, colour, meta
+
+    def forward(self, l: Tensor) -> Tensor:
+        """L* (B, 1, H, W) in [0, 100] to ab (B, 2, H/s, W/s) in Lab units; H and W multiples of 32."""
+        return self.colour.decode(self.generator(l))
+
+
+def save_encoder(path: Path, encoder: Encoder, meta: dict[str, Any]) -> None:
+    """Write the encoder's weights under timm's own names."""
+    described = {"kind": "encoder", "backbone": encoder.backbone, "in_channels": encoder.in_channels, **meta}
+    _write(path, encoder.body.state_dict(), described)
+
+
+def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
+    """Read what `save_encoder` wrote: the encoder and the header's description.
+
+    Raises:
+        TinctError: the file is absent, damaged, of another kind, or its weights do not fit the backbone it names.
+    """
+    tensors, meta = read_weights(path, "encoder")
+    encoder = Encoder(meta["backbone"], meta["in_channels"])
+    load_strict(encoder.body, tensors, path)
+    return encoder, meta
+
+
+def save_colorizer(
+    path: Path, generator: Generator, colour: ColourTerm, meta: dict[str, Any], half: bool = False
+) -> None:
+    """Write generator and colour term, in half precision on request."""
+    tensors = {f"generator.{key}": value for key, value in generator.state_dict().items()}
+    tensors |= {f"colour.{key}": value for key, value in colour.state_dict().items()}
+    if half:
+        tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+    described = {
+        "kind": "colorizer",
+        "backbone": generator.encoder.backbone,
+        "in_channels": generator.encoder.in_channels,
+        "chroma_stride": generator.chroma_stride,
+        "width": generator.decoder.channels,
+        "term": colour.name,
+        **meta,
+    }
+    _write(path, tensors, described)
+
+
+def load_colorizer(path: Path) -> ColourNet:
+    """Read what `save_colorizer` wrote, in float32 and ready to use.
+
+    Raises:
+        TinctError: as `load_encoder`.
+    """
+    tensors, meta = read_weights(path, "colorizer")
+    encoder = Encoder(meta["backbone"], meta["in_channels"])
+    colour, _ = make_terms({meta["term"]: 1.0}, encoder.channels[-1])
+    if colour is None:
+        raise TinctError(f"{path}: its term {meta['term']!r} is not one that colours; export the run again")
+    net = ColourNet(Generator(encoder, colour.out_channels, meta["chroma_stride"], meta["width"]), colour, meta)
+    load_strict(
+        net, {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}, path
+    )
+    return net.eval().requires_grad_(False)
+
+
+def read_weights(path: Path, kind: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of a safetensors file, and the description in its header ({} in files of others).
+
+    Args:
+        path: the file.
+        kind: `encoder` or `colorizer` when only tinct's own file of that kind will do.
+
+    Raises:
+        TinctError: the file is absent, damaged, or of another kind.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            meta: dict[str, Any] = json.loads((file.metadata() or {}).get("tinct", "{}"))
+            if kind is not None and meta.get("kind") != kind:
+                found = meta.get("kind", "weights of another program")
+                raise TinctError(f"{path}: holds {found}, expected tinct's {kind}.safetensors; name that file of a run")
+            if meta.get("format", FORMAT) > FORMAT:
+                raise TinctError(f"{path}: written by a newer tinct (format {meta['format']}); upgrade tinct")
+            return {key: file.get_tensor(key) for key in file.keys()}, meta  # noqa: SIM118  (no mapping)
+    except FileNotFoundError as error:
+        raise TinctError(f"{path}: no such file; expected weights in safetensors format") from error
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise TinctError(f"{path}: cannot be read as safetensors ({error}); fetch or export it again") from error
+
+
+def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load every tensor into its place.
+
+    Raises:
+        TinctError: a key is missing, left over, or of another shape; names the first of them.
+    """
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    given = {key: tuple(value.shape) for key, value in tensors.items()}
+    missing, extra = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
+    wrong = sorted(key for key in expected.keys() & given.keys() if expected[key] != given[key])
+    if missing or extra or wrong:
+        first = (missing or extra or wrong)[0]
+        raise TinctError(
+            f"{path}: its weights do not fit: {len(missing)} missing, {len(extra)} left over, {len(wrong)} of another "
+            f"shape, the first being {first!r}; check the backbone and in_channels it was made with"
+        )
+    module.load_state_dict(tensors)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    header = {"format": "pt", "tinct": json.dumps({"format": FORMAT, **meta})}
+    write_bytes(path, save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, header))
