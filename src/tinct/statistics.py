@@ -1,0 +1,220 @@
+"""How sure a comparison is: paired differences, a bootstrap over pictures, and what a gain is worth in labels."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from tinct.data.random import rng
+from tinct.errors import TinctError
+
+__all__ = [
+    "LEVEL",
+    "Difference",
+    "Worth",
+    "bootstrap_difference",
+    "paired_difference",
+    "resampled_map",
+    "resampled_miou",
+    "worth_in_labels",
+]
+
+LEVEL = 0.95
+"""The coverage of every interval."""
+RESAMPLES = 1000
+_BLOCK = 2**22  # numbers in one block of resamples, 32 MB
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean paired difference, in the unit of what was compared.
+
+    Attributes:
+        mean: over pairs.
+        low: lower end of the interval; None where one pair gives no interval.
+        high: upper end.
+        df: degrees of freedom, pairs - 1.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    df: int
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs."""
+        return self.df + 1
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether there is an interval and 0 is outside it."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+@dataclass(frozen=True)
+class Worth:
+    """How many times the labels a gain is worth.
+
+    Attributes:
+        times: the factor, 1 or more; None where it cannot be told.
+        at_least: the baseline never got there, so `times` is a lower bound.
+        reason: why it cannot be told.
+    """
+
+    times: float | None
+    at_least: bool = False
+    reason: str = ""
+
+
+def paired_difference(treated: Sequence[float], baseline: Sequence[float], level: float = LEVEL) -> Difference:
+    """The mean of `treated - baseline` with Student's t interval over pairs.
+
+    Args:
+        treated: one value a pair.
+        baseline: the same pairs in the same order.
+        level: coverage of the interval, in (0, 1).
+
+    Raises:
+        TinctError: no pairs, or their numbers differ.
+    """
+    if len(treated) != len(baseline) or not treated:
+        raise TinctError(
+            f"{len(treated)} and {len(baseline)} values; expected equal numbers of paired values, 1 or more"
+        )
+    differences = np.subtract(treated, baseline)
+    mean, df = float(differences.mean()), len(differences) - 1
+    if not df:
+        return Difference(mean, None, None, df)
+    half = float(stats.t.ppf(0.5 + level / 2, df) * differences.std(ddof=1) / math.sqrt(len(differences)))
+    return Difference(mean, mean - half, mean + half, df)
+
+
+def bootstrap_difference(
+    treated: Sequence[NDArray[np.float64]], baseline: Sequence[NDArray[np.float64]], level: float = LEVEL
+) -> tuple[float, float]:
+    """The percentile interval (Efron and Tibshirani 1993, section 13.3) of the mean paired difference.
+
+    Args:
+        treated: for each pair, the metric on each resample (R,), from `resampled_map` or `resampled_miou`.
+        baseline: the same for the other arm, on the same resamples.
+        level: coverage.
+    """
+    difference = np.mean(treated, axis=0) - np.mean(baseline, axis=0)
+    low, high = np.nanquantile(difference, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def resampled_map(
+    scores: NDArray[np.floating], labels: NDArray[np.floating], resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
+    """mAP in 0..100 on bootstrap resamples of the pictures: (resamples,).
+
+    The resamples follow from (seed, number of pictures), so two models scored on one set are scored on the same ones.
+    AP is the area under the step curve, ties taken together, as `tinct.metrics.multilabel_scores` computes it; a class
+    that a resample holds no positive of is left out of that resample's mean.
+
+    Args:
+        scores: (N, C) of any range, the scored classes only.
+        labels: (N, C), 1, 0, or NaN = unknown.
+        resamples: how many.
+        seed: of the resamples.
+    """
+    order = np.argsort(-scores, axis=0, kind="stable")
+    parts = []
+    for weights in _weights(len(scores), resamples, seed):
+        precision = [
+            _average_precision(weights, scores[order[:, c], c], labels[order[:, c], c], order[:, c])
+            for c in range(scores.shape[1])
+        ]
+        parts.append(_mean_of_known(np.stack(precision, axis=1)))
+    return 100 * np.concatenate(parts)
+
+
+def resampled_miou(
+    confusions: NDArray[np.integer], scored: Sequence[int], resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
+    """mIoU in 0..100 on bootstrap resamples of the pictures: (resamples,); the same resamples as `resampled_map`.
+
+    Args:
+        confusions: (N, K, K) pixel counts of each picture, row = truth, column = prediction.
+        scored: the classes of the mean, background included where it counts; one without a true pixel in a resample
+            is left out of that resample's mean.
+        resamples: how many.
+        seed: of the resamples.
+    """
+    counts = np.asarray(confusions, np.float64)
+    right = np.diagonal(counts, axis1=1, axis2=2)[:, scored]
+    truth, predicted = counts.sum(2)[:, scored], counts.sum(1)[:, scored]
+    parts = []
+    for weights in _weights(len(counts), resamples, seed):
+        hit, true, said = weights @ right, weights @ truth, weights @ predicted
+        iou = np.divide(hit, true + said - hit, out=np.full_like(hit, np.nan), where=true > 0)
+        parts.append(_mean_of_known(iou))
+    return 100 * np.concatenate(parts)
+
+
+def worth_in_labels(curve: Mapping[int, float], labels: int, value: float) -> Worth:
+    """How many times the labels the baseline needs to reach what another arm reached.
+
+    The baseline between two label counts is read off the straight line on logarithmic labels.
+
+    Args:
+        curve: the baseline's mean at each number of labels.
+        labels: at which the other arm was trained.
+        value: the other arm's mean there, in the same unit.
+    """
+    if labels not in curve:
+        return Worth(None, reason=f"the baseline has no run at {labels} labels")
+    if value <= curve[labels]:
+        return Worth(None, reason="there is no gain")
+    points = [(count, curve[count]) for count in sorted(curve) if count >= labels]
+    if len(points) == 1:
+        return Worth(None, reason="the baseline was not trained on more labels")
+    for (fewer, below), (more, above) in itertools.pairwise(points):
+        if above >= value:
+            share = (value - below) / (above - below)
+            return Worth(float((fewer / labels) * (more / fewer) ** share))
+    return Worth(points[-1][0] / labels, at_least=True)
+
+
+def _weights(pictures: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each picture is in each resample, (block, pictures), block after block."""
+    generator = rng(seed, pictures)
+    block = max(1, _BLOCK // pictures)
+    share = np.full(pictures, 1 / pictures)
+    for start in range(0, resamples, block):
+        yield generator.multinomial(pictures, share, size=min(block, resamples - start)).astype(np.float64)
+
+
+def _average_precision(
+    weights: NDArray[np.float64],
+    scores: NDArray[np.floating],
+    labels: NDArray[np.floating],
+    order: NDArray[np.integer],
+) -> NDArray[np.float64]:
+    """AP of one class on each resample, (R,); NaN without a positive. `scores` and `labels` are sorted by `order`."""
+    known = ~np.isnan(labels)
+    scores, labels = scores[known], labels[known]
+    counted = weights[:, order[known]]
+    if not len(scores):
+        return np.full(len(weights), np.nan)
+    last = np.append(scores[1:] != scores[:-1], True)  # pictures of one score are taken together
+    said = np.cumsum(counted, axis=1)[:, last]
+    hit = np.cumsum(counted * (labels == 1), axis=1)[:, last]
+    gained = np.diff(hit, axis=1, prepend=0)
+    area = (gained * hit / np.maximum(said, 1)).sum(1)
+    precision: NDArray[np.float64] = np.divide(area, hit[:, -1], out=np.full_like(area, np.nan), where=hit[:, -1] > 0)
+    return precision
+
+
+def _mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Row means without NaN; NaN for a row of nothing else."""
+    known = ~np.isnan(values)
+    total, count = np.where(known, values, 0).sum(1), known.sum(1)
+    mean: NDArray[np.float64] = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return mean
