@@ -1,0 +1,235 @@
+"""Reading picture files whole: every depth, profile, transparency and piece of metadata that colouring must keep."""
+
+import contextlib
+import io
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageFile
+
+from . import profiles
+from .data.decode import MAX_PIXELS, _reason, _to_srgb
+from .errors import PictureError
+from .pictures import FORMATS, Picture, Pixels, strips
+
+with contextlib.suppress(ImportError):  # not required; where it is installed, Pillow reads and writes HEIC
+    import pillow_heif  # type: ignore[import-not-found, unused-ignore]
+
+    pillow_heif.register_heif_opener()
+
+__all__ = ["MAX_BYTES", "STORAGE_TAGS", "from_pil", "read"]
+
+MAX_BYTES = 1 << 31
+"""The largest file that is read: 2 GB, three times a 16-bit scan of 100 megapixels."""
+
+# TIFF tags that say how pixels are stored (TIFF 6.0), which their writer states anew; XMP and ICC travel apart.
+STORAGE_TAGS = frozenset(
+    (*range(254, 260), 262, 266, 273, 274, *range(277, 280), 282, 283, 284, 296, 317, 320, *range(322, 326), 330)
+) | frozenset((338, 339, 340, 341, 347, *range(512, 522), *range(529, 533), 700, 34675))
+
+
+def read(source: Path | bytes, name: str | None = None) -> Picture:
+    """Read a picture file: JPEG, PNG, WebP, TIFF, BMP, AVIF, and HEIC where pillow-heif is installed.
+
+    An embedded profile is applied, so that pixels are sRGB. Palettes, CMYK and the like become RGB. A TIFF comes
+    upright, as Pillow gives it.
+
+    Args:
+        source: a path, or the content of a file.
+        name: what to call it in messages; the path by default.
+
+    Raises:
+        PictureError: the file is absent, damaged, over `MAX_BYTES` or `MAX_PIXELS`, animated, or of a kind whose
+            pixels would not survive (32 bits a sample); one line that says which.
+    """
+    name = name or (str(source) if isinstance(source, Path) else "picture")
+    with _one_sentence(name), _open(source) as image:
+        return _picture(image, source, name)
+
+
+def from_pil(image: Image.Image, name: str = "image") -> Picture:
+    """Take a Pillow image of any mode with its metadata; raises `PictureError` as `read` does."""
+    with _one_sentence(name):
+        return _picture(image, None, name)
+
+
+@contextlib.contextmanager
+def _one_sentence(name: str) -> Iterator[None]:
+    try:
+        yield
+    except PictureError as error:
+        raise PictureError(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise PictureError(f"{name}: not enough memory to decode it") from error
+    except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
+        raise PictureError(f"{name}: {_reason(error)}") from error
+
+
+def _open(source: Path | bytes) -> Image.Image:
+    if isinstance(source, Path):
+        if source.exists() and not source.is_file():
+            raise PictureError("not a regular file")  # reading a pipe would wait for ever
+        length = source.stat().st_size
+    else:
+        length = len(source)
+    if length > MAX_BYTES or not length:
+        raise PictureError(f"{length} bytes, over the limit of {MAX_BYTES}" if length else "empty file")
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]
+    image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=known)
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise PictureError(f"{image.width}x{image.height} pixels, over the limit of {MAX_PIXELS}")
+    return image
+
+
+def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Picture:
+    kind = {"MPO": "JPEG", None: "PNG"}.get(image.format, str(image.format))
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and kind != "JPEG":  # further frames of a JPEG are previews and depth maps
+        raise PictureError(f"holds {frames} pictures; split it into files of one each")
+    if image.mode in ("I", "F"):
+        raise PictureError("32 bits a sample; convert it to 16")
+    # Pillow reduces 16-bit colour to 8 bits without a word
+    deep = source is not None and kind in ("PNG", "TIFF") and ";16" in _rawmode(image) and image.mode in ("RGB", "RGBA")
+    image.load()  # before anything else: PNG may have metadata after its pixels
+    exif, orientation = _exif(image)
+    metadata: dict[str, Any] = {
+        "orientation": orientation,
+        "format": kind if kind in FORMATS else "PNG",
+        "exif": exif,
+        "xmp": _xmp(image),
+        "dpi": _dpi(image),
+        "photoshop": _photoshop(image),
+        "text": _text(image),
+        "name": name,
+    }
+    profile = image.info.get("icc_profile")
+    if deep and source is not None:
+        samples: Pixels = _key_to_alpha(_deep(image, source), image.info.get("transparency"))
+    elif image.mode.startswith("I;16"):
+        samples = np.array(image, np.uint16)[..., None]
+        samples = _key_to_alpha(samples, image.info.get("transparency"))
+    else:
+        if image.mode not in ("L", "LA", "RGB", "RGBA") or "transparency" in image.info:
+            image, profile = _plain(image, profile)
+        samples = _samples(image)
+    if samples.shape[2] in (1, 3):
+        pixels, alpha = samples.squeeze(2) if samples.shape[2] == 1 else samples, None
+    else:
+        pixels, alpha = samples[..., :-1].squeeze(2) if samples.shape[2] == 2 else samples[..., :3], samples[..., -1]
+        pixels, alpha = np.ascontiguousarray(pixels), np.ascontiguousarray(alpha)
+    convert = profiles.to_srgb(profile, pixels.dtype, 1 if pixels.ndim == 2 else 3) if profile else None
+    if convert is not None:
+        for rows in strips(pixels.shape[0], pixels.shape[1]):
+            pixels[rows] = convert(pixels[rows])
+    return Picture(pixels, alpha, **metadata)
+
+
+def _rawmode(image: Image.Image) -> str:
+    tiles: list[ImageFile._Tile] = getattr(image, "tile", [])
+    args = tiles[0].args if tiles else ""
+    return str(args[0] if isinstance(args, tuple) else args)
+
+
+def _plain(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bytes | None]:
+    """Bring the rarer modes to L, LA, RGB or RGBA; give the profile that is still to be applied."""
+    if image.mode == "1":
+        return image.convert("L"), profile
+    if image.mode in ("P", "PA", "La", "RGBa") or "transparency" in image.info:
+        grey = image.mode in ("L", "La")
+        return image.convert(("LA" if grey else "RGBA") if image.has_transparency_data else "RGB"), profile
+    return _to_srgb(image), None
+
+
+def _samples(image: Image.Image, dtype: type = np.uint8, shift: int = 0) -> NDArray[Any]:
+    """The bytes of a loaded image, (H, W, bands), without the second and third copy that `np.asarray` makes."""
+    samples: NDArray[Any] = np.zeros((image.height, image.width, len(image.getbands())), dtype)
+    _add(image, samples, shift)
+    return samples
+
+
+def _add(image: Image.Image, samples: NDArray[Any], shift: int = 0) -> None:
+    for rows in strips(image.height, image.width):
+        strip = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+        samples[rows] += strip.reshape(samples[rows].shape).astype(samples.dtype, copy=False) << shift
+
+
+def _deep(image: Image.Image, source: Path | bytes) -> NDArray[np.uint16]:
+    """16-bit colour by two passes of Pillow's reader: the high bytes, then the low ones as if byte order were swapped.
+
+    So every compression that Pillow knows is read (tifffile would need a further package for most), within its guards.
+    """
+    samples = _samples(image, np.uint16, shift=8)
+    image.close()  # gives back its pixels
+    with _open(source) as again:
+        grey = _rawmode(again) == "LA;16B"
+        again.tile = [tile._replace(args=_swapped(tile.args)) for tile in again.tile]  # type: ignore[attr-defined]
+        again.load()
+        if grey:
+            return _samples(again).view(">u2").astype(np.uint16)
+        _add(again, samples)
+    return samples
+
+
+def _swapped(args: Any) -> Any:
+    """A raw mode such as `RGB;16B` with the other byte order; N is the machine's own."""
+    if isinstance(args, tuple):
+        return (_swapped(args[0]), *args[1:])
+    if args == "LA;16B":  # has no twin, but its four bytes fit the four bands
+        return "RGBA"
+    return args[:-1] + {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}[args[-1]]
+
+
+def _key_to_alpha(samples: NDArray[np.uint16], key: Any) -> NDArray[np.uint16]:
+    """Make an alpha channel of the one colour that a 16-bit PNG may declare transparent."""
+    if key is None:
+        return samples
+    alpha = np.where((samples == np.asarray(key, np.uint16)).all(2), 0, 65535).astype(np.uint16)
+    return np.dstack((samples, alpha))
+
+
+def _exif(image: Image.Image) -> tuple[bytes, int]:
+    try:
+        exif = image.getexif()
+        orientation = int(exif.get(ExifTags.Base.Orientation, 1))
+        block = image.info.get("exif", b"")
+        if image.format == "TIFF" or "exif" not in image.info:  # tags of the file itself, or set by a program
+            for tag in STORAGE_TAGS & exif.keys() - {ExifTags.Base.Orientation}:
+                del exif[tag]
+            block = exif.tobytes() if len(exif) else b""
+    except Exception:  # EXIF is a nest of offsets; a broken one must not cost the pixels
+        return b"", 1
+    if block and not block.startswith(b"Exif\0\0"):
+        block = b"Exif\0\0" + block
+    return block, orientation if 1 <= orientation <= 8 else 1
+
+
+def _xmp(image: Image.Image) -> bytes:
+    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    return packet.encode() if isinstance(packet, str) else bytes(packet)
+
+
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    try:
+        x, y = (float(value) for value in image.info["dpi"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None
+
+
+def _photoshop(image: Image.Image) -> bytes:
+    segments = [data for marker, data in getattr(image, "applist", []) if marker == "APP13"]
+    return b"".join(b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data for data in segments)
+
+
+def _text(image: Image.Image) -> dict[str, str]:
+    if isinstance(comment := image.info.get("comment"), bytes):
+        return {"Comment": comment.decode("utf-8", "replace")}
+    chunks = getattr(image, "text", {})
+    return {key: str(value) for key, value in chunks.items() if key != "XML:com.adobe.xmp" and "profile" not in key}

@@ -1,0 +1,113 @@
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from tinct import profiles
+from tinct.errors import PictureError
+
+S15 = 65536
+
+
+def icc(tags: dict[bytes, bytes], space: bytes) -> bytes:
+    """A minimal version 2 display profile."""
+    table, body, offset = b"", b"", 132 + 12 * len(tags)
+    for name, content in tags.items():
+        content += bytes(-len(content) % 4)
+        table += struct.pack(">4sII", name, offset + len(body), len(content))
+        body += content
+    header = bytearray(128)
+    header[8:12] = b"\x02\x10\0\0"
+    header[12:24] = b"mntr" + space + b"XYZ "
+    header[24:36] = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
+    header[36:40] = b"acsp"
+    header[68:80] = struct.pack(">3i", round(0.9642 * S15), S15, round(0.8249 * S15))
+    content = bytes(header) + struct.pack(">I", len(tags)) + table + body
+    return struct.pack(">I", len(content)) + content[4:]
+
+
+def xyz(x: float, y: float, z: float) -> bytes:
+    return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * S15) for value in (x, y, z)))
+
+
+def gamma(value: float) -> bytes:
+    return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(value * 256))
+
+
+def parametric(function: int, *values: float) -> bytes:
+    return b"para\0\0\0\0" + struct.pack(f">HH{len(values)}i", function, 0, *(round(value * S15) for value in values))
+
+
+def sampled(power: float) -> bytes:
+    return b"curv\0\0\0\0" + struct.pack(">I", 64) + (np.linspace(0, 1, 64) ** power * 65535).astype(">u2").tobytes()
+
+
+WHITE = {
+    b"wtpt": xyz(0.9642, 1, 0.8249),
+    b"desc": b"desc\0\0\0\0\0\0\0\x02x\0" + bytes(80),
+    b"cprt": b"text\0\0\0\0x\0",
+}
+ADOBE = {
+    b"rXYZ": xyz(0.6097, 0.3111, 0.0195),
+    b"gXYZ": xyz(0.2053, 0.6257, 0.0609),
+    b"bXYZ": xyz(0.1492, 0.0632, 0.7446),
+}
+CURVES = [
+    gamma(2.2),
+    gamma(1.0),
+    sampled(1.8),
+    parametric(0, 1.7),
+    parametric(1, 2.0, 1.05, -0.05),
+    parametric(3, 2.4, 0.9479, 0.0521, 0.0774, 0.0405),
+    parametric(4, 2.4, 0.9479, 0.0521, 0.0774, 0.0405, 0.0, 0.0),
+]
+
+
+def colour_profile(curve: bytes) -> bytes:
+    return icc({**WHITE, **ADOBE, b"rTRC": curve, b"gTRC": curve, b"bTRC": curve}, b"RGB ")
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_16_bit_colour_equals_littlecms_at_8_bits(curve):
+    profile = colour_profile(curve)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    deep = profiles.to_srgb(profile, np.dtype(np.uint16), 3)(pixels.astype(np.uint16) * 257)
+    shallow = profiles.to_srgb(profile, np.dtype(np.uint8), 3)(pixels)
+    difference = np.abs(deep / 257 - shallow)
+    assert np.quantile(difference, 0.97) <= 1  # LittleCMS has 8 bits and 14 inside: it errs near black
+    assert difference.mean() < 0.4
+
+
+@pytest.mark.parametrize("curve", [CURVES[0], CURVES[2], CURVES[3]])
+def test_16_bit_grey_equals_littlecms_at_8_bits(curve):
+    profile = icc({**WHITE, b"kTRC": curve}, b"GRAY")
+    ramp = np.arange(256, dtype=np.uint8)[None]
+    deep = profiles.to_srgb(profile, np.dtype(np.uint16), 1)(ramp.astype(np.uint16) * 257)
+    shallow = profiles.to_srgb(profile, np.dtype(np.uint8), 1)(ramp)
+    assert np.abs(deep / 257 - shallow).max() <= 2.5  # near black, as above
+    assert np.abs(deep / 257 - shallow).mean() < 0.4
+
+
+def test_srgb_and_damaged_profiles_change_nothing():
+    for content in (profiles.srgb(), b"not a profile", profiles.srgb()[:100], colour_profile(gamma(2.2))[:140]):
+        assert profiles.to_srgb(content, np.dtype(np.uint8), 3) is None
+    assert profiles.to_srgb(colour_profile(gamma(2.2)), np.dtype(np.uint8), 1) is None  # for colour, not for grey
+
+
+def test_16_bits_with_tables_are_refused_in_one_sentence():
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    assert profiles.to_srgb(lab, np.dtype(np.uint16), 3) is None
+    broken = colour_profile(gamma(2.2)).replace(b"rTRC", b"xTRC")
+    with pytest.raises(PictureError, match="convert it to sRGB"):
+        profiles._model(broken, 3)
+
+
+def test_the_tag_is_srgb_and_always_the_same():
+    assert profiles.srgb() == profiles.srgb.__wrapped__()
+    transform = ImageCms.buildTransform(
+        ImageCms.ImageCmsProfile(io.BytesIO(profiles.srgb())), ImageCms.createProfile("sRGB"), "RGB", "RGB"
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    assert np.abs(np.asarray(transform.apply(Image.fromarray(pixels)), int) - pixels).max() <= 1

@@ -1,0 +1,210 @@
+import io
+import os
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+from skimage import data
+
+from tinct.errors import PictureError
+from tinct.readers import MAX_BYTES, from_pil, read
+
+RNG = np.random.default_rng(0)
+
+
+def saved(image: Image.Image, form: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def png(width: int, height: int, depth: int, kind: int, body: bytes, *extra: bytes) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">2I5B", width, height, depth, kind, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "alpha"),
+    [
+        ("1", False, False),
+        ("L", False, False),
+        ("LA", False, True),
+        ("P", True, False),
+        ("RGB", True, False),
+        ("RGBA", True, True),
+        ("CMYK", True, False),
+        ("LAB", True, False),
+    ],
+)
+def test_every_mode_is_read(mode, colour, alpha):
+    photo = Image.fromarray(data.astronaut()[:40, :60])
+    if mode == "LAB":
+        profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        image = ImageCms.profileToProfile(photo, *profiles, outputMode="LAB")
+    else:
+        image = photo.convert(mode)
+    back = read(saved(image, "TIFF"))
+    assert back.pixels.shape == ((40, 60, 3) if colour else (40, 60))
+    assert (back.alpha is not None) == alpha
+    if colour:
+        assert np.abs(back.pixels.astype(int) - np.asarray(image.convert("RGB") if mode != "LAB" else photo)).mean() < 3
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bit_tiff_is_read_to_the_last_bit(compression, order, channels):
+    pixels = RNG.integers(0, 65536, (30, 40, channels), dtype=np.uint16)
+    buffer = io.BytesIO()
+    if compression == "lzw":  # tifffile cannot write it; Pillow can, for grey
+        if channels > 1 or order == ">":
+            pytest.skip("no writer at hand")
+        Image.fromarray(pixels[..., 0]).save(buffer, "TIFF", compression="tiff_lzw")
+    else:
+        kind = "minisblack" if channels == 1 else "rgb"
+        extra = ["unassalpha"] if channels == 4 else None
+        predictor = compression is not None
+        tifffile.imwrite(
+            buffer,
+            pixels.squeeze(),
+            photometric=kind,
+            extrasamples=extra,
+            compression=compression,
+            predictor=predictor,
+            byteorder=order,
+        )
+    back = read(buffer.getvalue())
+    assert np.array_equal(back.pixels, pixels[..., :3].squeeze())
+    if channels == 4:
+        assert np.array_equal(back.alpha, pixels[..., 3])
+
+
+def test_16_bit_tiff_is_read_from_a_path_too(tmp_path):
+    pixels = RNG.integers(0, 65536, (30, 40, 3), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", compression="zlib")
+    assert np.array_equal(read(tmp_path / "a.tif").pixels, pixels)
+
+
+def test_a_transparent_colour_becomes_alpha_at_8_and_16_bits():
+    grey = np.array([[0, 7], [7, 255]], np.uint8)
+    shallow = read(saved(Image.fromarray(grey), "PNG", transparency=7))
+    assert shallow.alpha.tolist() == [[255, 0], [0, 255]]
+    rows = b"".join(b"\0" + row.tobytes() for row in grey.astype(">u2"))
+    deep = read(png(2, 2, 16, 0, zlib.compress(rows), chunk(b"tRNS", struct.pack(">H", 7))))
+    assert deep.alpha.tolist() == [[65535, 0], [0, 65535]]
+    rgb = np.repeat(grey[..., None], 3, axis=2).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in rgb)
+    coloured = read(png(2, 2, 16, 2, zlib.compress(rows), chunk(b"tRNS", struct.pack(">3H", 7, 7, 7))))
+    assert coloured.alpha.tolist() == [[65535, 0], [0, 65535]]
+
+
+def test_a_profile_is_applied():
+    wide = ImageCms.ImageCmsProfile(io.BytesIO(display_p3()))
+    photo = Image.fromarray(data.astronaut()[:64, :64])
+    to_wide = ImageCms.profileToProfile(photo, ImageCms.createProfile("sRGB"), wide)
+    back = read(saved(to_wide, "PNG", icc_profile=wide.tobytes()))
+    assert np.abs(back.pixels.astype(int) - np.asarray(photo)).mean() < 1
+    assert np.abs(np.asarray(to_wide).astype(int) - np.asarray(photo)).mean() > 3
+
+
+def display_p3() -> bytes:
+    from test_profiles import WHITE, icc, sampled, xyz
+
+    primaries = {
+        b"rXYZ": xyz(0.515, 0.241, -0.001),
+        b"gXYZ": xyz(0.292, 0.692, 0.042),
+        b"bXYZ": xyz(0.157, 0.067, 0.784),
+    }
+    curve = sampled(2.2)
+    return icc({**WHITE, **primaries, b"rTRC": curve, b"gTRC": curve, b"bTRC": curve}, b"RGB ")
+
+
+def test_broken_exif_costs_exif_only():
+    content = saved(Image.fromarray(data.camera()[:32, :32]), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff" + bytes(8))
+    back = read(content)
+    assert back.pixels.shape == (32, 32)
+    assert back.orientation == 1
+
+
+def test_kinds_that_would_lose_something_are_refused():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    with pytest.raises(PictureError, match="holds 2 pictures"):
+        read(saved(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
+    with pytest.raises(PictureError, match="holds 2 pictures"):
+        read(saved(frames[0], "TIFF", save_all=True, append_images=frames[1:]))
+    with pytest.raises(PictureError, match="32 bits"):
+        read(saved(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"))
+    with pytest.raises(PictureError, match="not a picture"):
+        read(saved(frames[0], "GIF"))
+
+
+BOMBS = {
+    "a size of 65535 x 65535": png(65535, 65535, 8, 2, zlib.compress(bytes(1000))),
+    "2 billion columns": png(2**31 - 1, 1, 8, 0, zlib.compress(bytes(1000))),
+    "a profile of 128 MB": png(4, 4, 8, 2, b"", chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(1 << 27)))),
+    "a text of 128 MB": png(4, 4, 8, 2, b"", chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1 << 27)))),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_decompression_bombs_are_one_sentence(name):
+    with pytest.raises(PictureError) as caught:
+        read(BOMBS[name], "bomb.png")
+    assert str(caught.value).startswith("bomb.png: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_absent_empty_and_special_files_are_one_sentence(tmp_path):
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    with open(tmp_path / "huge.jpg", "wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    for name, reason in (
+        ("absent.jpg", "No such file"),
+        ("empty.jpg", "empty"),
+        ("pipe.jpg", "not a regular file"),
+        ("folder.jpg", "not a regular file"),
+        ("huge.jpg", "over the limit"),
+    ):
+        with pytest.raises(PictureError, match=reason) as caught:
+            read(tmp_path / name)
+        assert str(caught.value).startswith(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF", "PNG16", "TIFF16"])
+def test_fuzzed_files_are_read_or_one_sentence(form):
+    photo = data.astronaut()[:48, :48]
+    if form == "PNG16":
+        rows = b"".join(b"\0" + row.tobytes() for row in (photo.astype(">u2") * 257))
+        content = png(48, 48, 16, 2, zlib.compress(rows))
+    elif form == "TIFF16":
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, photo.astype(np.uint16) * 257, photometric="rgb", compression="zlib")
+        content = buffer.getvalue()
+    else:
+        content = saved(Image.fromarray(photo), form)
+    draw = random.Random(form)
+    for _ in range(60):
+        damaged = bytearray(content)
+        for _ in range(draw.randint(1, 6)):
+            damaged[draw.randrange(min(len(damaged), 300))] = draw.randrange(256)
+        if draw.random() < 0.3:
+            del damaged[draw.randrange(len(damaged)) :]
+        try:
+            assert read(bytes(damaged)).pixels.size
+        except PictureError as error:
+            assert "\n" not in str(error)  # noqa: PT017  (either outcome is right)
+
+
+def test_a_pillow_image_of_16_bits_keeps_them():
+    grey = RNG.integers(0, 65536, (8, 9), dtype=np.uint16)
+    assert np.array_equal(from_pil(Image.fromarray(grey)).pixels, grey)
