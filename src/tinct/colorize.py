@@ -1,0 +1,250 @@
+"""Colouring photographs from Python: `Colorizer`, for pictures, Pillow images, arrays and tensors."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from . import render, upsample
+from .color import srgb_to_lab
+from .errors import PictureError, TinctError
+from .pictures import Picture, as_stored, reduced, strips
+from .readers import from_pil
+from .upsample import Chroma
+from .writers import to_pil
+
+__all__ = ["MIN_SIZE", "Colorizer", "paint", "working_size"]
+
+logger = logging.getLogger(__name__)
+
+GRID = 32
+"""Networks want sides that are multiples of this, the deepest reduction of usual encoders."""
+
+MIN_SIZE = 64
+"""The smallest working size, in pixels of the short side; too little memory for it is an error."""
+
+MAX_ASPECT = 4
+"""The network's long side is at most so many times its size; longer pictures are seen smaller."""
+
+MAX_SATURATION = 4.0
+
+Network = Callable[..., Tensor]
+Some = TypeVar("Some", Image.Image, NDArray[Any], Tensor)
+
+
+class Colorizer:
+    """Colours photographs; safe to use from several threads at once.
+
+    The network sees a small copy (`size` pixels on the short side) and gives coarse colour, which is raised to full
+    size along the picture's own edges; the picture's lightness passes through. A colour picture is coloured anew from
+    its lightness.
+
+    Everything that colours raises:
+        PictureError: an image that Pillow cannot decode, or an empty one; not enough memory even at `MIN_SIZE`; a
+            network that gives colours which are not finite. There is never an uncoloured result in place of an error.
+        TinctError: an argument of the wrong kind, shape or range; a seed given to a network that has one answer only.
+
+    When memory runs short the working size is lowered, and a warning is logged to `tinct.colorize`.
+
+    Attributes:
+        size: the default working size.
+        name: what the model is called.
+        device: where the network runs.
+    """
+
+    def __init__(self, network: Network, size: int, name: str, device: str | torch.device) -> None:
+        """Wrap a network.
+
+        Args:
+            network: L* (B, 1, h, w) float32 in [0, 100], h and w multiples of 32, to ab (B, 2, h/s, w/s) in Lab units
+                for any stride s. One that has the attribute `samples = True` also takes the keyword `seed` and draws
+                one of several plausible answers.
+            size: pixels of the short side that the network sees, at least `MIN_SIZE`.
+            name: what to call the model.
+            device: where to run it.
+        """
+        if isinstance(network, nn.Module):
+            network = network.to(device).eval()
+        self.network = network
+        self.size = _checked_size(size)
+        self.name = name
+        self.device = torch.device(device)
+
+    @classmethod
+    def load(cls, model: str | Path, device: str = "auto") -> "Colorizer":
+        """Load a colorizer: `tinct-small`, which comes with tinct, or the path of a `colorizer.safetensors`.
+
+        Args:
+            model: its name or path.
+            device: `auto` (the fastest there is), `cpu`, `cuda`, `cuda:1`, `mps`.
+
+        Raises:
+            TinctError: there is no such model or device, or its file is damaged.
+        """
+        chosen = _device(device)
+        from .models.files import load_colorizer  # type: ignore[import-not-found, unused-ignore]
+
+        network, size, name = load_colorizer(model)
+        return cls(network, size, name, chosen)
+
+    def __call__(
+        self, image: Some, *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
+    ) -> Some:
+        """Colour an image, or a batch of them.
+
+        Args:
+            image: a Pillow image of any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16, or
+                float in [0, 1], the fourth channel being alpha; a tensor (B, 1 or 3, H, W) of uint8 or float in [0, 1].
+            saturation: chroma is multiplied by this, 0 to 4.
+            seed: draw one of several plausible answers; None asks for the network's best.
+            size: working size; the model's by default.
+
+        Returns:
+            The same kind: a Pillow image in RGB or RGBA with the metadata of `image`, tagged sRGB; an array (H, W, 3)
+            or (H, W, 4), or a tensor (B, 3, H, W), of the same type.
+
+        Raises:
+            PictureError, TinctError: as the class lists.
+        """
+        settings: dict[str, Any] = {"saturation": saturation, "seed": seed, "size": size}
+        if isinstance(image, Image.Image):
+            return to_pil(self.colour([from_pil(image)], **settings)[0])
+        if isinstance(image, np.ndarray):
+            coloured = self.colour([_from_array(image)], **settings)[0]
+            planes = [coloured.pixels] if coloured.alpha is None else [coloured.pixels, coloured.alpha]
+            return np.dstack(planes).astype(image.dtype, copy=False)
+        if isinstance(image, Tensor):
+            coloured_batch = self.colour(_from_tensor(image), **settings)
+            stacked = torch.stack([torch.from_numpy(picture.pixels).permute(2, 0, 1) for picture in coloured_batch])
+            return stacked.to(image.device, image.dtype)
+        raise TinctError(f"cannot colour a {type(image).__name__}; expected a Pillow image, an array or a tensor")
+
+    def samples(self, image: Some, count: int, *, seed: int = 0, **settings: Any) -> list[Some]:
+        """Draw `count` plausible answers, for the seeds `seed`, `seed + 1`, ...; the rest is as in `__call__`."""
+        return [self(image, seed=seed + index, **settings) for index in range(count)]
+
+    def colour(self, pictures: Sequence[Picture], *, in_place: bool = False, **settings: Any) -> list[Picture]:
+        """Colour pictures; settings as in `__call__`. `in_place` lets the pixels of colour pictures be overwritten."""
+        found = self.chroma(pictures, **settings)
+        return [paint(picture, chroma, in_place) for picture, chroma in zip(pictures, found, strict=True)]
+
+    def chroma(
+        self, pictures: Sequence[Picture], *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
+    ) -> list[Chroma]:
+        """Find the colour of pictures, each decided on the whole picture; those of one working size share a batch."""
+        if not 0 <= saturation <= MAX_SATURATION:
+            raise TinctError(f"saturation is {saturation}; expected 0 to {MAX_SATURATION:g}")
+        if seed is not None and not getattr(self.network, "samples", False):
+            raise TinctError(f"{self.name} gives one answer a picture; leave seed and samples out")
+        size = self.size if size is None else _checked_size(size)
+        batches: dict[tuple[int, int], list[int]] = {}
+        for index, picture in enumerate(pictures):
+            batches.setdefault(working_size(*picture.size, size), []).append(index)
+        found: dict[int, Chroma] = {}
+        for shape, members in batches.items():
+            l = torch.stack([srgb_to_lab(reduced(pictures[i], *shape).expand(3, -1, -1))[:1] for i in members])
+            for index, (seen, ab) in zip(members, self._look(l, seed), strict=True):
+                if not ab.isfinite().all():
+                    raise PictureError(f"{pictures[index].name}: {self.name} gave colours that are not finite")
+                found[index] = upsample.fit(seen, ab * saturation)
+        return [found[index] for index in range(len(pictures))]
+
+    def _look(self, l: Tensor, seed: int | None) -> list[tuple[Tensor, Tensor]]:
+        """Run the network on (B, 1, h, w) L*; give each picture's (h, w) L* as seen and its (2, h/s, w/s) ab."""
+        try:
+            with torch.inference_mode():
+                ab = self.network(l.to(self.device), **({} if seed is None else {"seed": seed})).float().cpu()
+            return list(zip(l[:, 0], ab, strict=True))
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+        if len(l) > 1:
+            return self._look(l[: len(l) // 2], seed) + self._look(l[len(l) // 2 :], seed)
+        if max(l.shape[2:]) <= MIN_SIZE:
+            raise PictureError(f"not enough memory to colour a picture, even at {MIN_SIZE} px")
+        height, width = (max(GRID, side * 3 // 4 // GRID * GRID) for side in l.shape[2:])
+        logger.warning("out of memory: working size lowered to %dx%d px", width, height)
+        return self._look(F.interpolate(l, (height, width), mode="bilinear", antialias=True), seed)
+
+
+def paint(picture: Picture, chroma: Chroma, in_place: bool = False) -> Picture:
+    """Give a picture its colour, a strip of rows at a time; `in_place` reuses the pixels of a colour picture."""
+    height, width = picture.pixels.shape[:2]
+    stored = Chroma(as_stored(chroma.slope, picture.orientation), as_stored(chroma.offset, picture.orientation))
+    reuse = in_place and picture.pixels.ndim == 3
+    result = picture.pixels if reuse else np.empty((height, width, 3), picture.pixels.dtype)
+    for rows in strips(height, width):
+        l = render.lightness(picture.pixels[rows])
+        result[rows] = render.samples(l, stored.rows(l, rows.start, height), result.dtype)
+    return dataclasses.replace(picture, pixels=result)
+
+
+def working_size(height: int, width: int, size: int) -> tuple[int, int]:
+    """(h, w) at which the network sees a picture: `size` on the short side, in multiples of `GRID`.
+
+    A picture longer than `MAX_ASPECT` times its short side is seen smaller, so that none costs more than that.
+    """
+    scale = min(size / min(height, width), MAX_ASPECT * size / max(height, width))
+    return max(GRID, round(height * scale / GRID) * GRID), max(GRID, round(width * scale / GRID) * GRID)
+
+
+def _checked_size(size: int) -> int:
+    if size < MIN_SIZE:
+        raise TinctError(f"working size is {size}; expected at least {MIN_SIZE} px")
+    return size
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without it
+        raise TinctError(f"no device {name} here; expected auto, cpu, cuda, cuda:N or mps") from error
+    return device
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # on the CPU torch raises a plain RuntimeError
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
+
+
+def _from_array(array: NDArray[Any]) -> Picture:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or not array.size:
+        raise TinctError(f"array of shape {array.shape}; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+    if array.dtype not in (np.uint8, np.uint16):
+        if array.dtype.kind != "f":
+            raise TinctError(f"array of {array.dtype}; expected uint8, uint16, or float in [0, 1]")
+        _check_range(array.min(), array.max())
+        array = array.astype(np.float32, copy=False)
+    if channels == 1:
+        return Picture(array.reshape(array.shape[:2]))
+    return Picture(array[..., :3], array[..., 3] if channels == 4 else None)
+
+
+def _from_tensor(batch: Tensor) -> list[Picture]:
+    if batch.ndim != 4 or batch.shape[1] not in (1, 3) or not batch.numel():
+        raise TinctError(f"tensor of shape {tuple(batch.shape)}; expected (B, 1 or 3, H, W)")
+    if batch.dtype != torch.uint8:
+        if not batch.is_floating_point():
+            raise TinctError(f"tensor of {batch.dtype}; expected uint8, or float in [0, 1]")
+        _check_range(float(batch.min()), float(batch.max()))
+        batch = batch.float()
+    arrays = batch.detach().cpu().permute(0, 2, 3, 1).numpy()
+    return [_from_array(array) for array in arrays]
+
+
+def _check_range(low: float, high: float) -> None:
+    if not (low >= 0 and high <= 1):  # NaN fails too
+        raise TinctError(f"values from {low:g} to {high:g}; expected 0 to 1")
