@@ -1,0 +1,342 @@
+"""From records of transfers to what they say: comparisons of arms, in numbers and in words."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinct.errors import TinctError
+from tinct.statistics import (
+    Difference,
+    Worth,
+    bootstrap_difference,
+    paired_difference,
+    resampled_map,
+    resampled_miou,
+    worth_in_labels,
+)
+
+__all__ = ["PER_CELL", "PLAN", "Cell", "Comparison", "Contrast", "Records", "comparisons", "find_records", "signed"]
+
+PLAN = "compare.json"
+"""The file that says which arms a grid has; its cells are below it."""
+PER_CELL = ("init", "backbone", "weights", "decoder", "labels", "seed", "lr", "cache", "accelerator")
+"""Settings that may differ from cell to cell of one comparison; whatever else differs makes another one."""
+METRICS = {"map": "mAP", "miou": "mIoU"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One transfer: its record, its folder, the arm it stands for, and its grid's plan ({} without a grid)."""
+
+    folder: Path
+    record: dict[str, Any]
+    arm: str
+    plan: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> int:
+        """The number of labelled pictures."""
+        return int(self.record["n_labels"])
+
+    @property
+    def seed(self) -> int:
+        """The seed of subset, order, augmentation and head."""
+        return int(self.record["seed"])
+
+    @property
+    def value(self) -> float:
+        """The figure to report, 0..100."""
+        return float(self.record["value"])
+
+    @property
+    def per_class(self) -> dict[str, float]:
+        """AP or IoU of each scored class, 0..100."""
+        metrics = self.record["metrics"]
+        values = metrics["average_precision" if self.record["metric"] == "map" else "iou"]
+        wanted = self.record["data"]["scored"]
+        return {name: 100 * value for name, value in values.items() if name in wanted}
+
+    @cached_property
+    def resampled(self) -> NDArray[np.float64] | None:
+        """The metric on bootstrap resamples of the evaluated pictures; None where predictions were not kept."""
+        path = self.folder / "predictions.safetensors"
+        if not path.exists():
+            return None
+        from safetensors.numpy import load_file
+
+        kept, data = load_file(path), self.record["data"]
+        if self.record["metric"] == "map":
+            columns = [data["classes"].index(name) for name in data["scored"]]
+            return resampled_map(kept["scores"][:, columns], kept["labels"][:, columns])
+        names = self.record["metrics"]["iou"]
+        return resampled_miou(kept["confusions"], [i for i, name in enumerate(data["classes"]) if name in names])
+
+
+class Records(NamedTuple):
+    """What was found: transfers, and pretraining runs by their folder."""
+
+    cells: list[Cell]
+    runs: dict[Path, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """An arm against the baseline at one number of labels, over their common seeds; values in metric points.
+
+    Attributes:
+        arm: its name.
+        labels: labelled pictures.
+        values: the arm's, by seed.
+        baseline: the baseline's, by seed.
+        difference: paired over the common seeds.
+        bootstrap: interval of the same difference over evaluated pictures; None without predictions.
+        worth: the gain in labels.
+        encoders: how many pretrained encoders are behind the arm's values.
+    """
+
+    arm: str
+    labels: int
+    values: dict[int, float]
+    baseline: dict[int, float]
+    difference: Difference
+    bootstrap: tuple[float, float] | None
+    worth: Worth
+    encoders: int
+
+    @property
+    def relative(self) -> float:
+        """The mean difference in percent of the baseline's mean over the same seeds."""
+        common = [self.baseline[seed] for seed in self.baseline if seed in self.values]
+        return 100 * self.difference.mean / float(np.mean(common))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All cells of one (data, task, protocol) and settings: never pooled with any other.
+
+    Attributes:
+        cells: the transfers.
+        arms: their names, the baseline first.
+    """
+
+    cells: list[Cell]
+    arms: list[str]
+
+    @property
+    def baseline(self) -> str:
+        """The arm that the others are compared with."""
+        return self.arms[0]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Any one of the records, for what they have in common."""
+        return self.cells[0].record
+
+    @property
+    def metric(self) -> str:
+        """`mAP` or `mIoU`."""
+        return METRICS[self.record["metric"]]
+
+    @property
+    def title(self) -> str:
+        """Data, task and protocol."""
+        return f"{self.record['data']['spec']} · {self.record['task']} · {self.record['protocol']}"
+
+    @property
+    def note(self) -> str:
+        """What every reader must know of the data, such as that they are no evidence."""
+        return self.record.get("note") or ""
+
+    @cached_property
+    def amounts(self) -> list[int]:
+        """The numbers of labels, rising."""
+        return sorted({cell.labels for cell in self.cells})
+
+    def values(self, arm: str, labels: int) -> dict[int, float]:
+        """By seed."""
+        return {cell.seed: cell.value for cell in self._of(arm, labels)}
+
+    @cached_property
+    def contrasts(self) -> list[Contrast]:
+        """Every other arm against the baseline, at every number of labels that both have."""
+        found = [self._contrast(arm, labels) for arm in self.arms[1:] for labels in self.amounts]
+        return [contrast for contrast in found if contrast is not None]
+
+    def sentences(self) -> list[str]:
+        """The answer, one sentence or two for each contrast."""
+        return [self.sentence(contrast) for contrast in self.contrasts]
+
+    def sentence(self, contrast: Contrast) -> str:
+        """What one contrast says; a gain is claimed only where the interval over seed pairs is above 0."""
+        difference, metric, where = contrast.difference, self.metric, f"at {contrast.labels} labels"
+        subject = self._subject(contrast.arm)
+        if self.baseline != "random":
+            where += f", compared with {self.baseline}"
+        if difference.low is None or difference.high is None:
+            return (
+                f"No gain shown: one pair of seeds gives no interval. {subject} changed {metric} by "
+                f"{signed(difference.mean)} points{self._scope(contrast)} {where}."
+            )
+        low, high = plain(difference.low), plain(difference.high)
+        interval = f"(95 % CI {low} to {high}, {difference.pairs} paired seeds)"
+        lower = subject[0].lower() + subject[1:] if subject.startswith(("Colour", "Rotation", "Pre")) else subject
+        if difference.high < 0:
+            size = plain(-difference.mean)
+            return f"No gain shown: {lower} costs {size} {metric} points{self._scope(contrast)} {interval} {where}."
+        if difference.low <= 0:
+            change = f"changes {metric} by {signed(difference.mean)} points{self._scope(contrast)}"
+            return f"No gain shown: {lower} {change} {interval} {where}; the interval contains 0."
+        gain = f"{subject} adds {plain(difference.mean)} {metric} points{self._scope(contrast)} {interval} {where}; "
+        gain += _in_labels(contrast.worth)
+        if contrast.bootstrap is not None and contrast.bootstrap[0] <= 0:
+            low, high = map(plain, contrast.bootstrap)
+            gain += f" Over other evaluated pictures it is not sure (bootstrap {low} to {high})."
+        return gain
+
+    def _contrast(self, arm: str, labels: int) -> Contrast | None:
+        ours = {cell.seed: cell for cell in self._of(arm, labels)}
+        theirs = {cell.seed: cell for cell in self._of(self.baseline, labels)}
+        common = sorted(ours.keys() & theirs.keys())
+        if not common:
+            return None
+        difference = paired_difference([ours[s].value for s in common], [theirs[s].value for s in common])
+        curve = {
+            amount: float(np.mean(list(values.values())))
+            for amount in self.amounts
+            if (values := self.values(self.baseline, amount))
+        }
+        # the gain over the baseline's curve, not the arm's own mean: seeds that only one of them has must not count
+        worth = worth_in_labels(curve, labels, curve[labels] + difference.mean)
+        return Contrast(
+            arm=arm,
+            labels=labels,
+            values={seed: cell.value for seed, cell in ours.items()},
+            baseline={seed: cell.value for seed, cell in theirs.items()},
+            difference=difference,
+            bootstrap=_bootstrap([ours[s] for s in common], [theirs[s] for s in common]),
+            worth=worth,
+            encoders=len({ours[s].record["init"]["name"] for s in common}),
+        )
+
+    def _of(self, arm: str, labels: int) -> list[Cell]:
+        return [cell for cell in self.cells if (cell.arm, cell.labels) == (arm, labels)]
+
+    def _scope(self, contrast: Contrast) -> str:
+        """How far the interval reaches: pairs that share an encoder say nothing of other encoders."""
+        if contrast.encoders == contrast.difference.pairs > 1:
+            return ""
+        return " for this encoder" if contrast.encoders == 1 else f" for these {contrast.encoders} encoders"
+
+    def _subject(self, arm: str) -> str:
+        """What the arm's pretraining was, from where its weights say they come from."""
+        init = next(cell.record["init"] for cell in self.cells if cell.arm == arm)
+        subject = pretraining_of(init)
+        return subject if len(self.arms) == 2 else f"{subject} ({arm})"
+
+
+def pretraining_of(init: dict[str, Any]) -> str:
+    """Name a pretraining by what was learned: with rotation in it, it is never called colour pretraining alone."""
+    provenance = init.get("provenance") or {}
+    terms = provenance.get("terms") or {}
+    colour = provenance.get("adversarial", "none") != "none" or any(name in terms for name in ("l1", "huber", "bins"))
+    if colour:
+        return "Colour and rotation pretraining" if "rotation" in terms else "Colour pretraining"
+    if "rotation" in terms:
+        return "Rotation pretraining"
+    return "ImageNet pretraining" if str(init["name"]).startswith("imagenet") else "Pretraining"
+
+
+def find_records(folders: Iterable[Path]) -> Records:
+    """Read all records below `folders`, each once; what was scored to choose settings is no evidence and left out.
+
+    Raises:
+        TinctError: a folder is absent, holds no record, or a record cannot be read.
+    """
+    cells: dict[Path, Cell] = {}
+    runs: dict[Path, dict[str, Any]] = {}
+    plans: dict[Path, dict[str, Any]] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise TinctError(f"{folder}: no such folder; name folders that tinct compare, transfer or pretrain wrote")
+        plans |= {path.parent.resolve(): _read(path) for path in folder.rglob(PLAN)}
+        paths = sorted(folder.rglob("record.json"))
+        if not paths:
+            raise TinctError(f"{folder}: no record.json in it or below; name a folder with finished cells or runs")
+        for path in paths:
+            record, home = _read(path), path.parent.resolve()
+            if record.get("what") == "pretrain":
+                runs[home] = record
+            elif record.get("what") == "transfer" and record["data"]["eval_split"] != "tuning":
+                plan = next((plans[parent] for parent in home.parents if parent in plans), {})
+                cells[home] = Cell(home, record, _arm(plan, record), plan)
+    return Records(list(cells.values()), runs)
+
+
+def comparisons(cells: Sequence[Cell]) -> list[Comparison]:
+    """Group cells by data, task, protocol and whatever else must be equal between arms.
+
+    The baseline of a group is its arm `random`, else the first of its plan, else the first that was read.
+    """
+    groups: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        record = cell.record
+        same = {key: value for key, value in record["settings"].items() if key not in PER_CELL}
+        data = {key: record["data"][key] for key in ("spec", "train_fingerprint", "eval_split", "eval_fingerprint")}
+        kind = {key: record[key] for key in ("task", "protocol", "size", "input", "metric")}
+        groups[json.dumps([data, kind, record["init"]["backbone"], same], sort_keys=True)].append(cell)
+    made = []
+    for group in groups.values():
+        present = {cell.arm for cell in group}
+        planned = [arm for cell in group for arm in cell.plan.get("arms", {}) if arm in present]
+        arms = list(dict.fromkeys([*planned, *(cell.arm for cell in group)]))
+        arms.sort(key=lambda arm: arm != "random")
+        group.sort(key=lambda cell: (arms.index(cell.arm), cell.labels, cell.seed))
+        made.append(Comparison(group, arms))
+    return made
+
+
+def plain(value: float) -> str:
+    """One decimal, with a true minus sign."""
+    return f"{value:.1f}".replace("-", "−").replace("−0.0", "0.0")
+
+
+def signed(value: float) -> str:
+    """One decimal with its sign."""
+    return f"{value:+.1f}".replace("-", "−").replace("−0.0", "+0.0")
+
+
+def _arm(plan: dict[str, Any], record: dict[str, Any]) -> str:
+    """The name of a record's arm: as its grid's plan has it, else what its weights were called."""
+    name = str(record["init"]["name"])
+    return next((arm for arm, inits in plan.get("arms", {}).items() if name in inits), name)
+
+
+def _in_labels(worth: Worth) -> str:
+    if worth.times is None:
+        return f"what that is worth in labels cannot be told: {worth.reason}."
+    if worth.at_least:
+        return f"that is more than {worth.times:.1f} times the labels would give."
+    return f"that is what {worth.times:.1f} times the labels would give."
+
+
+def _bootstrap(treated: Sequence[Cell], baseline: Sequence[Cell]) -> tuple[float, float] | None:
+    ours, theirs = [cell.resampled for cell in treated], [cell.resampled for cell in baseline]
+    known = [values for values in (*ours, *theirs) if values is not None]
+    if len(known) < len(ours) + len(theirs):
+        return None
+    return bootstrap_difference(known[: len(ours)], known[len(ours) :])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise TinctError(f"{path}: no readable record ({error}); remove it and run its command again") from error
+    return record

@@ -1,0 +1,93 @@
+"""Transfers that never happened: records and predictions such as `run_transfer` leaves, from made-up scores."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from tinct.data.random import rng
+from tinct.files import write_json
+from tinct.metrics import multilabel_scores, segmentation_scores
+from tinct.transfer import TransferSettings
+
+CLASSES = ["cat", "dog", "sheep"]
+PICTURES = 80
+
+
+def fake_transfer(
+    settings: TransferSettings, out: Path, *, predictions: bool = False, keep_model: bool = True
+) -> dict[str, Any]:
+    """Take the place of `run_transfer`: better with more labels, and with any pretraining; a function of settings."""
+    count = {"all": 320}.get(settings.labels) or int(settings.labels)
+    gain = 0.0 if settings.init == "random" else 0.5
+    skill = 0.35 * np.log10(count) + gain - abs(np.log10(settings.lr) + 3)
+    noise = rng(settings.seed, sum(settings.init.encode()), count)
+    truth = rng(7)
+    out.mkdir(parents=True, exist_ok=True)
+    if settings.task == "multilabel":
+        labels = (truth.random((PICTURES, 3)) < 0.4).astype(np.float32)
+        scores = skill * labels + noise.normal(0, 1, labels.shape) - skill / 2
+        result = multilabel_scores(torch.tensor(scores), torch.tensor(labels), CLASSES)
+        kept, metric, value, scored = {"scores": scores, "labels": labels}, "map", result.mean_ap, CLASSES
+    else:
+        counts = truth.integers(1, 200, (PICTURES, 3))
+        share = np.clip(0.3 + 0.2 * skill + noise.normal(0, 0.1, (PICTURES, 3)), 0, 1)
+        confusions = np.zeros((PICTURES, 3, 3), np.int32)
+        for row in range(3):
+            confusions[:, row, row] = share[:, row] * counts[:, row]
+            confusions[:, row, (row + 1) % 3] = counts[:, row] - confusions[:, row, row]
+        scored = CLASSES[1:]  # the first is the background
+        result = segmentation_scores(torch.tensor(confusions.sum(0)), CLASSES, [1, 2], background=0)
+        kept, metric, value = {"confusions": confusions}, "miou", result.mean_iou
+    save_file(kept, out / "predictions.safetensors")
+    record = {
+        "what": "transfer",
+        "task": settings.task,
+        "protocol": settings.protocol,
+        "data": {
+            "spec": settings.source,
+            "train_fingerprint": "0123456789abcdef",
+            "eval_split": settings.evaluate,
+            "eval_fingerprint": "fedcba9876543210",
+            "eval_pictures": PICTURES,
+            "classes": CLASSES,
+            "scored": scored,
+        },
+        "init": {
+            "name": settings.init,
+            "backbone": settings.backbone or "resnet18",
+            "provenance": {} if settings.init == "random" else {"terms": {"bins": 1.0}, "adversarial": "none"},
+            "keys_taken": 0 if settings.init == "random" else 120,
+        },
+        "labels": settings.labels,
+        "n_labels": count,
+        "seed": settings.seed,
+        "size": settings.size,
+        "input": settings.input,
+        "settings": asdict(settings),
+        "metric": metric,
+        "value": 100 * value,
+        "metrics": asdict(result),
+        "seconds": 1.5,
+        "note": "checks the plumbing; no evidence" if settings.source == "mosaic:" else None,
+        "versions": {"python": "3.11.2", "torch": "2.14.0"},
+        "commit": "0" * 40,
+        "machine": {"system": "Linux", "processor": "x86_64", "cores": 2, "threads": 1, "cuda": None},
+        "command": "tinct transfer",
+    }
+    write_json(out / "record.json", record)
+    return record
+
+
+def fake_grid(out: Path, inits: dict[str, list[str]], labels: tuple[str, ...], seeds: int, **changed: Any) -> None:
+    """A grid as `tinct compare` leaves it."""
+    first = replace(TransferSettings("voc:pictures", "multilabel"), **changed)
+    write_json(out / "compare.json", {"what": "compare", "arms": inits})
+    for arm, names in inits.items():
+        for amount in labels:
+            for seed in range(seeds):
+                cell = replace(first, init=names[seed % len(names)], labels=amount, seed=seed)
+                fake_transfer(cell, out / "cells" / f"{arm}-{amount}-{seed}")
