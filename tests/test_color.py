@@ -18,6 +18,11 @@ def test_srgb_to_lab_equals_scikit_image_over_a_dense_cube():
     assert np.abs(color.srgb_to_lab(rgb).numpy() - expected).max() < 1e-3
 
 
+def test_8_bit_values_give_what_floats_give():
+    rgb = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    assert torch.allclose(color.srgb_to_lab(rgb), color.srgb_to_lab(rgb / 255), atol=1e-4)
+
+
 def test_lab_to_srgb_equals_scikit_image_inside_the_gamut():
     lab = color.srgb_to_lab(cube())
     expected = lab2rgb(lab.numpy().astype(np.float64), channel_axis=0)

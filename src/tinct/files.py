@@ -37,7 +37,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
         sync(path.parent)
     except OSError as error:
-        raise TinctError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder") from error
+        raise TinctError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
+        ) from error
     finally:
         unfinished.unlink(missing_ok=True)
 

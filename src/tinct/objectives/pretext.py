@@ -59,7 +59,7 @@ class Pretext(nn.Module):
 @torch.no_grad()
 def take_apart(pixels: Tensor, keys: Tensor, stride: int) -> Batch:
     """Photographs (B, 3, H, W) uint8 to L at full and ab at a `stride`-th of the resolution."""
-    lab = srgb_to_lab(pixels.float() / 255)
+    lab = srgb_to_lab(pixels)
     l = lab[:, :1].contiguous(memory_format=torch.channels_last)
     return Batch(l, F.avg_pool2d(lab[:, 1:], stride), keys)
 
