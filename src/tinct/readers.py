@@ -22,7 +22,7 @@ with contextlib.suppress(ImportError):  # not required; where it is installed, P
 
     pillow_heif.register_heif_opener()
 
-__all__ = ["MAX_BYTES", "STORAGE_TAGS", "from_pil", "read"]
+__all__ = ["MAX_BYTES", "STORAGE_TAGS", "from_pil", "pixel_count", "read"]
 
 MAX_BYTES = 1 << 31
 """The largest file that is read: 2 GB, three times a 16-bit scan of 100 megapixels."""
@@ -58,6 +58,12 @@ def from_pil(image: Image.Image, name: str = "image") -> Picture:
         return _picture(image, None, name)
 
 
+def pixel_count(source: Path | bytes) -> int:
+    """How many pixels a picture's header promises; raises `PictureError` as `read` does."""
+    with _one_sentence("picture"), _open(source) as image:
+        return image.width * image.height
+
+
 @contextlib.contextmanager
 def _one_sentence(name: str) -> Iterator[None]:
     try:
@@ -66,6 +72,8 @@ def _one_sentence(name: str) -> Iterator[None]:
         raise PictureError(f"{name}: {error}") from error
     except MemoryError as error:
         raise PictureError(f"{name}: not enough memory to decode it") from error
+    except OSError as error:
+        raise PictureError(f"{name}: {error.strerror or _reason(error)}") from error
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
         raise PictureError(f"{name}: {_reason(error)}") from error
 

@@ -1,0 +1,236 @@
+"""`tinct colorize`: files, folders, globs or standard input, coloured and written with all they carried."""
+
+import io
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from tinct.colorize import Colorizer, paint
+from tinct.colorize_jobs import Job, batches, clashes, find_jobs, form_of
+from tinct.errors import PictureError, TinctError
+from tinct.files import write_bytes
+from tinct.pictures import Picture, is_monochrome, reduced
+from tinct.readers import read
+from tinct.upsample import Chroma
+from tinct.writers import encode, write
+
+__all__ = ["colorize"]
+
+SHEET_SIDE = 1024
+"""Pictures on a before/after sheet have at most so many pixels a side."""
+
+
+@dataclass(frozen=True)
+class How:
+    """What is done to every picture; see `colorize`."""
+
+    size: int | None
+    saturation: float
+    seeds: tuple[int | None, ...]
+    compare: bool
+    keep_colour: bool
+
+
+def colorize(
+    inputs: list[str],
+    *,
+    output: Path,
+    model: str = "tinct-small",
+    size: int | None = None,
+    format: str | None = None,
+    overwrite: bool = False,
+    saturation: float = 1.0,
+    seed: int = 0,
+    samples: int = 1,
+    compare: bool = False,
+    keep_colour: bool = False,
+    batch_size: int = 8,
+    device: str = "auto",
+    workers: int = 2,
+) -> int:
+    """Colour photographs; what is done already is skipped, a bad file is reported and the rest goes on.
+
+    Args:
+        inputs: files, folders (with all below them), globs, or - for standard input.
+        output: a folder, whose structure follows the inputs'; for a single input also a file, or - for standard output.
+        model: the name of a colorizer that comes with tinct, or the path of a colorizer.safetensors.
+        size: short side, in pixels, at which the network looks at a picture (default: the model's).
+        format: jpeg, png, webp, tiff, bmp, avif or heic; the input's own by default.
+        overwrite: colour again what is there already.
+        saturation: chroma is multiplied by this, 0 to 4.
+        seed: the first sample's seed.
+        samples: write so many plausible versions (NAME-1, NAME-2, ...), where the model can draw them.
+        compare: also write NAME-compare.jpg, a sheet of before and after.
+        keep_colour: leave colour photographs as they are; sepia and other toned prints count as monochrome.
+        batch_size: pictures that go through the network together.
+        device: auto, cpu, cuda, cuda:N or mps.
+        workers: pictures that are read, or written, at a time.
+
+    Returns:
+        0, or 1 where some pictures failed (a table says which and why).
+
+    Raises:
+        TinctError: no picture among the inputs, an impossible setting, or nowhere to write.
+    """
+    if min(samples, batch_size, workers) < 1:
+        raise TinctError("samples, batch_size and workers are expected to be at least 1")
+    if str(output) == "-" and (samples > 1 or compare):
+        raise TinctError("standard output takes one picture; leave out --samples and --compare or name a folder")
+    jobs = find_jobs(inputs, output, form_of(format))
+    seeds = tuple(range(seed, seed + samples)) if samples > 1 else (None,)
+    how = How(size, saturation, seeds, compare, keep_colour)
+    failures = clashes(jobs)
+    todo = [job for job in jobs if job.name not in failures and (overwrite or not _done(job, how))]
+    console = Console(stderr=True)
+    counts = {"coloured": 0, "left as they are": 0, "there already": len(jobs) - len(todo) - len(failures)}
+    if todo:
+        colorizer = Colorizer.load(model, device)
+        with ThreadPoolExecutor(workers) as pool, _progress(console) as progress:
+            bar = progress.add_task("colouring", total=len(todo))
+            for batch in batches(todo, batch_size):
+                for job, outcome in _batch(batch, colorizer, how, pool):
+                    progress.advance(bar)
+                    if isinstance(outcome, PictureError):
+                        failures[job.name] = str(outcome).removeprefix(f"{job.name}: ")
+                    else:
+                        counts[outcome] += 1
+    _report(console, counts, failures)
+    return 1 if failures else 0
+
+
+Outcome = str | PictureError
+
+
+def _batch(jobs: list[Job], colorizer: Colorizer, how: How, pool: ThreadPoolExecutor) -> Iterator[tuple[Job, Outcome]]:
+    """Read, colour and write pictures together; give what came of each."""
+    pictures: list[tuple[Job, Picture]] = []
+    for job, picture in zip(jobs, pool.map(_read, jobs), strict=True):
+        if isinstance(picture, PictureError):
+            yield job, picture
+        elif how.keep_colour and not is_monochrome(picture):
+            yield job, _keep(job, picture)
+        else:
+            pictures.append((job, picture))
+    found = _chroma([picture for _, picture in pictures], colorizer, how)
+    finish = partial(_finish, how=how)
+    for (job, _), outcome in zip(pictures, pool.map(finish, pictures, found), strict=True):
+        yield job, outcome
+
+
+def _read(job: Job) -> Picture | PictureError:
+    try:
+        return read(job.source, job.name)
+    except PictureError as error:
+        return error
+
+
+def _keep(job: Job, picture: Picture) -> Outcome:
+    """Pass a colour photograph through, byte for byte where its format stays."""
+    try:
+        if job.form not in (None, picture.format):
+            _put(picture, job.target, job.form)
+        elif job.target is None:
+            sys.stdout.buffer.write(_content(job.source))
+        else:
+            write_bytes(job.target, _content(job.source))
+    except PictureError as error:
+        return error
+    return "left as they are"
+
+
+def _chroma(pictures: list[Picture], colorizer: Colorizer, how: How) -> list[list[Chroma] | PictureError]:
+    """The colour of each picture, once for each seed; where a batch fails, its pictures are tried one by one."""
+    try:
+        drawn = [colorizer.chroma(pictures, saturation=how.saturation, seed=seed, size=how.size) for seed in how.seeds]
+    except PictureError as error:
+        if len(pictures) == 1:
+            return [error]
+        return [_chroma([picture], colorizer, how)[0] for picture in pictures]
+    return [list(versions) for versions in zip(*drawn, strict=True)]
+
+
+def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: How) -> Outcome:
+    """Paint and write one picture in all its versions."""
+    job, picture = work
+    if isinstance(found, PictureError):
+        return found
+    try:
+        views = [_view(picture)] if how.compare else []
+        last = len(found) - 1
+        for index, (target, chroma) in enumerate(zip(job.versions(len(found)), found, strict=True)):
+            # the last version may take the place of the input, which halves the memory of a large scan
+            coloured = paint(picture, chroma, in_place=index == last)
+            _put(coloured, target, job.form)
+            views += [_view(coloured)] if how.compare else []
+        if how.compare and (sheet := job.sheet()):
+            write(Picture(_beside(views), format="JPEG", name=job.name), sheet)
+    except PictureError as error:
+        return error
+    return "coloured"
+
+
+def _put(picture: Picture, target: Path | None, form: str | None) -> None:
+    if target is not None:
+        write(picture, target, form)
+        return
+    buffer = io.BytesIO()
+    encode(picture, buffer, form)
+    sys.stdout.buffer.write(buffer.getbuffer())
+
+
+def _view(picture: Picture) -> torch.Tensor:
+    """A small upright copy for the sheet: (3, h, w)."""
+    scale = min(1.0, SHEET_SIDE / max(picture.size))
+    height, width = (max(1, round(side * scale)) for side in picture.size)
+    return reduced(picture, height, width).expand(3, -1, -1)
+
+
+def _beside(views: list[torch.Tensor]) -> NDArray[np.uint8]:
+    """Views side by side on white, 8 pixels apart."""
+    gap = torch.ones(3, views[0].shape[1], 8)
+    parts = [part for view in views for part in (view, gap)][:-1]
+    samples: NDArray[np.uint8] = torch.cat(parts, dim=2).mul(255).round().byte().permute(1, 2, 0).numpy()
+    return samples
+
+
+def _content(source: Path | bytes) -> bytes:
+    try:
+        return source.read_bytes() if isinstance(source, Path) else source
+    except OSError as error:  # gone since it was read
+        raise PictureError(error.strerror or str(error)) from error
+
+
+def _done(job: Job, how: How) -> bool:
+    targets = [*job.versions(len(how.seeds)), *([job.sheet()] if how.compare else [])]
+    return all(target is not None and target.exists() for target in targets)
+
+
+def _report(console: Console, counts: dict[str, int], failures: dict[str, str]) -> None:
+    console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured"))
+    if failures:
+        columns = (Column(heading, overflow="fold") for heading in ("failed", "why"))
+        table = Table(*columns, title=f"{len(failures)} failed", title_justify="left")
+        for name, why in failures.items():
+            table.add_row(Text(name), Text(why))
+        console.print(table)
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.2f} pictures/s" if task.speed else "")
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
+    return Progress(*columns, console=console)

@@ -1,0 +1,145 @@
+"""Which pictures `tinct colorize` is asked for, and where each result goes."""
+
+import glob
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinct.errors import PictureError, TinctError
+from tinct.pictures import FORMATS, SUFFIXES
+from tinct.readers import MAX_BYTES, pixel_count
+
+__all__ = ["Job", "batches", "clashes", "find_jobs", "form_of"]
+
+BATCH_PIXELS = 32_000_000
+"""A batch is closed once its pictures have so many pixels; a larger picture goes alone."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to colour.
+
+    Attributes:
+        source: a path, or the content of standard input.
+        target: where to, None being standard output.
+        form: the result's format, a key of `FORMATS`; None keeps the input's.
+    """
+
+    source: Path | bytes
+    target: Path | None
+    form: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return str(self.source) if isinstance(self.source, Path) else "standard input"
+
+    def versions(self, count: int) -> list[Path | None]:
+        """Where `count` versions of the picture go."""
+        if self.target is None or count == 1:
+            return [self.target]
+        return [self.target.with_stem(f"{self.target.stem}-{number + 1}") for number in range(count)]
+
+    def sheet(self) -> Path | None:
+        """Where the before/after sheet goes."""
+        return None if self.target is None else self.target.with_name(f"{self.target.stem}-compare.jpg")
+
+
+def form_of(name: str | None) -> str | None:
+    """The format that `--format` names; raises `TinctError` where there is none such."""
+    if name is None:
+        return None
+    if f".{name.lower()}" not in SUFFIXES:
+        raise TinctError(f"format is {name}; expected jpeg, png, webp, tiff, bmp, avif or heic")
+    return SUFFIXES[f".{name.lower()}"]
+
+
+def find_jobs(inputs: list[str], output: Path, form: str | None) -> list[Job]:
+    """Find the pictures that `inputs` name, and where each goes."""
+    if inputs == ["-"]:
+        content = sys.stdin.buffer.read(MAX_BYTES + 1)
+        return [_single(content, Path("stdin.png"), output, form)]
+    found = list(dict.fromkeys(_found(inputs, output)))
+    if not found:
+        raise TinctError(f"no picture in {', '.join(inputs)}; expected files ending in {', '.join(SUFFIXES)}")
+    if len(found) == 1 and not Path(inputs[0]).is_dir():
+        return [_single(*found[0], output, form)]
+    if str(output) == "-" or (output.suffix.lower() in SUFFIXES and not output.is_dir()):
+        raise TinctError(f"{len(found)} pictures cannot go to {output}; name a folder")
+    return [Job(path, output / _renamed(relative, form), form) for path, relative in found]
+
+
+def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
+    """Give each picture's path, and where in the output folder it belongs."""
+    for name in inputs:
+        path = Path(name)
+        if name == "-":
+            raise TinctError("- (standard input) is expected alone")
+        if path.is_dir():
+            results = output.resolve()  # of an earlier run, which are not coloured again
+            for file in sorted(path.rglob("*")):
+                earlier = results != path.resolve() and results in file.resolve().parents
+                if file.suffix.lower() in SUFFIXES and file.is_file() and not earlier:
+                    yield file, file.relative_to(path)
+        elif not path.exists() and glob.has_magic(name):
+            matches = (Path(match) for match in sorted(glob.glob(name, recursive=True)))
+            yield from ((match, Path(match.name)) for match in matches if match.suffix.lower() in SUFFIXES)
+        else:
+            yield path, Path(path.name)
+
+
+def _single(source: Path | bytes, relative: Path, output: Path, form: str | None) -> Job:
+    if str(output) == "-":
+        return Job(source, None, form)
+    if output.is_dir() or output.suffix.lower() not in SUFFIXES:
+        return Job(source, output / _renamed(relative, form), form)
+    named = SUFFIXES[output.suffix.lower()]
+    if form not in (None, named):
+        raise TinctError(f"output is {output} but format is {form}; leave one of them out")
+    return Job(source, output, named)
+
+
+def _renamed(relative: Path, form: str | None) -> Path:
+    if form is None or SUFFIXES.get(relative.suffix.lower()) == form:
+        return relative
+    return relative.with_suffix(FORMATS[form][0])
+
+
+def clashes(jobs: list[Job]) -> dict[str, str]:
+    """Jobs that would overwrite an input or another's result, with the reason."""
+    sources = {job.source.resolve() for job in jobs if isinstance(job.source, Path)}
+    taken: dict[Path, str] = {}
+    failures = {}
+    for job in jobs:
+        if job.target is None:
+            continue
+        if job.target.resolve() in sources:
+            failures[job.name] = f"its result would overwrite the input {job.target}; choose another output"
+        elif job.target in taken:
+            failures[job.name] = f"its result would overwrite that of {taken[job.target]}; choose another format"
+        else:
+            taken[job.target] = job.name
+    return failures
+
+
+def batches(jobs: list[Job], batch_size: int) -> Iterator[list[Job]]:
+    """Group jobs by number and by pixels, so that memory stays bounded."""
+    batch: list[Job] = []
+    pixels = 0
+    for job in jobs:
+        size = _size(job)
+        if batch and (len(batch) == batch_size or pixels + size > BATCH_PIXELS):
+            yield batch
+            batch, pixels = [], 0
+        batch.append(job)
+        pixels += size
+    if batch:
+        yield batch
+
+
+def _size(job: Job) -> int:
+    try:
+        return pixel_count(job.source)
+    except PictureError:  # reading it will say why
+        return 0

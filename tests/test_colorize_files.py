@@ -1,0 +1,227 @@
+import io
+import os
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from tinct.colorize import Colorizer
+from tinct.colorize_files import colorize
+from tinct.errors import TinctError
+from tinct.readers import read
+
+calls: list[tuple[int, ...]] = []
+
+
+class Network(torch.nn.Module):
+    samples = True
+
+    def forward(self, l: torch.Tensor, seed: int | None = None) -> torch.Tensor:
+        calls.append(tuple(l.shape))
+        red = 30.0 if seed is None else 10.0 * seed
+        ab = torch.zeros(len(l), 2, l.shape[2] // 4, l.shape[3] // 4)
+        ab[:, 0] = red
+        return ab
+
+
+@pytest.fixture(autouse=True)
+def _model(monkeypatch):
+    calls.clear()
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(Colorizer, "load", lambda model, device: Colorizer(Network(), 64, model, "cpu"))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "deep" / "er").mkdir(parents=True)
+    grey = Image.fromarray(data.camera()[::8, ::8])
+    grey.save(folder / "a.jpg")
+    grey.save(folder / "deep" / "b.png", dpi=(300, 300))
+    grey.save(folder / "deep" / "er" / "C.TIF")
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def redness(path) -> float:
+    pixels = read(path).pixels.astype(float)
+    return float((pixels[..., 0] - pixels[..., 1]).mean()) if pixels.ndim == 3 else 0.0
+
+
+def names(folder) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_keeps_its_structure_and_formats(photos, tmp_path):
+    out = tmp_path / "out"
+    assert colorize([str(photos)], output=out) == 0
+    assert names(out) == ["a.jpg", "deep/b.png", "deep/er/C.TIF"]
+    assert all(redness(out / name) > 20 for name in names(out))
+    assert [Image.open(out / name).format for name in names(out)] == ["JPEG", "PNG", "TIFF"]
+    assert read(out / "deep/b.png").dpi == pytest.approx((300, 300), abs=0.01)
+
+
+def test_what_is_done_is_skipped_unless_told(photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    colorize([str(photos)], output=out)
+    (out / "a.jpg").write_bytes(b"mine")
+    assert colorize([str(photos)], output=out) == 0
+    assert (out / "a.jpg").read_bytes() == b"mine"
+    assert "3 there already" in capsys.readouterr().err
+    assert colorize([str(photos)], output=out, overwrite=True) == 0
+    assert redness(out / "a.jpg") > 20
+
+
+def test_a_bad_file_is_reported_and_the_rest_goes_on(photos, tmp_path, capsys):
+    content = (photos / "a.jpg").read_bytes()
+    (photos / "cut.jpg").write_bytes(content[: len(content) // 2])
+    (photos / "empty.png").touch()
+    out = tmp_path / "out"
+    assert colorize([str(photos), str(photos / "gone.jpg")], output=out) == 1
+    assert names(out) == ["a.jpg", "deep/b.png", "deep/er/C.TIF"]
+    table = capsys.readouterr().err
+    assert "3 failed" in table
+    for word in ("cut.jpg", "empty.png", "gone.jpg", "truncated", "No such file"):
+        assert word in table
+    assert "Traceback" not in table
+
+
+def test_another_format(photos, tmp_path):
+    out = tmp_path / "out"
+    assert colorize([str(photos)], output=out, format="png") == 0
+    assert names(out) == ["a.png", "deep/b.png", "deep/er/C.png"]
+    assert {Image.open(out / name).format for name in names(out)} == {"PNG"}
+
+
+def test_one_file_to_one_file_whose_suffix_says_the_format(photos, tmp_path):
+    target = tmp_path / "new" / "x.webp"
+    assert colorize([str(photos / "a.jpg")], output=target) == 0
+    assert Image.open(target).format == "WEBP"
+    assert colorize([str(photos / "a.jpg")], output=tmp_path / "folder") == 0
+    assert names(tmp_path / "folder") == ["a.jpg"]
+
+
+def test_globs(photos, tmp_path):
+    assert colorize([str(photos / "**" / "*.[pP][nN]*")], output=tmp_path / "out") == 0
+    assert names(tmp_path / "out") == ["b.png"]
+
+
+def test_standard_input_to_standard_output(photos, monkeypatch):
+    class Stream:
+        def __init__(self, content: bytes = b"") -> None:
+            self.buffer = io.BytesIO(content)
+
+    written = Stream()
+    monkeypatch.setattr(sys, "stdin", Stream((photos / "a.jpg").read_bytes()))
+    monkeypatch.setattr(sys, "stdout", written)
+    from pathlib import Path
+
+    assert colorize(["-"], output=Path("-"), format="png") == 0
+    image = Image.open(written.buffer)
+    assert (image.format, image.mode) == ("PNG", "RGB")
+
+
+def test_pictures_of_one_size_share_a_batch(photos, tmp_path):
+    colorize([str(photos)], output=tmp_path / "out", batch_size=2)
+    assert [call[0] for call in calls] == [2, 1]
+
+
+def test_large_pictures_go_alone(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("tinct.colorize_jobs.BATCH_PIXELS", 5000)
+    colorize([str(photos)], output=tmp_path / "out", batch_size=8)
+    assert [call[0] for call in calls] == [1, 1, 1]
+
+
+def test_samples_and_a_sheet(photos, tmp_path):
+    out = tmp_path / "out"
+    assert colorize([str(photos / "a.jpg")], output=out, samples=2, seed=1, compare=True) == 0
+    assert names(out) == ["a-1.jpg", "a-2.jpg", "a-compare.jpg"]
+    assert redness(out / "a-2.jpg") > redness(out / "a-1.jpg") + 5
+    height, width = read(photos / "a.jpg").size
+    assert read(out / "a-compare.jpg").size == (height, 3 * width + 16)
+    before = read(out / "a-compare.jpg").pixels[:, : width - 2].astype(int)
+    assert np.ptp(before, axis=2).max() < 8
+    calls.clear()
+    assert colorize([str(photos / "a.jpg")], output=out, samples=2, seed=1, compare=True) == 0
+    assert not calls
+
+
+def test_the_sheet_is_upright(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(data.camera()[:100, :60]).save(tmp_path / "a.jpg", exif=exif)
+    colorize([str(tmp_path / "a.jpg")], output=tmp_path / "out", compare=True)
+    assert read(tmp_path / "out" / "a-compare.jpg").size == (60, 208)
+    assert read(tmp_path / "out" / "a.jpg").orientation == 6
+
+
+def test_colour_photographs_can_be_left_alone(photos, tmp_path):
+    Image.fromarray(data.astronaut()).save(photos / "colour.jpg")
+    sepia = (data.camera()[::2, ::2, None] * np.array([1, 0.85, 0.65])).astype(np.uint8)
+    Image.fromarray(sepia).save(photos / "sepia.jpg")
+    out = tmp_path / "out"
+    assert colorize([str(photos)], output=out, keep_colour=True) == 0
+    assert (out / "colour.jpg").read_bytes() == (photos / "colour.jpg").read_bytes()
+    assert (out / "sepia.jpg").read_bytes() != (photos / "sepia.jpg").read_bytes()
+    assert colorize([str(photos)], output=tmp_path / "png", keep_colour=True, format="png") == 0
+    assert np.array_equal(read(tmp_path / "png" / "colour.png").pixels, read(photos / "colour.jpg").pixels)
+
+
+def test_inputs_are_never_overwritten(photos, tmp_path, capsys):
+    before = {name: (photos / name).read_bytes() for name in names(photos)}
+    assert colorize([str(photos)], output=photos, overwrite=True) == 1
+    assert colorize([str(photos / "a.jpg")], output=photos / "a.jpg", overwrite=True) == 1
+    assert {name: (photos / name).read_bytes() for name in names(photos)} == before
+    assert "overwrite the input" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_results_inside_the_input_folder_are_not_coloured_again(photos):
+    assert colorize([str(photos)], output=photos / "coloured") == 0
+    assert colorize([str(photos)], output=photos / "coloured", overwrite=True) == 0
+    assert "coloured/coloured/a.jpg" not in names(photos)
+    assert len(names(photos / "coloured")) == 3
+
+
+def test_two_pictures_with_one_result_name(photos, tmp_path, capsys):
+    Image.open(photos / "a.jpg").save(photos / "a.png")
+    assert colorize([str(photos)], output=tmp_path / "out", format="webp") == 1
+    assert "another format" in capsys.readouterr().err.replace("\n", " ")
+    assert names(tmp_path / "out") == ["a.webp", "deep/b.webp", "deep/er/C.webp"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "settings", "says"),
+    [
+        (["nothing"], {}, "no picture"),
+        (["-", "x.jpg"], {}, "alone"),
+        (["photos"], {"format": "gif"}, "expected jpeg"),
+        (["photos"], {"samples": 0}, "at least 1"),
+        (["photos"], {"saturation": 9.0}, "saturation"),
+        (["photos"], {"size": 3}, "working size"),
+        (["photos/a.jpg"], {"output": "x.png", "format": "webp"}, "leave one of them out"),
+        (["photos"], {"output": "x.png"}, "name a folder"),
+        (["photos"], {"output": "-"}, "name a folder"),
+        (["photos/a.jpg"], {"output": "-", "compare": True}, "one picture"),
+    ],
+)
+def test_mistakes_are_one_sentence(photos, tmp_path, monkeypatch, inputs, settings, says):
+    from pathlib import Path
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nothing").mkdir()
+    settings = {"output": "out", **settings}
+    with pytest.raises(TinctError, match=says) as caught:
+        colorize(inputs, **{**settings, "output": Path(settings["output"])})
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_half_written_remains(photos, tmp_path):
+    transparent = Image.new("LA", (8, 8), (128, 100))
+    transparent.save(photos / "t.png")
+    out = tmp_path / "out"
+    assert colorize([str(photos / "t.png")], output=out, format="jpeg") == 1
+    assert not out.exists() or os.listdir(out) == []
