@@ -1,0 +1,182 @@
+"""Where a transfer starts from: one name, an encoder with those weights in it, and an account of every key."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tinct.data.random import rng
+from tinct.errors import TinctError
+from tinct.models.encoder import Encoder
+from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
+from tinct.models.stem import Input, Statistics, refit, stem_name
+from tinct.weights import load_strict, read_weights
+
+__all__ = ["RANDOM_BACKBONE", "Start", "load_init"]
+
+RANDOM_BACKBONE = "resnet18"
+"""What `random` builds where no backbone is named."""
+
+_WEIGHTS = 0x1217  # the stream of random numbers that weights are drawn from
+
+
+@dataclass(frozen=True)
+class Start:
+    """An encoder to transfer.
+
+    Attributes:
+        encoder: for grey (1 channel) or RGB (3) input, as `tinct.models.stem` defines them.
+        provenance: where its weights came from, for records: `weights` says it in a word, `selected_with_labels`
+            whether labels had a part in choosing them.
+        taken: the keys loaded, under timm's names.
+        left: the keys that the file has beyond the feature extractor (a classifier's).
+        folded: what was done to the first convolution, in words; empty for nothing.
+        seen: difference hashes of the pictures it was pretrained on; None where nobody knows.
+    """
+
+    encoder: Encoder
+    provenance: dict[str, Any]
+    taken: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    folded: str = ""
+    seen: NDArray[np.uint64] | None = None
+
+    def report(self) -> str:
+        """Which keys were taken, in a few lines."""
+        if not self.taken:
+            return f"{self.encoder.backbone}: random weights, no keys taken"
+        origin = self.provenance["weights"]
+        lines = [f"{self.encoder.backbone}: {len(self.taken)} keys taken from {origin}, none missing"]
+        groups: dict[str, int] = {}
+        for key in self.taken:
+            group = ".".join(key.split(".")[: 2 if key.startswith(("blocks.", "stages.", "features.")) else 1])
+            groups[group] = groups.get(group, 0) + 1
+        lines.append("  taken: " + ", ".join(f"{group} ({count})" for group, count in groups.items()))
+        if self.left:
+            lines.append("  left aside (no part of the features): " + ", ".join(self.left))
+        if self.folded:
+            lines.append(f"  first convolution: {self.folded}")
+        return "\n".join(lines)
+
+
+def load_init(
+    name: str, *, input: Input = "grey", backbone: str | None = None, weights: str | None = None, seed: int = 0
+) -> Start:
+    """Build the encoder that `name` stands for.
+
+    Args:
+        name: `random`; a run's folder or its encoder.safetensors; `timm:NAME`; `imagenet-lite`; or a safetensors file
+            with timm's names, for which `backbone` is needed.
+        input: what the encoder is to be fed.
+        backbone: a timm name; where the weights say theirs, it must be the same.
+        weights: a safetensors file for `timm:NAME`; without one, timm downloads.
+        seed: draws random weights.
+
+    Raises:
+        TinctError: the name stands for nothing, or its weights do not fit, key for key.
+    """
+    if weights is not None and not name.startswith("timm:"):
+        raise TinctError(f"weights is {weights} with init {name}; it goes with timm:NAME only")
+    if name == "random":
+        torch.manual_seed(int(rng(seed, _WEIGHTS).integers(1 << 63)))
+        encoder = Encoder(backbone or RANDOM_BACKBONE, 1 if input == "grey" else 3)
+        return Start(encoder, {"weights": "random", "seed": seed, "selected_with_labels": False})
+    if name == "imagenet-lite":
+        _same_backbone(name, LITE0, backbone)
+        said = {"weights": "ImageNet-supervised EfficientNet-lite0", "supervised": True}
+        return _fitted(LITE0, imagenet_lite_state_dict(), input, (LITE0_MEAN, LITE0_STD), said)
+    if name.startswith("timm:"):
+        return _timm(name.removeprefix("timm:"), input, backbone, weights)
+    path = Path(name).expanduser()
+    return _file(path / "encoder.safetensors" if path.is_dir() else path, input, backbone)
+
+
+def _timm(name: str, input: Input, backbone: str | None, weights: str | None) -> Start:
+    """timm's pretrained weights, from a file or over the network."""
+    architecture = name.split(".")[0]
+    _same_backbone(f"timm:{name}", architecture, backbone)
+    if architecture not in timm.list_models():
+        raise TinctError(f"timm:{name}: timm {timm.__version__} has no such model; see timm.list_pretrained()")
+    cfg = timm.get_pretrained_cfg(name)
+    if weights is not None:
+        tensors, _ = read_weights(Path(weights))
+        said = {"weights": f"timm:{name}", "file": weights, "sha256": _digest(Path(weights))}
+    else:
+        print(f"downloading the weights of {name} through timm; --weights FILE takes them from a file")  # noqa: T201
+        try:
+            tensors = timm.create_model(name, pretrained=True).state_dict()
+        except Exception as error:  # the hub's client raises errors of many libraries
+            reason = " ".join(str(error).split())[:200]
+            raise TinctError(f"timm:{name}: cannot be downloaded ({reason}); give --weights FILE") from error
+        said = {"weights": f"timm:{name}"}
+    if cfg is None:
+        raise TinctError(
+            f"timm:{name}: timm {timm.__version__} knows no weights of that name; see timm.list_pretrained()"
+        )
+    return _fitted(architecture, tensors, input, (cfg.mean, cfg.std), {**said, "supervised": None})
+
+
+def _file(path: Path, input: Input, backbone: str | None) -> Start:
+    """tinct's own encoder, or somebody's weights in timm's names."""
+    if not path.exists() and not path.suffix:
+        raise TinctError(
+            f"init is {path}; expected random, imagenet-lite, timm:NAME, a run's folder or a safetensors file"
+        )
+    tensors, meta = read_weights(path)
+    tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    said: dict[str, Any] = {"weights": str(path), "sha256": _digest(path)}
+    if meta.get("kind") == "encoder":
+        _same_backbone(str(path), meta["backbone"], backbone)
+        said |= {key: value for key, value in meta.items() if key not in ("kind", "format", "backbone", "in_channels")}
+        seen = path.parent / "seen.npy"
+        start = _fitted(meta["backbone"], tensors, input, None, said)
+        return Start(**{**vars(start), "seen": np.load(seen, allow_pickle=False) if seen.exists() else None})
+    if meta:
+        raise TinctError(
+            f"{path}: holds a {meta.get('kind')}, no encoder; name the run's folder or encoder.safetensors"
+        )
+    if backbone is None:
+        raise TinctError(f"{path}: does not say its backbone; give --backbone with the timm name it was made with")
+    body = Encoder(backbone).body
+    stem = tensors.get(f"{stem_name(body)}.weight")
+    trained: Statistics | None = (body.default_cfg["mean"], body.default_cfg["std"])
+    if stem is not None and stem.shape[1] == 1:
+        trained = None  # a grey stem; tinct's is the only convention there is
+    return _fitted(backbone, tensors, input, trained, said)
+
+
+def _fitted(
+    backbone: str, tensors: dict[str, Tensor], input: Input, trained: Statistics | None, said: dict[str, Any]
+) -> Start:
+    """Fold the first convolution, drop a classifier, and load what remains strictly."""
+    encoder, changed = refit(backbone, tensors, input, trained)
+    heads = encoder.body.default_cfg.get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    expected = encoder.body.state_dict()
+    left = tuple(key for key in changed if key not in expected and key.rpartition(".")[0] in heads)
+    kept = {key: value for key, value in changed.items() if key not in left}
+    load_strict(encoder.body, kept, Path(said.get("file", said["weights"])))
+    what = "lightness" if trained is None else "RGB"
+    stem = stem_name(encoder.body)
+    before, after = tuple(tensors[f"{stem}.weight"].shape), tuple(kept[f"{stem}.weight"].shape)
+    same = before == after and torch.equal(tensors[f"{stem}.weight"], kept[f"{stem}.weight"])
+    folded = "" if same else f"{stem}.weight {before}, trained on {what}, folded to {after} for {input} input"
+    taken = tuple(key for key in kept if key in tensors)
+    return Start(encoder, {"selected_with_labels": False, **said}, taken, left, folded)
+
+
+def _same_backbone(name: str, own: str, asked: str | None) -> None:
+    if asked is not None and asked != own:
+        raise TinctError(f"backbone is {asked}, but {name} is a {own}; leave --backbone out or compare like with like")
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, 16 hex digits: the weights, whatever the file is called."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

