@@ -57,12 +57,13 @@ def multilabel_case(seed):
     return scores, labels
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_resampled_map_is_the_metric_on_naive_resamples(seed):
+@pytest.mark.parametrize(("seed", "eleven_point"), [(0, False), (1, False), (2, True), (3, True)])
+def test_resampled_map_is_the_metric_on_naive_resamples(seed, eleven_point):
     scores, labels = multilabel_case(seed)
-    got = resampled_map(scores, labels, resamples=20, seed=seed)
+    got = resampled_map(scores, labels, eleven_point, resamples=20, seed=seed)
+    both = torch.tensor(scores), torch.tensor(labels)
     expected = [
-        100 * multilabel_scores(torch.tensor(scores[drawn]), torch.tensor(labels[drawn]), "abcd").mean_ap
+        100 * multilabel_scores(*(part[drawn] for part in both), "abcd", eleven_point=eleven_point).mean_ap
         for drawn in drawn_resamples(30, 20, seed)
     ]
     np.testing.assert_allclose(got, expected, atol=1e-4)

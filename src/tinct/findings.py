@@ -74,7 +74,8 @@ class Cell:
         kept, data = load_file(path), self.record["data"]
         if self.record["metric"] == "map":
             columns = [data["classes"].index(name) for name in data["scored"]]
-            return resampled_map(kept["scores"][:, columns], kept["labels"][:, columns])
+            eleven_point = self.record["settings"]["eleven_point"]
+            return resampled_map(kept["scores"][:, columns], kept["labels"][:, columns], eleven_point)
         names = self.record["metrics"]["iou"]
         return resampled_miou(kept["confusions"], [i for i, name in enumerate(data["classes"]) if name in names])
 
@@ -222,7 +223,7 @@ class Comparison:
             difference=difference,
             bootstrap=_bootstrap([ours[s] for s in common], [theirs[s] for s in common]),
             worth=worth,
-            encoders=len({ours[s].record["init"]["name"] for s in common}),
+            encoders=len({_encoder(ours[s].record["init"]) for s in common}),
         )
 
     def _of(self, arm: str, labels: int) -> list[Cell]:
@@ -250,7 +251,7 @@ def pretraining_of(init: dict[str, Any]) -> str:
         return "Colour and rotation pretraining" if "rotation" in terms else "Colour pretraining"
     if "rotation" in terms:
         return "Rotation pretraining"
-    return "ImageNet pretraining" if str(init["name"]).startswith("imagenet") else "Pretraining"
+    return "ImageNet pretraining" if init["name"] == "imagenet-lite" else "Pretraining"
 
 
 def find_records(folders: Iterable[Path]) -> Records:
@@ -316,6 +317,11 @@ def _arm(plan: dict[str, Any], record: dict[str, Any]) -> str:
     """The name of a record's arm: as its grid's plan has it, else what its weights were called."""
     name = str(record["init"]["name"])
     return next((arm for arm, inits in plan.get("arms", {}).items() if name in inits), name)
+
+
+def _encoder(init: dict[str, Any]) -> str:
+    """What tells one set of weights from another, whatever its file is called."""
+    return str((init.get("provenance") or {}).get("sha256", init["name"]))
 
 
 def _in_labels(worth: Worth) -> str:

@@ -110,17 +110,22 @@ def bootstrap_difference(
 
 
 def resampled_map(
-    scores: NDArray[np.floating], labels: NDArray[np.floating], resamples: int = RESAMPLES, seed: int = 0
+    scores: NDArray[np.floating],
+    labels: NDArray[np.floating],
+    eleven_point: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> NDArray[np.float64]:
     """mAP in 0..100 on bootstrap resamples of the pictures: (resamples,).
 
     The resamples follow from (seed, number of pictures), so two models scored on one set are scored on the same ones.
-    AP is the area under the step curve, ties taken together, as `tinct.metrics.multilabel_scores` computes it; a class
-    that a resample holds no positive of is left out of that resample's mean.
+    AP is what `tinct.metrics.multilabel_scores` computes, ties taken together; a class that a resample holds no
+    positive of is left out of that resample's mean.
 
     Args:
         scores: (N, C) of any range, the scored classes only.
         labels: (N, C), 1, 0, or NaN = unknown.
+        eleven_point: VOC2007's AP (Everingham et al. 2010, section 4.2) rather than the area.
         resamples: how many.
         seed: of the resamples.
     """
@@ -128,7 +133,7 @@ def resampled_map(
     parts = []
     for weights in _weights(len(scores), resamples, seed):
         precision = [
-            _average_precision(weights, scores[order[:, c], c], labels[order[:, c], c], order[:, c])
+            _average_precision(weights, scores[order[:, c], c], labels[order[:, c], c], order[:, c], eleven_point)
             for c in range(scores.shape[1])
         ]
         parts.append(_mean_of_known(np.stack(precision, axis=1)))
@@ -196,6 +201,7 @@ def _average_precision(
     scores: NDArray[np.floating],
     labels: NDArray[np.floating],
     order: NDArray[np.integer],
+    eleven_point: bool,
 ) -> NDArray[np.float64]:
     """AP of one class on each resample, (R,); NaN without a positive. `scores` and `labels` are sorted by `order`."""
     known = ~np.isnan(labels)
@@ -206,10 +212,13 @@ def _average_precision(
     last = np.append(scores[1:] != scores[:-1], True)  # pictures of one score are taken together
     said = np.cumsum(counted, axis=1)[:, last]
     hit = np.cumsum(counted * (labels == 1), axis=1)[:, last]
-    gained = np.diff(hit, axis=1, prepend=0)
-    area = (gained * hit / np.maximum(said, 1)).sum(1)
-    precision: NDArray[np.float64] = np.divide(area, hit[:, -1], out=np.full_like(area, np.nan), where=hit[:, -1] > 0)
-    return precision
+    positives, precision = hit[:, -1:], hit / np.maximum(said, 1)
+    if eleven_point:
+        reached = [hit >= (tenth / 10 - 1e-6) * positives for tenth in range(11)]
+        average = np.mean([np.where(level, precision, 0).max(1) for level in reached], axis=0)
+    else:
+        average = (np.diff(hit, axis=1, prepend=0) * precision).sum(1) / np.maximum(positives[:, 0], 1)
+    return np.where(positives[:, 0] > 0, average, np.nan)
 
 
 def _mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
