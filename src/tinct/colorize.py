@@ -13,13 +13,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import render, upsample
-from .color import srgb_to_lab
-from .errors import PictureError, TinctError
-from .pictures import Picture, as_stored, reduced, strips
-from .readers import from_pil
-from .upsample import Chroma
-from .writers import to_pil
+from tinct import render, upsample
+from tinct.color import srgb_to_lab
+from tinct.errors import PictureError, TinctError
+from tinct.pictures import Picture, as_stored, reduced, strips
+from tinct.readers import from_pil
+from tinct.upsample import Chroma
+from tinct.weights import load_colorizer
+from tinct.writers import to_pil
 
 __all__ = ["MIN_SIZE", "Colorizer", "paint", "working_size"]
 
@@ -90,10 +91,8 @@ class Colorizer:
             TinctError: there is no such model or device, or its file is damaged.
         """
         chosen = _device(device)
-        from .models.files import load_colorizer  # type: ignore[import-not-found, unused-ignore]
-
-        network, size, name = load_colorizer(model)
-        return cls(network, size, name, chosen)
+        network = load_colorizer(Path(model))
+        return cls(network, int(network.meta["size"]), str(model), chosen)
 
     def __call__(
         self, image: Some, *, saturation: float = 1.0, seed: int | None = None, size: int | None = None

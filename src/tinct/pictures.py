@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from .color import srgb_to_lab
+from tinct.color import srgb_to_lab
 
 __all__ = [
     "FORMATS",

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from .data.decode import _transform
-from .errors import PictureError
+from tinct.data.decode import _transform
+from tinct.errors import PictureError
 
 __all__ = ["srgb", "to_srgb"]
 

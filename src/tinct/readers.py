@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
-from . import profiles
-from .data.decode import MAX_PIXELS, _reason, _to_srgb
-from .errors import PictureError
-from .pictures import FORMATS, Picture, Pixels, strips
+from tinct import profiles
+from tinct.data.decode import MAX_PIXELS, _reason, _to_srgb
+from tinct.errors import PictureError
+from tinct.pictures import FORMATS, Picture, Pixels, strips
 
 with contextlib.suppress(ImportError):  # not required; where it is installed, Pillow reads and writes HEIC
     import pillow_heif  # type: ignore[import-not-found, unused-ignore]

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .color import LAB_EPSILON, LAB_SLOPE, XYZ_TO_RGB, clip_to_gamut, lab_to_srgb, srgb_to_lab
-from .pictures import Pixels, top, unit
+from tinct.color import LAB_EPSILON, LAB_SLOPE, XYZ_TO_RGB, clip_to_gamut, lab_to_srgb, srgb_to_lab
+from tinct.pictures import Pixels, top, unit
 
 __all__ = ["lightness", "samples"]
 

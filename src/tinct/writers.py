@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
-from . import profiles
-from .errors import PictureError
-from .files import atomic_path
-from .pictures import Picture, Pixels, strips, to_8_bits, top, upright
-from .readers import STORAGE_TAGS
+from tinct import profiles
+from tinct.errors import PictureError
+from tinct.files import atomic_path
+from tinct.pictures import Picture, Pixels, strips, to_8_bits, top, upright
+from tinct.readers import STORAGE_TAGS
 
 __all__ = ["encode", "to_pil", "write"]
 

