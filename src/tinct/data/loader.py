@@ -6,6 +6,7 @@ its share of the same positions.
 """
 
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -175,7 +176,7 @@ def crops_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_quiet_worker,
     )
 
 
@@ -202,5 +203,7 @@ def _collate(crops: list[Crop]) -> Crops:
     return Crops(torch.stack([crop.pixels for crop in crops]), keys, crops)
 
 
-def _one_thread(_: int) -> None:
+def _quiet_worker(_: int) -> None:
     torch.set_num_threads(1)  # a worker that spins up a pool takes the cores from the training step
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the main process ends us when it is ready
+        signal.signal(number, signal.SIG_IGN)
