@@ -1,5 +1,6 @@
 """Transfers that never happened: records and predictions such as `run_transfer` leaves, from made-up scores."""
 
+import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def fake_transfer(
         "init": {
             "name": settings.init,
             "backbone": settings.backbone or "resnet18",
-            "provenance": {} if settings.init == "random" else {"terms": {"bins": 1.0}, "adversarial": "none"},
+            "provenance": provenance(settings.init),
             "keys_taken": 0 if settings.init == "random" else 120,
         },
         "labels": settings.labels,
@@ -80,6 +81,13 @@ def fake_transfer(
     }
     write_json(out / "record.json", record)
     return record
+
+
+def provenance(init: str) -> dict[str, Any]:
+    """Where weights came from, and their digest where there are any."""
+    path = Path(init) / "encoder.safetensors"
+    digest = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]} if path.exists() else {}
+    return {} if init == "random" else {"terms": {"bins": 1.0}, "adversarial": "none", **digest}
 
 
 def fake_grid(out: Path, inits: dict[str, list[str]], labels: tuple[str, ...], seeds: int, **changed: Any) -> None:

@@ -127,6 +127,14 @@ def test_the_bootstrap_scores_as_the_record_did(tmp_path, task, monkeypatch):
     assert found.resampled == pytest.approx([found.value], abs=1e-4)
 
 
+def test_an_unreadable_labelled_picture_tears_no_pair_apart(tmp_path):
+    fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50",), seeds=3)
+    path = tmp_path / "cells" / "cgan-50-1" / "record.json"
+    path.write_text(path.read_text().replace('"n_labels": 50', '"n_labels": 49'))
+    (contrast,) = comparisons(find_records([tmp_path]).cells)[0].contrasts
+    assert (contrast.labels, contrast.difference.pairs) == (50, 3)
+
+
 def test_what_differs_is_not_pooled(tmp_path):
     base = TransferSettings("voc:pictures", "multilabel", labels="50")
     variants = [

@@ -16,6 +16,8 @@ COMMANDS = {
     "pretrain": ("tinct.pretrain:pretrain", "learn from unlabelled photographs by colouring them"),
     "colorize": ("tinct.colorize:colorize", "colour photographs"),
     "evaluate": ("tinct.evaluate:evaluate", "score a colorizer on photographs"),
+    "compare": ("tinct.compare:compare", "measure what pretraining adds on your labels"),
+    "report": ("tinct.report:report", "make a page of what was measured"),
     "data": ("tinct.data.inspect:data", "report what is in a set of photographs"),
 }
 """name: where its function is, and what it does in a few words."""

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,17 +33,27 @@ METRICS = {"map": "mAP", "miou": "mIoU"}
 
 @dataclass(frozen=True)
 class Cell:
-    """One transfer: its record, its folder, the arm it stands for, and its grid's plan ({} without a grid)."""
+    """One transfer.
+
+    Attributes:
+        folder: where its record is, and its predictions.
+        record: see `tinct.transfer`.
+        arm: what it stands for.
+        plan: its grid's; {} without a grid.
+        pictures: labelled pictures used, by whichever cell of its comparison that asked for as many used most: an
+            unreadable one must not tear a pair apart. None before cells are grouped.
+    """
 
     folder: Path
     record: dict[str, Any]
     arm: str
     plan: dict[str, Any] = field(default_factory=dict)
+    pictures: int | None = None
 
     @property
     def labels(self) -> int:
         """The number of labelled pictures."""
-        return int(self.record["n_labels"])
+        return self.pictures or int(self.record["n_labels"])
 
     @property
     def seed(self) -> int:
@@ -110,6 +120,11 @@ class Contrast:
     bootstrap: tuple[float, float] | None
     worth: Worth
     encoders: int
+
+    @property
+    def gain(self) -> bool:
+        """Whether a gain is shown: the interval over seed pairs is above 0."""
+        return self.difference.low is not None and self.difference.low > 0
 
     @property
     def relative(self) -> float:
@@ -298,6 +313,10 @@ def comparisons(cells: Sequence[Cell]) -> list[Comparison]:
         planned = [arm for cell in group for arm in cell.plan.get("arms", {}) if arm in present]
         arms = list(dict.fromkeys([*planned, *(cell.arm for cell in group)]))
         arms.sort(key=lambda arm: arm != "random")
+        used: dict[str, int] = {}
+        for cell in group:
+            used[cell.record["labels"]] = max(cell.labels, used.get(cell.record["labels"], 0))
+        group = [replace(cell, pictures=used[cell.record["labels"]]) for cell in group]
         group.sort(key=lambda cell: (arms.index(cell.arm), cell.labels, cell.seed))
         made.append(Comparison(group, arms))
     return made

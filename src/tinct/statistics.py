@@ -50,11 +50,6 @@ class Difference:
         """The number of pairs."""
         return self.df + 1
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether there is an interval and 0 is outside it."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
-
 
 @dataclass(frozen=True)
 class Worth:

@@ -1,0 +1,375 @@
+"""Does it help my labels? Arms, numbers of labels and seeds in, one paired grid of transfers and its answer out."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from tinct.data.hashes import near
+from tinct.data.labelled import Task
+from tinct.data.parallel import each_picture
+from tinct.data.sources import open_labelled
+from tinct.errors import TinctError
+from tinct.findings import PLAN, Cell, Comparison, comparisons, plain, signed
+from tinct.grid import Arm, Grid, run_cells, write_plan
+from tinct.inits import RANDOM_BACKBONE, Start, load_init
+from tinct.pretrain import hash_of
+from tinct.transfer import TransferSettings
+
+__all__ = ["CompareResult", "compare", "run_compare"]
+
+QUICK = {"steps": 60, "size": 64}
+"""What `mosaic:` gets where nothing is said: it checks the plumbing, and should do so in minutes."""
+NAMED = 10
+"""How many pictures a warning names; the plan names all."""
+OWN = ("source", "task", "init", "protocol", "labels", "seed", "lr")
+"""The settings of a transfer that the grid itself sets."""
+
+Protocol = Literal["finetune", "frozen", "linear", "knn"]
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """A finished grid.
+
+    Attributes:
+        out: its folder; `tinct report` reads it.
+        comparison: what it says, with the records.
+        rates: the learning rate of each arm.
+        warnings: what makes it say less, a line each.
+    """
+
+    out: Path
+    comparison: Comparison
+    rates: dict[str, float]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def answers(self) -> list[str]:
+        """A sentence or two for each arm and number of labels, and what every reader must know of the data."""
+        made = self.comparison
+        return [*made.sentences(), *([f"{made.record['data']['spec']} {made.note}."] if made.note else [])]
+
+
+def compare(
+    source: str,
+    *,
+    task: Task,
+    inits: str,
+    out: Path,
+    labels: str = "50,all",
+    seeds: int = 3,
+    protocol: Protocol = "finetune",
+    steps: int | None = None,
+    size: int | None = None,
+    lrs: str = "1e-3,3e-4",
+    settings: list[str] = [],  # noqa: B006  (the command line's way to say: several words)
+    jobs: int | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Does pretraining help on these labels? A paired grid of transfers; the answer first, then the table.
+
+    The learning rate is chosen once for each arm, on a fixed part of train that no label subset touches, with a seed
+    that is not reported and the middle one of the numbers of labels. The same command resumes an interrupted grid, and
+    one with more seeds, labels or arms adds to it.
+
+    Args:
+        source: a labelled source, such as `voc:DIR`.
+        task: multilabel or segmentation.
+        inits: the arms, such as `random,cgan=RUN0:RUN1:RUN2,imagenet=imagenet-lite`; with several encoders in an arm,
+            seed s starts from number s modulo their count. `random` is the baseline, else the first arm.
+        out: the grid's folder.
+        labels: numbers of labelled pictures, such as `50,400,0.2,all`; shares have a point.
+        seeds: paired seeds, each with its own label subset, order, augmentation and head.
+        protocol: finetune, frozen, linear or knn; see `tinct transfer`.
+        steps: updates of each transfer; by default 600, and 60 for `mosaic:`.
+        size: height and width of the input in pixels; by default 96, and 64 for `mosaic:`.
+        lrs: learning rates to choose from.
+        settings: further settings of `tinct transfer`, such as `input=rgb layer_decay=0.7`.
+        jobs: transfers at a time; by default one for each GPU, or one.
+        dry_run: list the cells, run one of them, and estimate the time of the others.
+    """
+    budget = {key: value for key, value in {"steps": steps, "size": size}.items() if value is not None}
+    grid = make_grid(source, task, inits, out, labels, seeds, protocol, lrs, **budget, **further(settings))
+    console = Console()
+    for line in warnings(grid):
+        console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
+    if dry_run:
+        estimate(grid, parallel(jobs), console)
+    else:
+        show(run_grid(grid, parallel(jobs)), console)
+    return 0
+
+
+def run_compare(
+    source: str,
+    *,
+    task: Task,
+    inits: str,
+    out: Path,
+    labels: str = "50,all",
+    seeds: int = 3,
+    protocol: Protocol = "finetune",
+    lrs: str = "1e-3,3e-4",
+    jobs: int | None = None,
+    **settings: Any,
+) -> CompareResult:
+    """What `compare` does, for programs; `settings` are further fields of `TransferSettings`, `steps` and `size` too.
+
+    Raises:
+        TinctError: an arm, its weights, the labels or the folder make it impossible, or an arm was steered by labels.
+    """
+    return run_grid(make_grid(source, task, inits, out, labels, seeds, protocol, lrs, **settings), parallel(jobs))
+
+
+def make_grid(
+    source: str,
+    task: Task,
+    inits: str,
+    out: Path,
+    labels: str,
+    seeds: int,
+    protocol: Protocol,
+    lrs: str,
+    **settings: Any,
+) -> Grid:
+    """Check all that can be checked before hours are spent; see `compare`.
+
+    Raises:
+        TinctError: as `run_compare`.
+    """
+    if seeds < 1:
+        raise TinctError(f"seeds is {seeds}; expected 1 or more (an interval needs 2)")
+    quick: dict[str, Any] = QUICK if source == "mosaic:" else {}
+    common = TransferSettings(source, task, protocol=protocol, **{**quick, **settings})
+    common.check()
+    arms = parse_arms(inits)
+    pretrained = [init for arm in arms for init in arm.inits if init != "random"]
+    starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
+    return Grid(
+        arms=arms,
+        amounts=tuple(words(labels, "labels")),
+        seeds=seeds,
+        lrs=tuple(rates_of(lrs)),
+        common=replace(common, backbone=common_backbone(starts, common.backbone)),
+        digests={init: start.provenance.get("sha256") for init, start in starts.items()},
+        seen=evaluated_and_seen(arms, starts, common),
+        out=out,
+    )
+
+
+def run_grid(grid: Grid, jobs: int) -> CompareResult:
+    """Run what is not there yet: first what chooses the learning rates, then the reported cells."""
+    write_plan(grid)
+    tuning = grid.tuning()
+    scores: dict[str, dict[float, float]] = {arm.name: {} for arm in grid.arms}
+    for one, record in zip(tuning, run_cells(grid, tuning, jobs, "learning rates"), strict=True):
+        scores[one.arm][one.settings.lr] = record["value"]
+    rates = {
+        arm: max(tried.items(), key=lambda pair: pair[1], default=(grid.lrs[0],))[0] for arm, tried in scores.items()
+    }
+    plan = write_plan(grid, rates, scores)
+    cells = grid.cells(rates)
+    records = run_cells(grid, cells, jobs, "transfers")
+    (made,) = comparisons([Cell(one.folder, record, one.arm, plan) for one, record in zip(cells, records, strict=True)])
+    return CompareResult(grid.out, made, rates, warnings(grid))
+
+
+def estimate(grid: Grid, jobs: int, console: Console) -> None:
+    """Print all cells and how long they take, measured from the first; that one is kept."""
+    tuning, cells = grid.tuning(), grid.cells({arm.name: grid.lrs[0] for arm in grid.arms})
+    table = Table("cell", "starts from", "labels", "seed", "state")
+    left = 0
+    for one in (*tuning, *cells):
+        done = (one.folder / "record.json").exists()
+        left += not done
+        own, state = one.settings, "done" if done else "to do"
+        table.add_row(str(one.folder.relative_to(grid.out)), own.init, own.labels, str(own.seed), state)
+    console.print(table)
+    write_plan(grid)
+    (record,) = run_cells(grid, [*tuning, *cells][:1], 1, "measuring one")
+    minutes = left * record["seconds"] / jobs / 60
+    console.print(
+        f"{len(tuning) + len(cells)} cells, {left} to do: about {minutes:.1f} minutes "
+        f"({record['seconds']:.1f} s a cell, measured on the first one; {jobs} at a time)",
+        highlight=False,
+    )
+
+
+def show(result: CompareResult, console: Console) -> None:
+    """Print the answer, then the table."""
+    made = result.comparison
+    for answer in result.answers:
+        console.print(answer, style="bold", markup=False, highlight=False)
+    table = Table(title=made.title, title_justify="left")
+    for column in ("labels", "arm", made.metric, "difference (95 % CI)", "over pictures", "relative", "labels' worth"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    contrasts = {(contrast.arm, contrast.labels): contrast for contrast in made.contrasts}
+    for amount in made.amounts:
+        for arm in made.arms:
+            values = list(made.values(arm, amount).values())
+            spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+            cells = [str(amount), arm, f"{np.mean(values):.1f}{spread}"]
+            if contrast := contrasts.get((arm, amount)):
+                gap, times = contrast.difference, contrast.worth.times
+                low_high = (
+                    ""
+                    if gap.low is None or gap.high is None
+                    else f" ({plain(gap.low)} to {plain(gap.high)}; df {gap.df})"
+                )
+                pictures = "–" if contrast.bootstrap is None else " to ".join(map(plain, contrast.bootstrap))
+                worth = (
+                    "–"
+                    if times is None or not contrast.gain
+                    else f"{'> ' if contrast.worth.at_least else ''}{times:.1f} x"
+                )
+                cells += [f"{signed(gap.mean)}{low_high}", pictures, f"{signed(contrast.relative)} %", worth]
+            table.add_row(*cells)
+        table.add_section()
+    console.print(table)
+    rates = ", ".join(f"{arm} {rate:g}" for arm, rate in result.rates.items())
+    console.print(f"± is the standard deviation over seeds; learning rates: {rates}.", highlight=False)
+    console.print(f"A page of it: tinct report {result.out} --out report.html", markup=False, highlight=False)
+
+
+def warnings(grid: Grid) -> tuple[str, ...]:
+    """A line for each arm whose encoders saw evaluated pictures."""
+    lines = []
+    for arm, names in grid.seen.items():
+        more = f" and {len(names) - NAMED} more (see {grid.out / PLAN})" if len(names) > NAMED else ""
+        lines.append(
+            f"{arm}: {len(names)} evaluated pictures, or near-copies of them, are among those that its encoder saw: "
+            f"{', '.join(names[:NAMED])}{more}; pretrain with --exclude {grid.common.source}"
+        )
+    return tuple(lines)
+
+
+def common_backbone(starts: dict[str, Start], asked: str | None) -> str:
+    """The backbone that all arms share.
+
+    Raises:
+        TinctError: they do not share one, or one was chosen by labels.
+    """
+    for init, start in starts.items():
+        if start.provenance.get("selected_with_labels"):
+            raise TinctError(
+                f"{init}: was steered by a probe on labels, so it is no evidence for learning without them; pretrain "
+                "again without --probe"
+            )
+    backbones = {start.encoder.backbone: init for init, start in starts.items()}
+    if len(backbones) > 1:
+        listed = ", ".join(f"{init} is a {backbone}" for backbone, init in backbones.items())
+        raise TinctError(f"inits: {listed}; expected one backbone throughout, or the networks are compared as well")
+    return asked or next(iter(backbones), RANDOM_BACKBONE)
+
+
+def evaluated_and_seen(arms: Sequence[Arm], starts: dict[str, Start], common: TransferSettings) -> dict[str, list[str]]:
+    """For each arm, the names of evaluated pictures within reach of one that its encoders saw."""
+    seen: dict[str, list[NDArray[np.uint64]]] = {
+        arm.name: [hashes for init in arm.inits if init in starts and (hashes := starts[init].seen) is not None]
+        for arm in arms
+    }
+    if not any(seen.values()):
+        return {}
+    source = open_labelled(common.source, common.evaluate, common.task)
+    with each_picture(source, hash_of, "hashing evaluated pictures") as results:
+        found = {index: value for index, value in enumerate(results) if value is not None}
+    indices, values = list(found), np.array(list(found.values()), np.uint64)
+    names = {
+        arm: [source.name(indices[row]) for row in np.flatnonzero(near(values, np.unique(np.concatenate(hashes))))]
+        for arm, hashes in seen.items()
+        if hashes
+    }
+    return {arm: listed for arm, listed in names.items() if listed}
+
+
+def parallel(jobs: int | None) -> int:
+    """How many transfers to run at a time.
+
+    Raises:
+        TinctError: fewer than one is asked for.
+    """
+    if jobs is not None and jobs < 1:
+        raise TinctError(f"jobs is {jobs}; expected 1 or more")
+    return jobs or max(1, torch.cuda.device_count())
+
+
+def parse_arms(inits: str) -> tuple[Arm, ...]:
+    """Read `random,cgan=RUN0:RUN1,imagenet=imagenet-lite`; an arm without a name is called after its weights.
+
+    Raises:
+        TinctError: fewer than two arms, a name or an encoder that is there twice, or a name that no folder can have.
+    """
+    arms = []
+    for word in words(inits, "inits"):
+        name, equals, listed = word.partition("=")
+        own = re.split(r"(?<!^timm)(?<!:timm):", listed if equals else word)  # the colon of timm:NAME is its own
+        arms.append(Arm(name if equals else Path(word).name.replace(":", "-"), tuple(own)))
+    if len(arms) < 2:
+        raise TinctError(f"inits is {inits!r}: there is nothing to compare; name two arms, such as random,colour=RUN")
+    names, encoders = [arm.name for arm in arms], [init for arm in arms for init in arm.inits]
+    for name in names:
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise TinctError(f"inits: {name!r} cannot name an arm; expected letters, digits, and any of . + - _")
+    for what, listing in (("arm", names), ("encoder", encoders)):
+        if twice := [one for one in listing if listing.count(one) > 1]:
+            raise TinctError(f"inits: the {what} {twice[0]!r} is there twice; expected each once")
+    return tuple(arms)
+
+
+def words(text: str, what: str) -> list[str]:
+    """What commas separate.
+
+    Raises:
+        TinctError: there is nothing, or something twice.
+    """
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    if not found or len(set(found)) < len(found):
+        raise TinctError(f"{what} is {text!r}; expected one or more different values with commas between them")
+    return found
+
+
+def rates_of(text: str) -> list[float]:
+    """Learning rates.
+
+    Raises:
+        TinctError: one is not a positive number.
+    """
+    try:
+        rates = [float(word) for word in words(text, "lrs")]
+    except ValueError:
+        rates = [0.0]
+    if min(rates) <= 0:
+        raise TinctError(f"lrs is {text!r}; expected positive numbers with commas between them, such as 1e-3,3e-4")
+    return rates
+
+
+def further(settings: Sequence[str]) -> dict[str, Any]:
+    """Read `key=value` words as fields of `TransferSettings`.
+
+    Raises:
+        TinctError: there is no such field, the grid sets it itself, or the value does not fit.
+    """
+    hints, read = get_type_hints(TransferSettings), {}
+    known = [field.name for field in fields(TransferSettings) if field.name not in (*OWN, *QUICK)]
+    for word in settings:
+        key, _, text = word.partition("=")
+        if key not in known:
+            raise TinctError(f"settings: {word!r}; expected KEY=VALUE with one of {', '.join(known)}")
+        kinds = get_args(hints[key]) or (hints[key],)
+        value = yaml.safe_load(text)
+        if float in kinds and re.fullmatch(r"[\d.]+(e-?\d+)?", text):  # YAML takes 1e-3 for a word
+            value = float(text)
+        if value not in kinds and type(value) not in kinds:
+            wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+            raise TinctError(f"settings: {key} is {text!r}; expected {wanted}")
+        read[key] = value
+    return read

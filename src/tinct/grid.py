@@ -1,0 +1,220 @@
+"""A paired grid of transfers on disk: which cells are to be there, which are, and running the others."""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tinct.data.subsets import TUNING_SHARE
+from tinct.errors import TinctError
+from tinct.files import write_json
+from tinct.findings import PER_CELL, PLAN
+from tinct.runs import environment, read_record
+from tinct.transfer import TransferSettings, run_transfer
+
+__all__ = ["TUNING_SEED", "Arm", "Grid", "Planned", "read_plan", "run_cells", "write_plan"]
+
+TUNING_SEED = 0x7E57
+"""The seed of the transfers that learning rates are chosen by; no reported seed comes near it."""
+
+
+class Arm(NamedTuple):
+    """A name, and one encoder or several, which seeds start from in turn."""
+
+    name: str
+    inits: tuple[str, ...]
+
+    def init(self, seed: int) -> str:
+        """The encoder that a seed starts from."""
+        return self.inits[seed % len(self.inits)]
+
+
+class Planned(NamedTuple):
+    """A cell that is to be there."""
+
+    arm: str
+    folder: Path
+    settings: TransferSettings
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What to transfer.
+
+    Attributes:
+        arms: at least two.
+        amounts: numbers of labels, as written.
+        seeds: how many.
+        lrs: learning rates to choose from.
+        common: the settings that all cells share.
+        digests: SHA-256 of each init's weights; none for `random`.
+        seen: for each arm, the names of evaluated pictures that are among those its encoders saw, or copies of them.
+        out: the folder.
+    """
+
+    arms: tuple[Arm, ...]
+    amounts: tuple[str, ...]
+    seeds: int
+    lrs: tuple[float, ...]
+    common: TransferSettings
+    digests: dict[str, str | None]
+    seen: dict[str, list[str]]
+    out: Path
+
+    @property
+    def tuning_labels(self) -> str:
+        """The number of labels that learning rates are chosen at: the middle one, or what the grid began with."""
+        begun = read_plan(self.out).get("tuning", {}).get("labels")
+        return str(begun or self.amounts[(len(self.amounts) - 1) // 2])
+
+    def tuning(self) -> list[Planned]:
+        """The cells that learning rates are chosen by; none where the protocol has no rate, or there is no choice."""
+        if self.common.protocol not in ("finetune", "frozen") or len(self.lrs) == 1:
+            return []
+        fewer = max(1, round(TUNING_SHARE * self.common.min_positives))  # the tuning part is small
+        base = replace(self.common, evaluate="tuning", labels=self.tuning_labels, seed=TUNING_SEED, min_positives=fewer)
+        return [
+            Planned(
+                arm.name,
+                self.out / "tuning" / f"{arm.name}-{lr:g}",
+                replace(base, init=arm.init(TUNING_SEED), lr=lr),
+            )
+            for arm in self.arms
+            for lr in self.lrs
+        ]
+
+    def cells(self, rates: dict[str, float]) -> list[Planned]:
+        """The cells that are reported, seed by seed, so that an unfinished grid is as paired as can be."""
+        return [
+            Planned(
+                arm.name,
+                self.out / "cells" / f"{arm.name}-{amount}-{seed}",
+                replace(self.common, init=arm.init(seed), labels=amount, seed=seed, lr=rates[arm.name]),
+            )
+            for seed in range(self.seeds)
+            for amount in self.amounts
+            for arm in self.arms
+        ]
+
+
+def run_cells(grid: Grid, planned: Sequence[Planned], jobs: int, title: str) -> list[dict[str, Any]]:
+    """The records of cells, in order; those on disk are taken as they are.
+
+    Raises:
+        TinctError: a cell failed (those that were finished stay), or one on disk is not what is planned.
+    """
+    records: dict[Path, dict[str, Any] | None] = {one.folder: _finished(grid, one) for one in planned}
+    missing = [one for one in planned if records[one.folder] is None]
+    columns = TextColumn(title), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("", total=len(planned), completed=len(planned) - len(missing))
+        for folder, made in _run(missing, jobs):
+            records[folder] = made
+            progress.advance(bar)
+    return [record for one in planned if (record := records[one.folder]) is not None]
+
+
+def _finished(grid: Grid, planned: Planned) -> dict[str, Any] | None:
+    """The record of a finished cell, or None.
+
+    Raises:
+        TinctError: the cell was made with other settings, or from other weights of the same name.
+    """
+    if not (planned.folder / "record.json").exists():
+        return None
+    record = read_record(planned.folder)
+    remedy = "choose another --out, or remove that folder"
+    for key, value in asdict(planned.settings).items():
+        before = record["settings"].get(key)
+        if before != value and key not in ("cache", "accelerator"):
+            raise TinctError(f"{planned.folder} was made with {key} {before!r}, now it is {value!r}; {remedy}")
+    if record["init"]["provenance"].get("sha256") != grid.digests.get(planned.settings.init):
+        raise TinctError(f"{planned.folder} began with other weights than {planned.settings.init} has now; {remedy}")
+    return record
+
+
+def _run(planned: Sequence[Planned], jobs: int) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Run cells, here or in processes of their own, and give each record when it is there."""
+    if min(jobs, len(planned)) <= 1:
+        yield from map(_run_one, planned)
+        return
+    with _pool(jobs) as pool:
+        for future in as_completed([pool.submit(_run_one, one) for one in planned]):
+            yield future.result()
+
+
+def _run_one(planned: Planned) -> tuple[Path, dict[str, Any]]:
+    try:
+        return planned.folder, run_transfer(planned.settings, planned.folder, keep_model=False)
+    except TinctError as error:
+        raise TinctError(f"{planned.folder}: {error}") from error
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that each have one GPU, and their share of the cores."""
+    context = multiprocessing.get_context("spawn")  # CUDA cannot be used in a fork
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    names = visible.split(",")
+    devices = context.SimpleQueue()
+    for job in range(jobs):
+        devices.put(names[job % len(names)])
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(devices, threads))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(devices: Any, threads: int) -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
+    torch.set_num_threads(threads)
+
+
+def read_plan(out: Path) -> dict[str, Any]:
+    """The plan of the grid in `out`; {} if there is none."""
+    path = out / PLAN
+    plan: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return plan
+
+
+def write_plan(
+    grid: Grid, rates: dict[str, float] | None = None, scores: dict[str, dict[float, float]] | None = None
+) -> dict[str, Any]:
+    """Write what the grid is, with the arms that earlier calls gave it.
+
+    Args:
+        grid: the grid.
+        rates: the learning rate of each arm, once they are chosen.
+        scores: what they were chosen by: the score of each arm and rate on the tuning part.
+    """
+    before = read_plan(grid.out)
+    tried = {arm: {f"{lr:g}": value for lr, value in by_rate.items()} for arm, by_rate in (scores or {}).items()}
+    tuning = before.get("tuning", {})
+    plan = {
+        "what": "compare",
+        "arms": before.get("arms", {}) | {arm.name: list(arm.inits) for arm in grid.arms},
+        "labels": list(grid.amounts),
+        "seeds": grid.seeds,
+        "settings": {key: value for key, value in asdict(grid.common).items() if key not in PER_CELL},
+        "tuning": {
+            "labels": grid.tuning_labels,
+            "seed": TUNING_SEED,
+            "scores": tuning.get("scores", {}) | tried,
+            "rates": tuning.get("rates", {}) | (rates or {}),
+        },
+        "seen": before.get("seen", {}) | grid.seen,
+        **environment(),
+    }
+    write_json(grid.out / PLAN, plan)
+    return plan

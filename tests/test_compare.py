@@ -1,0 +1,262 @@
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fake_records import fake_transfer
+from rich.console import Console
+
+import tinct.grid
+from tinct.cli import main
+from tinct.compare import Arm, compare, further, parse_arms, rates_of, run_compare, show
+from tinct.data.hashes import dhash
+from tinct.data.mosaic import Mosaic
+from tinct.errors import TinctError
+from tinct.grid import TUNING_SEED
+from tinct.models.encoder import Encoder
+from tinct.weights import save_encoder
+
+TINY = "test_resnet"
+
+
+@pytest.fixture
+def transfers(monkeypatch):
+    """Every transfer that was run: fakes, a few milliseconds each."""
+    done = []
+
+    def run(settings, out, **options):
+        done.append(settings)
+        return fake_transfer(settings, out, **options)
+
+    monkeypatch.setattr(tinct.grid, "run_transfer", run)
+    return done
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three pretraining runs, as far as a transfer looks at them."""
+    folders = [tmp_path / f"run{number}" for number in range(3)]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        meta = {"terms": {"bins": 1.0}, "adversarial": "none", "seed": number, "selected_with_labels": False}
+        save_encoder(folder / "encoder.safetensors", Encoder(TINY), meta)
+    return [str(folder) for folder in folders]
+
+
+def keep(folder):
+    """The records below a folder, by path."""
+    return {path.relative_to(folder): path.read_text() for path in sorted(folder.rglob("record.json"))}
+
+
+def test_the_grid_is_paired_and_tuned_once_for_each_arm(tmp_path, transfers, runs):
+    result = run_compare(
+        "mosaic:", task="multilabel", inits=f"random,colour={':'.join(runs)}", out=tmp_path / "out", seeds=4, steps=9
+    )
+    tuning, cells = transfers[:4], transfers[4:]
+    assert all(settings.evaluate == "tuning" and settings.seed == TUNING_SEED for settings in tuning)
+    assert [(settings.init, settings.lr) for settings in tuning] == [
+        ("random", 1e-3),
+        ("random", 3e-4),
+        (runs[TUNING_SEED % 3], 1e-3),
+        (runs[TUNING_SEED % 3], 3e-4),
+    ]
+    assert len(cells) == 2 * 2 * 4
+    free = {"init": "", "lr": 0.0}  # nothing else may tell one arm's transfer from another's
+    ours = [replace(settings, **free) for settings in cells if settings.init != "random"]
+    assert ours == [replace(settings, **free) for settings in cells if settings.init == "random"]
+    assert {settings.seed: settings.init for settings in cells if settings.init != "random"} == {
+        seed: runs[seed % 3] for seed in range(4)
+    }
+    assert {(s.backbone, s.evaluate, s.steps, s.size, s.lr) for s in cells} == {(TINY, "val", 9, 64, 1e-3)}
+    assert result.rates == {"random": 1e-3, "colour": 1e-3}
+    assert result.comparison.arms == ["random", "colour"]
+    assert [contrast.difference.pairs for contrast in result.comparison.contrasts] == [4, 4]
+    assert result.answers[-1] == "mosaic: checks the plumbing; no evidence."
+    plan = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert plan["arms"] == {"random": ["random"], "colour": runs}
+    assert plan["tuning"]["rates"] == result.rates
+    assert plan["tuning"]["labels"] == "50"
+
+
+def test_the_best_rate_on_the_tuning_part_is_taken(tmp_path, transfers, runs, monkeypatch):
+    def better_when_slow(settings, out, **options):
+        settings_ = replace(settings, lr=1e-3 if settings.lr == 3e-4 and settings.init == "random" else 1e-2)
+        record = fake_transfer(settings_, out, **options)
+        record["settings"]["lr"] = settings.lr
+        return record
+
+    monkeypatch.setattr(tinct.grid, "run_transfer", better_when_slow)
+    result = run_compare("mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out", labels="50")
+    assert result.rates["random"] == 3e-4
+
+
+@pytest.mark.parametrize(("protocol", "lrs"), [("linear", "1e-3,3e-4"), ("knn", "1e-3,3e-4"), ("finetune", "3e-4")])
+def test_where_there_is_no_rate_to_choose_none_is(tmp_path, transfers, runs, protocol, lrs):
+    run_compare(
+        "mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out", protocol=protocol, lrs=lrs
+    )
+    assert len(transfers) == 12
+    assert not (tmp_path / "out" / "tuning").exists()
+    assert {settings.lr for settings in transfers} == {float(lrs.split(",")[0])}
+
+
+def test_an_interrupted_grid_resumed_gives_the_records_of_an_uninterrupted_one(tmp_path, transfers, runs, monkeypatch):
+    arguments = {"task": "segmentation", "inits": f"random,x={':'.join(runs)}", "labels": "50,all", "seeds": 2}
+    whole = run_compare("mosaic:", out=tmp_path / "whole", **arguments)
+    ran = len(transfers)
+
+    def interrupted(settings, out, **options):
+        if len(transfers) == ran + 7:
+            (out / "half").mkdir(parents=True)
+            raise KeyboardInterrupt
+        transfers.append(settings)
+        return fake_transfer(settings, out, **options)
+
+    run = tinct.grid.run_transfer
+    monkeypatch.setattr(tinct.grid, "run_transfer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_compare("mosaic:", out=tmp_path / "parts", **arguments)
+    monkeypatch.setattr(tinct.grid, "run_transfer", run)
+    resumed = run_compare("mosaic:", out=tmp_path / "parts", **arguments)
+    assert len(transfers) == 2 * ran  # nothing ran twice
+    assert keep(tmp_path / "parts") == keep(tmp_path / "whole")
+    assert resumed.answers == whole.answers
+    run_compare("mosaic:", out=tmp_path / "parts", **{**arguments, "seeds": 3})
+    assert len(transfers) == 2 * ran + 4  # one more seed of two amounts and two arms
+
+
+def test_cells_made_otherwise_are_not_taken(tmp_path, transfers, runs):
+    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "labels": "50"}
+    run_compare("mosaic:", **arguments)
+    with pytest.raises(TinctError, match=r"random-0.001 was made with steps 60, now it is 90; choose another --out"):
+        run_compare("mosaic:", **arguments, steps=90)
+    with pytest.raises(TinctError, match="was made with task 'multilabel', now it is 'segmentation'"):
+        run_compare("mosaic:", **{**arguments, "task": "segmentation"})
+    shutil.copy(f"{runs[1]}/encoder.safetensors", runs[0])
+    with pytest.raises(TinctError, match=f"began with other weights than {runs[0]} has now"):
+        run_compare("mosaic:", **arguments)
+
+
+def test_a_failing_cell_is_named(tmp_path, monkeypatch, runs):
+    def fail(settings, out, **options):
+        raise TinctError("it diverged")
+
+    monkeypatch.setattr(tinct.grid, "run_transfer", fail)
+    with pytest.raises(TinctError, match=r"random-0\.001: it diverged"):
+        run_compare("mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out")
+
+
+def test_what_labels_steered_and_other_backbones_are_refused(tmp_path, runs):
+    save_encoder(tmp_path / "steered.safetensors", Encoder(TINY), {"selected_with_labels": True})
+    save_encoder(tmp_path / "other.safetensors", Encoder("test_resnet", 3), {"selected_with_labels": False})
+    arguments = {"task": "multilabel", "out": tmp_path / "out"}
+    for backbone in (None, TINY):
+        with pytest.raises(TinctError, match=r"steered\.safetensors: was steered by a probe on labels"):
+            run_compare("mosaic:", inits=f"random,x={tmp_path}/steered.safetensors", backbone=backbone, **arguments)
+    with pytest.raises(TinctError, match="expected one backbone throughout"):
+        run_compare("mosaic:", inits=f"imagenet-lite,x={runs[0]}", **arguments)
+
+
+def test_evaluated_pictures_that_an_encoder_saw_are_named(tmp_path, transfers, runs, capsys):
+    pictures = Mosaic("", "val", "multilabel")
+    copies = [dhash(pictures.picture(index)) ^ np.uint64(5) for index in range(12)]  # two bits off
+    np.save(f"{runs[0]}/seen.npy", np.array([1], np.uint64))
+    np.save(f"{runs[1]}/seen.npy", np.unique(np.array(copies, np.uint64)))
+    inits = f"random,clean={runs[0]},seen={runs[1]}:{runs[2]}"
+    assert compare("mosaic:", task="multilabel", inits=inits, out=tmp_path / "out", labels="50", seeds=2) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "warning: seen: 12 evaluated pictures, or near-copies of them" in said
+    assert "mosaic:val/0, mosaic:val/1," in said
+    assert "and 2 more" in said
+    assert "clean:" not in said
+    plan = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert plan["seen"] == {"seen": [f"mosaic:val/{index}" for index in range(12)]}
+
+
+def test_dry_run_lists_cells_and_measures_one(tmp_path, transfers, runs, capsys):
+    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "labels": "50"}
+    compare("mosaic:", dry_run=True, **arguments)
+    said = capsys.readouterr().out
+    assert len(transfers) == 1
+    assert "cells/x-50-2" in said
+    assert "10 cells, 10 to do: about 0.2 minutes (1.5 s a cell" in " ".join(said.split())
+    compare("mosaic:", **arguments)
+    assert len(transfers) == 10  # the measured one was kept
+    compare("mosaic:", dry_run=True, **arguments)
+    assert "10 cells, 0 to do: about 0.0 minutes" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_answer_comes_first(tmp_path, transfers, runs, capsys):
+    result = run_compare("mosaic:", task="multilabel", inits=f"random,x={':'.join(runs)}", out=tmp_path / "out")
+    console = Console(width=160, record=True)
+    show(result, console)
+    text = console.export_text()
+    assert text.startswith(result.answers[0][:60])
+    contrast = result.comparison.contrasts[0]
+    assert f"{contrast.difference.mean:+.1f}" in text
+    assert "df 2" in text
+    assert text.index("no evidence") < text.index("learning rates: random 0.001, x 0.001")
+
+
+def test_the_command_line(tmp_path, transfers, runs, capsys):
+    words = f"compare mosaic: --task multilabel --inits random,x={runs[0]} --labels 50 --seeds 1 --lrs 1e-3 --out"
+    assert main([*words.split(), str(tmp_path / "out"), "--settings", "input=rgb", "batch_size=8"]) == 0
+    assert {(settings.input, settings.batch_size) for settings in transfers} == {("rgb", 8)}
+    assert "No gain shown: one pair of seeds" in capsys.readouterr().out
+    assert main([*words.split(), str(tmp_path / "other"), "--settings", "nonsense=1"]) == 2
+    assert "settings: 'nonsense=1'" in capsys.readouterr().err
+
+
+def test_arms_as_written():
+    assert parse_arms("random,cgan=a/run0:b/run1,timm:resnet18,t=timm:resnet18.a1:x:timm:b,w/enc.safetensors") == (
+        Arm("random", ("random",)),
+        Arm("cgan", ("a/run0", "b/run1")),
+        Arm("timm-resnet18", ("timm:resnet18",)),
+        Arm("t", ("timm:resnet18.a1", "x", "timm:b")),
+        Arm("enc.safetensors", ("w/enc.safetensors",)),
+    )
+    assert [Arm("x", ("a", "b", "c")).init(seed) for seed in range(5)] == ["a", "b", "c", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("inits", "said"),
+    [
+        ("random", "nothing to compare"),
+        ("", "expected one or more different values"),
+        ("random,a b=run", "'a b' cannot name an arm"),
+        ("random,x=run,x=other", "the arm 'x' is there twice"),
+        ("random,x=run,y=run", "the encoder 'run' is there twice"),
+    ],
+)
+def test_wrong_arms_are_named(inits, said):
+    with pytest.raises(TinctError, match=said):
+        parse_arms(inits)
+
+
+def test_wrong_settings_are_named(tmp_path):
+    assert further(["input=rgb", "layer_decay=1", "weight_decay=1e-4", "balanced=true", "cache=x"]) == {
+        "input": "rgb",
+        "layer_decay": 1.0,
+        "weight_decay": 1e-4,
+        "balanced": True,
+        "cache": "x",
+    }
+    for word, said in [
+        ("seed=3", "expected KEY=VALUE with one of"),
+        ("input=green", "input is 'green'; expected grey or rgb"),
+        ("balanced=3", "balanced is '3'; expected bool"),
+        ("batch_size=1.5", "batch_size is '1.5'; expected int"),
+    ]:
+        with pytest.raises(TinctError, match=said):
+            further([word])
+    for lrs in ("0.1,x", "0", "-1", ""):
+        with pytest.raises(TinctError, match="lrs is"):
+            rates_of(lrs)
+    for arguments, said in [
+        ({"seeds": 0}, "seeds is 0"),
+        ({"jobs": 0}, "jobs is 0"),
+        ({"labels": "50,50"}, "labels is '50,50'"),
+    ]:
+        with pytest.raises(TinctError, match=said):
+            run_compare("mosaic:", task="multilabel", inits="random,x=imagenet-lite", out=tmp_path, **arguments)
