@@ -16,9 +16,10 @@ from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
 from tinct.models.stem import Input, Statistics, refit, stem_name
+from tinct.runs import Run
 from tinct.weights import load_strict, read_weights
 
-__all__ = ["RANDOM_BACKBONE", "Start", "load_init"]
+__all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init"]
 
 RANDOM_BACKBONE = "resnet18"
 """What `random` builds where no backbone is named."""
@@ -97,6 +98,29 @@ def load_init(
     return _file(path / "encoder.safetensors" if path.is_dir() else path, input, backbone)
 
 
+def carried_decoder(name: str) -> tuple[dict[str, Tensor], int, int, str]:
+    """The decoder of a run: its weights, stride, width, and the file they came from.
+
+    It is the one that was averaged beside the encoder, as long as the run's last checkpoint is there; else the
+    colorizer's, which may be of an earlier step.
+
+    Raises:
+        TinctError: `name` is no run that learned to colour.
+    """
+    folder = Path(name).expanduser()
+    folder = folder if folder.is_dir() else folder.parent
+    colorizer = folder / "colorizer.safetensors"
+    if name == "random" or not colorizer.exists():
+        raise TinctError(f"decoder is carried, but init {name} has no colorizer.safetensors beside it; use fresh")
+    tensors, meta = read_weights(colorizer, "colorizer")
+    last = Run(folder).checkpoint("last")
+    path = last.folder / "ema.safetensors" if last else colorizer
+    prefix = "generator.decoder."
+    found = (read_weights(path)[0] if last else tensors).items()
+    decoder = {key.removeprefix(prefix): value.float() for key, value in found if key.startswith(prefix)}
+    return decoder, meta["chroma_stride"], meta["width"], str(path.relative_to(folder))
+
+
 def _timm(name: str, input: Input, backbone: str | None, weights: str | None) -> Start:
     """timm's pretrained weights, from a file or over the network."""
     architecture = name.split(".")[0]
@@ -163,12 +187,13 @@ def _fitted(
     kept = {key: value for key, value in changed.items() if key not in left}
     load_strict(encoder.body, kept, Path(said.get("file", said["weights"])))
     what = "lightness" if trained is None else "RGB"
-    stem = stem_name(encoder.body)
-    before, after = tuple(tensors[f"{stem}.weight"].shape), tuple(kept[f"{stem}.weight"].shape)
-    same = before == after and torch.equal(tensors[f"{stem}.weight"], kept[f"{stem}.weight"])
-    folded = "" if same else f"{stem}.weight {before}, trained on {what}, folded to {after} for {input} input"
+    changes = [
+        f"{key} {tuple(tensors[key].shape)}, trained on {what}, folded to {tuple(value.shape)} for {input} input"
+        for key, value in kept.items()
+        if key in tensors and value is not tensors[key] and not torch.equal(value, tensors[key])
+    ]
     taken = tuple(key for key in kept if key in tensors)
-    return Start(encoder, {"selected_with_labels": False, **said}, taken, left, folded)
+    return Start(encoder, {"selected_with_labels": False, **said}, taken, left, "; ".join(changes))
 
 
 def _same_backbone(name: str, own: str, asked: str | None) -> None:

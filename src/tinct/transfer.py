@@ -1,90 +1,227 @@
 """Transfer: an encoder and labels in, a score on pictures it never trained on out, as one record."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from rich.console import Console
+
 from tinct.data.labelled import Task
+from tinct.data.subsets import label_subset
 from tinct.errors import TinctError
+from tinct.examples import open_labels
+from tinct.files import write_json
+from tinct.inits import load_init
 from tinct.metrics import MIN_POSITIVES
+from tinct.models.stem import Input
+from tinct.predictions import write_predictions
+from tinct.protocols import Parts, probed, score, seen_pictures, trained
+from tinct.runs import environment
+from tinct.settings import Head, Protocol, Split, TransferSettings
+from tinct.trained import save_trained
 
-__all__ = ["TransferSettings", "run_transfer"]
+__all__ = ["TransferSettings", "run_transfer", "transfer"]
+
+NAMED = 50
+"""How many pictures a record names where there may be many."""
+NOTES = {"mosaic:": "checks the plumbing; no evidence"}
 
 
-@dataclass(frozen=True)
-class TransferSettings:
-    """Everything that a transfer follows from: equal settings give equal records (on CPU, times aside).
+def transfer(
+    source: str,
+    *,
+    task: Task,
+    out: Path,
+    init: str = "random",
+    backbone: str | None = None,
+    weights: str | None = None,
+    protocol: Protocol = "finetune",
+    labels: str = "all",
+    evaluate: Split = "val",
+    seed: int = 0,
+    size: int = 96,
+    input: Input = "grey",
+    head: Head = "decoder",
+    decoder: Literal["fresh", "carried"] = "fresh",
+    lr: float = 1e-3,
+    layer_decay: float = 1.0,
+    weight_decay: float = 0.05,
+    steps: int = 600,
+    batch_size: int = 32,
+    balanced: bool = False,
+    min_positives: int = MIN_POSITIVES,
+    eleven_point: bool = False,
+    cache: str | None = None,
+    accelerator: str = "auto",
+    precision: str = "32-true",
+    predictions: bool = False,
+) -> int:
+    """Train on labels from an encoder, and score it on pictures that training never saw.
 
     Args:
-        source: a labelled source, such as `voc:DIR`.
-        task: `multilabel` or `segmentation`.
-        init: where the encoder's weights come from; see `tinct.inits`.
-        backbone: a timm name; needed by `random` (resnet18 without) and by weights that do not say theirs.
-        weights: a safetensors file for `timm:NAME`, in place of a download.
-        protocol: `finetune` trains everything; `frozen` the head only, over an encoder whose weights and norm
-            statistics stay as they are; `linear` and `knn` fit on features of an untouched encoder.
-        labels: how many labelled pictures may be used: a count, a share such as 0.2, or all.
-        evaluate: the split that is scored; `tuning` is the part of train that no label subset touches.
+        source: a labelled source: voc:DIR, coco:DIR, camvid:DIR, csv:FILE, folder:DIR, mosaic:
+        task: multilabel or segmentation.
+        out: folder for record.json, predictions.safetensors and model.safetensors.
+        init: random, a run's folder or its encoder.safetensors, timm:NAME, imagenet-lite, or a safetensors file in
+            timm's names.
+        backbone: a timm name, for random (resnet18 without) and for weights that do not say theirs.
+        weights: a safetensors file for timm:NAME, in place of a download.
+        protocol: finetune (everything), frozen (the head only), linear or knn (on features of an untouched encoder).
+        labels: how many labelled pictures may be used: a count, a share such as 0.2, or all; small ones are inside
+            larger ones, and every class keeps a positive.
+        evaluate: the split to score: val, test, or tuning, a fixed fifth of train that no label subset touches.
         seed: of random weights, label subset, order and augmentation.
         size: height and width of the network's input in pixels, a multiple of 32.
-        input: `grey` gives L* to the network, `rgb` colours; first convolutions are folded to fit.
-        head: for segmentation: `decoder` is the colorizer's own kind; `unet`, `fpn`, `deeplabv3plus` are those of
-            segmentation-models-pytorch.
-        decoder: `fresh`, or `carried` over from the run's colorizer.
-        lr: peak learning rate of AdamW, after a warm-up over a twentieth of the steps and before a cosine to zero.
-        layer_decay: the learning rate's factor from each layer of the encoder to the one before it; 1 for none.
+        input: grey or rgb.
+        head: for segmentation: decoder, unet, fpn, deeplabv3plus (the latter from segmentation-models-pytorch).
+        decoder: fresh, or carried over from the run's colorizer.
+        lr: peak learning rate.
+        layer_decay: factor of the learning rate from layer to layer towards the input; 1 for none, 0.7 is usual.
         weight_decay: AdamW's.
-        steps: updates; 600 of 32 pictures suit hundreds of labels on a CPU, many thousands ask for more.
+        steps: updates.
         batch_size: pictures an update.
-        balanced: weigh positives and negatives of each class alike (multilabel).
-        min_positives: a class with fewer evaluated positives is not scored.
+        balanced: weigh positives and negatives of each class alike.
+        min_positives: classes with fewer evaluated positives are not scored.
         eleven_point: VOC2007's average precision.
-        cache: a folder for decoded pictures and features, shared by many transfers.
-        accelerator: as in Lightning Fabric: auto, cpu, cuda, mps.
-        precision: as in Lightning Fabric: 32-true, bf16-mixed, 16-mixed.
+        cache: a folder for decoded pictures and features, to be shared by many transfers.
+        accelerator: auto, cpu, cuda, mps.
+        precision: 32-true, bf16-mixed, 16-mixed.
+        predictions: write predictions.csv and overlays too.
     """
-
-    source: str
-    task: Task
-    init: str = "random"
-    backbone: str | None = None
-    weights: str | None = None
-    protocol: Literal["finetune", "frozen", "linear", "knn"] = "finetune"
-    labels: str = "all"
-    evaluate: Literal["val", "test", "tuning"] = "val"
-    seed: int = 0
-    size: int = 96
-    input: Literal["grey", "rgb"] = "grey"
-    head: Literal["decoder", "unet", "fpn", "deeplabv3plus"] = "decoder"
-    decoder: Literal["fresh", "carried"] = "fresh"
-    lr: float = 1e-3
-    layer_decay: float = 1.0
-    weight_decay: float = 0.05
-    steps: int = 600
-    batch_size: int = 32
-    balanced: bool = False
-    min_positives: int = MIN_POSITIVES
-    eleven_point: bool = False
-    cache: str | None = None
-    accelerator: str = "auto"
-    precision: str = "32-true"
+    given = {key: value for key, value in locals().items() if key not in ("out", "predictions")}
+    console = Console(stderr=True)
+    record = run_transfer(TransferSettings(**given), out, predictions=predictions, console=console)
+    scored, name = record["data"]["scored"], {"map": "mAP", "miou": "mIoU"}[record["metric"]]
+    print(  # noqa: T201
+        f"{name} {record['value']:.2f} over {len(scored)} classes, {record['n_labels']} labels, "
+        f"{record['data']['eval_pictures']} pictures of {record['data']['eval_split']}"
+        + (f" ({record['note']})" if record["note"] else "")
+    )
+    return 0
 
 
 def run_transfer(
-    settings: TransferSettings, out: Path, *, predictions: bool = False, keep_model: bool = True
+    settings: TransferSettings,
+    out: Path,
+    *,
+    predictions: bool = False,
+    keep_model: bool = True,
+    console: Console | None = None,
 ) -> dict[str, Any]:
     """Train on a label subset, evaluate once, and write what came out.
 
     Args:
         settings: what to do.
         out: a folder for record.json, predictions.safetensors and model.safetensors.
-        predictions: write predictions as a table, and overlays, too.
-        keep_model: write model.safetensors, for `tinct predict`.
+        predictions: write predictions.csv (multilabel) and overlays, too.
+        keep_model: write model.safetensors, for `tinct predict` (nearest neighbours have none).
+        console: where to say which keys were taken, what to beware of, and how far it is; nowhere by default.
 
     Returns:
-        The record.
+        The record, which is in record.json too.
 
     Raises:
         TinctError: the settings, the labels, the weights or the folder make it impossible, or training diverged.
     """
-    raise TinctError("not there yet")
+    settings.check()
+    if (out / "record.json").exists():
+        raise TinctError(f"out is {out}, which holds a finished transfer; choose another folder")
+    console = console or Console(quiet=True)
+    began = time.perf_counter()
+    fabric = make_fabric(settings)
+    start = load_init(
+        settings.init,
+        input=settings.input,
+        backbone=settings.backbone,
+        weights=settings.weights,
+        seed=settings.seed,
+    )
+    console.print(start.report(), highlight=False, markup=False)
+    labelled = open_labels(settings.source, "train", settings.task, settings.size, settings.cache)
+    tuning, rest = labelled.parts()
+    chosen = rest[label_subset(labelled.presence[rest], settings.labels, settings.seed)]
+    if settings.evaluate == "tuning":
+        evaluated, where = labelled, tuning
+    else:
+        evaluated = open_labels(settings.source, settings.evaluate, settings.task, settings.size, settings.cache)
+        where = np.arange(len(evaluated.source))
+    work = probed if settings.protocol in ("linear", "knn") else trained
+    result = work(settings, start, Parts(labelled, chosen, tuning, evaluated, where), fabric, console)
+    value, scored, metrics = score(result, evaluated, settings)
+    seen = seen_pictures(start, evaluated, result)
+    record = {
+        "what": "transfer",
+        "task": settings.task,
+        "protocol": settings.protocol,
+        "data": {
+            "spec": settings.source,
+            "train_fingerprint": labelled.source.fingerprint(),
+            "eval_split": settings.evaluate,
+            "eval_fingerprint": evaluated.source.fingerprint(),
+            "eval_pictures": len(result.indices),
+            "classes": list(evaluated.classes),
+            "scored": scored,
+            "unreadable": sorted(result.skipped),
+            "seen_by_encoder": {"pictures": len(seen), "names": seen[:NAMED]},
+        },
+        "init": {
+            "name": settings.init,
+            "backbone": start.encoder.backbone,
+            "provenance": {**start.provenance, **result.said},
+            "keys_taken": len(start.taken),
+        },
+        "labels": settings.labels,
+        "n_labels": result.n_labels,
+        "seed": settings.seed,
+        "size": settings.size,
+        "input": settings.input,
+        "settings": asdict(settings),
+        "metric": "map" if settings.task == "multilabel" else "miou",
+        "value": value,
+        "metrics": metrics,
+        "seconds": round(time.perf_counter() - began, 3),
+        "note": NOTES.get(settings.source),
+        **environment(),
+    }
+    warn(console, result.skipped, seen)
+    if keep_model and result.network is not None:
+        keep = ("task", "data", "init", "labels", "n_labels", "seed", "metric", "value")
+        said = {"size": settings.size, "input": settings.input, "background": evaluated.source.background}
+        history = {"transfer": {key: record[key] for key in keep}}
+        save_trained(out / "model.safetensors", result.network, start.encoder, result.shape, {**said, **history})
+    write_predictions(out, result, evaluated, settings.size, settings.input, predictions)
+    write_json(out / "record.json", record)
+    return record
+
+
+def warn(console: Console, skipped: dict[str, str], seen: list[str]) -> None:
+    """Say which pictures were passed over, and which the encoder had seen."""
+    for name, reason in skipped.items():
+        console.print(f"passed over: {name}: {reason}", highlight=False, markup=False)
+    if seen:
+        listed = ", ".join(seen[:NAMED])
+        console.print(
+            f"warning: pretraining saw {len(seen)} of the evaluated pictures, or copies of them: {listed}",
+            highlight=False,
+            markup=False,
+        )
+
+
+def make_fabric(settings: TransferSettings) -> Fabric:
+    """The engine: one device, its precision.
+
+    Raises:
+        TinctError: the machine has no such device, or Fabric knows no such setting.
+    """
+    try:
+        return Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)  # type: ignore[arg-type]
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TinctError(
+            f"cannot run with accelerator {settings.accelerator}, precision {settings.precision}: {reason}; "
+            "try --accelerator auto"
+        ) from error

@@ -89,23 +89,11 @@ def fold_stem(weight: Tensor, to: Input, trained: Statistics | None) -> tuple[Te
     return (scaled.sum(1, keepdim=True) if to == "grey" else scaled), bias
 
 
-def stem_name(body: nn.Module) -> str:
-    """The name of a timm model's first convolution.
-
-    Raises:
-        TinctError: timm does not say, there are several, or its weights cannot be folded.
-    """
+def stem_name(body: nn.Module) -> str | None:
+    """The name of a timm model's first convolution; None where timm names none, or several."""
     names = getattr(body, "default_cfg", {}).get("first_conv")
     names = [names] if isinstance(names, str) else list(names or [])
-    if len(names) != 1:
-        raise TinctError(
-            f"timm names {len(names)} first convolutions of {type(body).__name__}; pick a backbone with one"
-        )
-    layer = body.get_submodule(names[0])
-    if not isinstance(layer, nn.Conv2d) or "Std" in type(layer).__name__:  # standardised weights undo any scaling
-        raise TinctError(f"{names[0]} is a {type(layer).__name__}, which cannot be folded; pick another backbone")
-    name: str = names[0]
-    return name
+    return names[0] if len(names) == 1 else None
 
 
 def give_bias(layer: nn.Module) -> None:
@@ -124,12 +112,20 @@ def refit(
         TinctError: the first convolution is not among the tensors, or cannot be folded.
     """
     encoder = Encoder(backbone, 1 if to == "grey" else 3)
+    own = {key: value.shape for key, value in encoder.body.state_dict().items()}
+    if trained is None and to == "grey" and own == {key: value.shape for key, value in tensors.items()}:
+        return encoder, tensors  # nothing to change
     stem = stem_name(encoder.body)
+    if stem is None:
+        raise TinctError(f"timm does not name the first convolution of {backbone}; pick another backbone")
+    layer = encoder.body.get_submodule(stem)
+    if not isinstance(layer, nn.Conv2d) or "Std" in type(layer).__name__:  # standardised weights undo any scaling
+        raise TinctError(f"{stem} of {backbone} is a {type(layer).__name__}, which cannot be folded; pick another")
     if f"{stem}.weight" not in tensors:
         raise TinctError(f"no {stem}.weight among the weights for {backbone}; check the backbone they were made with")
     weight, bias = fold_stem(tensors[f"{stem}.weight"], to, trained)
     changed = tensors | {f"{stem}.weight": weight}
     if bias is not None:
-        give_bias(encoder.body.get_submodule(stem))
+        give_bias(layer)
         changed[f"{stem}.bias"] = bias + tensors.get(f"{stem}.bias", 0)
     return encoder, changed

@@ -1,0 +1,202 @@
+"""Labelled pictures for a transfer: which ones, read small, bad ones passed over by name."""
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tinct.data.base import VOID, LabelledSource, Source
+from tinct.data.cache import CachedSource
+from tinct.data.cache import _shrunk as shrunk
+from tinct.data.hashes import dhash
+from tinct.data.labelled import Task
+from tinct.data.sources import open_labelled
+from tinct.data.subsets import tuning_split
+from tinct.data.transforms import augment, centre, letterbox
+from tinct.errors import PictureError, TinctError
+
+__all__ = ["Chunk", "Examples", "Labelled", "evaluation_chunks", "open_labels"]
+
+SHARPNESS = 1.5
+"""Pictures are held with a shorter side of this many times the network's: the smallest training crop is 0.55 of it."""
+MEMORY = 1 << 30
+"""Bytes of training pictures to hold; those beyond are read again whenever they are wanted."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A split of a labelled source, with what can be known of it before its pictures are read.
+
+    Attributes:
+        source: for masks, labels, names.
+        pictures: the same pictures, maybe cached.
+        presence: (N, C) which class is in which picture: multi-labels (NaN = unknown) or mask presence.
+        bad: name -> reason of those whose mask cannot be read.
+        side: see `SHARPNESS`, in pixels.
+        task: what the labels are for.
+    """
+
+    source: LabelledSource
+    pictures: Source
+    presence: NDArray[np.float32]
+    bad: dict[str, str]
+    side: int
+    task: Task
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of `presence`'s columns."""
+        return self.source.classes if self.task == "multilabel" else self.source.mask_classes
+
+    def parts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The part to choose settings on, and the rest, which label subsets are drawn from; without bad ones."""
+        good = np.array([self.source.name(index) not in self.bad for index in range(len(self.source))])
+        usable = np.flatnonzero(good)
+        tuning, rest = tuning_split(self.presence[usable])
+        return usable[tuning], usable[rest]
+
+    def example(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Picture `index`, its shorter side at most `side`, and its mask as the file has it.
+
+        Raises:
+            PictureError: either is unusable.
+        """
+        picture = shrunk(self.pictures, index, self.side)
+        if isinstance(picture, str):
+            raise PictureError(picture)
+        return picture, self.source.mask(index) if self.task == "segmentation" else None
+
+
+def open_labels(spec: str, split: str, task: Task, size: int, cache: str | None = None) -> Labelled:
+    """Open a split for networks of `size` pixels, with decoded pictures cached in the folder `cache`.
+
+    Raises:
+        TinctError: see `open_labelled`.
+    """
+    source, presence, bad = _opened(spec, split, task)
+    side = math.ceil(SHARPNESS * size)
+    pictures = CachedSource(source, Path(cache), side) if cache else source
+    return Labelled(source, pictures, presence, bad, side, task)
+
+
+@functools.lru_cache(maxsize=8)  # a grid of transfers opens the same few splits again and again
+def _opened(spec: str, split: str, task: Task) -> tuple[LabelledSource, NDArray[np.float32], dict[str, str]]:
+    source = open_labelled(spec, split, task)
+    if task == "multilabel":
+        return source, source.labels(), {}
+    presence, bad = np.zeros((len(source), len(source.mask_classes)), np.float32), {}
+    for index in range(len(source)):
+        try:
+            values = np.unique(source.mask(index))
+        except PictureError as error:
+            bad[source.name(index)] = str(error)
+        else:
+            presence[index, values[values != VOID]] = 1
+    return source, presence, bad
+
+
+class Examples:
+    """The pictures to train on: all read once, held in memory as far as `MEMORY` goes.
+
+    Attributes:
+        indices: of the readable ones, in the source.
+        skipped: name -> reason of the others.
+    """
+
+    def __init__(self, labelled: Labelled, indices: NDArray[np.int64]) -> None:
+        """Read the pictures `indices`.
+
+        Raises:
+            TinctError: none of them can be read.
+        """
+        self.labelled = labelled
+        self.skipped: dict[str, str] = {}
+        self._held: dict[int, tuple[NDArray[np.uint8], NDArray[np.uint8] | None]] = {}
+        usable, room = [], MEMORY
+        for index in indices.tolist():
+            try:
+                example = self._read(index)
+            except PictureError as error:
+                self.skipped[labelled.source.name(index)] = str(error)
+                continue
+            room -= sum(part.nbytes for part in example if part is not None)
+            if room > 0:
+                self._held[index] = example
+            usable.append(index)
+        if not usable:
+            name, reason = next(iter(self.skipped.items()), ("", "no pictures"))
+            raise TinctError(f"{labelled.source.spec}: none of its training pictures can be read: {name}: {reason}")
+        self.indices = np.array(usable, np.int64)
+
+    def __len__(self) -> int:
+        """How many can be read."""
+        return len(self.indices)
+
+    def crop(self, position: int, size: int, *key: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """An augmented crop of example `position`, (size, size, 3), and of its mask: a function of `key`."""
+        index = int(self.indices[position])
+        picture, mask = self._held.get(index) or self._read(index)
+        return augment(picture, mask, size, *key)
+
+    def labels(self) -> NDArray[np.float32]:
+        """The examples' rows of `presence`."""
+        return self.labelled.presence[self.indices]
+
+    def _read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        picture, mask = self.labelled.example(index)
+        if mask is not None and mask.shape[0] > picture.shape[0]:
+            height, width = picture.shape[:2]
+            mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+        return picture, mask
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some pictures to evaluate on, in order.
+
+    Attributes:
+        indices: (n,) in the source.
+        pixels: (n, S, S, 3).
+        masks: (n, S, S), or None.
+        hashes: (n,) difference hashes.
+        skipped: name -> reason of those in between that cannot be read.
+    """
+
+    indices: NDArray[np.int64]
+    pixels: NDArray[np.uint8]
+    masks: NDArray[np.uint8] | None
+    hashes: NDArray[np.uint64]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def evaluation_chunks(labelled: Labelled, indices: NDArray[np.int64], size: int, length: int = 64) -> Iterator[Chunk]:
+    """Pictures as they are evaluated: the centred square for multi-labels, the whole picture padded for masks."""
+    remaining = iter(indices.tolist())
+    while part := list(islice(remaining, length)):
+        kept, pixels, masks, hashes = [], [], [], []
+        skipped: dict[str, str] = {}
+        for index in part:
+            try:
+                picture, mask = labelled.example(index)
+            except PictureError as error:
+                skipped[labelled.source.name(index)] = str(error)
+                continue
+            square, target = (centre(picture, size), None) if mask is None else letterbox(picture, mask, size)
+            kept.append(index)
+            pixels.append(square)
+            hashes.append(dhash(picture))
+            if target is not None:
+                masks.append(target)
+        yield Chunk(
+            np.array(kept, np.int64),
+            np.array(pixels, np.uint8).reshape(-1, size, size, 3),
+            np.array(masks, np.uint8).reshape(-1, size, size) if labelled.task == "segmentation" else None,
+            np.array(hashes, np.uint64),
+            skipped,
+        )

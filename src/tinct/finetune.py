@@ -1,0 +1,153 @@
+"""Training a network on labelled pictures, and running it over others."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tinct.data.base import VOID
+from tinct.data.random import rng
+from tinct.errors import TinctError
+from tinct.examples import Chunk, Examples
+from tinct.models.encoder import Encoder
+from tinct.models.stem import network_input
+from tinct.settings import TransferSettings
+
+__all__ = ["positive_weights", "run_over", "train"]
+
+CLIP = 1.0
+"""Largest norm of the gradient."""
+WARMUP = 0.05
+"""Share of the steps in which the learning rate rises."""
+HEAVIEST = 50.0
+"""The most that a positive counts for, against a negative of its class."""
+_ORDER, _CROP, _NETWORK = 10, 11, 12  # streams of random numbers
+
+
+def train(
+    network: nn.Module, examples: Examples, settings: TransferSettings, fabric: Fabric, console: Console
+) -> tuple[nn.Module, float]:
+    """Train with AdamW. Order, crops and dropout of each step follow from (seed, step) alone.
+
+    With the protocol `frozen` the encoder has no gradients and stays in evaluation mode, so that not even its norm
+    statistics move.
+
+    Args:
+        network: see `tinct.trained.build_network`.
+        examples: what to train on.
+        settings: how.
+        fabric: device and precision.
+        console: shows a progress bar, unless quiet.
+
+    Returns:
+        The network as set up by `fabric`, in training mode, and the mean loss of the last tenth of the steps.
+
+    Raises:
+        TinctError: the loss became infinite or not a number, or there is no layer-wise rate for this head.
+    """
+    network.to(fabric.device).to(memory_format=torch.channels_last)
+    network.train()
+    if settings.protocol == "frozen":
+        network.get_submodule("encoder").requires_grad_(False).eval()
+    model, optimizer = fabric.setup(network, torch.optim.AdamW(groups(network, settings), settings.lr))
+    labels = torch.from_numpy(examples.labels())
+    weights = positive_weights(labels).to(fabric.device) if settings.balanced else None
+    losses: list[float] = []
+    steps = track(range(settings.steps), "training", console=console, disable=console.quiet, transient=True)
+    for step in steps:
+        torch.manual_seed(int(rng(settings.seed, _NETWORK, step).integers(1 << 63)))
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * group.get("lr_scale", 1.0) * rate(step, settings.steps)
+        pixels, targets = batch(examples, labels, step, settings)
+        output = model(network_input(pixels.to(fabric.device), settings.input))
+        loss = loss_of(output.float(), targets.to(fabric.device), weights)
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise TinctError(f"the loss became {losses[-1]} at step {step}; lower lr (it is {settings.lr:g})")
+        fabric.backward(loss)
+        fabric.clip_gradients(model, optimizer, max_norm=CLIP, error_if_nonfinite=False)
+        optimizer.step()
+        optimizer.zero_grad()
+    return model, float(np.mean(losses[-max(1, settings.steps // 10) :]))
+
+
+def groups(network: nn.Module, settings: TransferSettings) -> list[dict[str, Any]]:
+    """AdamW's parameter groups: biases and norms are not decayed, frozen parameters are left out.
+
+    With a `layer_decay`, the rates of the encoder's layers fall towards the input (Bao et al. 2022, as in timm).
+    """
+    decay = settings.weight_decay
+    if settings.layer_decay == 1 or settings.protocol == "frozen":
+        plain: list[dict[str, Any]] = param_groups_weight_decay(network, decay)
+        return [group for group in plain if group["params"]]
+    if not isinstance(network.encoder, Encoder):
+        raise TinctError(f"layer_decay is {settings.layer_decay} with head {settings.head}; it goes with decoder only")
+    rest = nn.ModuleDict({name: child for name, child in network.named_children() if name != "encoder"})
+    layered = param_groups_layer_decay(network.encoder.body, decay, layer_decay=settings.layer_decay)
+    return [*layered, *param_groups_weight_decay(rest, decay)]
+
+
+def rate(step: int, steps: int) -> float:
+    """Share of the peak learning rate: a linear warm-up, then a cosine to zero."""
+    warmup = max(1, round(WARMUP * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def batch(examples: Examples, labels: Tensor, step: int, settings: TransferSettings) -> tuple[Tensor, Tensor]:
+    """The pictures (B, 3, S, S) uint8 of a step, and their labels (B, C) or masks (B, S, S)."""
+    count, length = len(examples), settings.batch_size
+    pixels, targets = [], []
+    for position in range(step * length, (step + 1) * length):
+        epoch, place = divmod(position, count)
+        chosen = int(rng(settings.seed, _ORDER, epoch).permutation(count)[place])
+        picture, mask = examples.crop(chosen, settings.size, settings.seed, _CROP, position)
+        pixels.append(torch.from_numpy(picture))
+        targets.append(labels[chosen] if mask is None else torch.tensor(mask))
+    return torch.stack(pixels).permute(0, 3, 1, 2), torch.stack(targets)
+
+
+def loss_of(output: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean cross-entropy over what is labelled: binary for (B, C) logits, of pixels for (B, K, H, W)."""
+    if output.ndim == 4:
+        total = F.cross_entropy(output, targets.long(), ignore_index=VOID, reduction="sum")
+        return total / (targets != VOID).sum().clamp(min=1)
+    known = ~targets.isnan()
+    losses = F.binary_cross_entropy_with_logits(output, targets.nan_to_num(), pos_weight=weights, reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def positive_weights(labels: Tensor) -> Tensor:
+    """What a positive counts for so that both sides of a class weigh alike: negatives / positives, at most `HEAVIEST`.
+
+    Args:
+        labels: (N, C), NaN = unknown. A class without positives gets 1.
+    """
+    positive, negative = (labels == 1).sum(0), (labels == 0).sum(0)
+    ratio = (negative / positive.clamp(min=1)).clamp(1 / HEAVIEST, HEAVIEST)
+    return torch.where(positive > 0, ratio, 1.0)
+
+
+@torch.no_grad()
+def run_over(
+    model: nn.Module, chunks: Iterator[Chunk], settings: TransferSettings, fabric: Fabric
+) -> Iterator[tuple[Chunk, Tensor]]:
+    """Each chunk with the network's logits for it, on the CPU, in evaluation mode."""
+    model.eval()
+    for chunk in chunks:
+        pixels: NDArray[np.uint8] = chunk.pixels
+        if len(pixels):
+            fed = network_input(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(fabric.device), settings.input)
+            yield chunk, model(fed).float().cpu()
+        else:
+            yield chunk, torch.zeros(0)

@@ -1,0 +1,91 @@
+"""Predictions on files: tensors for statistics and reports, tables and overlays for eyes."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from tinct.data.overlay import draw_labels
+from tinct.examples import Labelled, evaluation_chunks
+from tinct.files import atomic_path, write_bytes, write_text
+from tinct.models.stem import Input, network_input
+from tinct.protocols import Result
+
+__all__ = ["save_image", "target_of", "write_predictions", "write_table"]
+
+SHOWN = 12
+"""Evaluated pictures that predictions.safetensors holds as the network saw them, for reports to show."""
+OVERLAYS = 48
+"""Overlays to draw, at most; evenly spread over the evaluated pictures."""
+
+
+def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int, input: Input, overlays: bool) -> None:
+    """Write predictions.safetensors, and on request predictions.csv (multilabel) and overlays.
+
+    predictions.safetensors holds `scores` (N, C) and `labels` (N, C), or `confusions` (N, K, K) int32, with the N
+    pictures' names and the classes in its header; and, for some of them, their numbers `shown` (M,), `pictures`
+    (M, S, S, 3) uint8, and for segmentation `masks` and `truths` (M, S, S) uint8.
+    """
+    names = [evaluated.source.name(int(index)) for index in result.indices]
+    shown = np.unique(np.linspace(0, len(names) - 1, OVERLAYS if overlays else SHOWN).astype(np.int64))
+    (chunk,) = evaluation_chunks(evaluated, result.indices[shown], size, length=len(shown))
+    tensors = {"shown": torch.from_numpy(shown), "pictures": torch.from_numpy(chunk.pixels)}
+    masks: NDArray[np.uint8] | None = None
+    if chunk.masks is None:
+        tensors |= {"scores": result.output, "labels": torch.from_numpy(evaluated.presence[result.indices])}
+    else:
+        assert result.network is not None
+        predicted = logits_of(result.network, chunk.pixels, input).argmax(1).to(torch.uint8)
+        tensors |= {"confusions": result.output, "masks": predicted, "truths": torch.from_numpy(chunk.masks)}
+        masks = predicted.numpy()
+    header = {"tinct": json.dumps({"kind": "predictions", "names": names, "classes": evaluated.classes})}
+    write_bytes(
+        out / "predictions.safetensors", save({key: value.contiguous() for key, value in tensors.items()}, header)
+    )
+    if not overlays:
+        return
+    if masks is None:
+        write_table(out / "predictions.csv", names, evaluated.classes, result.output)
+    for row, number in enumerate(shown):
+        if masks is None:
+            best = result.output[number].topk(min(3, len(evaluated.classes))).indices.tolist()
+            image = draw_labels(chunk.pixels[row], [evaluated.classes[index] for index in best])
+        else:
+            image = draw_labels(chunk.pixels[row], evaluated.classes, masks[row], evaluated.source.background)
+        save_image(target_of(out / "overlays", names[number]), image)
+
+
+@torch.no_grad()
+def logits_of(network: nn.Module, pixels: NDArray[np.uint8], input: Input) -> Tensor:
+    """Run a network on the CPU over (B, S, S, 3) pictures of its size."""
+    logits: Tensor = network(network_input(torch.from_numpy(pixels).permute(0, 3, 1, 2), input))
+    return logits.float()
+
+
+def write_table(path: Path, names: Sequence[str], classes: Sequence[str], scores: Tensor) -> None:
+    """Write a CSV file: a row a picture, a column a class."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["path", *classes])
+    rows.writerows([name, *(f"{value:.6g}" for value in row)] for name, row in zip(names, scores.tolist(), strict=True))
+    write_text(path, text.getvalue())
+
+
+def target_of(folder: Path, name: str) -> Path:
+    """Where a PNG about picture `name` goes: its path below `folder`, never outside."""
+    parts = [part.replace(":", "_") for part in PurePosixPath(name).parts if part not in ("/", "..", ".")]
+    return folder.joinpath(*parts).with_suffix(".png")
+
+
+def save_image(path: Path, image: Image.Image) -> None:
+    """Write a PNG atomically."""
+    with atomic_path(path) as unfinished:
+        image.save(unfinished)

@@ -1,0 +1,302 @@
+"""What frozen features are worth: logistic regression and nearest neighbours on pooled feature maps."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor
+from torch.nn import functional as F
+
+from tinct.data.labelled import Task
+from tinct.data.subsets import tuning_split
+from tinct.errors import TinctError
+from tinct.examples import Chunk, Labelled, evaluation_chunks, open_labels
+from tinct.files import write_bytes
+from tinct.metrics import MIN_POSITIVES, multilabel_scores
+from tinct.models.encoder import Encoder
+from tinct.models.heads import pooled
+from tinct.models.stem import Input, network_input
+from tinct.weights import read_weights
+
+__all__ = ["STAGES", "Features", "LinearFit", "Neighbours", "extract", "fit_knn", "fit_linear", "probe_encoder"]
+
+STAGES = (-3, -2, -1)
+"""The feature maps that a probe looks at, mean- and max-pooled: the three deepest."""
+STRENGTHS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""L2 strengths to choose from, for standardised features and the mean loss of a picture. Goyal et al. (2019, appendix
+B.1) sweep the cost of each class's classifier over decades in the same way."""
+NEIGHBOURS = (1, 3, 5, 10, 20, 50, 100, 200)
+TEMPERATURE = 0.07
+"""Of the neighbours' weights exp(cosine / T), as in Wu et al. (2018), section 3.4."""
+BATCH = 64
+"""Pictures in a pass, always: the last batch is filled up, so that no picture's features hang on how many follow."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Pooled features of pictures.
+
+    Attributes:
+        values: (N, D) float32.
+        indices: (N,) the pictures' indices in their source.
+        hashes: (N,) their difference hashes.
+        skipped: name -> reason of those that cannot be read.
+    """
+
+    values: Tensor
+    indices: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def of(self, indices: NDArray[np.int64]) -> "Features":
+        """Those of the pictures `indices`."""
+        rows = np.flatnonzero(np.isin(self.indices, indices))
+        return Features(self.values[torch.from_numpy(rows)], self.indices[rows], self.hashes[rows], self.skipped)
+
+
+@torch.no_grad()
+def extract(
+    encoder: Encoder,
+    chunks: Iterable[Chunk],
+    input: Input,
+    device: torch.device | None = None,
+    stages: Sequence[int] = STAGES,
+    batch: int = BATCH,
+) -> Features:
+    """Run an encoder over pictures as it is in use: fixed norm statistics, no dropout; its mode is put back after.
+
+    Args:
+        encoder: on `device`.
+        chunks: see `evaluation_chunks`.
+        input: what the encoder is fed.
+        device: the CPU by default.
+        stages: which feature maps to pool.
+        batch: pictures in a pass; features do not depend on it beyond rounding.
+
+    Raises:
+        TinctError: there was nothing to read, or a feature is not finite.
+    """
+    training = encoder.training
+    encoder.eval()
+    values, indices, hashes = [], [], []
+    skipped: dict[str, str] = {}
+    for chunk in chunks:
+        skipped |= chunk.skipped
+        indices.append(chunk.indices)
+        hashes.append(chunk.hashes)
+        for pixels in torch.split(torch.from_numpy(chunk.pixels).permute(0, 3, 1, 2), batch):
+            filled = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, batch - len(pixels)))
+            maps = encoder(network_input(filled.to(device), input))
+            values.append(pooled(maps, stages, peaks=True)[: len(pixels)].float().cpu())
+    encoder.train(training)
+    if not sum(map(len, values)):
+        name, reason = next(iter(skipped.items()), ("", "no pictures"))
+        raise TinctError(f"nothing to take features of: {name}: {reason}")
+    features = torch.cat(values)
+    if not bool(features.isfinite().all()):
+        raise TinctError("a feature is not a finite number: these weights cannot be used; check how they were made")
+    return Features(features, np.concatenate(indices), np.concatenate(hashes), skipped)
+
+
+def cached_features(
+    encoder: Encoder,
+    labelled: Labelled,
+    indices: NDArray[np.int64],
+    size: int,
+    input: Input,
+    device: torch.device,
+    cache: str | None,
+) -> Features:
+    """`extract` on a part of a split, kept in the folder `cache` by a name that follows from weights and pictures."""
+    if cache is None:
+        return extract(encoder, evaluation_chunks(labelled, indices, size), input, device)
+    digest = hashlib.sha256(json.dumps([labelled.source.fingerprint(), size, input, indices.tolist()]).encode())
+    for value in encoder.body.state_dict().values():
+        digest.update(value.cpu().numpy().tobytes())
+    path = Path(cache) / f"{digest.hexdigest()[:24]}.features"
+    if path.exists():
+        tensors, meta = read_weights(path)
+        return Features(
+            tensors["values"], tensors["indices"].numpy(), tensors["hashes"].numpy().view(np.uint64), meta["skipped"]
+        )
+    features = extract(encoder, evaluation_chunks(labelled, indices, size), input, device)
+    tensors = {
+        "values": features.values,
+        "indices": torch.from_numpy(features.indices),
+        "hashes": torch.from_numpy(features.hashes.view(np.int64)),
+    }
+    write_bytes(path, save(tensors, {"tinct": json.dumps({"skipped": features.skipped})}))
+    return features
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """A linear classifier on raw features: scores are `x @ weight.T + bias`.
+
+    Attributes:
+        weight: (C, D) float32.
+        bias: (C,) float32.
+        strengths: the L2 strength chosen for each class.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    strengths: tuple[float, ...]
+
+    def scores(self, features: Tensor) -> Tensor:
+        """(N, D) features to (N, C) logits."""
+        return features @ self.weight.T + self.bias
+
+
+def fit_linear(
+    features: Tensor,
+    labels: Tensor,
+    tuning_features: Tensor,
+    tuning_labels: Tensor,
+    strengths: Sequence[float] = STRENGTHS,
+) -> LinearFit:
+    """Logistic regression of each class, its L2 strength chosen by average precision on other pictures.
+
+    Args:
+        features: (N, D).
+        labels: (N, C), 1, 0, or NaN = unknown: left out of that class's fit.
+        tuning_features: (M, D), to choose on.
+        tuning_labels: (M, C). A class without a positive here gets the strength that is best over the others.
+        strengths: to choose from, falling.
+    """
+    mean, deviation = features.mean(0), features.std(0, correction=0)
+    deviation = torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, torch.inf)  # a constant tells nothing
+    x, tuning = ((values - mean) / deviation for values in (features, tuning_features))
+    names = [str(index) for index in range(labels.shape[1])]
+    weight, bias = x.new_zeros(labels.shape[1], x.shape[1]), x.new_zeros(labels.shape[1])
+    fits, precision = [], []
+    for strength in strengths:  # each fit starts from the one before
+        weight, bias = logistic(x, labels, strength, weight, bias)
+        fits.append((weight, bias))
+        found = multilabel_scores(tuning @ weight.T + bias, tuning_labels, names).average_precision
+        precision.append([found.get(name, float("nan")) for name in names])
+    table = np.array(precision)
+    best = np.where(np.isnan(table).any(0), np.nanmean(table, 1).argmax(), np.nan_to_num(table).argmax(0))
+    weight = torch.stack([fits[row][0][index] for index, row in enumerate(best)])
+    bias = torch.stack([fits[row][1][index] for index, row in enumerate(best)])
+    scaled = weight / deviation
+    return LinearFit(scaled, bias - scaled @ mean, tuple(strengths[row] for row in best))
+
+
+def logistic(
+    x: Tensor, labels: Tensor, strength: float, weight: Tensor, bias: Tensor, steps: int = 200
+) -> tuple[Tensor, Tensor]:
+    """Minimise, for every class at once, the mean over known labels of the logistic loss + strength / 2 |w|^2.
+
+    Args:
+        x: (N, D).
+        labels: (N, C), NaN = unknown.
+        strength: of the penalty; the bias has none.
+        weight: (C, D) to start from.
+        bias: (C,) to start from.
+        steps: L-BFGS iterations at most.
+    """
+    known = ~labels.isnan()
+    targets, share = labels.nan_to_num(), known / known.sum(0).clamp(min=1)
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    solver = torch.optim.LBFGS(
+        [weight, bias], max_iter=steps, tolerance_grad=1e-6, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+    )
+
+    def objective() -> float:
+        solver.zero_grad()
+        losses = F.binary_cross_entropy_with_logits(x @ weight.T + bias, targets, reduction="none")
+        total = (losses * share).sum() + strength / 2 * weight.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return float(total.detach())
+
+    solver.step(objective)  # type: ignore[no-untyped-call]
+    return weight.detach(), bias.detach()
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Nearest neighbours' votes: weighted by exp(cosine / 0.07) over standardised features.
+
+    Attributes:
+        features: (N, D) of the labelled pictures, standardised, each of length 1.
+        labels: (N, C), NaN = unknown: no vote.
+        mean: (D,) for standardising.
+        deviation: (D,).
+        k: how many neighbours vote.
+    """
+
+    features: Tensor
+    labels: Tensor
+    mean: Tensor
+    deviation: Tensor
+    k: int
+
+    def scores(self, features: Tensor) -> Tensor:
+        """(M, D) features to (M, C) shares of the votes, in [0, 1]."""
+        queries = F.normalize((features - self.mean) / self.deviation)
+        near = (queries @ self.features.T).topk(min(self.k, len(self.features)))
+        votes = ((near.values - near.values[:, :1]) / TEMPERATURE).exp()[:, :, None]
+        labels = self.labels[near.indices]
+        known = ~labels.isnan()
+        return (votes * labels.nan_to_num()).sum(1) / (votes * known).sum(1).clamp(min=1e-12)
+
+
+def fit_knn(features: Tensor, labels: Tensor, tuning_features: Tensor, tuning_labels: Tensor) -> Neighbours:
+    """Nearest neighbours, their number chosen by mAP on other pictures; arguments as of `fit_linear`."""
+    mean, deviation = features.mean(0), features.std(0, correction=0)
+    deviation = torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, torch.inf)
+    unit = F.normalize((features - mean) / deviation)
+    names = [str(index) for index in range(labels.shape[1])]
+    candidates = [
+        Neighbours(unit, labels, mean, deviation, k) for k in NEIGHBOURS if k <= max(len(features), NEIGHBOURS[0])
+    ]
+    return max(
+        candidates,
+        key=lambda candidate: multilabel_scores(candidate.scores(tuning_features), tuning_labels, names).mean_ap,
+    )
+
+
+def probe_encoder(encoder: Encoder, spec: str, size: int) -> float:
+    """Score an encoder's frozen features during pretraining, on labelled training pictures only.
+
+    Features of the train split of `spec`, L2 strengths chosen on a fifth of what is not the tuning part, mAP on the
+    tuning part (`tuning_split`: a fixed fifth of train), over its classes with 20 positives (over all where none has so
+    many). A run that is steered by this has seen labels.
+
+    Args:
+        encoder: takes L*/50 - 1; its mode and weights are left as they are.
+        spec: a labelled source with multi-labels.
+        size: of the centred squares, in pixels.
+
+    Returns:
+        mAP, 0 to 100.
+
+    Raises:
+        TinctError: `spec` has no multi-labels, or too few pictures.
+    """
+    labelled = open_labels(spec, "train", "multilabel", size)
+    evaluated, rest = labelled.parts()
+    tuning, fitted = tuning_split(labelled.presence[rest])
+    device = next(encoder.parameters()).device
+    features = extract(encoder, _squares(spec, size), "grey", device)
+    parts = [features.of(indices) for indices in (rest[fitted], rest[tuning], evaluated)]
+    x, y = zip(*((part.values, torch.from_numpy(labelled.presence[part.indices])) for part in parts), strict=True)
+    fit = fit_linear(x[0], y[0], x[1], y[1])
+    scored = torch.nonzero((y[2] == 1).sum(0) >= MIN_POSITIVES).flatten().tolist()
+    return 100 * multilabel_scores(fit.scores(x[2]), y[2], labelled.classes, scored or None).mean_ap
+
+
+@functools.lru_cache(maxsize=2)
+def _squares(spec: str, size: int) -> list[Chunk]:
+    """All training pictures of a source, held between checkpoints."""
+    task: Task = "multilabel"
+    labelled = open_labels(spec, "train", task, size)
+    return list(evaluation_chunks(labelled, np.arange(len(labelled.source)), size))

@@ -1,0 +1,177 @@
+"""What is done with an encoder and labels: train a network on them, or fit on its frozen features."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor, nn
+
+from tinct.data.hashes import near
+from tinct.data.random import rng
+from tinct.examples import Examples, Labelled, evaluation_chunks
+from tinct.finetune import run_over, train
+from tinct.inits import Start, carried_decoder
+from tinct.metrics import confusions, multilabel_scores, scored_classes, segmentation_scores
+from tinct.models.heads import Classifier, Segmenter
+from tinct.probe import STAGES, Features, cached_features, fit_knn, fit_linear
+from tinct.settings import TransferSettings
+from tinct.trained import build_network, shape_of
+from tinct.weights import load_strict
+
+__all__ = ["Parts", "Result", "probed", "score", "seen_pictures", "trained"]
+
+_HEAD = 0x4EAD  # the stream of random numbers that a head is drawn from
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which pictures are for what.
+
+    Attributes:
+        train: the train split.
+        chosen: its pictures whose labels may be used.
+        tuning: its pictures to choose settings on.
+        evaluated: the split that is scored.
+        where: the pictures of it that are.
+    """
+
+    train: Labelled
+    chosen: NDArray[np.int64]
+    tuning: NDArray[np.int64]
+    evaluated: Labelled
+    where: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a protocol.
+
+    Attributes:
+        indices: (N,) the evaluated pictures.
+        hashes: (N,) their difference hashes.
+        output: (N, C) scores, or (N, K, K) confusions.
+        skipped: name -> reason of the unreadable pictures of all parts.
+        n_labels: labelled pictures used.
+        network: the trained network, or None where there is none to keep.
+        shape: how to build it; see `build_network`.
+        said: more on where weights came from.
+        metrics: figures besides the scores.
+    """
+
+    indices: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    output: Tensor
+    skipped: dict[str, str]
+    n_labels: int
+    network: nn.Module | None
+    shape: dict[str, Any]
+    said: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabric, console: Console) -> Result:
+    """`finetune` and `frozen`: train a network, evaluate it once."""
+    shape = shape_of(settings.task, parts.train.classes, settings.head)
+    decoder, said = None, {}
+    if settings.decoder == "carried":
+        decoder, shape["stride"], shape["width"], said["decoder"] = carried_decoder(settings.init)
+    torch.manual_seed(int(rng(settings.seed, _HEAD).integers(1 << 63)))  # every arm's head starts alike
+    network = build_network(start.encoder, shape)
+    if decoder is not None and isinstance(network, Segmenter):
+        load_strict(network.decoder, decoder, Path(settings.init) / said["decoder"])
+    examples = Examples(parts.train, parts.chosen)
+    model, loss = train(network, examples, settings, fabric, console)
+    indices, hashes, outputs, skipped = [], [], [], dict(examples.skipped)
+    chunks = evaluation_chunks(parts.evaluated, parts.where, settings.size)
+    for chunk, logits in run_over(model, chunks, settings, fabric):
+        if chunk.masks is not None:
+            logits = confusions(logits.argmax(1), torch.from_numpy(chunk.masks), len(shape["classes"])).int()
+        indices.append(chunk.indices)
+        hashes.append(chunk.hashes)
+        outputs.append(logits)
+        skipped |= chunk.skipped
+    return Result(
+        np.concatenate(indices),
+        np.concatenate(hashes),
+        torch.cat(outputs),
+        skipped,
+        len(examples),
+        network.cpu().eval(),
+        shape,
+        said,
+        {"train_loss": loss},
+    )
+
+
+def probed(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabric, console: Console) -> Result:
+    """`linear` and `knn`: fit on features, with the strength or number that is best on the tuning part."""
+    encoder = start.encoder.to(fabric.device)
+
+    def features(labelled: Labelled, indices: NDArray[np.int64]) -> Features:
+        return cached_features(encoder, labelled, indices, settings.size, settings.input, fabric.device, settings.cache)
+
+    console.print("taking features", highlight=False)
+    drawn_from = parts.chosen
+    if settings.cache:  # all that any subset is drawn from, so that the subsets of a comparison share one pass
+        drawn_from = np.setdiff1d(np.arange(len(parts.train.source)), parts.tuning)
+    fitted, tuning = features(parts.train, drawn_from).of(parts.chosen), features(parts.train, parts.tuning)
+    evaluated = features(parts.evaluated, parts.where)
+    labels, tuning_labels = (torch.from_numpy(parts.train.presence[part.indices]) for part in (fitted, tuning))
+    skipped = {**fitted.skipped, **tuning.skipped, **evaluated.skipped}
+    shape = shape_of(settings.task, parts.train.classes, settings.head, STAGES, peaks=True)
+    network: Classifier | None = None
+    if settings.protocol == "linear":
+        fit = fit_linear(fitted.values, labels, tuning.values, tuning_labels)
+        output = fit.scores(evaluated.values)
+        metrics: dict[str, Any] = {"l2": list(fit.strengths)}
+        network = Classifier(encoder, len(shape["classes"]), STAGES, peaks=True).cpu().eval()
+        network.linear.load_state_dict({"weight": fit.weight, "bias": fit.bias})
+    else:
+        neighbours = fit_knn(fitted.values, labels, tuning.values, tuning_labels)
+        output = neighbours.scores(evaluated.values)
+        metrics = {"neighbours": neighbours.k}
+    return Result(
+        evaluated.indices,
+        evaluated.hashes,
+        output,
+        skipped,
+        len(fitted.indices),
+        network,
+        shape,
+        metrics=metrics,
+    )
+
+
+def score(result: Result, evaluated: Labelled, settings: TransferSettings) -> tuple[float, list[str], dict[str, Any]]:
+    """The figure to report (0 to 100), the classes that it is over, and all other metrics.
+
+    Raises:
+        TinctError: no class has enough positives, or a score is not a number.
+    """
+    presence = torch.from_numpy(evaluated.presence[result.indices])
+    scored = scored_classes(presence, settings.min_positives)
+    names = evaluated.classes
+    if settings.task == "multilabel":
+        # scores of nearest neighbours are shares of votes, the others are logits
+        threshold = 0.5 if settings.protocol == "knn" else 0.0
+        found = multilabel_scores(result.output, presence, names, scored, threshold, settings.eleven_point)
+        value, metrics = found.mean_ap, asdict(found)
+    else:
+        background = evaluated.source.background
+        masks = segmentation_scores(result.output.long().sum(0), names, scored, background)
+        value, metrics = masks.mean_iou, asdict(masks)
+        scored = sorted({*scored, background} - {None}) if background is not None else scored
+    return 100 * value, [names[index] for index in scored], {**metrics, **result.metrics}
+
+
+def seen_pictures(start: Start, evaluated: Labelled, result: Result) -> list[str]:
+    """Names of the evaluated pictures that the encoder was pretrained on, or copies of them."""
+    if start.seen is None:
+        return []
+    found = result.indices[near(result.hashes, start.seen)]
+    return [evaluated.source.name(int(index)) for index in found]

@@ -1,0 +1,73 @@
+"""The settings of a transfer: flags on the command line, cells of a comparison, fields here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tinct.data.labelled import Task
+from tinct.errors import TinctError
+from tinct.metrics import MIN_POSITIVES
+from tinct.models.stem import Input
+
+__all__ = ["Head", "Protocol", "Split", "TransferSettings"]
+
+Protocol = Literal["finetune", "frozen", "linear", "knn"]
+Split = Literal["val", "test", "tuning"]
+Head = Literal["decoder", "unet", "fpn", "deeplabv3plus"]
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """Everything that a transfer follows from: equal settings give equal records (on a CPU, times aside).
+
+    Attributes:
+        source: a labelled source; this and all others are described at `tinct.transfer.transfer`.
+    """
+
+    source: str
+    task: Task
+    init: str = "random"
+    backbone: str | None = None
+    weights: str | None = None
+    protocol: Protocol = "finetune"
+    labels: str = "all"
+    evaluate: Split = "val"
+    seed: int = 0
+    size: int = 96
+    input: Input = "grey"
+    head: Head = "decoder"
+    decoder: Literal["fresh", "carried"] = "fresh"
+    lr: float = 1e-3
+    layer_decay: float = 1.0
+    weight_decay: float = 0.05
+    steps: int = 600
+    batch_size: int = 32
+    balanced: bool = False
+    min_positives: int = MIN_POSITIVES
+    eleven_point: bool = False
+    cache: str | None = None
+    accelerator: str = "auto"
+    precision: str = "32-true"
+
+    def check(self) -> None:
+        """Refuse what cannot be done.
+
+        Raises:
+            TinctError: names the first setting that is out of range or does not go with another.
+        """
+        for name in ("lr", "steps", "layer_decay", "min_positives"):
+            if not getattr(self, name) > 0:
+                raise TinctError(f"{name} is {getattr(self, name)}; expected a positive number")
+        if self.size < 32 or self.size % 32:
+            raise TinctError(f"size is {self.size}; expected a multiple of 32, such as {max(32, self.size // 32 * 32)}")
+        if self.batch_size < 2:
+            raise TinctError(f"batch_size is {self.batch_size}; expected 2 or more, for batch norm's sake")
+        if self.weight_decay < 0 or self.layer_decay > 1:
+            raise TinctError("weight_decay below 0 or layer_decay above 1; expected 0 or more, and 0 to 1")
+        if self.protocol in ("linear", "knn") and self.task != "multilabel":
+            raise TinctError(f"protocol {self.protocol} is for multilabel; use frozen for {self.task}")
+        if self.protocol in ("linear", "knn") and self.evaluate == "tuning":
+            raise TinctError(f"protocol {self.protocol} chooses its strength on the tuning part; evaluate on val")
+        if self.task == "multilabel" and (self.head != "decoder" or self.decoder != "fresh"):
+            raise TinctError("head and decoder are for segmentation; leave them out for multilabel")
+        if self.decoder == "carried" and self.head != "decoder":
+            raise TinctError(f"head {self.head} cannot carry a colorizer's decoder over; use --head decoder")
