@@ -44,9 +44,11 @@ class Encoder(nn.Module):
             raise TinctError(
                 f"backbone {backbone!r} has no forward_intermediates in timm {timm.__version__}; pick another"
             )
-        self.channels, self.reductions = self._probe()
+        self.channels, self.reductions, unused = look_at_features(backbone, in_channels)
         if len(set(self.reductions)) < len(self.reductions) or self.reductions[-1] < 8:
             raise TinctError(f"backbone {backbone!r} has no pyramid of feature maps; pick a convolutional one")
+        for name, parameter in self.body.named_parameters():
+            parameter.requires_grad_(name not in unused)
 
     def forward(self, l_norm: Tensor) -> list[Tensor]:
         """(B, 1, H, W) in [-1, 1] to feature maps, finest first; an RGB stem sees the grey picture three times.
@@ -58,14 +60,23 @@ class Encoder(nn.Module):
         features: list[Tensor] = self.body.forward_intermediates(l_norm, intermediates_only=True)
         return features
 
-    def _probe(self) -> tuple[list[int], list[int]]:
-        """Look at the feature maps of a blank picture: their channels, their reductions, what they depend on."""
-        side = 64
-        self.body.eval()  # so that norm statistics stay as they are
-        features = self(torch.zeros(1, 1, side, side))
-        sum(feature.sum() for feature in features).backward()
-        for parameter in self.body.parameters():
-            parameter.requires_grad_(parameter.grad is not None)
-            parameter.grad = None
-        self.body.train()
-        return [feature.shape[1] for feature in features], [side // feature.shape[-1] for feature in features]
+
+def look_at_features(backbone: str, in_channels: int) -> tuple[list[int], list[int], set[str]]:
+    """What a backbone's feature maps are, found on a twin without storage.
+
+    Returns:
+        Their channels, their reductions, and the names of the parameters that they do not depend on.
+
+    Raises:
+        TinctError: the backbone takes pictures of one size only.
+    """
+    side = 64
+    with torch.device("meta"):
+        twin = timm.create_model(backbone, num_classes=0, in_chans=in_channels)
+        try:
+            maps = twin.forward_intermediates(torch.zeros(1, in_channels, side, side), intermediates_only=True)
+        except AssertionError as error:  # timm's way to refuse a size
+            raise TinctError(f"backbone {backbone!r} has no pyramid of feature maps; pick a convolutional one") from error
+        torch.stack([feature.sum() for feature in maps]).sum().backward()
+    unused = {name for name, parameter in twin.named_parameters() if parameter.grad is None}
+    return [feature.shape[1] for feature in maps], [side // feature.shape[-1] for feature in maps], unused

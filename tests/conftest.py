@@ -1,0 +1,35 @@
+"""Fakes that many tests share: small, generated, the same every time."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that asks the network shall fail at once
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+torch.set_num_threads(1)  # bit-equality tests compare runs with the same threads; and the suite runs in parallel
+
+
+@pytest.fixture()
+def colourful(tmp_path: Path) -> Path:
+    """A folder of 12 small colour PNGs: smooth gradients with a blob each, all different."""
+    folder = tmp_path / "pictures"
+    write_colourful(folder, 12)
+    return folder
+
+
+def write_colourful(folder: Path, count: int, side: int = 48, seed: int = 0) -> None:
+    """Write `count` PNGs of `side` pixels, each a two-colour gradient with a disc in a third colour."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] / side
+    for index in range(count):
+        first, second, third = draw.integers(0, 256, (3, 3))
+        ramp = (np.cos(draw.uniform(0, 6)) * x + np.sin(draw.uniform(0, 6)) * y)[..., None]
+        picture = first + (second - first) * (ramp - ramp.min()) / np.ptp(ramp)
+        cx, cy = draw.uniform(0.2, 0.8, 2)
+        picture[(x - cx) ** 2 + (y - cy) ** 2 < 0.03] = third
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / f"{index:04d}.png")

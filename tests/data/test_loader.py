@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import torch
+from conftest import write_colourful
+from PIL import Image
+
+from tinct.data.hashes import dhash
+from tinct.data.ledger import Ledger
+from tinct.data.loader import EXCLUDED, GREY_SKIP, Photographs, centre_crop, crops_loader
+from tinct.data.photos import Photos
+from tinct.data.sources import open_sources
+from tinct.errors import TinctError
+
+
+def photographs(seed: int = 0, size: int = 32, **options) -> Photographs:
+    source = Photos()
+    return Photographs(source, np.arange(len(source), dtype=np.uint32), size, seed, **options)
+
+
+def positions(start: int, batch: int, steps: int, rank: int = 0, ranks: int = 1, accumulate: int = 1) -> list[list[int]]:
+    sampler = crops_loader(photographs(), batch, range(start, start + steps), rank, ranks, accumulate).batch_sampler
+    return list(sampler)
+
+
+def test_a_crop_is_a_function_of_seed_and_position():
+    one, other = photographs(), photographs()
+    for position in (700, 3, 511, 512):
+        assert torch.equal(one[position].pixels, other[position].pixels)
+        assert one[position].key == other[position].key
+    assert not torch.equal(one[3].pixels, photographs(seed=1)[3].pixels)
+    assert not torch.equal(one[3].pixels, one[4].pixels)
+
+
+def test_an_epoch_shows_every_picture_once_and_the_next_in_another_order():
+    data = Photographs(Photos(), np.arange(24, dtype=np.uint32), 32, seed=0)
+    epochs = [[data[24 * epoch + place].index for place in range(24)] for epoch in (0, 1)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(24))
+    assert epochs[0] != epochs[1]
+
+
+def test_ranks_and_parts_see_together_what_one_rank_sees():
+    alone = [sum(positions(4, 12, 3), [])]
+    assert sorted(alone[0]) == list(range(48, 84))
+    ranks = sum((sum(positions(4, 12, 3, rank, 2), []) for rank in (0, 1)), [])
+    parts = sum(positions(4, 12, 3, accumulate=3), [])
+    assert sorted(ranks) == sorted(parts) == alone[0]
+    for step in range(3):  # within a step too
+        first, second = (positions(4, 12, 3, rank, 2)[step] for rank in (0, 1))
+        assert first + second == positions(4, 12, 3)[step]
+
+
+def test_a_resumed_loader_goes_on_where_it_stopped():
+    assert positions(0, 8, 6)[4:] == positions(4, 8, 2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_change_nothing(workers):
+    batches = [batch.pixels for batch in crops_loader(photographs(), 4, range(3), workers=workers)]
+    assert torch.equal(torch.cat(batches), torch.stack([photographs()[position].pixels for position in range(12)]))
+
+
+def test_crops_are_flipped_half_the_time_and_never_smaller_than_asked():
+    ramp = np.zeros((60, 80, 3), np.uint8)
+    ramp[..., 0] = np.linspace(0, 255, 80)  # rises to the right
+    ramp[..., 2] = 255 - ramp[..., 0]
+
+    class Ramp(Photos):
+        def picture(self, index, min_side=None):
+            return ramp
+
+    data = Photographs(Ramp(), np.arange(512, dtype=np.uint32), 32, seed=0, min_crop=0.5)
+    spans = [float(data[position].pixels[0, 16, -1]) - float(data[position].pixels[0, 16, 0]) for position in range(200)]
+    flipped = sum(span < 0 for span in spans) / 200
+    assert 0.4 < flipped < 0.6
+    widths = np.abs(spans) / 255 * 80  # in pixels, less the resampling's rim
+    assert widths.min() > 0.5 * 60 / (4 / 3) ** 0.5 - 4
+    assert widths.max() <= 60 * (4 / 3) ** 0.5
+
+
+def test_bad_grey_and_excluded_pictures_are_replaced_counted_and_named(tmp_path):
+    write_colourful(tmp_path, 8)
+    (tmp_path / "0001.png").write_bytes(b"no picture")
+    (tmp_path / "0002.png").write_bytes((tmp_path / "0002.png").read_bytes()[:300])
+    Image.new("RGB", (40, 40), (90, 90, 90)).save(tmp_path / "0003.png")
+    source = open_sources([str(tmp_path)])
+    excluded = np.array([dhash(source.picture(4))], np.uint64)
+    data = Photographs(source, np.arange(8, dtype=np.uint32), 32, 0, excluded=excluded)
+    ledger = Ledger(source)
+    news = []
+    for batch in crops_loader(data, 8, range(4)):
+        assert all(crop.index in (0, 5, 6, 7) for crop in batch.crops)
+        news += ledger.note(batch.crops)
+    assert sorted(name for name, _ in news) == ["0001.png", "0002.png"]  # each once, in four epochs
+    assert ledger.counts() == {"pictures": 8, "seen": 4, "grey": 1, "excluded": 1, "unreadable": 2}
+    assert ledger.skipped[3] == GREY_SKIP
+    assert ledger.skipped[4] == EXCLUDED
+    assert ledger.hashes[5] == dhash(source.picture(5))
+
+
+def test_a_vanished_picture_is_replaced(tmp_path):
+    write_colourful(tmp_path, 4)
+    source = open_sources([str(tmp_path)])
+    data = Photographs(source, np.arange(4, dtype=np.uint32), 32, 0)
+    (tmp_path / "0002.png").unlink()
+    crops = [data[position] for position in range(8)]
+    assert {crop.index for crop in crops} == {0, 1, 3}
+    assert {index for crop in crops for index, _ in crop.skipped} == {2}
+
+
+def test_mostly_unreadable_sources_end_in_one_line(tmp_path):
+    write_colourful(tmp_path, 9)
+    for index in range(5):
+        (tmp_path / f"{index:04d}.png").write_bytes(b"broken")
+    source = open_sources([str(tmp_path)])
+    data = Photographs(source, np.arange(9, dtype=np.uint32), 32, 0)
+    ledger = Ledger(source)
+    with pytest.raises(TinctError, match="more than half") as caught:
+        ledger.note([data[position] for position in range(9)])
+    assert "000" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_all_grey_source_ends_in_one_line(tmp_path):
+    for index in range(3):
+        Image.fromarray(np.full((40, 40), 40 * index, np.uint8)).save(tmp_path / f"{index}.png")
+    source = open_sources([str(tmp_path)])
+    data = Photographs(source, np.arange(3, dtype=np.uint32), 32, 0)
+    with pytest.raises(TinctError, match="3 are grey"):
+        Ledger(source).note([data[0]])
+
+
+def test_a_ledger_survives_a_checkpoint_and_merges_ranks(tmp_path):
+    source = Photos()
+    data = photographs()
+    first, second, both = Ledger(source), Ledger(source), Ledger(source)
+    first.note([data[position] for position in range(5)])
+    second.note([data[position] for position in range(5, 9)])
+    torch.save({"a": first.state(), "b": second.state()}, tmp_path / "ledgers.pt")
+    states = torch.load(tmp_path / "ledgers.pt", weights_only=True)
+    both.load(states["a"], states["b"])
+    assert both.counts()["seen"] == 9
+    assert set(both.hashes[both.seen]) == set(first.hashes[first.seen]) | set(second.hashes[second.seen])
+
+
+def test_centre_crop_is_the_middle_square():
+    picture = np.zeros((20, 60, 3), np.uint8)
+    picture[:, 20:40] = 200
+    crop = centre_crop(picture, 10)
+    assert crop.shape == (10, 10, 3)
+    assert (crop[:, 1:-1] == 200).all()  # the filter reaches a little beyond the box
+    assert (crop[:, [0, -1]] > 150).all()

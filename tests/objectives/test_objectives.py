@@ -1,0 +1,163 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from tinct.color import srgb_to_lab
+from tinct.errors import TinctError
+from tinct.models.encoder import Encoder
+from tinct.objectives import Batch, make_terms
+from tinct.objectives.adversarial import ADVERSARIAL, discriminator_loss, generator_loss
+from tinct.objectives.bins import Bins
+from tinct.objectives.pixel import L1, Huber
+from tinct.objectives.pretext import Pretext, take_apart
+from tinct.objectives.rotation import Rotation, turn, turns_of
+
+
+def real_ab(pictures: int = 3, side: int = 12) -> torch.Tensor:
+    rgb = torch.rand(pictures, 3, side, side, generator=torch.Generator().manual_seed(1))
+    return srgb_to_lab(rgb)[:, 1:]
+
+
+def test_l1_is_the_mean_absolute_error_of_scaled_ab():
+    ab = real_ab()
+    assert torch.isclose(L1().loss(torch.zeros_like(ab), ab), (ab / 110).abs().mean())
+    assert torch.allclose(L1().decode(ab / 110), ab, atol=1e-4)
+
+
+def test_huber_is_quadratic_up_to_ten_lab_units():
+    at = [Huber().loss(torch.zeros(1, 2, 1, 1), torch.full((1, 2, 1, 1), error)).item() for error in (5.0, 10.0, 20.0)]
+    assert math.isclose(at[1] / at[0], 4, rel_tol=1e-4)
+    assert math.isclose(at[2] / at[1], 3, rel_tol=1e-4)  # delta (x - delta / 2)
+
+
+@pytest.mark.parametrize("step", [10, 20])
+def test_shares_of_bins_average_to_the_true_colour_inside_the_grid(step):
+    term = Bins(step)
+    ab = real_ab() * 0.5  # away from the gamut's edge, where a cell may stand for its neighbour
+    bins, shares = term.encode(ab)
+    assert torch.allclose(shares.sum(1), torch.ones_like(shares[:, 0]), atol=1e-5)
+    mean = (term.centres[bins] * shares[..., None]).sum(1).movedim(-1, 1)
+    assert torch.allclose(mean, ab, atol=1e-3)
+
+
+def test_shares_at_the_edge_of_the_gamut_stay_near():
+    term = Bins(20)
+    ab = real_ab()
+    bins, shares = term.encode(ab)
+    mean = (term.centres[bins] * shares[..., None]).sum(1).movedim(-1, 1)
+    assert (mean - ab).norm(dim=1).max() < 20
+    wild = torch.full((1, 2, 1, 1), 500.0)
+    assert term.encode(wild)[1].sum() == pytest.approx(1)
+
+
+def test_bins_loss_equals_cross_entropy_with_soft_targets():
+    term = Bins(20)
+    ab = real_ab()
+    logits = torch.randn(3, term.out_channels, 12, 12)
+    bins, shares = term.encode(ab)
+    target = torch.zeros_like(logits).scatter_add_(1, bins, shares)
+    expected = F.cross_entropy(logits, target)
+    assert torch.isclose(term.loss(logits, ab), expected, rtol=1e-5)
+
+
+def test_rebalancing_follows_equation_4_and_averages_to_one():
+    term = Bins(20)
+    ab = torch.cat((torch.zeros(9, 2, 8, 8), torch.full((1, 2, 8, 8), 40.0)))
+    term.fit(ab)
+    grey = int((term.centres == 0).all(1).nonzero())
+    vivid = int((term.centres == 40).all(1).nonzero())
+    q = term.out_channels
+    assert torch.isclose(
+        term.weight[vivid] / term.weight[grey],
+        torch.tensor((0.5 * 0.9 + 0.5 / q) / (0.5 * 0.1 + 0.5 / q)),
+        rtol=1e-4,
+    )
+    bins, shares = term.encode(ab)
+    assert torch.isclose((shares * term.weight[bins]).sum() / shares.sum(), torch.tensor(1.0), rtol=1e-4)
+
+
+def test_annealed_mean_tends_to_the_mode_and_to_the_mean():
+    logits = torch.randn(1, 75, 1, 1)
+    cold, warm = Bins(temperature=1e-3), Bins(temperature=1.0)
+    assert torch.allclose(cold.decode(logits)[0, :, 0, 0], cold.centres[logits.argmax()], atol=1e-2)
+    assert torch.allclose(warm.decode(logits)[0, :, 0, 0], logits.flatten().softmax(0) @ warm.centres, atol=1e-4)
+
+
+def test_decoding_is_differentiable():
+    logits = torch.randn(1, 75, 2, 2, requires_grad=True)
+    Bins().decode(logits).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.abs().sum() > 0
+
+
+def test_turns_are_those_of_rot90_and_colours_turn_with_their_picture():
+    pictures = torch.rand(5, 2, 6, 6)
+    turns = torch.tensor([0, 1, 2, 3, 1])
+    for picture, quarter, turned in zip(pictures, turns, turn(pictures, turns), strict=True):
+        assert torch.equal(turned, torch.rot90(picture, int(quarter), (1, 2)))
+    keys = torch.arange(40)
+    batch = Rotation(8).prepare(Batch(torch.rand(40, 1, 8, 8), torch.rand(40, 2, 4, 4), keys))
+    assert sorted(set(turns_of(batch.keys).tolist())) == [0, 1, 2, 3]
+
+
+def test_rotation_alone_can_be_learned():
+    torch.manual_seed(0)
+    ramp = torch.linspace(0, 100, 32).expand(16, 1, 32, 32)
+    pretext = Pretext(Encoder("mobilenetv3_small_050"), {"rotation": 1.0})
+    optimizer = torch.optim.AdamW(pretext.parameters(), 3e-3)
+    for step in range(15):
+        batch = pretext.prepare(Batch(ramp, torch.zeros(16, 2, 8, 8), torch.arange(16) + step))
+        losses, output = pretext(batch)
+        optimizer.zero_grad()
+        losses["rotation"].backward()
+        optimizer.step()
+    assert output is None
+    assert losses["rotation"] < 0.3  # log(4) = 1.39 by chance
+
+
+def reference(kind: str, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    p_real, p_fake = real.sigmoid(), fake.sigmoid()
+    return {
+        "bce": (-(p_real.log().mean() + (1 - p_fake).log().mean()) / 2, -p_fake.log().mean()),
+        "lsgan": (((real - 1) ** 2).mean() / 2 + (fake**2).mean() / 2, ((fake - 1) ** 2).mean()),
+        "hinge": ((1 - real).clamp(min=0).mean() / 2 + (1 + fake).clamp(min=0).mean() / 2, -fake.mean()),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ADVERSARIAL)
+def test_adversarial_losses_equal_their_definitions(kind):
+    real, fake = torch.randn(2, 4, 1, 5, 5)
+    expected = reference(kind, real, fake)
+    assert torch.isclose(discriminator_loss(kind, real, fake), expected[0], rtol=1e-4)
+    assert torch.isclose(generator_loss(kind, fake), expected[1], rtol=1e-4)
+
+
+def test_terms_share_one_pass_of_the_encoder():
+    pretext = Pretext(Encoder("mobilenetv3_small_050"), {"bins": 1.0, "rotation": 0.5}, width=8)
+    passes = []
+    pretext.encoder.register_forward_hook(lambda *_: passes.append(1))
+    batch = take_apart(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8), torch.arange(2), 4)
+    losses, output = pretext(pretext.prepare(batch))
+    assert set(losses) == {"bins", "rotation"}
+    assert output is not None
+    assert output.shape == (2, 75, 8, 8)
+    assert len(passes) == 1
+
+
+def test_take_apart_gives_l_in_full_and_mean_chroma():
+    pixels = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    batch = take_apart(pixels, torch.arange(2), 4)
+    lab = srgb_to_lab(pixels / 255)
+    assert torch.allclose(batch.l, lab[:, :1], atol=1e-3)
+    assert torch.allclose(batch.ab[1, :, 0, 1], lab[1, 1:, :4, 4:].mean((1, 2)), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [({"l2": 1}, "unknown term"), ({"l1": 1, "bins": 1}, "at most one"), ({"l1": 0}, "positive"), ({}, "at least one")],
+)
+def test_impossible_terms_are_refused(weights, says):
+    with pytest.raises(TinctError, match=says):
+        make_terms(weights, 8)
