@@ -44,8 +44,8 @@ FORMATS = {
 
 SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
 
-STRIP_PIXELS = 1 << 17
-"""Pixels in a strip of rows: its float planes (0.5 MB each) stay in the processor's cache."""
+STRIP_PIXELS = 1 << 16
+"""Pixels in a strip of rows: its float planes (0.25 MB each) stay in the processor's cache."""
 
 MONOCHROME = 1.75
 """Chroma (Lab units, root mean square) that lightness may leave unexplained in a faintly toned picture; see below.
