@@ -1,6 +1,7 @@
 """Transfers that never happened: records and predictions such as `run_transfer` leaves, from made-up scores."""
 
 import hashlib
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from safetensors.numpy import save_file
 from tinct.data.random import rng
 from tinct.files import write_json
 from tinct.metrics import multilabel_scores, segmentation_scores
-from tinct.transfer import TransferSettings
+from tinct.settings import TransferSettings
 
-CLASSES = ["cat", "dog", "sheep"]
+CLASSES = {"multilabel": ["cat", "dog", "sheep"], "segmentation": ["background", "cat", "dog"]}
 PICTURES = 80
+SHOWN = np.array([0, 40, 79])
 
 
 def fake_transfer(
@@ -27,12 +29,14 @@ def fake_transfer(
     skill = 0.35 * np.log10(count) + gain - abs(np.log10(settings.lr) + 3)
     noise = rng(settings.seed, sum(settings.init.encode()), count)
     truth = rng(7)
+    classes = CLASSES[settings.task]
+    pictures = truth.integers(0, 256, (len(SHOWN), 32, 32, 3)).astype(np.uint8)
     out.mkdir(parents=True, exist_ok=True)
     if settings.task == "multilabel":
         labels = (truth.random((PICTURES, 3)) < 0.4).astype(np.float32)
         scores = skill * labels + noise.normal(0, 1, labels.shape) - skill / 2
-        result = multilabel_scores(torch.tensor(scores), torch.tensor(labels), CLASSES)
-        kept, metric, value, scored = {"scores": scores, "labels": labels}, "map", result.mean_ap, CLASSES
+        result = multilabel_scores(torch.tensor(scores), torch.tensor(labels), classes)
+        kept, metric, value = {"scores": scores, "labels": labels}, "map", result.mean_ap
     else:
         counts = truth.integers(1, 200, (PICTURES, 3))
         share = np.clip(0.3 + 0.2 * skill + noise.normal(0, 0.1, (PICTURES, 3)), 0, 1)
@@ -40,10 +44,12 @@ def fake_transfer(
         for row in range(3):
             confusions[:, row, row] = share[:, row] * counts[:, row]
             confusions[:, row, (row + 1) % 3] = counts[:, row] - confusions[:, row, row]
-        scored = CLASSES[1:]  # the first is the background
-        result = segmentation_scores(torch.tensor(confusions.sum(0)), CLASSES, [1, 2], background=0)
-        kept, metric, value = {"confusions": confusions}, "miou", result.mean_iou
-    save_file(kept, out / "predictions.safetensors")
+        result = segmentation_scores(torch.tensor(confusions.sum(0)), classes, [1, 2], background=0)
+        masks = noise.integers(0, 3, (2, len(SHOWN), 32, 32)).astype(np.uint8)
+        kept = {"confusions": confusions, "masks": masks[0], "truths": masks[1]}
+        metric, value = "miou", result.mean_iou
+    header = {"tinct": json.dumps({"names": [f"picture {number}" for number in range(PICTURES)], "classes": classes})}
+    save_file({**kept, "shown": SHOWN, "pictures": pictures}, out / "predictions.safetensors", header)
     record = {
         "what": "transfer",
         "task": settings.task,
@@ -54,8 +60,9 @@ def fake_transfer(
             "eval_split": settings.evaluate,
             "eval_fingerprint": "fedcba9876543210",
             "eval_pictures": PICTURES,
-            "classes": CLASSES,
-            "scored": scored,
+            "classes": classes,
+            "scored": classes,
+            "seen_by_encoder": {"pictures": 0, "names": []},
         },
         "init": {
             "name": settings.init,

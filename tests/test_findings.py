@@ -9,7 +9,7 @@ from fake_records import fake_grid, fake_transfer
 from tinct.errors import TinctError
 from tinct.findings import Cell, Comparison, comparisons, find_records, pretraining_of, signed
 from tinct.statistics import paired_difference
-from tinct.transfer import TransferSettings
+from tinct.settings import TransferSettings
 
 RUNS = ["run0", "run1", "run2"]
 

@@ -16,6 +16,8 @@ COMMANDS = {
     "pretrain": ("tinct.pretrain:pretrain", "learn from unlabelled photographs by colouring them"),
     "colorize": ("tinct.colorize:colorize", "colour photographs"),
     "evaluate": ("tinct.evaluate:evaluate", "score a colorizer on photographs"),
+    "transfer": ("tinct.transfer:transfer", "train on labels from an encoder, and score it"),
+    "predict": ("tinct.predict:predict", "apply a trained classifier or segmenter to pictures"),
     "compare": ("tinct.compare:compare", "measure what pretraining adds on your labels"),
     "report": ("tinct.report:report", "make a page of what was measured"),
     "data": ("tinct.data.inspect:data", "report what is in a set of photographs"),
@@ -106,18 +108,22 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
         message = " ".join(str(error).split()).replace("Parser key ", "")
         raise TinctError(f"{message}; see tinct {name} --help") from error
     for key, kind in bundles.items():
-        values[key] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+        given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
+        values[key] = kind(**given)
     return {key: value for key, value in values.items() if key in hints}
 
 
 def add(parser: Any, name: str, kind: Any, default: Any, text: str, positional: bool, required: bool) -> None:
     """One argument, as its type asks: a list takes several words, a bool none."""
+    from argparse import SUPPRESS
+
     from jsonargparse import ActionYesNo
 
     flags = [name] if positional else [*SHORT.get(name, ()), f"--{name.replace('_', '-')}"]
     how: dict[str, Any] = {"help": text}
     if kind == list[str]:
-        how |= {"type": str, "nargs": "+" if positional and required else "*", "default": default or []}
+        default = SUPPRESS if positional else default or []  # a file's list stands where no words are given
+        how |= {"type": str, "nargs": "+" if positional and required else "*", "default": default}
     elif kind is bool:
         how |= {"action": ActionYesNo, "default": default}
     else:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ from tinct.data.labelled import Task
 from tinct.data.parallel import each_picture
 from tinct.data.sources import open_labelled
 from tinct.errors import TinctError
-from tinct.findings import PLAN, Cell, Comparison, comparisons, plain, signed
+from tinct.findings import PLAN, Cell, Comparison, comparisons
 from tinct.grid import Arm, Grid, run_cells, write_plan
 from tinct.inits import RANDOM_BACKBONE, Start, load_init
 from tinct.pretrain import hash_of
-from tinct.transfer import TransferSettings
+from tinct.settings import Protocol, TransferSettings
 
 __all__ = ["CompareResult", "compare", "run_compare"]
 
@@ -32,8 +32,6 @@ NAMED = 10
 """How many pictures a warning names; the plan names all."""
 OWN = ("source", "task", "init", "protocol", "labels", "seed", "lr")
 """The settings of a transfer that the grid itself sets."""
-
-Protocol = Literal["finetune", "frozen", "linear", "knn"]
 
 
 @dataclass(frozen=True)
@@ -210,30 +208,10 @@ def show(result: CompareResult, console: Console) -> None:
     for answer in result.answers:
         console.print(answer, style="bold", markup=False, highlight=False)
     table = Table(title=made.title, title_justify="left")
-    for column in ("labels", "arm", made.metric, "difference (95 % CI)", "over pictures", "relative", "labels' worth"):
+    for column in made.columns:
         table.add_column(column, justify="left" if column == "arm" else "right")
-    contrasts = {(contrast.arm, contrast.labels): contrast for contrast in made.contrasts}
-    for amount in made.amounts:
-        for arm in made.arms:
-            values = list(made.values(arm, amount).values())
-            spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-            cells = [str(amount), arm, f"{np.mean(values):.1f}{spread}"]
-            if contrast := contrasts.get((arm, amount)):
-                gap, times = contrast.difference, contrast.worth.times
-                low_high = (
-                    ""
-                    if gap.low is None or gap.high is None
-                    else f" ({plain(gap.low)} to {plain(gap.high)}; df {gap.df})"
-                )
-                pictures = "–" if contrast.bootstrap is None else " to ".join(map(plain, contrast.bootstrap))
-                worth = (
-                    "–"
-                    if times is None or not contrast.gain
-                    else f"{'> ' if contrast.worth.at_least else ''}{times:.1f} x"
-                )
-                cells += [f"{signed(gap.mean)}{low_high}", pictures, f"{signed(contrast.relative)} %", worth]
-            table.add_row(*cells)
-        table.add_section()
+    for row in made.rows:
+        table.add_row(*row.cells, end_section=row.arm == made.arms[-1])
     console.print(table)
     rates = ", ".join(f"{arm} {rate:g}" for arm, rate in result.rates.items())
     console.print(f"± is the standard deviation over seeds; learning rates: {rates}.", highlight=False)

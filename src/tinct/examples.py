@@ -21,7 +21,7 @@ from tinct.data.subsets import tuning_split
 from tinct.data.transforms import augment, centre, letterbox
 from tinct.errors import PictureError, TinctError
 
-__all__ = ["Chunk", "Examples", "Labelled", "evaluation_chunks", "open_labels"]
+__all__ = ["SHARPNESS", "Chunk", "Examples", "Labelled", "evaluation_chunks", "open_labels", "shrunk"]
 
 SHARPNESS = 1.5
 """Pictures are held with a shorter side of this many times the network's: the smallest training crop is 0.55 of it."""

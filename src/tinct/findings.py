@@ -22,7 +22,19 @@ from tinct.statistics import (
     worth_in_labels,
 )
 
-__all__ = ["PER_CELL", "PLAN", "Cell", "Comparison", "Contrast", "Records", "comparisons", "find_records", "signed"]
+__all__ = [
+    "PER_CELL",
+    "PLAN",
+    "Cell",
+    "Comparison",
+    "Contrast",
+    "Records",
+    "Row",
+    "comparisons",
+    "find_records",
+    "plain",
+    "signed",
+]
 
 PLAN = "compare.json"
 """The file that says which arms a grid has; its cells are below it."""
@@ -82,12 +94,11 @@ class Cell:
         from safetensors.numpy import load_file
 
         kept, data = load_file(path), self.record["data"]
-        if self.record["metric"] == "map":
-            columns = [data["classes"].index(name) for name in data["scored"]]
-            eleven_point = self.record["settings"]["eleven_point"]
-            return resampled_map(kept["scores"][:, columns], kept["labels"][:, columns], eleven_point)
-        names = self.record["metrics"]["iou"]
-        return resampled_miou(kept["confusions"], [i for i, name in enumerate(data["classes"]) if name in names])
+        scored = [data["classes"].index(name) for name in data["scored"]]
+        if self.record["metric"] == "miou":
+            return resampled_miou(kept["confusions"], scored)
+        eleven_point = self.record["settings"]["eleven_point"]
+        return resampled_map(kept["scores"][:, scored], kept["labels"][:, scored], eleven_point)
 
 
 class Records(NamedTuple):
@@ -131,6 +142,43 @@ class Contrast:
         """The mean difference in percent of the baseline's mean over the same seeds."""
         common = [self.baseline[seed] for seed in self.baseline if seed in self.values]
         return 100 * self.difference.mean / float(np.mean(common))
+
+
+class Row(NamedTuple):
+    """A row of a comparison's table.
+
+    Attributes:
+        labels: labelled pictures.
+        arm: its name.
+        mean: over seeds.
+        spread: standard deviation over seeds; None with one.
+        seeds: how many.
+        contrast: with the baseline; None for the baseline itself.
+    """
+
+    labels: int
+    arm: str
+    mean: float
+    spread: float | None
+    seeds: int
+    contrast: Contrast | None
+
+    @property
+    def cells(self) -> list[str]:
+        """As text, for the columns of `Comparison.columns`."""
+        spread = "" if self.spread is None else f" ± {self.spread:.1f}"
+        first = [f"{self.labels:,}", self.arm, f"{self.mean:.1f}{spread}", str(self.seeds)]
+        if self.contrast is None:
+            return [*first, "", "", "", "", ""]
+        pictures = self.contrast.bootstrap
+        return [
+            *first,
+            signed(self.contrast.difference.mean),
+            _interval(self.contrast),
+            "–" if pictures is None else " to ".join(map(plain, pictures)),
+            f"{signed(self.contrast.relative)} %",
+            _times(self.contrast),
+        ]
 
 
 @dataclass(frozen=True)
@@ -184,6 +232,25 @@ class Comparison:
         """Every other arm against the baseline, at every number of labels that both have."""
         found = [self._contrast(arm, labels) for arm in self.arms[1:] for labels in self.amounts]
         return [contrast for contrast in found if contrast is not None]
+
+    @property
+    def columns(self) -> list[str]:
+        """The table's header."""
+        named = ["labels", "arm", self.metric, "seeds", "difference"]
+        return [*named, "95 % CI over seeds", "over pictures", "relative", "labels' worth"]
+
+    @property
+    def rows(self) -> list[Row]:
+        """The table: a row for each number of labels and arm."""
+        contrasts = {(contrast.arm, contrast.labels): contrast for contrast in self.contrasts}
+        found = []
+        for labels in self.amounts:
+            for arm in self.arms:
+                if values := list(self.values(arm, labels).values()):
+                    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+                    contrast = contrasts.get((arm, labels))
+                    found.append(Row(labels, arm, float(np.mean(values)), spread, len(values), contrast))
+        return found
 
     def sentences(self) -> list[str]:
         """The answer, one sentence or two for each contrast."""
@@ -330,6 +397,21 @@ def plain(value: float) -> str:
 def signed(value: float) -> str:
     """One decimal with its sign."""
     return f"{value:+.1f}".replace("-", "−").replace("−0.0", "+0.0")
+
+
+def _times(contrast: Contrast) -> str:
+    """What a gain is worth in labels, in short: `2.3 x`, `> 4.0 x`, or a dash."""
+    if contrast.worth.times is None or not contrast.gain:
+        return "–"
+    return f"{'> ' if contrast.worth.at_least else ''}{contrast.worth.times:.1f} x"
+
+
+def _interval(contrast: Contrast) -> str:
+    """The t interval in short, with its degrees of freedom; a dash where one pair gives none."""
+    difference = contrast.difference
+    if difference.low is None or difference.high is None:
+        return "–"
+    return f"{plain(difference.low)} to {plain(difference.high)}, df {difference.df}"
 
 
 def _arm(plan: dict[str, Any], record: dict[str, Any]) -> str:

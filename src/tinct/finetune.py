@@ -1,5 +1,6 @@
 """Training a network on labelled pictures, and running it over others."""
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -110,11 +111,17 @@ def batch(examples: Examples, labels: Tensor, step: int, settings: TransferSetti
     pixels, targets = [], []
     for position in range(step * length, (step + 1) * length):
         epoch, place = divmod(position, count)
-        chosen = int(rng(settings.seed, _ORDER, epoch).permutation(count)[place])
+        chosen = int(order(settings.seed, epoch, count)[place])
         picture, mask = examples.crop(chosen, settings.size, settings.seed, _CROP, position)
         pixels.append(torch.from_numpy(picture))
         targets.append(labels[chosen] if mask is None else torch.tensor(mask))
     return torch.stack(pixels).permute(0, 3, 1, 2), torch.stack(targets)
+
+
+@functools.lru_cache(maxsize=2)
+def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The examples' order in an epoch."""
+    return rng(seed, _ORDER, epoch).permutation(count)
 
 
 def loss_of(output: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:

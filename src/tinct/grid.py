@@ -19,7 +19,8 @@ from tinct.errors import TinctError
 from tinct.files import write_json
 from tinct.findings import PER_CELL, PLAN
 from tinct.runs import environment, read_record
-from tinct.transfer import TransferSettings, run_transfer
+from tinct.settings import TransferSettings
+from tinct.transfer import run_transfer
 
 __all__ = ["TUNING_SEED", "Arm", "Grid", "Planned", "read_plan", "run_cells", "write_plan"]
 

@@ -19,7 +19,6 @@ import torch.distributed
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tinct.config import TIMED_STEPS, Config
 from tinct.data.base import Source
@@ -74,7 +73,9 @@ def pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
         CachedSource(source, Path(config.cache), math.ceil(config.size / config.min_crop)) if config.cache else source
     )
     photographs = Photographs(cached, pool, config.size, config.seed, config.min_crop, hashes_to_avoid(config.exclude))
-    return Training(config, run, fabric, learner, photographs, Ledger(source), held_out, resume).go()
+    if run.checkpoint("last") is None:
+        prepare(learner, photographs)
+    return Training(config, run, fabric, learner, photographs, held_out, resume).go()
 
 
 class Training:
@@ -87,13 +88,13 @@ class Training:
         fabric: Fabric,
         learner: Learner,
         photographs: Photographs,
-        ledger: Ledger,
         held_out: NDArray[np.uint8],
         resume: bool,
     ) -> None:
         """Begin the run, or take it up at its last checkpoint."""
         self.config, self.run, self.fabric, self.learner = config, run, fabric, learner
-        self.photographs, self.ledger, self.held_out = photographs, ledger, held_out
+        self.photographs, self.held_out = photographs, held_out
+        self.ledger = Ledger(photographs.source)
         self.step, self.seconds, self.best = 0, 0.0, math.inf
         self.stopping = False
         checkpoint = fabric.broadcast(run.open(stored(config), resume, FREE) if fabric.is_global_zero else None)
@@ -102,11 +103,8 @@ class Training:
                 checkpoint.load_into(name, module)
             states = checkpoint.optimizers()
             learner.load_optimizers(states)
-            ledger.load(states["ledger"])
+            self.ledger.load(states["ledger"])
             self.step, self.seconds, self.best = (checkpoint.state[key] for key in ("step", "seconds", "best"))
-        elif learner.pretext.colour is not None:
-            learner.pretext.colour.fit(sample_chroma(photographs, config.chroma_stride, fabric.device))
-            learner.ema.set(learner.pretext)
         self.total = self._known_total()
 
     def go(self) -> int:
@@ -315,11 +313,23 @@ def hash_of(source: Source, index: int) -> np.uint64 | None:
         return None
 
 
-def sample_chroma(photographs: Photographs, stride: int, device: torch.device, pictures: int = 512) -> Tensor:
-    """The chroma (N, 2, h, w) of the first crops of the run, for terms that need its statistics."""
+def prepare(learner: Learner, photographs: Photographs, pictures: int = 512) -> None:
+    """Read the first crops of the run, to find out that it cannot be before anything is written, and for terms that
+    need the statistics of colours.
+
+    Raises:
+        TinctError: most pictures are unusable.
+    """
+    ledger = Ledger(photographs.source)
     batch = min(64, pictures)
-    loader = crops_loader(photographs, batch, range(pictures // batch))
-    return torch.cat([take_apart(part.pixels.to(device), part.keys, stride).ab for part in loader])
+    chroma = []
+    for part in crops_loader(photographs, batch, range(min(pictures, len(photographs)) // batch + 1)):
+        ledger.note(part.crops)
+        chroma.append(take_apart(part.pixels, part.keys, learner.config.chroma_stride).ab)
+    photographs.forget()
+    if learner.pretext.colour is not None:
+        learner.pretext.colour.fit(torch.cat(chroma).to(learner.fabric.device))
+        learner.ema.set(learner.pretext)
 
 
 def stored(config: Config) -> dict[str, Any]:

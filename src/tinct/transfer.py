@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
+from tinct.data.base import fingerprint_of
 from tinct.data.labelled import Task
 from tinct.data.subsets import label_subset
 from tinct.errors import TinctError
@@ -161,7 +162,7 @@ def run_transfer(
             "spec": settings.source,
             "train_fingerprint": labelled.source.fingerprint(),
             "eval_split": settings.evaluate,
-            "eval_fingerprint": evaluated.source.fingerprint(),
+            "eval_fingerprint": fingerprint_of(evaluated.source.name(int(index)) for index in where),
             "eval_pictures": len(result.indices),
             "classes": list(evaluated.classes),
             "scored": scored,

@@ -95,6 +95,10 @@ class Photographs(Dataset[Crop]):
         """Pictures an epoch."""
         return len(self.pool)
 
+    def forget(self) -> None:
+        """Report each picture's hash anew, as if none had been read."""
+        self._reported[:] = False
+
     def __getitem__(self, position: int) -> Crop:
         """The crop at `position`; where its picture is unusable, of the next one in the epoch's order."""
         epoch, place = divmod(position, len(self.pool))

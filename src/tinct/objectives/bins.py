@@ -56,11 +56,15 @@ class Bins(ColourTerm):
         return self.table[cells], shares
 
     def loss(self, output: Tensor, ab: Tensor) -> Tensor:
-        """See `ColourTerm.loss`; rebalanced as in section 2.2, once `fit` has seen the data."""
+        """See `ColourTerm.loss`; rebalanced as in section 2.2, once `fit` has seen the data.
+
+        A mean over pixels, not over their weights: those average to 1 over the data, and a batch's own sum would make
+        the loss of two half batches differ from that of the whole.
+        """
         bins, shares = self.encode(ab)
         shares = shares * self.weight[bins]
         nll = -F.log_softmax(output.float(), dim=1).gather(1, bins)
-        return (shares * nll).sum() / shares.sum()
+        return (shares * nll).sum(dim=1).mean()
 
     def decode(self, output: Tensor) -> Tensor:
         """See `ColourTerm.decode`: the annealed mean (equation 5)."""

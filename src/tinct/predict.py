@@ -1,0 +1,161 @@
+"""`tinct predict`: what a trained classifier or segmenter says of pictures."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tinct.data.base import Source
+from tinct.data.decode import PICTURE_SUFFIXES
+from tinct.data.folder import PathSource
+from tinct.data.overlay import _color as color_of
+from tinct.data.overlay import draw_labels
+from tinct.data.sources import Joined, open_sources
+from tinct.data.transforms import centre, letterbox
+from tinct.errors import TinctError
+from tinct.examples import SHARPNESS, shrunk
+from tinct.files import write_json
+from tinct.predictions import logits_of, save_image, target_of, write_table
+from tinct.trained import load_trained
+
+__all__ = ["predict"]
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Small:
+    """A picture as evaluation would read it: its index and name in the source, and its pixels (H, W, 3), small."""
+
+    index: int
+    name: str
+    small: NDArray[np.uint8]
+
+
+def predict(model: str, pictures: list[str], *, out: Path, threshold: float = 0.5, overlays: bool = True) -> int:
+    """Apply what `tinct transfer` trained to pictures.
+
+    A classifier writes predictions.json and predictions.csv: a probability for each class (of a classifier trained
+    with --balanced, one that makes both answers equally frequent). A segmenter writes masks/*.png, at the pictures'
+    own size, whose values are class numbers, and predictions.json: each class's share of the pixels. Overlays show
+    either on the picture.
+
+    Args:
+        model: a model.safetensors, or the folder of the transfer that wrote it.
+        pictures: files, folders of pictures, or text files of paths.
+        out: the folder to write to.
+        threshold: a class is named in overlays and in predictions.json's `present` when its probability is above.
+        overlays: draw them.
+
+    Returns:
+        0, or 1 when a picture could not be read; it is named.
+
+    Raises:
+        TinctError: the model or a source cannot be read, or `out` not be written.
+    """
+    network, meta = load_trained(Path(model).expanduser())
+    source = open_pictures(pictures)
+    twice = [path for path, count in Counter(targets(source, out)).items() if count > 1]
+    if twice:
+        raise TinctError(f"two pictures would be written to {twice[0]}; give them to two runs with an out each")
+    console = Console(stderr=True)
+    answers: list[dict[str, Any]] = []
+    rows: list[tuple[str, Tensor]] = []
+    for batch in readable(source, math.ceil(SHARPNESS * meta["size"]), console):
+        if meta["task"] == "multilabel":
+            squares = np.stack([centre(one.small, meta["size"]) for one in batch])
+            for one, row in zip(batch, logits_of(network, squares, meta["input"]).sigmoid(), strict=True):
+                values = {kind: round(value, 6) for kind, value in zip(meta["classes"], row.tolist(), strict=True)}
+                present = [kind for kind, value in values.items() if value > threshold]
+                rows.append((one.name, row))
+                answers.append({"path": one.name, "present": present, "probabilities": values})
+                if overlays:
+                    save_image(target_of(out / "overlays", one.name), draw_labels(one.small, present))
+        else:
+            for name, picture, mask in segmented(network, source, batch, meta):
+                answers.append({"path": name, "shares": shares(mask, meta["classes"])})
+                save_image(target_of(out / "masks", name), indexed(mask))
+                if overlays:
+                    drawn = draw_labels(picture, meta["classes"], mask, meta["background"])
+                    save_image(target_of(out / "overlays", name), drawn)
+    failed = len(source) - len(answers)
+    write_json(out / "predictions.json", {"model": str(model), "classes": meta["classes"], "pictures": answers})
+    if rows:
+        table = torch.stack([row for _, row in rows])
+        write_table(out / "predictions.csv", [name for name, _ in rows], meta["classes"], table)
+    console.print(f"{len(answers)} pictures done, {failed} unreadable: {out}", highlight=False, markup=False)
+    return 1 if failed else 0
+
+
+def open_pictures(words: Sequence[str]) -> Source:
+    """What the user named, joined: files as they are, everything else as `open_sources` takes it.
+
+    Raises:
+        TinctError: see `open_sources`.
+    """
+    parts: list[Source] = []
+    for word in words:
+        path = Path(word).expanduser()
+        single = path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES
+        parts.append(PathSource([path], spec=word, split="all") if single else open_sources([word], "all"))
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def targets(source: Source, out: Path) -> list[Path]:
+    """Where each picture's overlay goes."""
+    return [target_of(out / "overlays", source.name(index)) for index in range(len(source))]
+
+
+def readable(source: Source, side: int, console: Console) -> Iterator[list[Small]]:
+    """Batches of what can be read; what cannot is named on the console."""
+    indices = iter(range(len(source)))
+    while part := list(islice(indices, BATCH)):
+        batch = []
+        for index in part:
+            small = shrunk(source, index, side)
+            if isinstance(small, str):
+                console.print(f"passed over: {small}", highlight=False, markup=False)
+            else:
+                batch.append(Small(index, source.name(index), small))
+        if batch:
+            yield batch
+
+
+def segmented(
+    network: nn.Module, source: Source, batch: Sequence[Small], meta: dict[str, Any]
+) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Name, picture and mask (H, W) of class numbers: logits are enlarged to the picture's size, then compared."""
+    size = meta["size"]
+    squares = np.stack([letterbox(one.small, None, size)[0] for one in batch])
+    for one, logits in zip(batch, logits_of(network, squares, meta["input"]), strict=True):
+        picture = source.picture(one.index)
+        height, width = picture.shape[:2]
+        _, inside = letterbox(one.small, np.zeros(one.small.shape[:2], np.uint8), size)
+        rows, columns = np.nonzero(np.asarray(inside) == 0)  # where padding is not
+        part = logits[None, :, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        full = F.interpolate(part, size=(height, width), mode="bilinear", align_corners=False)
+        yield one.name, picture, full[0].argmax(0).to(torch.uint8).numpy()
+
+
+def shares(mask: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, float]:
+    """Each present class's share of a mask's pixels."""
+    counts = np.bincount(mask.ravel(), minlength=len(classes))
+    return {kind: round(int(count) / mask.size, 6) for kind, count in zip(classes, counts, strict=True) if count}
+
+
+def indexed(mask: NDArray[np.uint8]) -> Image.Image:
+    """A mask as an image whose values are its class numbers, with a palette of the overlays' colours."""
+    image = Image.fromarray(mask)
+    image.putpalette([0, 0, 0, *(part for value in range(1, 256) for part in color_of(value))])
+    return image

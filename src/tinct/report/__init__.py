@@ -1,0 +1,56 @@
+"""Reports: records in, one self-contained page out, with its tables as Markdown and CSV beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinct.errors import TinctError
+from tinct.files import write_text
+from tinct.findings import comparisons, find_records
+
+__all__ = ["report", "write_report"]
+
+
+def report(folders: list[str], *, out: Path) -> int:
+    """Make one HTML page of all records in FOLDERS; its tables go into a .md and a .csv beside it.
+
+    Args:
+        folders: what `tinct compare`, `transfer` or `pretrain` wrote; everything below them is read.
+        out: the page, such as report.html.
+    """
+    for path in write_report([Path(folder) for folder in folders], out):
+        print(f"wrote {path}")  # noqa: T201
+    return 0
+
+
+def write_report(folders: Sequence[Path], out: Path) -> list[Path]:
+    """Write the page, and its tables as Markdown and CSV beside it.
+
+    Every figure is a record's; pictures and curves are what the records' folders hold. Nothing is measured again.
+
+    Args:
+        folders: folders with records in them or below.
+        out: the page's file, ending in .html.
+
+    Returns:
+        The three files.
+
+    Raises:
+        TinctError: `out` is no .html file, a folder holds no records, or a record cannot be read.
+    """
+    from tinct.report.page import render  # matplotlib and jinja2 take a second to import
+    from tinct.report.tables import as_csv, as_markdown
+
+    if out.suffix != ".html":
+        raise TinctError(f"out is {out}; expected a file that ends in .html")
+    records = find_records(folders)
+    if not records.cells and not records.runs:
+        raise TinctError(f"{', '.join(map(str, folders))}: no records of transfers or pretraining runs in there")
+    made = comparisons(records.cells)
+    texts = {
+        out: render(made, records.runs),
+        out.with_suffix(".md"): as_markdown(made, records.runs),
+        out.with_suffix(".csv"): as_csv(made),
+    }
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)

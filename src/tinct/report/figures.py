@@ -1,0 +1,211 @@
+"""Figures as SVG that takes the page's font and text colour, and pictures as data for its `img` elements."""
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+from numpy.typing import NDArray
+from PIL import Image
+
+from tinct.data.base import VOID
+from tinct.findings import Comparison
+
+__all__ = ["arm_colors", "class_bars", "class_color", "curves", "differences", "inline", "mask_over", "training"]
+
+_COLORS = ("#8d949e", "#e8590c", "#1c7ed6", "#2f9e44", "#9c36b5", "#e0a100", "#0c8599", "#d6336c")
+_INK = "#010203"  # drawn in this, the page's own text colour takes its place
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tinct",
+    "font.size": 10,
+    "text.parse_math": False,  # a class may be called $x$
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "grid.color": _INK,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.6,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "lines.linewidth": 2,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+}
+
+
+def curves(made: Comparison) -> str:
+    """The metric against the number of labels: a line through means, a band of one standard deviation, each run."""
+    with rc_context(_STYLE):
+        figure, axes = _figure(5.2, 3.4)
+        for color, arm in zip(arm_colors(len(made.arms)), made.arms, strict=True):
+            by_amount = {
+                amount: list(values.values()) for amount in made.amounts if (values := made.values(arm, amount))
+            }
+            mean = np.array([np.mean(values) for values in by_amount.values()])
+            spread = np.array([np.std(values, ddof=1) if len(values) > 1 else 0 for values in by_amount.values()])
+            axes.fill_between(list(by_amount), mean - spread, mean + spread, color=color, alpha=0.18, linewidth=0)
+            axes.plot(list(by_amount), mean, color=color, label=arm, marker="o", markersize=5)
+            for amount, runs in by_amount.items():
+                axes.plot([amount] * len(runs), runs, ".", color=color, markersize=4, alpha=0.55)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(made.amounts))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticklabels([f"{amount:,}" for amount in made.amounts])
+        axes.set(xlabel="labelled pictures", ylabel=made.metric)
+        axes.grid(axis="y")
+        axes.legend(loc="best")
+        return _svg(figure, f"{made.metric} against labelled pictures")
+
+
+def differences(made: Comparison) -> str:
+    """Every paired difference: thick the t interval over seed pairs, thin the bootstrap over pictures."""
+    contrasts = sorted(made.contrasts, key=lambda contrast: (contrast.labels, made.arms.index(contrast.arm)))
+    with rc_context(_STYLE):
+        figure, axes = _figure(5.2, max(1.9, 0.42 * len(contrasts) + 1.0))
+        colors = dict(zip(made.arms, arm_colors(len(made.arms)), strict=True))
+        for row, contrast in enumerate(contrasts):
+            color, gap = colors[contrast.arm], contrast.difference
+            if contrast.bootstrap is not None:
+                axes.plot(contrast.bootstrap, [row + 0.2] * 2, color=color, linewidth=1.2, alpha=0.8)
+            if gap.low is not None and gap.high is not None:
+                axes.plot([gap.low, gap.high], [row] * 2, color=color, linewidth=4, alpha=0.45, solid_capstyle="round")
+            axes.plot(gap.mean, row, "o", color=color, markersize=7)
+        axes.axvline(0, color=_INK, linewidth=0.9)
+        axes.set_yticks(range(len(contrasts)), [f"{one.arm}, {one.labels:,} labels" for one in contrasts])
+        axes.set_ylim(len(contrasts) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(f"{made.metric} points over {made.baseline}")
+        axes.grid(axis="x")
+        return _svg(figure, f"Paired differences in {made.metric} points")
+
+
+def class_bars(made: Comparison, amount: int) -> str:
+    """The metric of each class, mean over seeds, for each arm at one number of labels."""
+    per_arm: dict[str, list[dict[str, float]]] = {arm: [] for arm in made.arms}
+    for cell in made.cells:
+        if cell.labels == amount:
+            per_arm[cell.arm].append(cell.per_class)
+    per_arm = {arm: found for arm, found in per_arm.items() if found}
+    means = {
+        arm: {name: float(np.mean([one[name] for one in found])) for name in found[0]} for arm, found in per_arm.items()
+    }
+    first = next(iter(means.values()))
+    names = sorted(first, key=lambda name: -max(mean[name] for mean in means.values()))
+    height = 0.8 / len(means)
+    with rc_context(_STYLE):
+        figure, axes = _figure(5.2, max(2.0, len(names) * (0.14 + 0.11 * len(means)) + 0.9))
+        for place, (arm, mean) in enumerate(means.items()):
+            color = arm_colors(len(made.arms))[made.arms.index(arm)]
+            rows = np.arange(len(names)) + (place - (len(means) - 1) / 2) * height
+            axes.barh(rows, [mean[name] for name in names], height=0.88 * height, color=color, label=arm)
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlabel("AP" if made.metric == "mAP" else "IoU")
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        axes.legend(loc="lower right")
+        return _svg(figure, f"Each class at {amount} labels")
+
+
+def training(rows: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """A pretraining run's curves: losses, and scores on held-out photographs; "" where there is nothing to draw.
+
+    Args:
+        rows: for each series of metrics.csv, its steps and values.
+    """
+    scores = ("ab_error", "colourfulness_ratio", "psnr", "probe_map")
+    apart = {*scores, "ab_error_grey", "balance", "images_per_second", "wait_share"}
+    losses = {name: points for name, points in rows.items() if name not in apart}
+    panels = [(name, {name: rows[name]}) for name in scores if name in rows]
+    panels = [("training loss", losses)] * bool(losses) + panels
+    titles = {
+        "ab_error": "held-out ab error (Lab)",
+        "colourfulness_ratio": "colourfulness / truth's",
+        "psnr": "PSNR (dB)",
+    }
+    if not panels:
+        return ""
+    with rc_context(_STYLE | {"font.size": 9}):
+        height = (len(panels) + 1) // 2
+        figure = Figure(figsize=(7.6, 2.1 * height + 0.2), layout="constrained")
+        for place, (title, series) in enumerate(panels):
+            axes = figure.add_subplot(height, min(2, len(panels)), place + 1)
+            for color, (name, points) in zip(arm_colors(len(series) + 1)[1:], series.items(), strict=True):
+                axes.plot(
+                    *zip(*points, strict=True), color=color, linewidth=1.6, label=name, marker="." * (len(points) < 3)
+                )
+            if title == "ab_error" and "ab_error_grey" in rows:
+                axes.axhline(rows["ab_error_grey"][0][1], color=_COLORS[0], linestyle="--", linewidth=1)
+                axes.annotate(
+                    "all grey",
+                    (1, rows["ab_error_grey"][0][1]),
+                    ("axes fraction", "data"),
+                    ha="right",
+                    va="bottom",
+                    fontsize=8,
+                )
+            if len(series) > 1:
+                axes.legend(fontsize=8)
+            axes.set_title(titles.get(title, title), fontsize=9.5, loc="left")
+            axes.set_xlabel("step")
+            axes.grid(axis="y")
+        return _svg(figure, "Pretraining curves")
+
+
+def inline(picture: NDArray[np.uint8] | Image.Image, quality: int = 88) -> str:
+    """A picture as a JPEG data URL."""
+    buffer = io.BytesIO()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.convert("RGB").save(buffer, "JPEG", quality=quality, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def class_color(index: int) -> tuple[int, int, int]:
+    """A colour for mask value `index`, far from its neighbours'."""
+    from matplotlib import colormaps
+
+    red, green, blue, _ = colormaps["tab20"]((2 * index + index // 10) % 20)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def mask_over(picture: NDArray[np.uint8], mask: NDArray[np.uint8], background: int | None) -> NDArray[np.uint8]:
+    """Lay a mask (H, W) over a greyed picture (H, W, 3); void and background are left as they are."""
+    grey = np.asarray(Image.fromarray(picture).convert("L").convert("RGB"))
+    colors = np.array([class_color(value) for value in range(256)], np.uint8)[mask]
+    blended = (0.45 * grey + 0.55 * colors).astype(np.uint8)
+    bare = (mask == VOID) | (mask == background) if background is not None else mask == VOID
+    return np.where(bare[..., None], grey, blended).astype(np.uint8)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def arm_colors(count: int) -> list[str]:
+    """Of `count` arms, the baseline's first: mid-tones, legible on white and on black."""
+    return [_COLORS[0], *(_COLORS[1 + place % (len(_COLORS) - 1)] for place in range(count - 1))]
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """The `svg` element alone, its title said to those who cannot see it, its ink and font the page's."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r"font-family: [^;]*;", "font-family: inherit;", text)
+    text = re.sub(r'(<svg [^>]*?)width="\S+" height="\S+"', r"\1", text)  # the page says how large
+    return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)

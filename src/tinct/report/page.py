@@ -1,0 +1,215 @@
+"""What the page shows: a comparison's answer, curves, classes and examples; a run's curves and colours."""
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+from safetensors import safe_open
+
+from tinct.data.base import VOID
+from tinct.findings import Cell, Comparison, pretraining_of, signed
+from tinct.report import figures
+
+__all__ = ["render"]
+
+SHOWN = 6
+"""Evaluated pictures that a comparison shows, evenly spread, chosen by nobody."""
+GUESSES = 3
+"""Classes named under a picture."""
+VARIED = ("init", "labels", "seed", "lr", "weights", "cache")
+"""Settings that are listed elsewhere, or say nothing of the experiment."""
+
+
+def render(made: Sequence[Comparison], runs: Mapping[Path, Mapping[str, Any]]) -> str:
+    """The page, which needs nothing beside it: style, figures and pictures are inside."""
+    environment = Environment(
+        loader=PackageLoader("tinct", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"signed": signed, "said": _said}
+    return environment.get_template("page.html.jinja").render(
+        sections=[section(one) for one in made], runs=[run(folder, record) for folder, record in runs.items()]
+    )
+
+
+def section(made: Comparison) -> dict[str, Any]:
+    """One comparison."""
+    settings = made.record["settings"]
+    return {
+        "made": made,
+        "data": made.record["data"],
+        "answers": [(contrast, made.sentence(contrast)) for contrast in made.contrasts],
+        "curves": Markup(figures.curves(made)),
+        "differences": Markup(figures.differences(made)) if made.contrasts else "",
+        "classes": [(amount, Markup(figures.class_bars(made, amount))) for amount in made.amounts],
+        "examples": examples(made),
+        "colors": dict(zip(made.arms, figures.arm_colors(len(made.arms)), strict=True)),
+        "arms": {arm: _origins(made, arm) for arm in made.arms},
+        "seen": _seen(made),
+        "settings": {key: value for key, value in settings.items() if key not in VARIED},
+        "rates": {arm: sorted({cell.record["settings"]["lr"] for cell in _cells(made, arm)}) for arm in made.arms},
+        "tuning": made.cells[0].plan.get("tuning", {}),
+        "environments": _environments([cell.record for cell in made.cells]),
+        "minutes": sum(cell.record["seconds"] for cell in made.cells) / 60,
+    }
+
+
+def examples(made: Comparison) -> dict[str, Any]:
+    """The same evaluated pictures for every arm, at the most labels and the first seed that all arms have."""
+    for amount in reversed(made.amounts):
+        seeds = [set(made.values(arm, amount)) for arm in made.arms]
+        if common := set.intersection(*seeds):
+            seed = min(common)
+            cells = [cell for cell in made.cells if (cell.labels, cell.seed) == (amount, seed)]
+            kept = [_predictions(cell.folder) for cell in cells]
+            if all("pictures" in one for one in kept):
+                items = _segmented(cells, kept) if "masks" in kept[0] else _labelled(cells, kept)
+                return {"labels": amount, "seed": seed, "items": items, "legend": _legend(cells, kept)}
+    return {}
+
+
+def run(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """One pretraining run."""
+    rows: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    path = folder / "metrics.csv"
+    for row in csv.DictReader(path.read_text().splitlines()) if path.exists() else []:
+        rows[row["name"]].append((int(row["step"]), float(row["value"])))
+    sheets = sorted((folder / "samples").glob("step-*.png"))
+    sheet = ""
+    if sheets:
+        with Image.open(sheets[-1]) as image:
+            sheet = figures.inline(image)
+    name = pretraining_of({"name": folder.name, "provenance": record["config"]})
+    return {
+        "name": folder.name,
+        "kind": name,
+        "record": record,
+        "curves": Markup(figures.training(rows)),
+        "sheet": sheet,
+        "environments": _environments([record]),
+    }
+
+
+def _cells(made: Comparison, arm: str) -> list[Cell]:
+    return [cell for cell in made.cells if cell.arm == arm]
+
+
+def _origins(made: Comparison, arm: str) -> list[dict[str, Any]]:
+    """Where an arm's weights came from, each file once."""
+    return list({cell.record["init"]["name"]: cell.record["init"] for cell in _cells(made, arm)}.values())
+
+
+def _seen(made: Comparison) -> dict[str, dict[str, Any]]:
+    """By arm, how many evaluated pictures an encoder had seen, and names of some: the worst of its cells."""
+    found = {
+        arm: max((_overlap(cell) for cell in _cells(made, arm)), key=lambda one: int(one["pictures"]))
+        for arm in made.arms
+    }
+    return {arm: overlap for arm, overlap in found.items() if overlap["pictures"]}
+
+
+def _overlap(cell: Cell) -> dict[str, Any]:
+    overlap: dict[str, Any] = cell.record["data"].get("seen_by_encoder") or {"pictures": 0, "names": []}
+    return overlap
+
+
+def _environments(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Versions, commit and machine of records, each different one once."""
+    parts = [{key: record.get(key) for key in ("versions", "commit", "machine")} for record in records]
+    return list({json.dumps(part, sort_keys=True): part for part in parts}.values())
+
+
+def _predictions(folder: Path) -> dict[str, Any]:
+    """What a cell predicted on the pictures that are kept to be shown; {} without."""
+    path = folder / "predictions.safetensors"
+    if not path.exists():
+        return {}
+    with safe_open(str(path), framework="numpy") as file:
+        tensors: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys() if key != "confusions"}  # noqa: SIM118
+        header = json.loads((file.metadata() or {}).get("tinct", "{}"))
+    if "pictures" not in tensors:
+        return {}
+    rows = np.unique(np.linspace(0, len(tensors["shown"]) - 1, SHOWN).astype(int))
+    for key in ("shown", "pictures", "masks", "truths"):
+        if key in tensors:
+            tensors[key] = tensors[key][rows]
+    return tensors | {"names": [header["names"][number] for number in tensors["shown"]]}
+
+
+def _labelled(cells: Sequence[Cell], kept: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pictures with each arm's first guesses, right or wrong (None: nobody knows)."""
+    classes, first = cells[0].record["data"]["classes"], kept[0]
+    items = []
+    for row, number in enumerate(first["shown"]):
+        truth = first["labels"][number]
+        guesses = {
+            cell.arm: [
+                (classes[best], None if np.isnan(truth[best]) else bool(truth[best] == 1))
+                for best in np.argsort(-one["scores"][number], kind="stable")[:GUESSES]
+            ]
+            for cell, one in zip(cells, kept, strict=True)
+        }
+        items.append(
+            {
+                "name": first["names"][row],
+                "picture": figures.inline(first["pictures"][row]),
+                "truth": [classes[index] for index in np.flatnonzero(truth == 1)],
+                "guesses": guesses,
+            }
+        )
+    return items
+
+
+def _segmented(cells: Sequence[Cell], kept: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pictures with their true masks and each arm's."""
+    first, background = kept[0], _background(cells[0])
+    return [
+        {
+            "name": first["names"][row],
+            "picture": figures.inline(picture),
+            "truth": figures.inline(figures.mask_over(picture, first["truths"][row], background)),
+            "masks": {
+                cell.arm: figures.inline(figures.mask_over(picture, one["masks"][row], background))
+                for cell, one in zip(cells, kept, strict=True)
+            },
+        }
+        for row, picture in enumerate(first["pictures"])
+    ]
+
+
+def _legend(cells: Sequence[Cell], kept: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Names and colours of the mask classes that are shown."""
+    if "masks" not in kept[0]:
+        return []
+    values = np.unique(np.concatenate([part.ravel() for one in kept for part in (one["masks"], one["truths"])]))
+    classes, background = cells[0].record["data"]["classes"], _background(cells[0])
+    return [
+        (classes[value], f"rgb{figures.class_color(int(value))}") for value in values if value not in (VOID, background)
+    ]
+
+
+def _background(cell: Cell) -> int | None:
+    """The mask value to leave bare."""
+    classes = cell.record["data"]["classes"]
+    return int(classes.index("background")) if "background" in classes else None
+
+
+def _said(value: Any) -> str:
+    """A setting as one writes it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_said(part)}" for key, part in value.items()) or "–"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_said, value)) or "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,45 @@
+"""The tables of a report as Markdown and CSV."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinct.findings import Comparison
+from tinct.results import card
+
+__all__ = ["as_csv", "as_markdown"]
+
+
+def as_markdown(made: Sequence[Comparison], runs: Mapping[Path, Mapping[str, Any]]) -> str:
+    """A section for each comparison, with its answers and its table, and one for each pretraining run."""
+    lines = ["# Does it help my labels?" if made else "# Pretraining", ""]
+    for one in made:
+        lines += [f"## {one.title}", "", *(f"- {sentence}" for sentence in one.sentences())]
+        lines += [f"- {one.record['data']['spec']} {one.note}."] * bool(one.note)
+        lines += ["", _line(one.columns), _line("-" if column == "arm" else "-:" for column in one.columns)]
+        lines += [*(_line(row.cells) for row in one.rows), ""]
+    for folder, record in runs.items():
+        facts = [line for line in card(dict(record)).splitlines() if line.startswith("- ")]
+        lines += [f"## Pretraining run {folder.name}", "", *facts, ""]
+    return "\n".join(lines)
+
+
+def as_csv(made: Sequence[Comparison]) -> str:
+    """A row for each transfer."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    data, kind, budget = ("spec", "eval_split", "eval_pictures"), ("task", "protocol", "size", "input"), ("steps", "lr")
+    rows.writerow([*data, *kind, *budget, "arm", "init", "n_labels", "seed", "metric", "value"])
+    for cell in (cell for one in made for cell in one.cells):
+        record = cell.record
+        first = [*(record["data"][key] for key in data), *(record[key] for key in kind)]
+        last = [cell.arm, record["init"]["name"], record["n_labels"], cell.seed, record["metric"], f"{cell.value:.4f}"]
+        rows.writerow([*first, *(record["settings"][key] for key in budget), *last])
+    return text.getvalue()
+
+
+def _line(cells: Iterable[str]) -> str:
+    escaped = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"

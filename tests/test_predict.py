@@ -1,0 +1,96 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from fake_labels import make_table
+from PIL import Image
+from safetensors.torch import load_file
+
+from tinct.cli import main
+from tinct.transfer import TransferSettings, run_transfer
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a table's pictures, and transfers trained on them."""
+    folder = tmp_path_factory.mktemp("trained")
+    spec = make_table(folder, train=16, val=6)
+    common = {
+        "backbone": "resnet10t",
+        "size": 32,
+        "batch_size": 8,
+        "steps": 2,
+        "min_positives": 1,
+        "accelerator": "cpu",
+    }
+    for name, task, protocol in (
+        ("classes", "multilabel", "finetune"),
+        ("linear", "multilabel", "linear"),
+        ("masks", "segmentation", "finetune"),
+    ):
+        run_transfer(TransferSettings(spec, task, protocol=protocol, **common), folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["classes", "linear"])
+def test_a_classifier_says_what_its_evaluation_said(trained, tmp_path, name):
+    pictures = [str(trained / f"{number}.png") for number in range(16, 22)]
+    assert main(["predict", str(trained / name), *pictures, "--out", str(tmp_path)]) == 0
+    saved = load_file(trained / name / "predictions.safetensors")["scores"].sigmoid()
+    with (tmp_path / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == pictures
+    given = torch.tensor([[float(row["bars"]), float(row["disc"])] for row in rows])
+    assert torch.allclose(given, saved, atol=1e-4)
+    answer = json.loads((tmp_path / "predictions.json").read_text())["pictures"][0]
+    assert answer["probabilities"]["bars"] == pytest.approx(float(saved[0, 0]), abs=1e-4)
+    assert answer["present"] == [name for name, value in answer["probabilities"].items() if value > 0.5]
+    assert len(list((tmp_path / "overlays").rglob("*.png"))) == 6
+
+
+def test_a_segmenters_masks_fit_their_pictures(trained, tmp_path):
+    folder = tmp_path / "pictures"
+    (folder / "sub").mkdir(parents=True)
+    with Image.open(trained / "16.png") as image:
+        image.resize((90, 50)).save(folder / "wide.png")
+        image.save(folder / "sub" / "square.png")
+    out = tmp_path / "out"
+    assert (
+        main(["predict", str(trained / "masks" / "model.safetensors"), str(folder), "--out", str(out), "--no-overlays"])
+        == 0
+    )
+    with Image.open(out / "masks" / "wide.png") as mask:
+        assert mask.size == (90, 50)
+        values = np.asarray(mask)
+        assert mask.mode == "P"
+    assert values.max() < 3
+    shares = {row["path"]: row["shares"] for row in json.loads((out / "predictions.json").read_text())["pictures"]}
+    names = ("background", "bars", "disc")
+    assert shares["wide.png"] == {
+        names[value]: pytest.approx((values == value).mean(), abs=1e-6) for value in np.unique(values)
+    }
+    assert (out / "masks" / "sub" / "square.png").exists()
+    assert not (out / "overlays").exists()
+
+
+def test_an_unreadable_picture_is_named_and_the_rest_done(trained, tmp_path, capsys):
+    shutil.copy(trained / "16.png", tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    assert main(["predict", str(trained / "classes"), str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "bad.png" in capsys.readouterr().err
+    assert [row["path"] for row in json.loads((tmp_path / "out" / "predictions.json").read_text())["pictures"]] == [
+        "good.png"
+    ]
+
+
+def test_mistakes_are_one_line(trained, tmp_path, capsys):
+    picture, out = str(trained / "16.png"), str(tmp_path / "out")
+    assert main(["predict", str(tmp_path), picture, "--out", out]) == 2
+    assert "no such file" in capsys.readouterr().err
+    assert main(["predict", str(trained / "classes" / "predictions.safetensors"), picture, "--out", out]) == 2
+    assert "holds predictions" in capsys.readouterr().err
+    assert main(["predict", str(trained / "classes"), picture, picture, "--out", out]) == 2
+    assert "two pictures" in capsys.readouterr().err

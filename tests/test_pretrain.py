@@ -1,0 +1,337 @@
+"""Whole runs, small: what a run leaves, exact resume, ranks, and what users do wrong."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import write_colourful
+from safetensors.torch import load_file
+
+from tinct.config import Config
+from tinct.data.hashes import dhash
+from tinct.data.sources import open_sources
+from tinct.errors import TinctError
+from tinct.learner import Learner
+from tinct.pretrain import pretrain
+from tinct.runs import Run, read_record
+from tinct.weights import load_colorizer, load_encoder
+
+TINY = Config(
+    sources=["photos:"],
+    backbone="mobilenetv3_small_050",
+    width=8,
+    size=32,
+    batch_size=4,
+    steps=6,
+    checkpoint_every=3,
+    adversarial="hinge",
+    adversarial_start=0.5,
+    discriminator_width=4,
+    accelerator="cpu",
+    workers=0,
+)
+FLAGS = [
+    *("photos:", "--backbone", "mobilenetv3_small_050", "--width", "8", "--size", "32", "--batch-size", "4"),
+    *("--checkpoint-every", "3", "--adversarial", "hinge", "--adversarial-start", "0.5", "--discriminator-width", "4"),
+    *("--accelerator", "cpu", "--workers", "0"),
+]
+
+
+def tiny(**changes: object) -> Config:
+    return dataclasses.replace(TINY, **changes)  # type: ignore[arg-type]
+
+
+def weights(folder: Path, step: int = 6) -> dict[str, torch.Tensor]:
+    found = {}
+    for name in ("generator", "discriminator", "ema"):
+        for key, value in load_file(folder / "checkpoints" / f"step-{step}" / f"{name}.safetensors").items():
+            found[f"{name}.{key}"] = value
+    return found
+
+
+def assert_equal_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert [key for key in first if not torch.equal(first[key], second[key])] == []
+
+
+def tinct(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tinct", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of six steps."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert pretrain(TINY, out=out) == 0
+    return out
+
+
+def test_a_run_leaves_what_the_design_says(whole):
+    names = {path.name for path in whole.iterdir()}
+    assert names >= {
+        *("config.yaml", "log.jsonl", "metrics.csv", "checkpoints", "last.json", "best.json", "samples", "seen.npy"),
+        *("encoder.safetensors", "encoder.json", "colorizer.safetensors", "record.json", "README.md"),
+    }
+    assert any(name.startswith("events.") for name in names)
+    record = read_record(whole)
+    assert record["what"] == "pretrain"
+    assert record["budget"]["pictures_read"] == 24
+    assert record["data"]["seen"] == 24
+    assert record["metrics"]["last"]["ab_error"] > 0
+    assert torch.__version__.startswith(record["versions"]["torch"])
+    assert record["selected_with_labels"] is False
+    seen = np.load(whole / "seen.npy")
+    source = open_sources(["photos:"])
+    assert seen.dtype == np.uint64
+    assert set(seen) <= {dhash(source.picture(index)) for index in range(len(source))}
+    log = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    assert [entry["event"] for entry in log] == ["start", "checkpoint", "checkpoint", "finished"]
+
+
+def test_the_encoder_is_the_last_average_and_loads_into_timm(whole):
+    encoder, meta = load_encoder(whole / "encoder.safetensors")
+    average = load_file(whole / "checkpoints" / "step-6" / "ema.safetensors")
+    for key, value in encoder.body.state_dict().items():
+        assert torch.equal(value, average[f"encoder.body.{key}"]), key
+    assert meta["init"] == "random"
+    assert json.loads((whole / "encoder.json").read_text())["backbone"] == TINY.backbone
+
+
+def test_the_colorizer_is_the_average_of_the_best_checkpoint(whole):
+    net = load_colorizer(whole / "colorizer.safetensors")
+    best = json.loads((whole / "best.json").read_text())
+    assert net.meta["steps"] == best["step"]
+    average = load_file(whole / best["checkpoint"] / "ema.safetensors")
+    assert torch.equal(net.generator.head.weight, average["generator.head.weight"])
+    assert net(torch.full((1, 1, 32, 64), 50.0)).shape == (1, 2, 8, 16)
+
+
+def test_the_same_run_twice_is_bit_equal(whole, tmp_path):
+    assert pretrain(TINY, out=tmp_path / "again") == 0
+    assert_equal_weights(whole, tmp_path / "again")
+
+
+def test_workers_and_parts_do_not_change_what_is_seen(whole, tmp_path):
+    pretrain(tiny(workers=2), out=tmp_path / "workers")
+    assert_equal_weights(whole, tmp_path / "workers")
+    pretrain(tiny(accumulate=2), out=tmp_path / "parts")
+    assert np.array_equal(np.load(tmp_path / "parts" / "seen.npy"), np.load(whole / "seen.npy"))
+
+
+@pytest.mark.parametrize("moment", [1, 3, 4])
+def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeypatch, moment):
+    out, learn = tmp_path / "run", Learner.learn
+
+    def interrupt(self, parts, step, *rest):
+        if step == moment:
+            os.kill(os.getpid(), signal.SIGINT)
+        return learn(self, parts, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "learn", interrupt)
+        assert pretrain(TINY, out=out) == 130
+    assert not (out / "record.json").exists()
+    assert pretrain(TINY, out=out, resume=True) == 0
+    assert_equal_weights(whole, out)
+    rows = [line.split(",")[:2] for line in (out / "metrics.csv").read_text().splitlines()]
+    assert len({tuple(row) for row in rows}) == len(rows)  # no step's metrics twice
+
+
+def test_killed_at_any_moment_and_resumed(whole, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "tinct", "pretrain", *FLAGS, "--steps", "6", "--out", str(out), "--resume"]
+    for wait in (0.3, 0.0):  # after the first checkpoint appears, a moment later and at once
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 200
+        while not (out / "checkpoints").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+        run = Run(out)
+        checkpoint = run.checkpoint("last")
+        if checkpoint is not None:  # whatever is named is whole
+            assert set(checkpoint.optimizers()) == {"generator", "discriminator", "ledger"}
+            assert load_file(checkpoint.folder / "ema.safetensors")
+    done = tinct("pretrain", *FLAGS, "--steps", 6, "--out", out, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert_equal_weights(whole, out)
+    again = tinct("pretrain", *FLAGS, "--steps", 6, "--out", out, "--resume")
+    assert again.returncode == 0
+    assert "finished" in again.stdout
+
+
+def test_two_ranks_equal_one(tmp_path):
+    """Exactly the same pictures and crops, and weights that agree to 1e-4 after 20 steps."""
+    flags = [
+        *("photos:", "--backbone", "convnext_atto", "--width", "8", "--size", "32", "--batch-size", "4", "--steps", "20"),
+        *("--lr", "2e-4", "--checkpoint-every", "20", "--adversarial", "hinge", "--adversarial-start", "0.5"),
+        *("--discriminator-width", "4", "--accelerator", "cpu", "--workers", "0"),
+    ]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for ranks, strategy in ((1, "auto"), (2, "ddp")):
+        out = tmp_path / str(ranks)
+        done = tinct("pretrain", *flags, "--devices", ranks, "--strategy", strategy, "--out", out, env=env)
+        assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.load(tmp_path / "1" / "seen.npy"), np.load(tmp_path / "2" / "seen.npy"))
+    one, two = weights(tmp_path / "1", 20), weights(tmp_path / "2", 20)
+    assert max(float((one[key].float() - two[key].float()).abs().max()) for key in one) < 1e-4
+
+
+def test_minutes_become_steps_once(tmp_path):
+    out = tmp_path / "run"
+    config = tiny(steps=None, minutes=0.02, checkpoint_every=1000)
+    pretrain(config, out=out)
+    steps = json.loads((out / "budget.json").read_text())["steps"]
+    assert steps >= 30
+    assert read_record(out)["budget"]["steps"] == steps
+    (out / "record.json").unlink()
+    (out / "last.json").unlink()  # as if killed after the budget was stored and before the first checkpoint
+    (out / "best.json").unlink()
+    assert pretrain(config, out=out, resume=True) == 0
+    assert read_record(out)["budget"]["steps"] == steps
+
+
+def test_a_stored_configuration_repeats_the_run(whole, tmp_path):
+    done = tinct("pretrain", "--config", whole / "config.yaml", "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert_equal_weights(whole, tmp_path / "again")
+    assert "out" not in yaml.safe_load((whole / "config.yaml").read_text())
+
+
+def test_a_bad_number_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    out, learn = tmp_path / "run", Learner.learn
+
+    def poison(self, parts, step, *rest):
+        if step == 4:
+            with torch.no_grad():
+                self.pretext.generator.head.bias.fill_(float("nan"))
+        return learn(self, parts, step, *rest)
+
+    monkeypatch.setattr(Learner, "learn", poison)
+    with pytest.raises(TinctError, match="bins became nan at step 4"):
+        pretrain(TINY, out=out)
+    checkpoint = Run(out).checkpoint("last")
+    assert checkpoint is not None
+    assert checkpoint.state["step"] == 3
+    assert all(value.isfinite().all() for value in load_file(checkpoint.folder / "generator.safetensors").values())
+
+
+def test_excluded_pictures_are_not_seen(tmp_path):
+    write_colourful(tmp_path / "all", 12)
+    write_colourful(tmp_path / "out", 3)  # the first three again
+    config = tiny(sources=[str(tmp_path / "all")], exclude=[str(tmp_path / "out")], steps=8, adversarial="none")
+    pretrain(config, out=tmp_path / "run")
+    data = read_record(tmp_path / "run")["data"]
+    assert data["excluded"] + data["held_out"] >= 3
+    excluded = open_sources([str(tmp_path / "out")])
+    seen = np.load(tmp_path / "run" / "seen.npy")
+    assert not {dhash(excluded.picture(index)) for index in range(3)} & set(seen)
+
+
+def test_a_cache_gives_pictures_of_the_same_size(tmp_path):
+    write_colourful(tmp_path / "all", 12, side=200)
+    config = tiny(sources=[str(tmp_path / "all")], cache=str(tmp_path / "cache"), adversarial="none", steps=3)
+    assert pretrain(config, out=tmp_path / "run") == 0
+    assert read_record(tmp_path / "run")["data"]["seen"] > 0
+
+
+def test_rotation_alone_learns_without_colours(tmp_path):
+    pretrain(tiny(terms={"rotation": 1.0}, adversarial="none"), out=tmp_path / "run")
+    assert not (tmp_path / "run" / "colorizer.safetensors").exists()
+    assert (tmp_path / "run" / "encoder.safetensors").exists()
+
+
+MISTAKES = [
+    (["nowhere"], "nowhere"),
+    (["photos:", "--backbone", "resnet81"], "resnet81"),
+    (["photos:", "--batch-size", "-4"], "batch_size is -4"),
+    (["photos:", "--batch-size", "many"], "batch_size"),
+    (["photos:", "--size", "50"], "multiple of 32"),
+    (["photos:", "--terms", "{l1: 1, bins: 1}"], "at most one"),
+    (["photos:", "--terms", "{rotation: 1}", "--adversarial", "hinge"], "without colours"),
+    (["photos:", "--accelerator", "cuda"], "cuda"),
+    (["photos:", "--devices", "x"], "devices"),
+    (["photos:", "--nonsense", "1"], "nonsense"),
+    (["photos:", "--recipe", "quick"], "fast"),
+    (["photos:", "--init", "nothing.safetensors"], "nothing.safetensors"),
+    ([], "no source"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), MISTAKES)
+def test_a_mistake_is_one_line_exit_code_2_and_nothing_left_behind(words, says, tmp_path, capsys, monkeypatch):
+    from tinct.cli import main
+
+    if "cuda" in words and torch.cuda.is_available():
+        pytest.skip("this machine has what the test wants to be absent")
+    monkeypatch.chdir(tmp_path)
+    code = main(["pretrain", *words, "--steps", "2", "--out", "run"])
+    captured = capsys.readouterr()
+    assert code == 2
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_that_cannot_take_a_run(tmp_path, whole):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("x")
+    for out, says in ((tmp_path / "file", "a file"), (tmp_path / "other", "other files"), (whole, "another run")):
+        with pytest.raises(TinctError, match=says):
+            pretrain(TINY, out=out)
+    with pytest.raises(TinctError, match="lr is"):
+        changed = Run(whole)
+        (whole / "record.json").rename(whole / "record.kept")
+        try:
+            pretrain(tiny(lr=1.0), out=changed.folder, resume=True)
+        finally:
+            (whole / "record.kept").rename(whole / "record.json")
+    with pytest.raises(TinctError, match="cannot write"):
+        pretrain(TINY, out=Path("/proc/run"))
+
+
+def test_an_empty_and_an_all_grey_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TinctError, match="empty"):
+        pretrain(tiny(sources=[str(tmp_path / "empty")]), out=tmp_path / "run")
+    from PIL import Image
+
+    for index in range(4):
+        (tmp_path / "grey").mkdir(exist_ok=True)
+        Image.new("L", (40, 40), 60 * index).save(tmp_path / "grey" / f"{index}.png")
+    with pytest.raises(TinctError, match="grey"):
+        pretrain(tiny(sources=[str(tmp_path / "grey")]), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    from tinct import runs
+
+    def full(tensors, path):
+        if "step" in str(Run(out).checkpoint("last") or ""):
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        return save(tensors, path)
+
+    save = runs.save_file
+    monkeypatch.setattr(runs, "save_file", full)
+    with pytest.raises(TinctError, match="No space left"):
+        pretrain(TINY, out=out)
+    assert {path.name for path in (out / "checkpoints").iterdir()} == {"step-3"}
+    monkeypatch.undo()
+    assert pretrain(TINY, out=out, resume=True) == 0

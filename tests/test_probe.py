@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+import torch
+from fake_labels import make_table
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from tinct.examples import evaluation_chunks, open_labels
+from tinct.models.encoder import Encoder
+from tinct.probe import STAGES, cached_features, extract, fit_knn, fit_linear, logistic, probe_encoder
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return make_table(tmp_path_factory.mktemp("labels"), train=60, val=4)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(0)
+    return Encoder("resnet10t")
+
+
+def problem(pictures=80, width=6, classes=3):
+    """Features of unlike scales, and labels that follow from them with some noise."""
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(pictures, width, generator=draw) * torch.logspace(-2, 2, width) + 3
+    slopes = torch.randn(classes, width, generator=draw)
+    logits = ((x - 3) / torch.logspace(-2, 2, width)) @ slopes.T
+    return x, (logits + torch.randn(pictures, classes, generator=draw) > 0).float()
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.01])
+def test_logistic_regression_is_scikit_learns(strength):
+    x, y = problem()
+    x = (x - x.mean(0)) / x.std(0)
+    y[:10, 1] = float("nan")
+    weight, bias = logistic(x, y, strength, torch.zeros(3, 6), torch.zeros(3))
+    for column in range(3):
+        known = ~y[:, column].isnan()
+        reference = LogisticRegression(C=1 / (strength * int(known.sum())), tol=1e-8, max_iter=1000)
+        reference.fit(x[known].numpy(), y[known, column].numpy())
+        assert weight[column].numpy() == pytest.approx(reference.coef_[0], abs=2e-3)
+        assert float(bias[column]) == pytest.approx(reference.intercept_[0], abs=2e-3)
+
+
+def test_a_linear_fit_works_on_raw_features_and_ignores_constant_ones():
+    x, y = problem()
+    x = torch.cat((x, torch.full((80, 1), 7.0)), dim=1)
+    fit = fit_linear(x[:50], y[:50], x[50:], y[50:])
+    assert fit.weight.shape == (3, 7)
+    assert (fit.weight[:, 6] == 0).all()
+    right = (fit.scores(x[50:]) > 0) == (y[50:] == 1)
+    assert right.float().mean() > 0.8
+    x2 = x * 5 - 2  # another scale and origin are the same problem
+    again = fit_linear(x2[:50], y[:50], x2[50:], y[50:])
+    assert torch.allclose(again.scores(x2), fit.scores(x), atol=1e-2)
+
+
+def test_strength_is_chosen_by_the_tuning_part():
+    x, y = problem(pictures=120)
+    noisy = torch.cat((x, torch.randn(120, 100, generator=torch.Generator().manual_seed(2))), dim=1)
+    plain, tuned = (
+        fit_linear(noisy[:40], y[:40], noisy[40:], y[40:], strengths) for strengths in ((1e-3,), (3.0, 1e-3))
+    )
+    assert set(tuned.strengths) <= {3.0, 1e-3}
+    assert 3.0 in tuned.strengths
+    assert plain.strengths == (1e-3,) * 3
+
+
+def test_neighbours_vote_as_scikit_learns_do():
+    x, y = problem()
+    fit = fit_knn(x[:60], y[:60], x[60:], y[60:])
+    mean, deviation = x[:60].mean(0), x[:60].std(0, correction=0)
+    unit = torch.nn.functional.normalize((x - mean) / deviation).numpy()
+
+    def weights(distances):
+        return np.exp((1 - distances) / 0.07)
+
+    for column in range(3):
+        reference = KNeighborsClassifier(fit.k, weights=weights, metric="cosine", algorithm="brute")
+        reference.fit(unit[:60], y[:60, column].numpy())
+        assert fit.scores(x[60:])[:, column].numpy() == pytest.approx(
+            reference.predict_proba(unit[60:])[:, list(reference.classes_).index(1.0)], abs=1e-4
+        )
+
+
+def test_unknown_labels_have_no_vote():
+    x, y = problem()
+    y[:59, 0] = float("nan")
+    y[59, 0] = 1
+    fit = fit_knn(x[:60], y[:60], x[60:], y[60:])
+    scores = fit.scores(x[60:])[:, 0]
+    assert all(score in (0, 1) for score in scores.round(decimals=5).tolist())
+
+
+def test_features_do_not_depend_on_the_batch_nor_on_the_mode(table, encoder):
+    labelled = open_labels(table, "train", "multilabel", 32)
+    chunks = list(evaluation_chunks(labelled, np.arange(20), 32))
+    encoder.train()
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    whole = extract(encoder, chunks, "grey")
+    assert encoder.training
+    assert whole.values.shape == (20, 2 * sum(encoder.channels[stage] for stage in STAGES))
+    for batch in (1, 7):
+        assert torch.allclose(extract(encoder.eval(), chunks, "grey", batch=batch).values, whole.values, atol=1e-5)
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+    assert np.array_equal(whole.of(np.array([3, 5])).indices, [3, 5])
+    assert torch.equal(whole.of(np.array([3, 5])).values, whole.values[[3, 5]])
+
+
+def test_cached_features_are_the_same_and_hang_on_the_weights(table, encoder, tmp_path):
+    labelled = open_labels(table, "train", "multilabel", 32)
+    common = (labelled, np.arange(6), 32, "grey", torch.device("cpu"), str(tmp_path))
+    first, again = (cached_features(encoder, *common) for _ in range(2))
+    assert torch.equal(first.values, again.values)
+    assert np.array_equal(first.hashes, again.hashes)
+    assert len(list(tmp_path.iterdir())) == 1
+    torch.manual_seed(5)
+    other = cached_features(Encoder("resnet10t"), *common)
+    assert not torch.equal(other.values, first.values)
+
+
+def test_a_probe_during_pretraining_leaves_the_encoder_alone(table, encoder):
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    encoder.train()
+    value = probe_encoder(encoder, table, 32)
+    assert 50 < value <= 100  # the classes are easy, and half of the pictures have each
+    assert probe_encoder(encoder, table, 32) == value
+    assert encoder.training
+    assert all(torch.equal(tensor, before[key]) for key, tensor in encoder.state_dict().items())

@@ -1,0 +1,263 @@
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+from fake_labels import make_table
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
+
+from tinct.cli import main
+from tinct.data.hashes import dhash
+from tinct.errors import TinctError
+from tinct.finetune import loss_of, positive_weights, rate
+from tinct.inits import carried_decoder, load_init
+from tinct.models.encoder import Encoder
+from tinct.models.generator import Generator
+from tinct.models.heads import Segmenter
+from tinct.objectives import make_terms
+from tinct.trained import load_trained
+from tinct.transfer import TransferSettings, run_transfer
+from tinct.weights import save_colorizer, save_encoder
+
+TINY = {"backbone": "resnet10t", "size": 32, "batch_size": 8, "steps": 2, "min_positives": 1, "accelerator": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return make_table(tmp_path_factory.mktemp("labels"))
+
+
+def settings_for(table, task="multilabel", **changes):
+    return TransferSettings(table, task, **{**TINY, **changes})
+
+
+def lasting(record):
+    """A record without times and environment."""
+    return {
+        key: value
+        for key, value in record.items()
+        if key not in ("seconds", "versions", "commit", "machine", "command")
+    }
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        ("multilabel", {"labels": "0.5", "input": "rgb", "balanced": True, "layer_decay": 0.7}),
+        ("multilabel", {"protocol": "linear"}),
+        ("segmentation", {"labels": "10", "protocol": "frozen"}),
+    ],
+)
+def test_the_same_cell_gives_the_same_record_and_predictions(table, tmp_path, task, changes):
+    settings = settings_for(table, task, **changes)
+    first, again = (run_transfer(settings, tmp_path / name) for name in ("first", "again"))
+    assert lasting(first) == lasting(again)
+    assert json.loads((tmp_path / "first" / "record.json").read_text()) == first
+    one, two = (load_file(tmp_path / name / "predictions.safetensors") for name in ("first", "again"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_record_says_everything(table, tmp_path):
+    record = run_transfer(settings_for(table, labels="8", seed=3), tmp_path)
+    assert {
+        key: record[key] for key in ("what", "task", "protocol", "labels", "n_labels", "seed", "metric", "note")
+    } == {
+        "what": "transfer",
+        "task": "multilabel",
+        "protocol": "finetune",
+        "labels": "8",
+        "n_labels": 8,
+        "seed": 3,
+        "metric": "map",
+        "note": None,
+    }
+    assert record["data"]["classes"] == record["data"]["scored"] == ["bars", "disc"]
+    assert record["data"]["eval_pictures"] == 12
+    assert record["init"] | {"provenance": None} == {
+        "name": "random",
+        "backbone": "resnet10t",
+        "provenance": None,
+        "keys_taken": 0,
+    }
+    assert record["value"] == pytest.approx(100 * record["metrics"]["mean_ap"])
+    assert record["settings"]["lr"] == 1e-3
+    saved = load_file(tmp_path / "predictions.safetensors")
+    assert saved["scores"].shape == saved["labels"].shape == (12, 2)
+
+
+def test_it_learns(table, tmp_path):
+    classes = run_transfer(settings_for(table, steps=30, lr=3e-3), tmp_path / "classes")
+    masks = run_transfer(settings_for(table, "segmentation", steps=25, lr=3e-3), tmp_path / "masks")
+    assert classes["value"] > 90  # half of the pictures have each class: chance is about 50
+    iou = masks["metrics"]["iou"]
+    assert iou["bars"] > 0.3
+    assert masks["value"] > 33  # all background gives at most 100 / 3
+    assert masks["metric"] == "miou"
+    assert masks["data"]["scored"] == ["background", "bars", "disc"]
+    counts = load_file(tmp_path / "masks" / "predictions.safetensors")["confusions"]
+    assert counts.shape == (12, 3, 3)
+    assert counts.dtype == torch.int32
+    assert counts.sum((1, 2)).tolist() == [32 * 32] * 12
+    truth = torch.tensor(masks["metrics"]["confusion"])
+    assert torch.equal(counts.long().sum(0), truth)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "segmentation"])
+def test_frozen_leaves_weights_and_norm_statistics_bit_equal(table, tmp_path, task):
+    before = load_init("random", backbone="resnet10t", seed=0).encoder.body.state_dict()
+    for protocol in ("frozen", "finetune"):
+        run_transfer(settings_for(table, task, protocol=protocol, lr=0.01), tmp_path / protocol)
+        network, _ = load_trained(tmp_path / protocol)
+        after = network.encoder.body.state_dict()
+        same = {key: torch.equal(after[key], value) for key, value in before.items()}
+        assert all(same.values()) == (protocol == "frozen")
+        assert same["bn1.running_mean"] == (protocol == "frozen")
+        assert same["bn1.num_batches_tracked"] == (protocol == "frozen")
+
+
+@pytest.mark.parametrize("protocol", ["linear", "knn"])
+def test_linear_and_knn_do_not_depend_on_the_batch_size(table, tmp_path, protocol):
+    one, other = (
+        run_transfer(settings_for(table, protocol=protocol, batch_size=size), tmp_path / str(size)) for size in (2, 32)
+    )
+    assert one["metrics"] == other["metrics"]
+
+
+def test_a_cache_changes_nothing(table, tmp_path):
+    for protocol in ("linear", "finetune"):
+        plain = run_transfer(settings_for(table, protocol=protocol, labels="12"), tmp_path / protocol / "plain")
+        for name in ("filled", "used"):
+            settings = settings_for(table, protocol=protocol, labels="12", cache=str(tmp_path / "cache"))
+            cached = run_transfer(settings, tmp_path / protocol / name)
+            assert cached["value"] == pytest.approx(plain["value"])
+            assert cached["n_labels"] == 12
+
+
+def test_unreadable_pictures_are_counted_named_and_skipped(tmp_path):
+    spec = make_table(tmp_path, train=12, val=6)
+    for number in (1, 13):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(path.read_bytes()[:100])
+    console = Console(record=True, quiet=False, file=open("/dev/null", "w"), width=200)  # noqa: SIM115
+    record = run_transfer(settings_for(spec), tmp_path / "out", console=console)
+    assert record["data"]["unreadable"] in (["1.png", "13.png"], ["13.png"])  # 1 may be in the tuning part
+    assert record["data"]["eval_pictures"] == 5
+    assert "13.png" in console.export_text()
+
+
+def test_a_picture_that_pretraining_saw_is_named(table, tmp_path):
+    torch.manual_seed(0)
+    save_encoder(tmp_path / "encoder.safetensors", Encoder("resnet10t"), {"selected_with_labels": False})
+    folder = table.removeprefix("csv:").rpartition("/")[0]
+    with Image.open(f"{folder}/31.png") as image:
+        known = dhash(np.asarray(image))
+    np.save(tmp_path / "seen.npy", np.array([known ^ np.uint64(5)], np.uint64))  # two bits away
+    record = run_transfer(settings_for(table, init=str(tmp_path)), tmp_path / "out")
+    assert "31.png" in record["data"]["seen_by_encoder"]["names"]
+    assert record["init"]["keys_taken"] == len(Encoder("resnet10t").body.state_dict())
+    np.save(tmp_path / "seen.npy", np.zeros(0, np.uint64))
+    record = run_transfer(settings_for(table, init=str(tmp_path)), tmp_path / "again")
+    assert record["data"]["seen_by_encoder"] == {"pictures": 0, "names": []}
+
+
+def test_a_colorizers_decoder_is_carried_over_whole(table, tmp_path):
+    torch.manual_seed(0)
+    colour, _ = make_terms({"l1": 1.0}, 512)
+    generator = Generator(Encoder("resnet10t"), colour.out_channels, 2, 32)
+    save_encoder(tmp_path / "encoder.safetensors", generator.encoder, {"selected_with_labels": False})
+    save_colorizer(tmp_path / "colorizer.safetensors", generator, colour, {}, half=False)
+    tensors, stride, width, file = carried_decoder(str(tmp_path))
+    decoder = Segmenter(Encoder("resnet10t"), 3, stride, width).decoder
+    decoder.load_state_dict(tensors, strict=True)
+    assert (stride, width, file) == (2, 32, "colorizer.safetensors")
+    assert all(torch.equal(value, generator.decoder.state_dict()[key]) for key, value in decoder.state_dict().items())
+    settings = settings_for(table, "segmentation", init=str(tmp_path), decoder="carried", backbone=None)
+    record = run_transfer(settings, tmp_path / "out")
+    assert record["init"]["provenance"]["decoder"] == "colorizer.safetensors"
+    assert load_trained(tmp_path / "out")[1]["width"] == 32
+
+
+@pytest.mark.skipif(importlib.util.find_spec("segmentation_models_pytorch") is None, reason="optional package")
+def test_smp_heads_train_and_come_back(table, tmp_path):
+    settings = settings_for(table, "segmentation", head="unet")
+    run_transfer(settings, tmp_path)
+    network, meta = load_trained(tmp_path / "model.safetensors")
+    assert meta["head"] == "unet"
+    assert network(torch.zeros(1, 1, 32, 32)).shape == (1, 3, 32, 32)
+
+
+def test_tuning_scores_a_part_that_no_subset_touches(table, tmp_path):
+    record = run_transfer(settings_for(table, evaluate="tuning"), tmp_path)
+    assert record["data"]["eval_split"] == "tuning"
+    assert record["data"]["eval_pictures"] == 6
+    assert record["n_labels"] == 24
+    assert record["data"]["eval_fingerprint"] != record["data"]["train_fingerprint"]
+
+
+def test_unknown_labels_and_void_have_no_part_in_the_loss():
+    logits = torch.tensor([[2.0, -1.0], [0.5, 3.0]])
+    labels = torch.tensor([[1.0, float("nan")], [0.0, 1.0]])
+    known = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits[[0, 1, 1], [0, 0, 1]], torch.tensor([1.0, 0, 1])
+    )
+    assert loss_of(logits, labels, None) == pytest.approx(float(known))
+    void = torch.full((1, 2, 2), 255)
+    assert loss_of(torch.randn(1, 3, 2, 2), void, None) == 0
+
+
+def test_balanced_positives_weigh_as_much_as_negatives():
+    labels = torch.tensor([[1.0, 0, 1], [0, 0, 1], [0, 0, float("nan")], [0, 0, 0]])
+    assert positive_weights(labels).tolist() == [3.0, 1.0, 0.5]
+
+
+def test_the_rate_rises_and_falls():
+    rates = [rate(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[4] == rates[5] == 1
+    assert rates[-1] < 0.001
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 40}, "size is 40"),
+        ({"lr": 0.0}, "lr is 0.0"),
+        ({"batch_size": 1}, "batch_size is 1"),
+        ({"protocol": "linear", "evaluate": "tuning"}, "tuning part"),
+        ({"task": "segmentation", "protocol": "knn"}, "use frozen"),
+        ({"head": "unet"}, "for segmentation"),
+        ({"task": "segmentation", "decoder": "carried"}, r"no colorizer\.safetensors"),
+        ({"task": "segmentation", "decoder": "carried", "head": "fpn"}, "cannot carry"),
+        ({"labels": "1000"}, "1000 labels"),
+        ({"min_positives": 500}, "no class has 500"),
+        ({"precision": "7-bit"}, "precision 7-bit"),
+        ({"evaluate": "test"}, "test"),
+    ],
+)
+def test_mistakes_are_named(table, tmp_path, changes, message):
+    with pytest.raises(TinctError, match=message):
+        run_transfer(settings_for(table, **{"task": "multilabel", **changes}), tmp_path)
+    assert not (tmp_path / "record.json").exists()
+
+
+def test_divergence_is_one_line(table, tmp_path):
+    with pytest.raises(TinctError, match="lower lr"):
+        run_transfer(settings_for(table, lr=1e30, steps=20), tmp_path)
+
+
+def test_on_the_command_line(table, tmp_path, capsys):
+    words = "--task multilabel --backbone resnet10t --size 32 --steps 2 --batch-size 8 --min-positives 1 --labels 8"
+    where = ["-o", str(tmp_path / "out"), "--accelerator", "cpu", "--predictions"]
+    assert main(["transfer", table, *words.split(), *where]) == 0
+    printed = capsys.readouterr()
+    assert "mAP" in printed.out
+    assert "no keys taken" in printed.err
+    assert (tmp_path / "out" / "predictions.csv").read_text().startswith("path,bars,disc\n30.png,")
+    assert len(list((tmp_path / "out" / "overlays").glob("*.png"))) == 12
+    assert main(["transfer", table, *words.split(), *where]) == 2
+    assert "holds a finished transfer" in capsys.readouterr().err
