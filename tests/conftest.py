@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that asks the network shall fail at once
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 torch.set_num_threads(1)  # bit-equality tests compare runs with the same threads; and the suite runs in parallel
 
 
-@pytest.fixture()
+@pytest.fixture
 def colourful(tmp_path: Path) -> Path:
     """A folder of 12 small colour PNGs: smooth gradients with a blob each, all different."""
     folder = tmp_path / "pictures"

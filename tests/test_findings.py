@@ -8,8 +8,8 @@ from fake_records import fake_grid, fake_transfer
 
 from tinct.errors import TinctError
 from tinct.findings import Cell, Comparison, comparisons, find_records, pretraining_of, signed
-from tinct.statistics import paired_difference
 from tinct.settings import TransferSettings
+from tinct.statistics import paired_difference
 
 RUNS = ["run0", "run1", "run2"]
 

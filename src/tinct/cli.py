@@ -13,6 +13,7 @@ from tinct.errors import TinctError
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
+    "demo": ("tinct.demo:demo", "see all of it on the photographs inside scikit-image"),
     "pretrain": ("tinct.pretrain:pretrain", "learn from unlabelled photographs by colouring them"),
     "colorize": ("tinct.colorize:colorize", "colour photographs"),
     "evaluate": ("tinct.evaluate:evaluate", "score a colorizer on photographs"),

@@ -49,7 +49,7 @@ class Learner:
             normal_init(pretext, config.init_std)
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             pretext = nn.SyncBatchNorm.convert_sync_batchnorm(pretext)
-        self.pretext = pretext.to(fabric.device, memory_format=torch.channels_last)
+        self.pretext = pretext.to(fabric.device).to(memory_format=torch.channels_last)
         self.ema = ModelEmaV3(self.pretext, config.ema, use_warmup=True)
         self.model, self.optimizer = fabric.setup(
             self.pretext,
@@ -66,7 +66,7 @@ class Learner:
         )
         if config.init_std is not None:
             normal_init(self.discriminator, config.init_std)
-        self.discriminator.to(self.fabric.device, memory_format=torch.channels_last)
+        self.discriminator.to(self.fabric.device).to(memory_format=torch.channels_last)
         self.critic, self.critic_optimizer = self.fabric.setup(
             self.discriminator,
             self._adamw(decay_groups(self.discriminator, 0.0), config.discriminator_lr),
@@ -114,7 +114,7 @@ class Learner:
         return dict(means)
 
     def _face_critic(self, batch: Batch, output: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The generator's adversarial loss; on the way, the discriminator's gradients from one pass over real and fake."""
+        """The generator's adversarial loss; on the way, the discriminator's gradients, in one pass."""
         assert self.discriminator is not None
         assert self.pretext.colour is not None
         kind = self.config.adversarial

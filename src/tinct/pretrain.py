@@ -314,8 +314,7 @@ def hash_of(source: Source, index: int) -> np.uint64 | None:
 
 
 def prepare(learner: Learner, photographs: Photographs, pictures: int = 512) -> None:
-    """Read the first crops of the run, to find out that it cannot be before anything is written, and for terms that
-    need the statistics of colours.
+    """Read the run's first crops: to refuse before anything is written, and for terms that need colours' statistics.
 
     Raises:
         TinctError: most pictures are unusable.

@@ -214,10 +214,10 @@ def logistic(
         solver.zero_grad()
         losses = F.binary_cross_entropy_with_logits(x @ weight.T + bias, targets, reduction="none")
         total = (losses * share).sum() + strength / 2 * weight.square().sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         return float(total.detach())
 
-    solver.step(objective)  # type: ignore[no-untyped-call]
+    solver.step(objective)
     return weight.detach(), bias.detach()
 
 

@@ -109,7 +109,8 @@ def card(record: dict[str, Any]) -> str:
         f"- started from: {config['init']} weights; seed {record['seed']}",
         f"- photographs: {data['seen']} different ones of {data['pictures']} in `{data['spec']}` "
         f"({data['grey']} grey, {data['unreadable']} unreadable, {data['excluded']} excluded), without labels",
-        f"- budget: {budget['steps']} steps, {budget['pictures_read']} pictures read, {budget['seconds'] / 60:.1f} minutes",
+        f"- budget: {budget['steps']} steps, {budget['pictures_read']} pictures read, "
+        f"{budget['seconds'] / 60:.1f} minutes",
     ]
     if record["selected_with_labels"]:
         lines.append("- steered by a probe on labels: no evidence for self-supervised learning")

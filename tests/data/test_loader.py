@@ -1,3 +1,5 @@
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,9 @@ def photographs(seed: int = 0, size: int = 32, **options) -> Photographs:
     return Photographs(source, np.arange(len(source), dtype=np.uint32), size, seed, **options)
 
 
-def positions(start: int, batch: int, steps: int, rank: int = 0, ranks: int = 1, accumulate: int = 1) -> list[list[int]]:
+def positions(
+    start: int, batch: int, steps: int, rank: int = 0, ranks: int = 1, accumulate: int = 1
+) -> list[list[int]]:
     sampler = crops_loader(photographs(), batch, range(start, start + steps), rank, ranks, accumulate).batch_sampler
     return list(sampler)
 
@@ -39,11 +43,11 @@ def test_an_epoch_shows_every_picture_once_and_the_next_in_another_order():
 
 
 def test_ranks_and_parts_see_together_what_one_rank_sees():
-    alone = [sum(positions(4, 12, 3), [])]
-    assert sorted(alone[0]) == list(range(48, 84))
-    ranks = sum((sum(positions(4, 12, 3, rank, 2), []) for rank in (0, 1)), [])
-    parts = sum(positions(4, 12, 3, accumulate=3), [])
-    assert sorted(ranks) == sorted(parts) == alone[0]
+    alone = list(chain.from_iterable(positions(4, 12, 3)))
+    assert sorted(alone) == list(range(48, 84))
+    ranks = list(chain.from_iterable(batch for rank in (0, 1) for batch in positions(4, 12, 3, rank, 2)))
+    parts = list(chain.from_iterable(positions(4, 12, 3, accumulate=3)))
+    assert sorted(ranks) == sorted(parts) == alone
     for step in range(3):  # within a step too
         first, second = (positions(4, 12, 3, rank, 2)[step] for rank in (0, 1))
         assert first + second == positions(4, 12, 3)[step]
@@ -69,7 +73,9 @@ def test_crops_are_flipped_half_the_time_and_never_smaller_than_asked():
             return ramp
 
     data = Photographs(Ramp(), np.arange(512, dtype=np.uint32), 32, seed=0, min_crop=0.5)
-    spans = [float(data[position].pixels[0, 16, -1]) - float(data[position].pixels[0, 16, 0]) for position in range(200)]
+    spans = [
+        float(data[position].pixels[0, 16, -1]) - float(data[position].pixels[0, 16, 0]) for position in range(200)
+    ]
     flipped = sum(span < 0 for span in spans) / 200
     assert 0.4 < flipped < 0.6
     widths = np.abs(spans) / 255 * 80  # in pixels, less the resampling's rim

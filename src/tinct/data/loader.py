@@ -1,14 +1,15 @@
 """The order of pretraining: which photograph is read, and how it is cropped, follow from (seed, epoch, position) alone.
 
 A position counts pictures since the start of a run, through all epochs. Step k of a run with a global batch of B reads
-the positions k B to (k + 1) B - 1, whoever reads them: a resumed run starts at its step, and each of several ranks takes
-its share of the same positions.
+the positions k B to (k + 1) B - 1, whoever reads them: a resumed run starts at its step, and each of several ranks
+takes its share of the same positions.
 """
 
 import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,10 +171,10 @@ def crops_loader(
     accumulate: int = 1,
     workers: int = 0,
     pin_memory: bool = False,
-) -> DataLoader[Crops]:
+) -> Iterable[Crops]:
     """Batches for `steps` of a run, `accumulate` of them a step: this rank's share of the global `batch_size`."""
     share = batch_size // (ranks * accumulate)
-    return DataLoader(
+    return DataLoader[Any](
         photographs,
         batch_sampler=_Positions(steps, share, rank, ranks, accumulate),
         collate_fn=_collate,

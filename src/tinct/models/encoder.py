@@ -76,7 +76,7 @@ def look_at_features(backbone: str, in_channels: int) -> tuple[list[int], list[i
         try:
             maps = twin.forward_intermediates(torch.zeros(1, in_channels, side, side), intermediates_only=True)
         except AssertionError as error:  # timm's way to refuse a size
-            raise TinctError(f"backbone {backbone!r} has no pyramid of feature maps; pick a convolutional one") from error
+            raise TinctError(f"backbone {backbone!r} gives no pyramid of features; pick a convolutional one") from error
         torch.stack([feature.sum() for feature in maps]).sum().backward()
     unused = {name for name, parameter in twin.named_parameters() if parameter.grad is None}
     return [feature.shape[1] for feature in maps], [side // feature.shape[-1] for feature in maps], unused

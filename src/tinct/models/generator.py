@@ -52,7 +52,7 @@ class Decoder(nn.Module):
     def forward(self, features: list[Tensor], l_norm: Tensor) -> Tensor:
         """Feature maps (finest first) and the input (B, 1, H, W) to (B, channels, H/stride, W/stride)."""
         skips = dict(zip(self.reductions, features, strict=True))
-        x = self.reduce(features[-1])
+        x: Tensor = self.reduce(features[-1])
         for level, block in zip(self.levels, self.blocks, strict=True):
             skip = skips[level] if level in skips else F.avg_pool2d(l_norm[:, :1], level)
             x = block(torch.cat((F.interpolate(x, size=skip.shape[-2:], mode="nearest"), skip), dim=1))

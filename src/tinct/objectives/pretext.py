@@ -1,6 +1,5 @@
 """What is trained: an encoder, a decoder where colours are learned, and the heads of the terms."""
 
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -85,19 +85,24 @@ def run(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     for row in csv.DictReader(path.read_text().splitlines()) if path.exists() else []:
         rows[row["name"]].append((int(row["step"]), float(row["value"])))
     sheets = sorted((folder / "samples").glob("step-*.png"))
-    sheet = ""
-    if sheets:
-        with Image.open(sheets[-1]) as image:
-            sheet = figures.inline(image)
     name = pretraining_of({"name": folder.name, "provenance": record["config"]})
     return {
         "name": folder.name,
         "kind": name,
         "record": record,
         "curves": Markup(figures.training(rows)),
-        "sheet": sheet,
+        "sheet": _inline(sheets[-1]) if sheets else "",
+        "coloured": _inline(folder / "coloured.png"),
         "environments": _environments([record]),
     }
+
+
+def _inline(path: Path) -> str:
+    """A picture file for the page; an empty string where there is none."""
+    if not path.exists():
+        return ""
+    with Image.open(path) as image:
+        return figures.inline(image)
 
 
 def _cells(made: Comparison, arm: str) -> list[Cell]:

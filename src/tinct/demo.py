@@ -1,0 +1,102 @@
+"""The whole chain on the photographs inside scikit-image, in minutes: it shows the plumbing and is no evidence."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from torch.nn import functional as F
+
+from tinct.color import lab_to_srgb, srgb_to_lab
+from tinct.colorize import Colorizer
+from tinct.compare import run_compare, show
+from tinct.config import Config
+from tinct.data.labelled import Task
+from tinct.data.loader import centre_crop
+from tinct.data.photos import photographs, right
+from tinct.errors import TinctError
+from tinct.files import atomic_path
+from tinct.pretrain import pretrain
+from tinct.report import write_report
+
+__all__ = ["demo"]
+
+TASKS: tuple[Task, ...] = ("multilabel", "segmentation")
+TILE = 192
+"""Side of a photograph on the sheet, in pixels."""
+
+
+def demo(*, out: Path = Path("demo"), steps: int = 300, transfer_steps: int = 60, seeds: int = 3) -> int:
+    """Pretrain on the embedded photographs, transfer to both tasks, colour what was held out, write one report.
+
+    An interrupted demo goes on where it was; a finished one prints its results again.
+
+    Args:
+        out: folder for everything.
+        steps: of pretraining, 32 pictures each.
+        transfer_steps: of each transfer.
+        seeds: paired seeds of the comparisons.
+    """
+    console = Console()
+    heading(console, "1/4  Learning from the left halves of eight photographs, without labels")
+    run = out / "pretrained"
+    config = Config(
+        sources=["photos:"],
+        size=64,
+        batch_size=32,
+        steps=steps,
+        adversarial="hinge",
+        checkpoint_every=max(1, steps // 3),
+        warmup_steps=30,
+    )
+    if code := pretrain(config, out=run, resume=True):
+        return code
+    results = []
+    for number, task in enumerate(TASKS, start=2):
+        heading(console, f"{number}/4  Does it help {task}? Random against colour-pretrained, {seeds} paired seeds")
+        results.append(
+            run_compare(
+                "mosaic:",
+                task=task,
+                inits=f"random,colour={run}",
+                out=out / task,
+                labels="100",
+                seeds=seeds,
+                steps=transfer_steps,
+            )
+        )
+    heading(console, "4/4  Colouring the right halves, which nothing was trained on")
+    sheet = colour_right_halves(run)
+    pages = write_report([out], out / "report.html")
+    for result in results:
+        console.print()
+        show(result, console)
+    console.print(f"\nPictures: {sheet}\nReport:   {pages[0]}", highlight=False)
+    return 0
+
+
+def heading(console: Console, text: str) -> None:
+    """Say what comes next."""
+    console.print(f"\n{text}", style="bold", highlight=False)
+
+
+def colour_right_halves(run: Path) -> Path:
+    """Write RUN/coloured.png: the right halves in grey, coloured, and in truth, one row each.
+
+    Raises:
+        TinctError: the run holds no colorizer.
+    """
+    path = run / "coloured.png"
+    try:
+        colorizer = Colorizer.load(run / "colorizer.safetensors")
+    except TinctError as error:
+        raise TinctError(f"{error} (remove {run} to begin the demo anew)") from error
+    tiles = [centre_crop(right(photograph), TILE) for photograph in photographs().values()]
+    truth = torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2) / 255
+    grey = lab_to_srgb(F.pad(srgb_to_lab(truth)[:, :1], (0, 0, 0, 0, 0, 2)))
+    rows = torch.stack((grey, colorizer(grey), truth))  # (3, 8, 3, T, T) to rows of tiles
+    sheet = (rows.permute(0, 3, 1, 4, 2).reshape(3 * TILE, -1, 3) * 255).round().to(torch.uint8).numpy()
+    with atomic_path(path) as unfinished:
+        Image.fromarray(sheet).save(unfinished)
+    return path
