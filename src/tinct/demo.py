@@ -27,7 +27,7 @@ TILE = 192
 """Side of a photograph on the sheet, in pixels."""
 
 
-def demo(*, out: Path = Path("demo"), steps: int = 300, transfer_steps: int = 60, seeds: int = 3) -> int:
+def demo(*, out: Path = Path("demo"), steps: int = 300, transfer_steps: int = 40, seeds: int = 3) -> int:
     """Pretrain on the embedded photographs, transfer to both tasks, colour what was held out, write one report.
 
     An interrupted demo goes on where it was; a finished one prints its results again.
@@ -35,7 +35,7 @@ def demo(*, out: Path = Path("demo"), steps: int = 300, transfer_steps: int = 60
     Args:
         out: folder for everything.
         steps: of pretraining, 32 pictures each.
-        transfer_steps: of each transfer.
+        transfer_steps: of each transfer, 16 pictures each.
         seeds: paired seeds of the comparisons.
     """
     console = Console()
@@ -64,6 +64,7 @@ def demo(*, out: Path = Path("demo"), steps: int = 300, transfer_steps: int = 60
                 labels="100",
                 seeds=seeds,
                 steps=transfer_steps,
+                batch_size=16,
             )
         )
     heading(console, "4/4  Colouring the right halves, which nothing was trained on")

@@ -151,7 +151,7 @@ def training(rows: Mapping[str, Sequence[tuple[int, float]]]) -> str:
                 axes.annotate(
                     "all grey",
                     (1, rows["ab_error_grey"][0][1]),
-                    ("axes fraction", "data"),
+                    xycoords=("axes fraction", "data"),
                     ha="right",
                     va="bottom",
                     fontsize=8,

@@ -1,0 +1,91 @@
+"""The page, its Markdown and its CSV: figures of records, whole and self-contained."""
+
+import csv
+import re
+
+import pytest
+from fake_records import fake_grid
+from PIL import Image
+
+from tinct.cli import main
+from tinct.errors import TinctError
+from tinct.files import write_json
+from tinct.findings import comparisons, find_records
+from tinct.report import write_report
+
+RUN = {
+    "what": "pretrain",
+    "config": {
+        "backbone": "resnet18",
+        "terms": {"bins": 1.0},
+        "adversarial": "hinge",
+        "adversarial_weight": 0.1,
+        "size": 64,
+        "chroma_stride": 4,
+        "init": "random",
+    },
+    "data": {"seen": 10, "pictures": 12, "spec": "folder", "grey": 1, "unreadable": 1, "excluded": 0, "held_out": 4},
+    "seed": 0,
+    "budget": {"steps": 6, "pictures_read": 24, "seconds": 90.0},
+    "metrics": {"last": {"ab_error": 9.5, "ab_error_grey": 12.0, "psnr": 24.0, "colourfulness_ratio": 0.9}},
+    "selected_with_labels": False,
+    "versions": {"python": "3.11.2"},
+    "commit": None,
+    "machine": {"system": "Linux"},
+}
+
+
+@pytest.fixture
+def records(tmp_path):
+    arms = {"random": ["random"], "cgan": ["run0", "run1", "run2"]}
+    fake_grid(tmp_path / "classes", arms, ("50", "all"), 3)
+    fake_grid(tmp_path / "masks", arms, ("50",), 3, task="segmentation", source="mosaic:")
+    write_json(tmp_path / "run" / "record.json", RUN)
+    (tmp_path / "run" / "samples").mkdir()
+    Image.new("RGB", (16, 24), "red").save(tmp_path / "run" / "samples" / "step-6.png")
+    (tmp_path / "run" / "metrics.csv").write_text("step,name,value\n3,bins,4.5\n6,bins,4.0\n6,ab_error,9.5\n")
+    return tmp_path
+
+
+def test_a_page_says_what_the_records_say_and_needs_nothing_else(records):
+    page, _, _ = write_report([records], records / "report.html")
+    text = page.read_text()
+    made = comparisons(find_records([records]).cells)
+    assert len(made) == 2
+    for one in made:
+        assert text.count(f"<h2>{one.title}</h2>") == 1
+        for row in one.rows:
+            assert row.cells[2] in text
+    assert "checks the plumbing; no evidence" in text
+    assert "Colour pretraining" in text
+    assert "9.5" in text
+    assert re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*\"", text) == []
+    assert re.findall(r"url\((?!#|['\"]?data:)[^)]*\)|@import|<script", text) == []
+    assert text.count("data:image/jpeg;base64,") > 3
+
+
+def test_tables_hold_every_transfer(records):
+    _, markdown, table = write_report([records], records / "report.html")
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * 3 + 2 * 3
+    assert {row["arm"] for row in rows} == {"random", "cgan"}
+    of_classes = [row for row in rows if row["metric"] == "map"]
+    mean = sum(float(row["value"]) for row in of_classes if (row["arm"], row["n_labels"]) == ("cgan", "50")) / 3
+    line = next(line for line in markdown.read_text().splitlines() if line.startswith("| 50 | cgan"))
+    assert f"{mean:.1f} ±" in line
+    assert "## Pretraining run run" in markdown.read_text()
+
+
+@pytest.mark.parametrize(("out", "says"), [("report.txt", "ends in .html"), ("report.html", "no record")])
+def test_what_cannot_be_reported(tmp_path, capsys, out, says):
+    (tmp_path / "empty").mkdir()
+    assert main(["report", str(tmp_path / "empty"), "--out", str(tmp_path / out)]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / out).exists()
+
+
+def test_a_damaged_record_is_named(records):
+    (records / "run" / "record.json").write_text("{")
+    with pytest.raises(TinctError, match=r"run.record\.json"):
+        write_report([records], records / "report.html")
