@@ -14,6 +14,7 @@ from torch import Tensor
 from tinct.data.random import rng
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
+from tinct.models.layouts import PICKLES, Translation, read_pickle, translate
 from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
 from tinct.models.stem import Input, Statistics, refit, stem_name
 from tinct.runs import Run
@@ -38,6 +39,7 @@ class Start:
         taken: the keys loaded, under timm's names.
         left: the keys that the file has beyond the feature extractor (a classifier's).
         folded: what was done to the first convolution, in words; empty for nothing.
+        layout: whose names somebody else's file used; None for tinct's own and timm's downloads.
         seen: difference hashes of the pictures it was pretrained on; None where nobody knows.
     """
 
@@ -46,6 +48,7 @@ class Start:
     taken: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     folded: str = ""
+    layout: Translation | None = None
     seen: NDArray[np.uint64] | None = None
 
     def report(self) -> str:
@@ -54,6 +57,8 @@ class Start:
             return f"{self.encoder.backbone}: random weights, no keys taken"
         origin = self.provenance["weights"]
         lines = [f"{self.encoder.backbone}: {len(self.taken)} keys taken from {origin}, none missing"]
+        if self.layout is not None:
+            lines.append(f"  {self.layout.report()}")
         groups: dict[str, int] = {}
         for key in self.taken:
             group = ".".join(key.split(".")[: 2 if key.startswith(("blocks.", "stages.", "features.")) else 1])
@@ -61,6 +66,8 @@ class Start:
         lines.append("  taken: " + ", ".join(f"{group} ({count})" for group, count in groups.items()))
         if self.left:
             lines.append("  left aside (no part of the features): " + ", ".join(self.left))
+        if self.layout is not None and self.layout.left:
+            lines.append(f"  {len(self.layout.left)} more keys are of no use here, such as {self.layout.left[0]}")
         if self.folded:
             lines.append(f"  first convolution: {self.folded}")
         return "\n".join(lines)
@@ -72,8 +79,9 @@ def load_init(
     """Build the encoder that `name` stands for.
 
     Args:
-        name: `random`; a run's folder or its encoder.safetensors; `timm:NAME`; `imagenet-lite`; or a safetensors file
-            with timm's names, for which `backbone` is needed.
+        name: `random`; a run's folder or its encoder.safetensors; `timm:NAME`; `imagenet-lite`; or a file of somebody
+            else's weights (safetensors, or torch's own) with names that `tinct.models.layouts` knows, for which
+            `backbone` is needed.
         input: what the encoder is to be fed.
         backbone: a timm name; where the weights say theirs, it must be the same.
         weights: a safetensors file for `timm:NAME`; without one, timm downloads.
@@ -147,12 +155,12 @@ def _timm(name: str, input: Input, backbone: str | None, weights: str | None) ->
 
 
 def _file(path: Path, input: Input, backbone: str | None) -> Start:
-    """tinct's own encoder, or somebody's weights in timm's names."""
+    """tinct's own encoder, or somebody's weights in names that are known."""
     if not path.exists() and not path.suffix:
         raise TinctError(
             f"init is {path}; expected random, imagenet-lite, timm:NAME, a run's folder or a safetensors file"
         )
-    tensors, meta = read_weights(path)
+    tensors, meta = (read_pickle(path), {}) if path.suffix in PICKLES else read_weights(path)
     tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
     said: dict[str, Any] = {"weights": str(path), "sha256": _digest(path)}
     if meta.get("kind") == "encoder":
@@ -168,11 +176,13 @@ def _file(path: Path, input: Input, backbone: str | None) -> Start:
     if backbone is None:
         raise TinctError(f"{path}: does not say its backbone; give --backbone with the timm name it was made with")
     body = Encoder(backbone).body
+    tensors, layout = translate(tensors, body, path)
     stem = tensors.get(f"{stem_name(body)}.weight")
     trained: Statistics | None = (body.default_cfg["mean"], body.default_cfg["std"])
     if stem is not None and stem.shape[1] == 1:
         trained = None  # a grey stem; tinct's is the only convention there is
-    return _fitted(backbone, tensors, input, trained, said)
+    start = _fitted(backbone, tensors, input, trained, {**said, "layout": layout.layout})
+    return Start(**{**vars(start), "layout": layout})
 
 
 def _fitted(
