@@ -21,7 +21,7 @@ from tinct.data.hashes import dhash
 from tinct.data.sources import open_sources
 from tinct.errors import TinctError
 from tinct.learner import Learner
-from tinct.pretrain import pretrain
+from tinct.pretrain import run_pretrain
 from tinct.runs import Run, read_record
 from tinct.weights import load_colorizer, load_encoder
 
@@ -73,7 +73,7 @@ def tinct(*words: object, **options: object) -> subprocess.CompletedProcess[str]
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run of six steps."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    assert pretrain(TINY, out=out) == 0
+    assert run_pretrain(TINY, out=out) == 0
     return out
 
 
@@ -118,14 +118,14 @@ def test_the_colorizer_is_the_average_of_the_best_checkpoint(whole):
 
 
 def test_the_same_run_twice_is_bit_equal(whole, tmp_path):
-    assert pretrain(TINY, out=tmp_path / "again") == 0
+    assert run_pretrain(TINY, out=tmp_path / "again") == 0
     assert_equal_weights(whole, tmp_path / "again")
 
 
 def test_workers_and_parts_do_not_change_what_is_seen(whole, tmp_path):
-    pretrain(tiny(workers=2), out=tmp_path / "workers")
+    run_pretrain(tiny(workers=2), out=tmp_path / "workers")
     assert_equal_weights(whole, tmp_path / "workers")
-    pretrain(tiny(accumulate=2), out=tmp_path / "parts")
+    run_pretrain(tiny(accumulate=2), out=tmp_path / "parts")
     assert np.array_equal(np.load(tmp_path / "parts" / "seen.npy"), np.load(whole / "seen.npy"))
 
 
@@ -140,9 +140,9 @@ def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "learn", interrupt)
-        assert pretrain(TINY, out=out) == 130
+        assert run_pretrain(TINY, out=out) == 130
     assert not (out / "record.json").exists()
-    assert pretrain(TINY, out=out, resume=True) == 0
+    assert run_pretrain(TINY, out=out, resume=True) == 0
     assert_equal_weights(whole, out)
     rows = [line.split(",")[:2] for line in (out / "metrics.csv").read_text().splitlines()]
     assert len({tuple(row) for row in rows}) == len(rows)  # no step's metrics twice
@@ -204,14 +204,14 @@ def test_two_ranks_equal_one(tmp_path):
 def test_minutes_become_steps_once(tmp_path):
     out = tmp_path / "run"
     config = tiny(steps=None, minutes=0.02, checkpoint_every=1000)
-    pretrain(config, out=out)
+    run_pretrain(config, out=out)
     steps = json.loads((out / "budget.json").read_text())["steps"]
     assert steps >= 30
     assert read_record(out)["budget"]["steps"] == steps
     (out / "record.json").unlink()
     (out / "last.json").unlink()  # as if killed after the budget was stored and before the first checkpoint
     (out / "best.json").unlink()
-    assert pretrain(config, out=out, resume=True) == 0
+    assert run_pretrain(config, out=out, resume=True) == 0
     assert read_record(out)["budget"]["steps"] == steps
 
 
@@ -233,7 +233,7 @@ def test_a_bad_number_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, monk
 
     monkeypatch.setattr(Learner, "learn", poison)
     with pytest.raises(TinctError, match="bins became nan at step 4"):
-        pretrain(TINY, out=out)
+        run_pretrain(TINY, out=out)
     checkpoint = Run(out).checkpoint("last")
     assert checkpoint is not None
     assert checkpoint.state["step"] == 3
@@ -244,7 +244,7 @@ def test_excluded_pictures_are_not_seen(tmp_path):
     write_colourful(tmp_path / "all", 12)
     write_colourful(tmp_path / "out", 3)  # the first three again
     config = tiny(sources=[str(tmp_path / "all")], exclude=[str(tmp_path / "out")], steps=8, adversarial="none")
-    pretrain(config, out=tmp_path / "run")
+    run_pretrain(config, out=tmp_path / "run")
     data = read_record(tmp_path / "run")["data"]
     assert data["excluded"] + data["held_out"] >= 3
     excluded = open_sources([str(tmp_path / "out")])
@@ -255,12 +255,12 @@ def test_excluded_pictures_are_not_seen(tmp_path):
 def test_a_cache_gives_pictures_of_the_same_size(tmp_path):
     write_colourful(tmp_path / "all", 12, side=200)
     config = tiny(sources=[str(tmp_path / "all")], cache=str(tmp_path / "cache"), adversarial="none", steps=3)
-    assert pretrain(config, out=tmp_path / "run") == 0
+    assert run_pretrain(config, out=tmp_path / "run") == 0
     assert read_record(tmp_path / "run")["data"]["seen"] > 0
 
 
 def test_rotation_alone_learns_without_colours(tmp_path):
-    pretrain(tiny(terms={"rotation": 1.0}, adversarial="none"), out=tmp_path / "run")
+    run_pretrain(tiny(terms={"rotation": 1.0}, adversarial="none"), out=tmp_path / "run")
     assert not (tmp_path / "run" / "colorizer.safetensors").exists()
     assert (tmp_path / "run" / "encoder.safetensors").exists()
 
@@ -304,28 +304,28 @@ def test_folders_that_cannot_take_a_run(tmp_path, whole):
     (tmp_path / "other" / "thesis.txt").write_text("x")
     for out, says in ((tmp_path / "file", "a file"), (tmp_path / "other", "other files"), (whole, "another run")):
         with pytest.raises(TinctError, match=says):
-            pretrain(TINY, out=out)
+            run_pretrain(TINY, out=out)
     (whole / "record.json").rename(whole / "record.kept")
     try:
         with pytest.raises(TinctError, match="lr is"):
-            pretrain(tiny(lr=1.0), out=whole, resume=True)
+            run_pretrain(tiny(lr=1.0), out=whole, resume=True)
     finally:
         (whole / "record.kept").rename(whole / "record.json")
     with pytest.raises(TinctError, match="cannot write"):
-        pretrain(TINY, out=Path("/proc/run"))
+        run_pretrain(TINY, out=Path("/proc/run"))
 
 
 def test_an_empty_and_an_all_grey_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(TinctError, match="empty"):
-        pretrain(tiny(sources=[str(tmp_path / "empty")]), out=tmp_path / "run")
+        run_pretrain(tiny(sources=[str(tmp_path / "empty")]), out=tmp_path / "run")
     from PIL import Image
 
     for index in range(4):
         (tmp_path / "grey").mkdir(exist_ok=True)
         Image.new("L", (40, 40), 60 * index).save(tmp_path / "grey" / f"{index}.png")
     with pytest.raises(TinctError, match="grey"):
-        pretrain(tiny(sources=[str(tmp_path / "grey")]), out=tmp_path / "run")
+        run_pretrain(tiny(sources=[str(tmp_path / "grey")]), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -342,7 +342,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
     save = runs.save_file
     monkeypatch.setattr(runs, "save_file", full)
     with pytest.raises(TinctError, match="No space left"):
-        pretrain(TINY, out=out)
+        run_pretrain(TINY, out=out)
     assert {path.name for path in (out / "checkpoints").iterdir()} == {"step-3"}
     monkeypatch.undo()
-    assert pretrain(TINY, out=out, resume=True) == 0
+    assert run_pretrain(TINY, out=out, resume=True) == 0

@@ -1,1 +1,72 @@
 """Learn visual features from unlabelled photographs by colouring them, and colour photographs."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tinct.errors import PictureError, TinctError
+
+if TYPE_CHECKING:
+    from tinct.color import lab_to_srgb, srgb_to_lab
+    from tinct.colorize import Colorizer
+    from tinct.compare import run_compare
+    from tinct.config import Config
+    from tinct.data.sources import open_labelled, open_sources
+    from tinct.pretrain import run_pretrain
+    from tinct.report import write_report
+    from tinct.settings import TransferSettings
+    from tinct.transfer import run_transfer
+    from tinct.weights import load_colorizer, load_encoder
+
+    __version__: str
+
+__all__ = [
+    "Colorizer",
+    "Config",
+    "PictureError",
+    "TinctError",
+    "TransferSettings",
+    "__version__",
+    "lab_to_srgb",
+    "load_colorizer",
+    "load_encoder",
+    "open_labelled",
+    "open_sources",
+    "run_compare",
+    "run_pretrain",
+    "run_transfer",
+    "srgb_to_lab",
+    "write_report",
+]
+
+_HOMES = {
+    "Colorizer": "colorize",
+    "Config": "config",
+    "TransferSettings": "settings",
+    "lab_to_srgb": "color",
+    "load_colorizer": "weights",
+    "load_encoder": "weights",
+    "open_labelled": "data.sources",
+    "open_sources": "data.sources",
+    "run_pretrain": "pretrain",
+    "run_compare": "compare",
+    "run_transfer": "transfer",
+    "srgb_to_lab": "color",
+    "write_report": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for: torch takes seconds."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("tinct")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"tinct.{_HOMES[name]}"), name)
+        globals()[name] = value  # a module of the same name, once imported, must not take its place
+        return value
+    raise AttributeError(f"module 'tinct' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from tinct.data.hashes import near
+from tinct.data.hashes import hash_of, near
 from tinct.data.labelled import Task
 from tinct.data.parallel import each_picture
 from tinct.data.sources import open_labelled
@@ -21,7 +21,6 @@ from tinct.errors import TinctError
 from tinct.findings import PLAN, Cell, Comparison, comparisons
 from tinct.grid import Arm, Grid, run_cells, write_plan
 from tinct.inits import RANDOM_BACKBONE, Start, load_init
-from tinct.pretrain import hash_of
 from tinct.settings import Protocol, TransferSettings
 
 __all__ = ["CompareResult", "compare", "run_compare"]

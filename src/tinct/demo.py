@@ -17,7 +17,7 @@ from tinct.data.loader import centre_crop
 from tinct.data.photos import photographs, right
 from tinct.errors import TinctError
 from tinct.files import atomic_path
-from tinct.pretrain import pretrain
+from tinct.pretrain import run_pretrain
 from tinct.report import write_report
 
 __all__ = ["demo"]
@@ -50,7 +50,7 @@ def demo(*, out: Path = Path("demo"), steps: int = 300, transfer_steps: int = 40
         checkpoint_every=max(1, steps // 3),
         warmup_steps=30,
     )
-    if code := pretrain(config, out=run, resume=True):
+    if code := run_pretrain(config, out=run, resume=True):
         return code
     results = []
     for number, task in enumerate(TASKS, start=2):

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from tinct.config import TIMED_STEPS, Config
 from tinct.data.base import Source
 from tinct.data.cache import CachedSource
-from tinct.data.hashes import dhash
+from tinct.data.hashes import hash_of
 from tinct.data.ledger import Ledger
 from tinct.data.loader import Photographs, crops_loader
 from tinct.data.parallel import each_picture
 from tinct.data.photos import Photos
 from tinct.data.sources import is_labelled, open_sources
-from tinct.errors import PictureError, TinctError
+from tinct.errors import TinctError
 from tinct.files import write_json
 from tinct.heldout import take_held_out
 from tinct.learner import Learner
@@ -38,7 +38,7 @@ from tinct.objectives.pretext import take_apart
 from tinct.results import write_results
 from tinct.runs import Run
 
-__all__ = ["pretrain"]
+__all__ = ["run_pretrain"]
 
 HELD_OUT = 64
 """Photographs coloured at every checkpoint."""
@@ -46,7 +46,7 @@ FREE = ("cache", "workers", "accelerator", "devices", "strategy")
 """Settings that may change when a run is resumed."""
 
 
-def pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
+def run_pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
     """Learn from unlabelled photographs by colouring them.
 
     Args:
@@ -303,14 +303,6 @@ def hashes_to_avoid(specs: Sequence[str]) -> NDArray[np.uint64]:
         with each_picture(source, hash_of, f"hashing {spec}") as hashes:
             found += [value for value in hashes if value is not None]
     return np.unique(np.array(found, np.uint64))
-
-
-def hash_of(source: Source, index: int) -> np.uint64 | None:
-    """A picture's hash; None where it cannot be read."""
-    try:
-        return dhash(source.picture(index, 64))
-    except PictureError:
-        return None
 
 
 def prepare(learner: Learner, photographs: Photographs, pictures: int = 512) -> None:

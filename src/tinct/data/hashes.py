@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["DISTANCE", "dhash", "near", "near_pairs"]
+from tinct.data.base import Source
+from tinct.errors import PictureError
+
+__all__ = ["DISTANCE", "dhash", "hash_of", "near", "near_pairs"]
 
 DISTANCE = 4
 """Two hashes that differ in at most this many of 64 bits count as the same picture."""
@@ -28,6 +31,14 @@ def dhash(rgb: NDArray[np.uint8]) -> np.uint64:
     small = Image.fromarray(rgb).convert("L").convert("F").resize((9, 8), Image.Resampling.LANCZOS)
     cells = np.asarray(small)
     return np.uint64(int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big"))
+
+
+def hash_of(source: Source, index: int) -> np.uint64 | None:
+    """A picture's hash; None where it cannot be read."""
+    try:
+        return dhash(source.picture(index, 64))
+    except PictureError:
+        return None
 
 
 def near(hashes: NDArray[np.uint64], known: NDArray[np.uint64], distance: int = DISTANCE) -> NDArray[np.bool_]:

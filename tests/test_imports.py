@@ -1,0 +1,106 @@
+"""Who may import whom, and what importing costs."""
+
+import ast
+import re
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import tinct
+
+ROOT = Path(tinct.__file__).parent
+COLOURING = "colorize|colorize_files|colorize_jobs|pictures|profiles|readers|writers|render|upsample|sampling"
+# modules: what they may import of tinct, beside errors and files
+ALLOWED = {
+    "errors|files": "",
+    "color": "",
+    r"models(\..+)?": r"color|models\..+",
+    r"objectives(\..+)?": r"color|models\..+|objectives(\..+)?",
+    r"data(\..+)?": r"data\..+",
+    "weights|shipped": r"models\..+|objectives(\..+)?|weights",
+    COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|data\.decode|{COLOURING}",
+    r"report(\..+)?": r"findings|statistics|results|data\.base|report\..+",
+}
+NEVER = "cli|app|demo"
+
+
+def imports() -> dict[str, set[str]]:
+    """Each module of tinct, and those that it imports anywhere in its file; names without `tinct.`."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        package = parts[:-1]
+        named = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+            if not node.level:
+                base = (node.module or "").split(".")
+                if base.pop(0) != "tinct":
+                    continue
+            for alias in node.names:
+                inner = [part for part in (*base, alias.name) if part]
+                module = ROOT.joinpath(*inner)
+                named.add(".".join(inner if module.with_suffix(".py").exists() else [part for part in base if part]))
+        found[".".join(part for part in parts if part != "__init__")] = named - {""}
+    return found
+
+
+IMPORTS = imports()
+
+
+def test_the_walk_finds_imports():
+    assert "pretrain" in IMPORTS["demo"]
+    assert "objectives.bins" in IMPORTS["objectives"]
+    assert len(IMPORTS) > 50
+
+
+def test_imports_have_no_cycles():
+    order = list(TopologicalSorter({name: used - {name} for name, used in IMPORTS.items()}).static_order())
+    assert order.index("color") < order.index("pretrain") < order.index("demo")
+
+
+@pytest.mark.parametrize("modules", ALLOWED)
+def test_imports_point_one_way(modules):
+    inside = {name: used for name, used in IMPORTS.items() if re.fullmatch(modules, name)}
+    assert inside
+    wrong = {
+        name: [one for one in used if not re.fullmatch(f"errors|files|{ALLOWED[modules]}", one)]
+        for name, used in inside.items()
+    }
+    assert {name: used for name, used in wrong.items() if used} == {}
+
+
+def test_nothing_imports_the_command_line_or_the_page():
+    users = {name for name, used in IMPORTS.items() if any(re.fullmatch(NEVER, one) for one in used)}
+    assert users <= {"__main__"}
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_torch_waits_until_it_is_needed():
+    slow = "{'torch', 'numpy', 'timm', 'jsonargparse', 'rich'} & set(sys.modules)"
+    assert run(f"import sys, tinct, tinct.cli; print({slow} or 'none')").strip() == "none"
+    helped = f"import sys; from tinct.cli import main; main(['--help']); print({slow} or 'none')"
+    assert run(helped).strip().splitlines()[-1] == "none"
+
+
+def test_public_names_are_there():
+    assert sorted(tinct.__all__) == sorted(
+        [
+            *("Colorizer", "Config", "PictureError", "TinctError", "TransferSettings", "__version__"),
+            *("lab_to_srgb", "load_colorizer", "load_encoder", "open_labelled", "open_sources"),
+            *("run_compare", "run_pretrain", "run_transfer", "srgb_to_lab", "write_report"),
+        ]
+    )
+    for name in tinct.__all__:
+        assert getattr(tinct, name) is not None
+    assert set(tinct.__all__) <= set(dir(tinct))
+    with pytest.raises(AttributeError, match="colorise"):
+        _ = tinct.colorise
