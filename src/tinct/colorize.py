@@ -16,8 +16,11 @@ from torch.nn import functional as F
 from tinct import render, upsample
 from tinct.color import srgb_to_lab
 from tinct.errors import PictureError, TinctError
+from tinct.objectives.bins import Bins
 from tinct.pictures import Picture, as_stored, reduced, strips
 from tinct.readers import from_pil
+from tinct.sampling import Sampling
+from tinct.shipped import resolve
 from tinct.upsample import Chroma
 from tinct.weights import load_colorizer
 from tinct.writers import to_pil
@@ -81,18 +84,20 @@ class Colorizer:
 
     @classmethod
     def load(cls, model: str | Path, device: str = "auto") -> "Colorizer":
-        """Load a colorizer: `tinct-small`, which comes with tinct, or the path of a `colorizer.safetensors`.
+        """Load a colorizer.
 
         Args:
-            model: its name or path.
+            model: the name of one that comes with tinct or was fetched (`tinct weights` lists them), the path of a
+                `colorizer.safetensors`, or a run's folder.
             device: `auto` (the fastest there is), `cpu`, `cuda`, `cuda:1`, `mps`.
 
         Raises:
-            TinctError: there is no such model or device, or its file is damaged.
+            TinctError: there is no such model or device, or its file is damaged or not what its hash says.
         """
         chosen = _device(device)
-        network = load_colorizer(Path(model))
-        return cls(network, int(network.meta["size"]), str(model), chosen)
+        network = load_colorizer(resolve(model))
+        size = int(network.meta["size"])
+        return cls(Sampling(network) if isinstance(network.colour, Bins) else network, size, str(model), chosen)
 
     def __call__(
         self, image: Some, *, saturation: float = 1.0, seed: int | None = None, size: int | None = None

@@ -1,0 +1,210 @@
+"""`tinct weights`: what is there, whether it is whole, and further ones from a hub, a mirror or a folder.
+
+A download is written beside its place, held to length and hash, and moved there only when both are right.
+"""
+
+import dataclasses
+import http.client
+import re
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote, urlsplit
+
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from tinct.errors import TinctError
+from tinct.files import atomic_path
+from tinct.shipped import NAME, Entry, add, digest, entries, name_error, own_shelf, put, verify
+from tinct.weights import read_weights
+
+__all__ = ["fetch", "weights"]
+
+MAX_BYTES = 1 << 31
+"""The largest file that is fetched, where no manifest says its length: 2 GB."""
+
+TIMEOUT = 60
+"""Seconds of silence after which a mirror is given up."""
+
+
+def weights(
+    action: list[str],
+    *,
+    mirror: str | None = None,
+    revision: str | None = None,
+    sha256: str | None = None,
+    licence: str = "unknown",
+    shelf: Path | None = None,
+) -> int:
+    """List weights that have names, verify them, fetch further ones, or add one's own.
+
+    Weights come with tinct or lie on your own shelf (TINCT_WEIGHTS, by default tinct/weights in your cache folder).
+    Nothing is downloaded except by fetch.
+
+    Args:
+        action: list; verify [NAME ...]; fetch NAME, where the manifest knows it, or fetch OWNER/REPO/FILE of a hub,
+            with revision and sha256; add NAME FILE [CARD], for weights that you made.
+        mirror: fetch from this folder or http(s) address, which holds the file, instead of the hub.
+        revision: the hub's commit; only fetch OWNER/REPO/FILE takes it.
+        sha256: the hash that the file must have; only fetch OWNER/REPO/FILE takes it.
+        licence: what add records, an SPDX name.
+        shelf: where add and fetch put weights (default: your own shelf).
+
+    Returns:
+        0, or 1 where weights failed verification.
+
+    Raises:
+        TinctError: an unknown action or name, a download that fails or is not what was asked for.
+    """
+    verb, *rest = action
+    place = shelf or own_shelf()
+    shelves = (shelf,) if shelf else ()
+    console = Console()
+    if verb == "list" and not rest:
+        _list(entries(*shelves), console)
+    elif verb == "verify":
+        return _verify(entries(*shelves), rest, console)
+    elif verb == "fetch" and len(rest) == 1:
+        entry = fetch(_wanted(rest[0], revision, sha256, licence, place), mirror)
+        console.print(f"{entry.name}: {entry.path}", highlight=False, soft_wrap=True)
+    elif verb == "add" and len(rest) in (2, 3):
+        card = Path(rest[2]) if len(rest) == 3 else None
+        entry = add(rest[0], Path(rest[1]), card, licence=licence, shelf=place)
+        console.print(f"{entry.name}: {entry.path}", highlight=False, soft_wrap=True)
+    else:
+        raise TinctError(
+            f"cannot do {' '.join(action)!r}; expected list, verify [NAME ...], fetch NAME, fetch OWNER/REPO/FILE "
+            "or add NAME FILE [CARD]"
+        )
+    return 0
+
+
+def fetch(entry: Entry, mirror: str | None = None) -> Entry:
+    """Bring weights to their shelf and write them into its manifest.
+
+    Args:
+        entry: which, with the hash that they must have, and where to.
+        mirror: a folder or an http(s) address that holds the file; without one, the hub is asked.
+
+    Returns:
+        The entry, with what the file says of itself.
+
+    Raises:
+        TinctError: the file cannot be had, or is not what the entry says; the shelf is as it was.
+    """
+    with atomic_path(entry.path) as unfinished:
+        try:
+            if mirror is None:
+                _from_hub(entry, unfinished)
+            elif urlsplit(mirror).scheme in ("http", "https"):
+                _from_address(f"{mirror.rstrip('/')}/{quote(entry.file)}", entry, unfinished)
+            else:
+                with (Path(mirror).expanduser() / entry.file).open("rb") as source:
+                    _copy(source, unfinished, entry)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise TinctError(f"{entry.name} cannot be fetched: {_reason(error)}; try again, or --mirror") from error
+        if (found := digest(unfinished)) != entry.sha256:
+            raise TinctError(
+                f"{entry.name} was fetched but is not what was asked for: its SHA-256 is {found[:12]}..., "
+                f"{entry.sha256[:12]}... is expected; try again, or check the hash"
+            )
+        kind = read_weights(unfinished)[1].get("kind", "weights of another program")
+        entry = dataclasses.replace(entry, size=unfinished.stat().st_size, kind=kind)
+    put(entry)
+    return entry
+
+
+def _wanted(what: str, revision: str | None, sha256: str | None, licence: str, shelf: Path) -> Entry:
+    """The entry that `fetch WHAT` asks for, on the shelf where it shall be."""
+    known = entries()
+    if what in known:
+        if revision or sha256:
+            raise TinctError(f"{what}'s revision and hash are in the manifest; leave --revision and --sha256 out")
+        return dataclasses.replace(known[what], shelf=shelf, card="")
+    owner, _, rest = what.partition("/")
+    repo, _, file = rest.partition("/")
+    if not file:
+        names = ", ".join(sorted(known)) or "none yet"
+        raise TinctError(f"no weights are called {what!r}; expected one of ({names}) or OWNER/REPO/FILE")
+    if not revision or not re.fullmatch("[0-9a-fA-F]{64}", sha256 or ""):
+        raise TinctError(f"fetching {what} needs --revision COMMIT and --sha256 of 64 hexadecimal digits")
+    bare = Path(file).name
+    if not NAME.fullmatch(bare) or not bare.endswith(".safetensors"):
+        raise name_error(bare) if not NAME.fullmatch(bare) else TinctError(f"{file}: expected a .safetensors file")
+    hub = {"repo": f"{owner}/{repo}", "revision": revision, "file": file}
+    name = bare.removesuffix(".safetensors")
+    if name in known and known[name].sha256 != str(sha256).lower():
+        raise TinctError(f"{name} is the name of other weights already ({known[name].path}); rename the file")
+    return Entry(name, bare, str(sha256).lower(), 0, "", licence, hub=hub, shelf=shelf)
+
+
+def _from_hub(entry: Entry, target: Path) -> None:
+    """Download from a hub, which `HF_ENDPOINT` may name."""
+    if not entry.hub:
+        raise TinctError(f"no hub is known to have {entry.name}; name a folder or address with --mirror")
+    from huggingface_hub import hf_hub_download
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = entry.hub.get("file", entry.file)
+        path = hf_hub_download(entry.hub["repo"], file, revision=entry.hub["revision"], local_dir=folder)
+        shutil.copyfile(path, target)
+
+
+def _from_address(address: str, entry: Entry, target: Path) -> None:
+    request = urllib.request.Request(address, headers={"User-Agent": "tinct"})
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        _copy(answer, target, entry)
+
+
+def _copy(source: IO[bytes], target: Path, entry: Entry) -> None:
+    """Copy no more than is expected."""
+    limit = entry.size or MAX_BYTES
+    with target.open("wb") as file:
+        while piece := source.read(1 << 20):
+            if file.tell() + len(piece) > limit:
+                raise ValueError(f"the file is longer than the {limit} bytes that are expected")
+            file.write(piece)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"{error.url} answered {error.code} {error.reason}"
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"no file {error.filename}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _list(known: dict[str, Entry], console: Console) -> None:
+    if not known:
+        console.print("no weights have names yet; give the path of a run's colorizer.safetensors as a model")
+        return
+    table = Table("name", "kind", Column("MB", justify="right"), "licence", "SHA-256", Column("where", overflow="fold"))
+    for name, entry in sorted(known.items()):
+        where = str(entry.path) if entry.path.exists() else f"not here; tinct weights fetch {name}"
+        megabytes = f"{entry.size / 1e6:.1f}"
+        table.add_row(name, entry.kind, megabytes, entry.licence, entry.sha256[:12], Text(where))
+    console.print(table)
+
+
+def _verify(known: dict[str, Entry], names: list[str], console: Console) -> int:
+    if missing := [name for name in names if name not in known]:
+        raise TinctError(
+            f"no weights are called {missing[0]!r}; expected some of: {', '.join(sorted(known)) or 'none'}"
+        )
+    failed = False
+    here = [name for name in sorted(known) if known[name].path.exists()]
+    for name in names or here:
+        try:
+            verify(known[name])
+            console.print(f"{name}: whole", highlight=False)
+        except TinctError as error:
+            failed = True
+            console.print(Text(str(error)), soft_wrap=True)
+    if not names and not here:
+        console.print("no weights to verify")
+    return int(failed)

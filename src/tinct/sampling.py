@@ -1,0 +1,38 @@
+"""Several plausible colourings from a network that gives a distribution over ab bins."""
+
+import torch
+from torch import Tensor, nn
+
+from tinct.objectives.bins import Bins
+from tinct.weights import ColourNet
+
+__all__ = ["Sampling"]
+
+
+class Sampling(nn.Module):
+    """A colour network with ab bins that can draw.
+
+    One Gumbel variable a bin is added to the logits everywhere. At the temperature 0 every pixel would so be an exact
+    draw from its own distribution (Gumbel's maximum; Maddison et al. 2014), and since all share the variables,
+    neighbours draw alike: a wall stays one wall. The term's own temperature then keeps colours smooth.
+    """
+
+    samples = True
+
+    def __init__(self, network: ColourNet) -> None:
+        """Wrap `network`, whose colour term is `Bins`."""
+        super().__init__()
+        if not isinstance(network.colour, Bins):
+            raise TypeError(f"{network.colour.name} gives one colour a pixel, nothing to draw from")
+        self.network, self.colour = network, network.colour
+
+    def forward(self, l: Tensor, seed: int | None = None) -> Tensor:
+        """L* (B, 1, H, W) in [0, 100] to ab (B, 2, H/s, W/s) in Lab units: the mean colour, or the draw of `seed`."""
+        if seed is None:
+            ab: Tensor = self.network(l)
+            return ab
+        output = self.network.generator(l).float()
+        generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same
+        uniform = torch.rand(self.colour.out_channels, 1, 1, generator=generator, dtype=torch.float64)
+        gumbel = -(-uniform.clamp(1e-12, 1 - 1e-12).log()).log()
+        return self.colour.decode(output + gumbel.to(output))

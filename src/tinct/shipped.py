@@ -1,0 +1,217 @@
+"""Weights by name: those that come with tinct, and those fetched or added later, each held to its SHA-256.
+
+A shelf is a folder with a `manifest.json`, weights in safetensors format and their cards:
+
+    {"format": 1, "weights": {"tinct-small": {"file": "tinct-small.safetensors", "sha256": "...", "size": 24117248,
+        "kind": "colorizer", "licence": "Apache-2.0", "card": "tinct-small.md"}}}
+
+An entry may also say where a hub keeps the file: `"hub": {"repo": "OWNER/NAME", "revision": "COMMIT"}`; such weights
+may be absent from the shelf until they are fetched. One shelf is inside the package, the other is the user's own.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinct.errors import TinctError
+from tinct.files import atomic_path, write_json, write_text
+
+__all__ = ["SHIPPED", "Entry", "add", "entries", "find", "name_error", "own_shelf", "put", "resolve", "verify"]
+
+SHIPPED = Path(__file__).parent / "shipped_weights"
+"""The shelf inside the package."""
+
+FORMAT = 1
+"""Version of the manifest."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""What a name may be: it also names files, so no folder can be smuggled in."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Weights on a shelf, maybe not fetched yet.
+
+    Attributes:
+        name: what they are called.
+        file: the file's bare name on the shelf.
+        sha256: its hash, 64 hexadecimal digits.
+        size: its length in bytes.
+        kind: `colorizer` or `encoder`.
+        licence: an SPDX name.
+        card: the bare name of the text that says what the weights are; empty where there is none.
+        hub: `repo` and `revision` where a hub has them too.
+        shelf: the folder.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    size: int
+    kind: str
+    licence: str
+    card: str = ""
+    hub: dict[str, str] = dataclasses.field(default_factory=dict)
+    shelf: Path = SHIPPED
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, or would be."""
+        return self.shelf / self.file
+
+
+def own_shelf() -> Path:
+    """The user's own shelf: `$TINCT_WEIGHTS`, or `tinct/weights` in the user's cache folder."""
+    if named := os.environ.get("TINCT_WEIGHTS"):
+        return Path(named).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "tinct" / "weights"
+
+
+def entries(*shelves: Path) -> dict[str, Entry]:
+    """All weights by name, of the package's shelf and then the user's own unless other shelves are given.
+
+    Where two shelves know a name, the first one's hash holds, wherever the file is.
+
+    Raises:
+        TinctError: a manifest is damaged.
+    """
+    found: dict[str, Entry] = {}
+    for shelf in shelves or (SHIPPED, own_shelf()):
+        for name, entry in _manifest(shelf).items():
+            first = found.setdefault(name, entry)
+            if not first.path.exists() and entry.path.exists():
+                found[name] = dataclasses.replace(first, file=entry.file, shelf=shelf)
+    return found
+
+
+def find(name: str) -> Path:
+    """The checked file of the weights called `name`.
+
+    Raises:
+        TinctError: there are none of that name (one line lists those there are), they are not fetched yet, or the
+            file is damaged.
+    """
+    known = entries()
+    if name not in known:
+        named = f"one of {', '.join(sorted(known))}, or " if known else ""
+        raise TinctError(
+            f"no weights are called {name!r}; give as --model {named}the path of a run's colorizer.safetensors"
+        )
+    verify(known[name])
+    return known[name].path
+
+
+def resolve(model: str | Path, file: str = "colorizer.safetensors") -> Path:
+    """The file that `model` means: the name of weights, a file, or a run's folder with `file` in it.
+
+    Raises:
+        TinctError: as `find`.
+    """
+    bare = isinstance(model, str) and NAME.fullmatch(model) and not model.endswith(".safetensors")
+    if bare and (model in entries() or not Path(model).exists()):
+        return find(str(model))
+    path = Path(model).expanduser()
+    return path / file if path.is_dir() else path
+
+
+def verify(entry: Entry) -> None:
+    """Hold a file to its hash.
+
+    Raises:
+        TinctError: it is absent or not what the manifest says.
+    """
+    if not entry.path.is_file():
+        raise TinctError(f"{entry.name} is not here yet; run: tinct weights fetch {entry.name}")
+    found = digest(entry.path)
+    if found != entry.sha256:
+        remedy = "reinstall tinct" if entry.shelf == SHIPPED else f"run: tinct weights fetch {entry.name}"
+        raise TinctError(
+            f"{entry.path}: damaged, its SHA-256 is {found[:12]}... but {entry.sha256[:12]}... is expected; {remedy}"
+        )
+
+
+def add(name: str, file: Path, card: Path | None, *, licence: str = "Apache-2.0", shelf: Path = SHIPPED) -> Entry:
+    """Put weights on a shelf: copies the file and its card and writes the manifest's entry, which may replace another.
+
+    Maintainers ship weights so: `tinct weights add NAME FILE CARD --shelf src/tinct/shipped_weights`.
+
+    Args:
+        name: what to call them.
+        file: an encoder or colorizer in safetensors format.
+        card: a text that says what they are, or None.
+        licence: an SPDX name.
+        shelf: the folder.
+
+    Raises:
+        TinctError: the name cannot be a file's, or a file is absent or none of tinct's.
+    """
+    from tinct.weights import read_weights
+
+    if not NAME.fullmatch(name):
+        raise name_error(name)
+    kind = read_weights(file)[1].get("kind")
+    if kind not in ("colorizer", "encoder"):
+        raise TinctError(f"{file}: holds {kind or 'weights of another program'}; expected a colorizer or an encoder")
+    entry = Entry(name, f"{name}.safetensors", digest(file), file.stat().st_size, kind, licence, shelf=shelf)
+    if card is not None:
+        try:
+            text = card.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TinctError(f"{card}: cannot be read as text ({error}); expected the weights' card") from error
+        entry = dataclasses.replace(entry, card=f"{name}.md")
+        write_text(shelf / entry.card, text)
+    with atomic_path(entry.path) as unfinished:
+        shutil.copyfile(file, unfinished)
+    put(entry)
+    return entry
+
+
+def put(entry: Entry) -> None:
+    """Write an entry into the manifest of its shelf."""
+    known = _manifest(entry.shelf) | {entry.name: entry}
+    weights = {name: _described(known[name]) for name in sorted(known)}
+    write_json(entry.shelf / "manifest.json", {"format": FORMAT, "weights": weights})
+
+
+def name_error(name: str) -> TinctError:
+    """What to raise where `name` does not fit `NAME`."""
+    return TinctError(f"{name!r} cannot name weights; expected letters, digits, dots, dashes and underscores")
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _described(entry: Entry) -> dict[str, Any]:
+    content = dataclasses.asdict(entry)
+    return {key: value for key, value in content.items() if value and key not in ("name", "shelf")}
+
+
+def _manifest(shelf: Path) -> dict[str, Entry]:
+    path = shelf / "manifest.json"
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] > FORMAT:
+            raise TinctError(f"{path}: written by a newer tinct (format {content['format']}); upgrade tinct")
+        return {name: _entry(name, said, shelf) for name, said in content["weights"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise TinctError(f"{path}: damaged ({error}); remove it, or reinstall tinct") from error
+
+
+def _entry(name: str, said: dict[str, Any], shelf: Path) -> Entry:
+    entry = Entry(name=name, shelf=shelf, **said)
+    bare = all(NAME.fullmatch(part) for part in (name, entry.file, entry.card or "card"))
+    if not bare or not re.fullmatch("[0-9a-f]{64}", entry.sha256) or not isinstance(entry.size, int):
+        raise ValueError(f"the entry {name!r} has an impossible name, hash or size")
+    return entry

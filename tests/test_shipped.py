@@ -1,0 +1,317 @@
+import http.server
+import json
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tinct import fetch as fetching
+from tinct import shipped
+from tinct.cli import main
+from tinct.colorize import Colorizer
+from tinct.errors import TinctError
+from tinct.fetch import weights
+from tinct.models.encoder import Encoder
+from tinct.models.generator import Generator
+from tinct.objectives.bins import Bins
+from tinct.sampling import Sampling
+from tinct.shipped import SHIPPED, add, entries, find, resolve, verify
+from tinct.weights import load_colorizer, save_colorizer, save_encoder
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("made") / "colorizer.safetensors"
+    colour = Bins()
+    generator = Generator(Encoder("resnet18", 1), colour.out_channels, 4, 16)
+    save_colorizer(path, generator, colour, {"size": 64}, half=True)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def shelves(tmp_path, monkeypatch):
+    """An empty shelf in place of the package's, and one in place of the user's."""
+    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "package")
+    monkeypatch.setenv("TINCT_WEIGHTS", str(tmp_path / "own"))
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path / "package", tmp_path / "own"
+
+
+@pytest.fixture
+def card(tmp_path) -> Path:
+    path = tmp_path / "card.md"
+    path.write_text("# tiny\nMade by a test.\n")
+    return path
+
+
+def test_what_ships_is_whole():
+    for entry in entries(SHIPPED).values():
+        verify(entry)
+        assert (SHIPPED / entry.card).is_file()
+        assert entry.size == entry.path.stat().st_size <= 25_000_000
+        assert entry.licence != "unknown"
+    listed = {entry.path for entry in entries(SHIPPED).values()}
+    assert set(SHIPPED.glob("*.safetensors")) == listed
+
+
+def test_added_weights_load_by_name(file, card, shelves):
+    entry = add("tiny", file, card, shelf=shelves[0])
+    assert (entry.kind, entry.licence, entry.size) == ("colorizer", "Apache-2.0", file.stat().st_size)
+    assert (shelves[0] / "tiny.md").read_text() == card.read_text()
+    assert find("tiny").read_bytes() == file.read_bytes()
+    by_name, by_path = Colorizer.load("tiny", "cpu"), Colorizer.load(file, "cpu")
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
+    assert (by_name.name, by_name.size) == ("tiny", 64)
+    assert np.array_equal(by_name(picture), by_path(picture))
+
+
+def test_a_run_folder_and_a_path_are_taken_too(file):
+    assert resolve(file.parent) == resolve(str(file)) == file
+    with pytest.raises(TinctError, match="no such file"):
+        Colorizer.load("nowhere/colorizer.safetensors", "cpu")
+
+
+def test_a_name_goes_before_a_file_of_that_name(file, card, shelves, tmp_path, monkeypatch):
+    add("tiny", file, card, shelf=shelves[0])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    assert resolve("tiny").parent == shelves[0]
+    assert resolve(Path("tiny")) == Path("tiny/colorizer.safetensors")
+
+
+def test_an_unknown_name_lists_what_there_is(file, card, shelves):
+    with pytest.raises(TinctError, match="no weights are called 'tinct-small'; give as --model the path of a run's"):
+        Colorizer.load("tinct-small")
+    add("tiny", file, card, shelf=shelves[0])
+    add("mine", file, None, shelf=shelves[1])
+    with pytest.raises(TinctError, match="one of mine, tiny, or the path"):
+        Colorizer.load("tinct-small")
+
+
+@pytest.mark.parametrize("place", [0, 100, -1])
+def test_a_changed_byte_is_found_before_loading(file, card, shelves, place):
+    path = add("tiny", file, card, shelf=shelves[0]).path
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(TinctError, match=r"tiny.safetensors: damaged, its SHA-256 is .* is expected; reinstall tinct"):
+        Colorizer.load("tiny")
+    assert weights(["verify"]) == 1
+
+
+def test_a_cut_file_is_found(file, card, shelves, capsys):
+    path = add("tiny", file, card, shelf=shelves[1]).path
+    assert weights(["verify", "tiny"]) == 0
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert weights(["verify", "tiny"]) == 1
+    assert "run: tinct weights fetch tiny" in capsys.readouterr().out
+
+
+def test_only_weights_of_tinct_are_added(file, card, shelves, tmp_path):
+    (tmp_path / "junk.safetensors").write_bytes(b"junk")
+    for name, path, message in [
+        ("tiny", tmp_path / "junk.safetensors", "cannot be read as safetensors"),
+        ("tiny", tmp_path / "absent.safetensors", "no such file"),
+        ("../tiny", file, "cannot name weights"),
+        ("", file, "cannot name weights"),
+    ]:
+        with pytest.raises(TinctError, match=message):
+            add(name, path, card, shelf=shelves[0])
+    with pytest.raises(TinctError, match="cannot be read as text"):
+        add("tiny", file, tmp_path / "absent.md", shelf=shelves[0])
+    assert not shelves[0].exists()
+
+
+def test_encoders_have_names_too_but_do_not_colour(shelves, tmp_path):
+    save_encoder(tmp_path / "encoder.safetensors", Encoder("resnet18", 1), {})
+    assert add("ssl", tmp_path / "encoder.safetensors", None, shelf=shelves[0]).kind == "encoder"
+    with pytest.raises(TinctError, match="holds encoder, expected tinct's colorizer"):
+        Colorizer.load("ssl")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 1, "weights": []}',
+        '{"format": 1, "weights": {"a": {}}}',
+        '{"format": 2, "weights": {}}',
+        '{"format": "x", "weights": {}}',
+        '{"format": 1, "weights": {"a": {"file": "../../a", "sha256": "%s", "size": 1, "kind": "", "licence": ""}}}'
+        % ("0" * 64),
+        '{"format": 1, "weights": {"a": {"file": "a", "sha256": "0", "size": 1, "kind": "", "licence": ""}}}',
+    ],
+)
+def test_a_damaged_manifest_gets_a_sentence(shelves, content):
+    shelves[1].mkdir()
+    (shelves[1] / "manifest.json").write_text(content)
+    with pytest.raises(TinctError, match=r"manifest.json: (damaged|written by a newer tinct)"):
+        find("a")
+
+
+def test_fetch_from_a_folder_and_use(file, shelves, tmp_path):
+    sha = shipped.digest(file)
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    (mirror / "tiny.safetensors").write_bytes(file.read_bytes())
+    given = ["fetch", "someone/tiny/deep/tiny.safetensors"]
+    assert weights(given, revision="abc", sha256=sha.upper(), mirror=str(mirror)) == 0
+    entry = entries()["tiny"]
+    assert (entry.shelf, entry.kind, entry.sha256) == (shelves[1], "colorizer", sha)
+    assert entry.hub == {"repo": "someone/tiny", "revision": "abc", "file": "deep/tiny.safetensors"}
+    assert Colorizer.load("tiny", "cpu").size == 64
+    entry.path.write_bytes(b"broken")
+    assert weights(["fetch", "tiny"], mirror=str(mirror)) == 0  # its revision and hash are known now
+    verify(entries()["tiny"])
+
+
+def test_weights_that_ship_by_hash_only_are_fetched(file, card, shelves, tmp_path):
+    entry = add("tiny", file, card, shelf=shelves[0])
+    mirror = entry.path.rename(tmp_path / "tiny.safetensors").parent
+    with pytest.raises(TinctError, match="tiny is not here yet; run: tinct weights fetch tiny"):
+        find("tiny")
+    with pytest.raises(TinctError, match="no hub is known to have tiny; name a folder or address with --mirror"):
+        weights(["fetch", "tiny"])
+    assert weights(["fetch", "tiny"], mirror=str(mirror)) == 0
+    assert find("tiny").parent == shelves[1]
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "longer", "absent"])
+def test_a_broken_download_leaves_nothing(file, card, shelves, tmp_path, damage):
+    entry = add("tiny", file, card, shelf=shelves[0])
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    content = entry.path.read_bytes()
+    entry.path.unlink()
+    broken = {"changed": content[:-1] + b"x", "cut": content[:-9], "longer": content + b"x"}
+    if damage in broken:
+        (mirror / "tiny.safetensors").write_bytes(broken[damage])
+    message = {"longer": "longer than the", "absent": "no file"}.get(damage, "is not what was asked for: its SHA-256")
+    with pytest.raises(TinctError, match=message):
+        weights(["fetch", "tiny"], mirror=str(mirror))
+    assert not shelves[1].exists() or not list(shelves[1].iterdir())
+
+
+def test_what_is_fetched_must_be_weights(shelves, tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"not weights")
+    sha = shipped.digest(tmp_path / "a.safetensors")
+    with pytest.raises(TinctError, match="cannot be read as safetensors"):
+        weights(["fetch", "some/one/a.safetensors"], revision="1", sha256=sha, mirror=str(tmp_path))
+    assert not list(shelves[1].iterdir())
+
+
+def test_fetch_from_an_address(file, card, shelves, tmp_path):
+    folder = tmp_path / "served"
+    served = add("tiny", file, card, shelf=folder)
+    add("tiny", file, card, shelf=shelves[0]).path.unlink()
+    handler = lambda *args: Quiet(*args, directory=str(folder))  # noqa: E731
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert weights(["fetch", "tiny"], mirror=f"{address}/") == 0
+        assert find("tiny").parent == shelves[1]
+        served.path.unlink()
+        with pytest.raises(TinctError, match=r"tiny.safetensors answered 404"):
+            weights(["fetch", "tiny"], mirror=address)
+        server.shutdown()
+    with pytest.raises(TinctError, match=r"tiny cannot be fetched: .*refused"):
+        weights(["fetch", "tiny"], mirror=address)
+    assert find("tiny")  # the one from before
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def test_the_hub_is_asked_for_revision_and_file(file, monkeypatch, tmp_path):
+    asked = []
+
+    def download(repo, name, *, revision, local_dir):
+        asked.append((repo, name, revision))
+        target = Path(local_dir) / "x.safetensors"
+        target.write_bytes(file.read_bytes())
+        return str(target)
+
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert weights(["fetch", "some/one/w/tiny.safetensors"], revision="c0ffee", sha256=shipped.digest(file)) == 0
+    assert asked == [("some/one", "w/tiny.safetensors", "c0ffee")]
+    assert find("tiny").read_bytes() == file.read_bytes()
+
+
+def test_a_hub_out_of_reach_gets_a_sentence(shelves):
+    with pytest.raises(TinctError, match=r"^tiny cannot be fetched: ") as caught:
+        weights(["fetch", "some/one/tiny.safetensors"], revision="c0ffee", sha256="0" * 64)
+    assert "\n" not in str(caught.value)
+    assert not list(shelves[1].iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "message"),
+    [
+        (["frobnicate"], {}, "cannot do 'frobnicate'; expected list, verify"),
+        (["list", "x"], {}, "cannot do"),
+        (["verify", "x"], {}, "no weights are called 'x'"),
+        (["fetch", "x"], {}, r"no weights are called 'x'; expected one of \(none yet\) or OWNER/REPO/FILE"),
+        (["fetch", "a/b/c.safetensors"], {}, "needs --revision COMMIT and --sha256"),
+        (["fetch", "a/b/c.safetensors"], {"revision": "1", "sha256": "12"}, "needs --revision COMMIT and --sha256"),
+        (["fetch", "a/b/c.bin"], {"revision": "1", "sha256": "0" * 64}, "expected a .safetensors file"),
+    ],
+)
+def test_mistakes_get_a_sentence(words, options, message):
+    with pytest.raises(TinctError, match=message):
+        weights(words, **options)
+
+
+def test_the_command_line(file, card, shelves, capsys):
+    assert main(["weights", "list"]) == 0
+    assert "no weights have names yet" in capsys.readouterr().out
+    assert main(["weights", "verify"]) == 0
+    assert main(["weights", "add", "tiny", str(file), str(card), "--licence", "MIT", "--shelf", str(shelves[0])]) == 0
+    assert json.loads((shelves[0] / "manifest.json").read_text())["weights"]["tiny"]["licence"] == "MIT"
+    assert main(["weights", "list"]) == 0
+    assert "tiny" in capsys.readouterr().out
+    assert main(["weights", "fetch", "nope"]) == 2
+    assert capsys.readouterr().err.startswith("tinct weights: no weights are called 'nope'")
+
+
+def test_nothing_but_fetch_asks_a_hub(file, card, shelves, monkeypatch):
+    monkeypatch.setattr(fetching, "_from_hub", lambda *_: pytest.fail("asked the hub"))
+    monkeypatch.delitem(sys.modules, "huggingface_hub", raising=False)
+    add("tiny", file, card, shelf=shelves[0])
+    weights(["list"])
+    weights(["verify"])
+    Colorizer.load("tiny", "cpu")
+    with pytest.raises(TinctError):
+        Colorizer.load("someone/tiny", "cpu")
+    with pytest.raises(TinctError):
+        Colorizer.load("other", "cpu")
+
+
+def test_draws_repeat_differ_and_follow_the_distribution(file):
+    network = load_colorizer(file)
+    drawing = Sampling(network)
+    l = torch.rand(2, 1, 64, 64) * 100
+    assert torch.equal(drawing(l), network(l))
+    assert torch.equal(drawing(l, seed=3), drawing(l, seed=3))
+    assert not torch.equal(drawing(l, seed=3), drawing(l, seed=4))
+    assert torch.allclose(drawing(l, seed=3)[:1], drawing(l[:1], seed=3), atol=1e-3)
+
+    class Fixed(torch.nn.Module):
+        def forward(self, l):
+            logits = torch.full((1, network.colour.out_channels, 1, 1), -30.0)
+            logits[:, 10], logits[:, 60] = 0.0, float(np.log(3))
+            return logits
+
+    network.generator, network.colour.temperature = Fixed(), 1e-3
+    drawn = torch.stack([drawing(l, seed=seed)[0, :, 0, 0] for seed in range(400)])
+    share = (drawn - network.colour.centres[60]).norm(dim=1).lt(1).float().mean()
+    assert 0.68 < share < 0.82  # 3/4, give or take three standard errors
