@@ -14,13 +14,18 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "demo": ("tinct.demo:demo", "see all of it on the photographs inside scikit-image"),
-    "pretrain": ("tinct.pretrain:pretrain", "learn from unlabelled photographs by colouring them"),
+    "pretrain": ("tinct.pretrain:run_pretrain", "learn from unlabelled photographs by colouring them"),
     "colorize": ("tinct.colorize_files:colorize", "colour photographs"),
     "evaluate": ("tinct.evaluate:evaluate", "score a colorizer on photographs"),
     "transfer": ("tinct.transfer:transfer", "train on labels from an encoder, and score it"),
     "predict": ("tinct.predict:predict", "apply a trained classifier or segmenter to pictures"),
     "compare": ("tinct.compare:compare", "measure what pretraining adds on your labels"),
     "report": ("tinct.report:report", "make a page of what was measured"),
+    "serve": ("tinct.app:serve", "colour photographs on a page in the browser"),
+    "weights": ("tinct.fetch:weights", "list, verify and fetch weights that have names"),
+    "export": ("tinct.export:export", "write weights for timm, torchvision, ONNX and others, and prove it"),
+    "embed": ("tinct.embed:embed", "write a row of features for each picture"),
+    "card": ("tinct.cards:card", "describe a run in Markdown, from its record"),
     "data": ("tinct.data.inspect:data", "report what is in a set of photographs"),
 }
 """name: where its function is, and what it does in a few words."""
@@ -126,7 +131,7 @@ def add(parser: Any, name: str, kind: Any, default: Any, text: str, positional: 
         default = SUPPRESS if positional else default or []  # a file's list stands where no words are given
         how |= {"type": str, "nargs": "+" if positional and required else "*", "default": default}
     elif kind is bool:
-        how |= {"action": ActionYesNo, "default": default}
+        how |= {"action": ActionYesNo(no_prefix="no-"), "default": default}
     else:
         how |= {"type": kind, "default": default}
     if required and not positional:

@@ -1,5 +1,6 @@
 """`tinct colorize`: files, folders, globs or standard input, coloured and written with all they carried."""
 
+import dataclasses
 import io
 import sys
 from collections.abc import Iterator
@@ -25,10 +26,10 @@ from tinct.readers import read
 from tinct.upsample import Chroma
 from tinct.writers import encode, write
 
-__all__ = ["colorize"]
+__all__ = ["colorize", "view"]
 
 SHEET_SIDE = 1024
-"""Pictures on a before/after sheet have at most so many pixels a side."""
+"""Pictures that are only looked at (a before/after sheet, the page of `tinct serve`) have at most so many a side."""
 
 
 @dataclass(frozen=True)
@@ -166,13 +167,13 @@ def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: 
     if isinstance(found, PictureError):
         return found
     try:
-        views = [_view(picture)] if how.compare else []
+        views = [view(picture)] if how.compare else []
         last = len(found) - 1
         for index, (target, chroma) in enumerate(zip(job.versions(len(found)), found, strict=True)):
             # the last version may take the place of the input, which halves the memory of a large scan
             coloured = paint(picture, chroma, in_place=index == last)
             _put(coloured, target, job.form)
-            views += [_view(coloured)] if how.compare else []
+            views += [view(coloured)] if how.compare else []
         if how.compare and (sheet := job.sheet()):
             write(Picture(_beside(views), format="JPEG", name=job.name), sheet)
     except PictureError as error:
@@ -189,11 +190,15 @@ def _put(picture: Picture, target: Path | None, form: str | None) -> None:
     sys.stdout.buffer.write(buffer.getbuffer())
 
 
-def _view(picture: Picture) -> torch.Tensor:
-    """A small upright copy for the sheet: (3, h, w)."""
+def view(picture: Picture) -> torch.Tensor:
+    """A small upright copy to look at, over white where it is transparent: (3, h, w) in [0, 1]."""
     scale = min(1.0, SHEET_SIDE / max(picture.size))
     height, width = (max(1, round(side * scale)) for side in picture.size)
-    return reduced(picture, height, width).expand(3, -1, -1)
+    seen = reduced(picture, height, width).expand(3, -1, -1)
+    if picture.alpha is None:
+        return seen
+    opaque = reduced(dataclasses.replace(picture, pixels=picture.alpha), height, width)
+    return 1 - opaque * (1 - seen)
 
 
 def _beside(views: list[torch.Tensor]) -> NDArray[np.uint8]:

@@ -1,0 +1,375 @@
+"""`tinct serve`: a page that colours photographs in the browser; nothing leaves the machine, nothing is kept.
+
+Pictures go through the same readers and writers as `tinct colorize`, so depth, transparency and metadata survive.
+"""
+
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from tinct.color import srgb_to_lab
+from tinct.colorize import MAX_SATURATION, MIN_SIZE, Colorizer, paint
+from tinct.colorize_files import view
+from tinct.data.photos import photographs
+from tinct.errors import PictureError, TinctError
+from tinct.local_only import LocalOnly
+from tinct.pictures import FORMATS, SUFFIXES, Picture
+from tinct.readers import pixel_count, read
+from tinct.render import samples as to_samples
+from tinct.writers import write
+
+__all__ = ["Limits", "page", "running", "serve"]
+
+MAX_SIZE = 1024
+"""The largest working size that the page offers."""
+
+MAX_VERSIONS = 4
+
+KEPT_SECONDS = 3600
+"""Uploads and results are removed after an hour, and all of them when the page is closed."""
+
+TITLE = "tinct: colour a photograph"
+
+STYLE = """
+#examples .grid-wrap { min-height: 0; max-height: none; }
+#examples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); padding-top: 24px; }
+#examples .thumbnail-lg { aspect-ratio: auto; height: auto; }
+#examples .thumbnail-lg img { aspect-ratio: 1; height: auto; }
+#examples .caption-label { position: static; max-width: none; border: 0; text-align: center; padding: 2px; }
+footer .divider { display: none; }
+"""
+
+Views: TypeAlias = list[NDArray[np.uint8]]
+"""Before, then every version, as small as the page shows them."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor may ask for.
+
+    Attributes:
+        megabytes: of an upload, of 2**20 bytes each.
+        megapixels: of a picture.
+        queue: pictures that wait their turn; further ones are turned away.
+    """
+
+    megabytes: int = 50
+    megapixels: int = 100
+    queue: int = 16
+
+
+def serve(
+    *,
+    model: str = "tinct-small",
+    port: int = 7860,
+    device: str = "auto",
+    max_megabytes: int = 50,
+    max_megapixels: int = 100,
+    max_queue: int = 16,
+) -> int:
+    """Open a page on this machine (127.0.0.1) that colours photographs; leave with Ctrl+C.
+
+    Args:
+        model: the name of a colorizer that comes with tinct, or the path of a colorizer.safetensors.
+        port: where the page listens.
+        device: auto, cpu, cuda, cuda:N or mps.
+        max_megabytes: the largest upload.
+        max_megapixels: the largest picture.
+        max_queue: pictures that may wait for their turn.
+
+    Returns:
+        0.
+
+    Raises:
+        TinctError: gradio is not installed, there is no such model, or the port is taken.
+    """
+    if min(max_megabytes, max_megapixels, max_queue) < 1:
+        raise TinctError("max_megabytes, max_megapixels and max_queue are expected to be at least 1")
+    _gradio()
+    colorizer = Colorizer.load(model, device)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the uploads' folder is removed then too
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        running(colorizer, Limits(max_megabytes, max_megapixels, max_queue), port) as address,
+    ):
+        Console().print(f"{model} is at {address} (Ctrl+C to leave)", highlight=False, soft_wrap=True)
+        while True:
+            time.sleep(1)
+    return 0
+
+
+@contextlib.contextmanager
+def running(colorizer: Colorizer, limits: Limits, port: int) -> Iterator[str]:
+    """Serve the page on 127.0.0.1 while the block runs; give its address.
+
+    Uploads and results live in a folder of their own, which is removed at the end.
+
+    Raises:
+        TinctError: gradio is not installed, or the port is taken.
+    """
+    from starlette.middleware import Middleware
+
+    gr = _gradio()
+    with tempfile.TemporaryDirectory(prefix="tinct-serve-") as folder, _environment(GRADIO_TEMP_DIR=folder):
+        blocks = page(colorizer, limits)
+        try:
+            _, address, _ = blocks.launch(
+                server_name="127.0.0.1",
+                server_port=port,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                max_file_size=limits.megabytes << 20,
+                allowed_paths=[],
+                ssr_mode=False,
+                mcp_server=False,
+                pwa=False,
+                run_history=False,
+                enable_monitoring=False,
+                footer_links=["api"],
+                state_session_capacity=64,
+                theme=gr.themes.Default(
+                    font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"], primary_hue="indigo"
+                ),
+                css=STYLE,
+                js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
+                app_kwargs={"middleware": [Middleware(LocalOnly, max_bytes=limits.megabytes << 20)]},
+            )
+        except OSError as error:
+            raise TinctError(f"port {port} cannot be used ({error}); choose another --port") from error
+        try:
+            yield address
+        finally:
+            blocks.close(verbose=False)
+
+
+def page(colorizer: Colorizer, limits: Limits) -> Any:
+    """Lay out the page as gradio's Blocks; its API has one endpoint, `/colour`."""
+    import gradio as gr
+
+    grey = _examples()
+    sampling = bool(getattr(colorizer.network, "samples", False))
+    colour = _colouring(colorizer, limits)
+
+    def picked(event: gr.SelectData) -> str:
+        name = list(grey)[event.index]
+        path = _new_folder() / f"{name.replace(' ', '-')}.png"
+        Image.fromarray(grey[name]).save(path)
+        return str(path)
+
+    def show(views: Views, files: list[str] | None, choice: int | None) -> list[Any]:
+        count = len(views) - 1
+        index = min(choice or 1, max(count, 1))
+        several = gr.Radio(choices=list(range(1, max(count, 1) + 1)), value=index, visible=count > 1)
+        if not views or not files:
+            return [None, several, gr.DownloadButton(value=None, interactive=False)]
+        return [(views[0], views[index]), several, gr.DownloadButton(value=files[index - 1], interactive=True)]
+
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as blocks:
+        gr.Markdown(
+            f"# Colour a photograph\n"
+            f"The picture stays on this machine. JPEG, PNG, TIFF, WebP, BMP or AVIF of at most {limits.megabytes} MB "
+            f"and {limits.megapixels} megapixels. Colours are {Path(colorizer.name).name}'s guess, not the truth."
+        )
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                picture = gr.File(label="Photograph", file_types=list(SUFFIXES), height=120)
+                gallery = gr.Gallery(
+                    value=[(_thumbnail(pixels), name) for name, pixels in grey.items()],
+                    label="Or take an example",
+                    elem_id="examples",
+                    columns=4,
+                    height="auto",
+                    allow_preview=False,
+                    interactive=False,
+                    buttons=[],
+                    format="png",
+                )
+            with gr.Column(scale=3, min_width=320):
+                slider = gr.ImageSlider(
+                    label="Before and after", interactive=False, format="png", max_height=700, buttons=["fullscreen"]
+                )
+                choice = gr.Radio(choices=[1], value=1, label="Version", visible=False)
+                download = gr.DownloadButton("Download at full size", interactive=False)
+                with gr.Row():
+                    saturation = gr.Slider(
+                        0,
+                        MAX_SATURATION,
+                        1.0,
+                        step=0.05,
+                        label="Saturation",
+                        info="1 leaves the colours as found.",
+                        min_width=220,
+                    )
+                    size = gr.Slider(
+                        MIN_SIZE,
+                        max(MAX_SIZE, colorizer.size),
+                        colorizer.size,
+                        step=32,
+                        label="Size",
+                        info="Short side, in pixels, that the network sees.",
+                        min_width=220,
+                    )
+                    versions = gr.Slider(
+                        1,
+                        MAX_VERSIONS if sampling else 1,
+                        1,
+                        step=1,
+                        label="Versions",
+                        info="Plausible answers to choose from.",
+                        min_width=220,
+                        visible=sampling,
+                    )
+                button = gr.Button("Colour", variant="primary")
+        results = gr.File(file_count="multiple", label="Results", visible="hidden")
+        views = gr.State([], time_to_live=KEPT_SECONDS)
+        picture.async_move_resource_to_block_cache = _files_only(picture.async_move_resource_to_block_cache)
+
+        settings = [picture, saturation, size, versions]
+        how: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "colour", "show_progress_on": slider}
+        shown = ([views, results, choice], [slider, choice, download])
+        asked = gr.on(
+            [picture.upload, button.click, saturation.release, size.release, versions.release],
+            colour,
+            settings,
+            [results, views],
+            api_name="colour",
+            trigger_mode="always_last",
+            **how,
+        )
+        taken = gallery.select(picked, None, picture, api_visibility="private")
+        again = taken.success(colour, settings, [results, views], api_visibility="private", **how)
+        for done in (asked, again):
+            done.success(show, *shown, api_visibility="private", show_progress="hidden")
+        choice.input(show, *shown, api_visibility="private", show_progress="hidden")
+        for emptied in (picture.clear, asked.failure, again.failure):
+            emptied(lambda: ([], []), None, [results, views], api_visibility="private").then(
+                show, *shown, api_visibility="private", show_progress="hidden"
+            )
+    blocks.queue(max_size=limits.queue)
+    return blocks
+
+
+def _colouring(colorizer: Colorizer, limits: Limits) -> Callable[..., tuple[list[str], Views]]:
+    """The function behind `/colour`; its docstring is shown to users of the API."""
+    import gradio as gr
+
+    def colour(picture: str | None, saturation: float, size: float, versions: float) -> tuple[list[str], Views]:
+        """Colour a photograph at full size; format, depth, transparency and metadata are kept.
+
+        Args:
+            picture: the photograph's file.
+            saturation: chroma is multiplied by this, 0 to 4.
+            size: short side, in pixels, at which the network looks.
+            versions: how many plausible answers to give, 1 to 4; 1 gives the best.
+
+        Returns:
+            A file for each version.
+        """
+        try:
+            if picture is None:
+                raise PictureError("no photograph yet: drop one, or take an example")
+            return _coloured(Path(picture), colorizer, limits, saturation, int(size), int(versions))
+        except TinctError as error:
+            raise gr.Error(f"{error}.", title="This did not work", print_exception=False) from error
+
+    return colour
+
+
+def _coloured(
+    path: Path, colorizer: Colorizer, limits: Limits, saturation: float, size: int, versions: int
+) -> tuple[list[str], Views]:
+    if not 1 <= versions <= MAX_VERSIONS:
+        raise TinctError(f"versions is {versions}; expected 1 to {MAX_VERSIONS}")
+    if size > max(MAX_SIZE, colorizer.size):
+        raise TinctError(f"size is {size}; expected at most {max(MAX_SIZE, colorizer.size)}")
+    content = path.read_bytes()
+    if len(content) > limits.megabytes << 20:
+        raise PictureError(f"{path.name}: {len(content)} bytes, over the limit of {limits.megabytes} MB")
+    with contextlib.suppress(PictureError):  # reading it will say why
+        if (pixels := pixel_count(content)) > limits.megapixels * 1_000_000:
+            raise TinctError(f"{path.name}: {pixels} pixels, over the limit of {limits.megapixels} megapixels")
+    picture = read(content, path.name)
+    folder = _new_folder()
+    files, views = [], [_bytes(picture)]
+    for seed in range(versions) if versions > 1 else (None,):
+        found = colorizer.chroma([picture], saturation=saturation, size=size, seed=seed)[0]
+        result = paint(picture, found)
+        number = "" if seed is None else f"-{seed + 1}"
+        files.append(folder / f"{path.stem}-coloured{number}{FORMATS[picture.format][0]}")
+        write(result, files[-1])
+        views.append(_bytes(result))
+    return [str(file) for file in files], views
+
+
+def _examples() -> dict[str, NDArray[np.uint8]]:
+    """Grey (H, W) versions of the photographs inside scikit-image."""
+    found = {}
+    for name, photograph in photographs().items():
+        l = srgb_to_lab(torch.from_numpy(photograph.copy()).permute(2, 0, 1) / 255)[0]
+        found[name] = to_samples(l, torch.zeros(2, *l.shape), np.dtype(np.uint8))[..., 0]
+    return found
+
+
+def _thumbnail(pixels: NDArray[np.uint8], side: int = 160) -> Image.Image:
+    image = Image.fromarray(pixels)
+    edge = min(image.size)
+    left, top = (image.width - edge) // 2, (image.height - edge) // 2
+    return image.resize((side, side), Image.Resampling.LANCZOS, (left, top, left + edge, top + edge))
+
+
+def _bytes(picture: Picture) -> NDArray[np.uint8]:
+    """(h, w, 3) to look at."""
+    seen: NDArray[np.uint8] = view(picture).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    return seen
+
+
+def _new_folder() -> Path:
+    return Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")))
+
+
+def _files_only(move: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let only uploads in: gradio would fetch an address that a client gives in place of a file."""
+
+    async def checked(path: Any) -> Any:
+        if str(path).lower().startswith(("http:", "https:")):
+            raise _gradio().Error("upload the picture itself, not its address", print_exception=False)
+        return await move(path)
+
+    return checked
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
+
+
+def _gradio() -> Any:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, and later
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import gradio
+    except ImportError as error:
+        raise TinctError("tinct serve needs gradio; pip install 'tinct[serve]'") from error
+    return gradio

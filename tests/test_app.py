@@ -1,0 +1,290 @@
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+from concurrent.futures import FIRST_COMPLETED, wait
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from tinct.app import Limits, running, serve
+from tinct.colorize import Colorizer
+from tinct.errors import TinctError
+from tinct.pictures import Picture
+from tinct.readers import read
+from tinct.writers import write
+
+gradio_client = pytest.importorskip("gradio_client")
+pytest.importorskip("gradio")
+httpx = pytest.importorskip("httpx")
+
+LIMITS = Limits(megabytes=2, megapixels=1, queue=2)
+
+
+class Network(torch.nn.Module):
+    """Red; greener with every seed. Waits at `gate`, so that a test can fill the queue."""
+
+    samples = True
+    gate = threading.Event()
+
+    def forward(self, l: torch.Tensor, seed: int | None = None) -> torch.Tensor:
+        self.gate.wait(30)
+        ab = torch.full((len(l), 2, l.shape[2] // 4, l.shape[3] // 4), 25.0)
+        ab[:, 0] -= 20.0 * (seed or 0)
+        return ab
+
+
+@pytest.fixture(scope="module")
+def address():
+    Network.gate.set()
+    before = set(os.listdir(tempfile.gettempdir()))
+    with running(Colorizer(Network(), 64, "/some/where/fake", "cpu"), LIMITS, free_port()) as address:
+        yield address.rstrip("/")
+    assert not {name for name in set(os.listdir(tempfile.gettempdir())) - before if name.startswith("tinct-serve")}
+
+
+@pytest.fixture
+def client(address, tmp_path):
+    return gradio_client.Client(address, verbose=False, download_files=str(tmp_path / "got"), analytics_enabled=False)
+
+
+@pytest.fixture
+def photograph(tmp_path) -> Path:
+    """A grey 16-bit PNG with transparency, metadata and a resolution."""
+    grey = data.camera()[::4, ::5].astype(np.uint16) * 257
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = "A man with a camera", 6
+    alpha = np.full_like(grey, 30000)
+    picture = Picture(grey, alpha, orientation=6, format="PNG", exif=exif.tobytes(), dpi=(300.0, 300.0))
+    write(picture, tmp_path / "camera.png")
+    return tmp_path / "camera.png"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(client, path, saturation=1.0, size=64, versions=1):
+    return client.predict(gradio_client.handle_file(path), saturation, size, versions, api_name="/colour")
+
+
+def redness(path) -> float:
+    pixels = read(Path(path)).pixels.astype(float)
+    return float((pixels[..., 0] - pixels[..., 1]).mean() / pixels.max())
+
+
+def test_the_api_colours_at_full_size_and_keeps_everything(client, photograph):
+    (result,) = ask(client, photograph)
+    before, after = read(photograph), read(Path(result))
+    assert Path(result).name == "camera-coloured.png"
+    assert after.pixels.shape == (*before.pixels.shape, 3)
+    assert after.pixels.dtype == np.uint16
+    assert np.array_equal(after.alpha, before.alpha)
+    assert (after.orientation, after.dpi) == (before.orientation, before.dpi)
+    assert b"A man with a camera" in after.exif
+    assert redness(result) > 0.1
+
+
+def test_settings_and_versions(client, photograph):
+    assert abs(redness(ask(client, photograph, saturation=0)[0])) < 0.01
+    files = ask(client, photograph, versions=3)
+    assert [Path(file).name for file in files] == [f"camera-coloured-{n}.png" for n in (1, 2, 3)]
+    assert redness(files[0]) > redness(files[1]) > redness(files[2])
+
+
+def test_the_api_is_documented(client):
+    described = client.view_api(return_format="dict", print_info=False)
+    assert list(described["named_endpoints"]) == ["/colour"]
+    assert not described["unnamed_endpoints"]
+    endpoint = described["named_endpoints"]["/colour"]
+    names = [parameter["parameter_name"] for parameter in endpoint["parameters"]]
+    assert names == ["picture", "saturation", "size", "versions"]
+    assert "metadata are kept" in endpoint["description"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.png", b"no picture", "^a.png: not a picture, or of a kind that is not read.$"),
+        ("a.png", b"", "a.png: empty file"),
+        ("a.txt", b"text", "Invalid file type"),
+        ("a.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF", "a.jpg: "),
+        ("bomb.png", None, "bomb.png: 1440000 pixels, over the limit of 1 megapixels"),
+    ],
+)
+def test_a_bad_upload_gets_a_sentence(client, tmp_path, capfd, name, content, message):
+    if content is None:
+        buffer = io.BytesIO()
+        Image.new("L", (1200, 1200)).save(buffer, "PNG")
+        content = buffer.getvalue()
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(gradio_client.exceptions.AppError, match=message) as caught:
+        ask(client, tmp_path / name)
+    assert "\n" not in str(caught.value)
+    if not name.endswith(".txt"):  # gradio's own check logs where it failed
+        assert "Traceback" not in capfd.readouterr().err
+
+
+def test_settings_out_of_range_get_a_sentence(client, photograph):
+    for wrong in ({"saturation": 5}, {"size": 10**9}, {"versions": 99}, {"size": 1}, {"versions": 0}):
+        with pytest.raises(gradio_client.exceptions.AppError, match=r"maximum|minimum|expected"):
+            ask(client, photograph, **wrong)
+    with pytest.raises(gradio_client.exceptions.AppError, match="no photograph yet"):
+        client.predict(None, 1.0, 64, 1, api_name="/colour")
+
+
+def test_too_long_an_upload_is_refused(address):
+    for length in (LIMITS.megabytes * 2**20 + 1, 20_000_000):
+        answer = httpx.post(f"{address}/gradio_api/upload", files={"files": ("a.png", bytes(length))})
+        assert answer.status_code == 413
+    parts = (b"x" * 1000 for _ in range(3))
+    assert httpx.post(f"{address}/gradio_api/upload", content=parts).status_code == 411
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/proc/self/environ", __file__, "../../../../etc/passwd"])
+def test_no_file_of_the_host_is_readable(address, path):
+    for route in ("gradio_api/file=", "file=", "static/", "assets/", "gradio_api/file/"):
+        for written in (path, path.replace("/", "%2f"), f"file://{path}"):
+            assert httpx.get(f"{address}/{route}{written}").status_code in (400, 403, 404)
+    for given in (path, f"file://{path}", f"{address}/config"):
+        for more in ({}, {"url": given}, {"url": f"{address}/gradio_api/file={given}"}):
+            payload = {"path": given, "meta": {"_type": "gradio.FileData"}, **more}
+            asked = httpx.post(f"{address}/gradio_api/call/colour", json={"data": [payload, 1.0, 64, 1]})
+            answer = httpx.get(f"{address}/gradio_api/call/colour/{asked.json()['event_id']}").text
+            assert answer.startswith("event: error")
+            assert "root:" not in answer
+
+
+def test_the_page_names_no_path_and_loads_nothing_from_elsewhere(address):
+    answer = httpx.get(address)
+    assert answer.status_code == 200
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    loaded = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"([^\"]*)\"", answer.text)
+    assert loaded
+    assert not [url for url in loaded if url.startswith(("http", "//"))]
+    style = httpx.get(f"{address}/theme.css").text
+    assert not re.findall(r"@import|url\(['\"]?(?:http|//)[^)]*", style)
+    config = json.loads(re.search(r"window.gradio_config = (\{.*?\});</script>", answer.text, re.S)[1])
+    assert not config["stylesheets"]
+    assert config["analytics_enabled"] is False
+    assert "/some/where" not in answer.text
+
+
+def test_only_this_machine_is_answered(address):
+    port = address.rpartition(":")[2]
+    assert httpx.get(address, headers={"Host": f"localhost:{port}"}).status_code == 200
+    for host in (f"evil.example:{port}", "evil.example", ""):
+        assert httpx.get(address, headers={"Host": host}).status_code == 421
+    with pytest.raises(OSError, match="refused"), socket.socket() as probe:
+        probe.connect(("127.0.0.2", int(port)))  # also this machine, but another of its addresses
+
+
+def test_a_full_queue_turns_away(client, photograph):
+    Network.gate.clear()
+    try:
+        inputs = [gradio_client.handle_file(photograph), 1.0, 64, 1]
+        jobs = [client.submit(*inputs, api_name="/colour") for _ in range(LIMITS.queue + 4)]
+        done, waiting = wait([job.future for job in jobs], timeout=25, return_when=FIRST_COMPLETED)
+        assert done
+        assert all("queue is full" in str(future.exception()).lower() for future in done)
+    finally:
+        Network.gate.set()
+    wait(waiting, timeout=30)
+    assert any(future.exception() is None for future in waiting)
+    assert ask(client, photograph)
+
+
+def test_serve_says_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(TinctError, match=r"tinct serve needs gradio; pip install 'tinct\[serve\]'"):
+        serve(model="x")
+    monkeypatch.undo()
+    with pytest.raises(TinctError, match="no such file"):
+        serve(model=str(tmp_path / "absent.safetensors"))
+    with pytest.raises(TinctError, match="at least 1"):
+        serve(max_queue=0)
+
+
+def test_a_taken_port_gets_a_sentence(address):
+    port = int(address.rpartition(":")[2])
+    with (
+        pytest.raises(TinctError, match=rf"port {port} cannot be used .* choose another --port"),
+        running(Colorizer(Network(), 64, "fake", "cpu"), LIMITS, port),
+    ):
+        pass
+    assert httpx.get(address).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no chromium is installed; on Debian: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser(browser, address, photograph, tmp_path, width):
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    page.goto(address)
+    upload = page.locator("input[type=file]").first
+    upload.wait_for(state="attached")
+    upload.set_input_files(photograph)
+    images = page.get_by_test_id("imageslider-image")
+    images.nth(1).wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+    border = page.get_by_role("slider", name="Border between before and after")
+    border.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('[data-testid=slider]').ariaValueNow > 52")
+
+    sources = [image.get_attribute("src") for image in images.all()]
+    versions = page.get_by_label("number input for Versions")
+    versions.fill("3")
+    versions.press("Enter")
+    page.get_by_role("button", name="Colour", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("radio").nth(2).wait_for()
+    page.get_by_role("radio").nth(2).check()
+    page.wait_for_function(
+        "before => ![...document.querySelectorAll('[data-testid=imageslider-image]')].some(i => before == i.src)",
+        arg=sources[1],
+    )
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download at full size").click()
+    assert download.value.suggested_filename == "camera-coloured-3.png"
+    download.value.save_as(tmp_path / "downloaded.png")
+    assert read(tmp_path / "downloaded.png").pixels.dtype == np.uint16
+
+    page.get_by_role("button", name="coffee").focus()  # examples take the keyboard too
+    page.keyboard.press("Enter")
+    page.locator("a[download='coffee.png']").wait_for()
+    page.wait_for_function(
+        "before => ![...document.querySelectorAll('[data-testid=imageslider-image]')].some(i => before == i.src)",
+        arg=sources[0],
+    )
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    page.get_by_label("Clear").first.click()
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "bad.png")
+    page.get_by_text("bad.png: not a picture, or of a kind that is not read.").wait_for()
+    assert page.get_by_role("button", name="Download at full size").is_disabled()
+    assert not [url for url in requested if not url.startswith((address, "data:", "blob:"))]
+    page.close()
