@@ -1,0 +1,204 @@
+"""`tinct embed`: a row of features for each picture, for search, clustering, or somebody else's classifier.
+
+Rows are appended to a folder beside the result, OUT.partial, a batch at a time, and made into OUT at the end: memory
+does not grow with the number of pictures, and an interrupted run goes on where it was. Batches always have the same
+pictures in the same places, the last one filled up, so the result is the same either way.
+"""
+
+import hashlib
+import importlib.util
+import math
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from tinct.data.base import Source
+from tinct.data.transforms import centre
+from tinct.errors import TinctError
+from tinct.examples import SHARPNESS, shrunk
+from tinct.inits import load_init
+from tinct.models.encoder import Encoder
+from tinct.models.stem import Input, network_input
+from tinct.predict import open_pictures
+from tinct.row_store import FORMATS, Row, Store
+
+__all__ = ["Pool", "embed"]
+
+Pool = Literal["avg", "max", "avgmax"]
+SIZE = 224
+"""Side of the network's input, in pixels, where the weights do not say what they were trained with."""
+
+
+def embed(
+    encoder: str,
+    pictures: list[str],
+    *,
+    out: Path,
+    pool: Pool = "avg",
+    layer: int = -1,
+    size: int | None = None,
+    input: Input = "grey",
+    backbone: str | None = None,
+    weights: str | None = None,
+    batch_size: int = 64,
+    workers: int = 2,
+    device: str = "auto",
+) -> int:
+    """Write a row of features for each picture; an interrupted run goes on where it was.
+
+    OUT.npy holds the rows, (N, D) float32, and OUT.npy.txt their paths, a line each; a CSV file has the columns path,
+    f0, f1, ...; a Parquet file has path and vector. OUT.json says how the features were made and what was skipped.
+
+    Args:
+        encoder: a run's folder or its encoder.safetensors, or whatever else `tinct transfer --init` takes.
+        pictures: files, folders of pictures, or text files of paths.
+        out: FILE.npy, FILE.csv or FILE.parquet.
+        pool: avg, max, or avgmax (both, one after the other) over a feature map.
+        layer: which feature map, finest first; -1 is the deepest.
+        size: the largest centred square of a picture is brought to this many pixels, a multiple of 32; by default what
+            the weights were trained with, or 224.
+        input: grey or rgb.
+        backbone: a timm name, for weights that do not say theirs.
+        weights: a safetensors file for timm:NAME.
+        batch_size: pictures in a pass.
+        workers: threads that read pictures.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Returns:
+        0, or 1 where a picture could not be read; it is named.
+    """
+    if out.suffix not in FORMATS:
+        raise TinctError(f"out is {out}; expected a file ending in {', '.join(FORMATS)}")
+    if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise TinctError("writing parquet needs pyarrow; pip install pyarrow, or choose .npy or .csv")
+    if out.exists():
+        raise TinctError(f"out is {out}, which exists; choose another name or remove it")
+    if min(batch_size, workers) < 1:
+        raise TinctError(f"batch_size is {batch_size} and workers {workers}; expected at least 1")
+    start = load_init(encoder, input=input, backbone=backbone, weights=weights)
+    size = size or int(start.provenance.get("size", SIZE))
+    if size < 32 or size % 32:
+        raise TinctError(f"size is {size}; expected a multiple of 32")
+    maps = len(start.encoder.channels)
+    if not -maps <= layer < maps:
+        raise TinctError(f"layer is {layer}; {start.encoder.backbone} has {maps}, so expected {-maps} to {maps - 1}")
+    console = Console(stderr=True)
+    console.print(start.report(), highlight=False, markup=False)
+    source = open_pictures(pictures)
+    network = start.encoder.eval().requires_grad_(False).to(_device(device))
+    width = start.encoder.channels[layer] * (2 if pool == "avgmax" else 1)
+    how = {
+        "encoder": start.provenance,
+        "weights": _digest(start.encoder),
+        "pictures": source.fingerprint(),
+        "input": input,
+        "size": size,
+        "pool": pool,
+        "layer": layer,
+        "width": width,
+        "batch_size": batch_size,
+    }
+    store = Store(out, width, batch_size, len(source))
+    begin = store.open(how)
+    if begin:
+        console.print(f"{begin} of {len(source)} pictures are done already")
+    with _progress(console) as progress, closing(_read(source, begin, batch_size, size, workers)) as batches:
+        bar = progress.add_task("embedding", total=len(source), completed=begin)
+        for names, squares in batches:
+            rows = _features(network, squares, batch_size, size, input, pool, layer)
+            store.append(names, squares, rows)
+            for square in squares:
+                if isinstance(square, str):
+                    console.print(f"passed over: {square}", highlight=False, markup=False, soft_wrap=True)
+            progress.advance(bar, len(names))
+    written, skipped = store.finish(how)
+    console.print(
+        f"{written} rows of {width} in {out}, {skipped} pictures skipped", highlight=False, markup=False, soft_wrap=True
+    )
+    return 1 if skipped else 0
+
+
+def _read(
+    source: Source, begin: int, batch: int, size: int, workers: int
+) -> Generator[tuple[list[str], list[NDArray[np.uint8] | str]]]:
+    """Batches of names and centred squares (size, size, 3), or why there is none; two batches are read ahead."""
+    side = math.ceil(SHARPNESS * size)
+
+    def square(index: int) -> NDArray[np.uint8] | str:
+        small = shrunk(source, index, side)
+        return small if isinstance(small, str) else centre(small, size)
+
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[list[tuple[int, Future[NDArray[np.uint8] | str]]]] = deque()
+        starts = iter(range(begin, len(source), batch))
+        try:
+            while True:
+                for first in islice(starts, 3 - len(ahead)):
+                    last = min(first + batch, len(source))
+                    ahead.append([(index, pool.submit(square, index)) for index in range(first, last)])
+                if not ahead:
+                    return
+                part = ahead.popleft()
+                yield [source.name(index) for index, _ in part], [future.result() for _, future in part]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@torch.inference_mode()
+def _features(
+    network: Encoder,
+    squares: list[NDArray[np.uint8] | str],
+    batch: int,
+    size: int,
+    input: Input,
+    pool: Pool,
+    layer: int,
+) -> Row:
+    """(B, D) float32 of a batch; rows of pictures that cannot be read mean nothing."""
+    pixels = np.zeros((batch, size, size, 3), np.uint8)
+    for place, square in enumerate(squares):
+        if not isinstance(square, str):
+            pixels[place] = square
+    device = next(network.parameters()).device
+    found: Tensor = network(network_input(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2), input))[layer]
+    mean, peak = found.mean((2, 3)), found.amax((2, 3))
+    vectors = {"avg": mean, "max": peak, "avgmax": torch.cat((mean, peak), dim=1)}[pool]
+    rows: Row = vectors.float().cpu().numpy()[: len(squares)]
+    if not np.isfinite(rows).all():
+        raise TinctError(f"{network.backbone}: a feature is not finite; check the weights")
+    return rows
+
+
+def _digest(encoder: Encoder) -> str:
+    """SHA-256 of the weights, 16 hex digits."""
+    content = hashlib.sha256()
+    for value in encoder.body.state_dict().values():
+        content.update(value.numpy().tobytes())
+    return content.hexdigest()[:16]
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without it
+        raise TinctError(f"no device {name} here; expected auto, cpu, cuda, cuda:N or mps") from error
+    return device
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)

@@ -1,0 +1,161 @@
+import csv
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tinct import row_store
+from tinct.cli import main
+from tinct.data.decode import decode
+from tinct.data.transforms import centre
+from tinct.embed import embed
+from tinct.models.encoder import Encoder
+from tinct.models.stem import network_input
+from tinct.weights import load_encoder, save_encoder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    save_encoder(folder / "encoder.safetensors", Encoder("mobilenetv3_small_050"), {"size": 32})
+    return folder
+
+
+def expected(run, pictures, pool, layer):
+    """Each picture alone, by the parts that `embed` is made of."""
+    encoder = load_encoder(run / "encoder.safetensors")[0].eval()
+    rows = []
+    for path in sorted(pictures.glob("*.png")):
+        pixels = torch.tensor(centre(decode(path), 32)).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            found = encoder(network_input(pixels, "grey"))[layer]
+        parts = {"avg": [found.mean((2, 3))], "max": [found.amax((2, 3))]}
+        rows.append(torch.cat(parts.get(pool) or parts["avg"] + parts["max"], dim=1)[0].numpy())
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize(("pool", "layer"), [("avg", -1), ("max", -1), ("avgmax", 1)])
+def test_a_row_for_each_picture(run, colourful, tmp_path, pool, layer, capsys):
+    words = ["embed", str(run), str(colourful), "-o", str(tmp_path / "f.npy"), "--batch-size", "5"]
+    assert main([*words, "--pool", pool, "--layer", str(layer)]) == 0
+    rows = np.load(tmp_path / "f.npy", allow_pickle=False)
+    assert rows.dtype == np.float32
+    assert np.allclose(rows, expected(run, colourful, pool, layer), atol=1e-5)
+    assert (tmp_path / "f.npy.txt").read_text().split() == [f"{number:04d}.png" for number in range(12)]
+    assert "12 rows" in capsys.readouterr().err
+    said = json.loads((tmp_path / "f.npy.json").read_text())
+    assert (said["rows"], said["pool"], said["layer"], said["size"], said["skipped"]) == (12, pool, layer, 32, [])
+    assert not (tmp_path / "f.npy.partial").exists()
+
+
+def test_csv_has_the_same_numbers(run, colourful, tmp_path):
+    for name in ("f.npy", "f.csv"):
+        assert embed(str(run), [str(colourful)], out=tmp_path / name, batch_size=4) == 0
+    table = list(csv.reader((tmp_path / "f.csv").open()))
+    rows = np.load(tmp_path / "f.npy")
+    assert table[0] == ["path", *(f"f{column}" for column in range(rows.shape[1]))]
+    assert np.array_equal(np.array([row[1:] for row in table[1:]], np.float32), rows)
+    assert table[3][0] == "0002.png"
+
+
+def test_parquet(run, colourful, tmp_path):
+    if importlib.util.find_spec("pyarrow") is None:
+        assert main(["embed", str(run), str(colourful), "-o", str(tmp_path / "f.parquet")]) == 2
+        assert not list(tmp_path.glob("f*"))
+        return
+    from pyarrow.parquet import read_table
+
+    for name in ("f.npy", "f.parquet"):
+        embed(str(run), [str(colourful)], out=tmp_path / name, batch_size=4)
+    table = read_table(tmp_path / "f.parquet")
+    assert table.column_names == ["path", "vector"]
+    assert np.array_equal(np.array(table["vector"].to_pylist(), np.float32), np.load(tmp_path / "f.npy"))
+    assert table["path"].to_pylist()[-1] == "0011.png"
+
+
+def test_without_pyarrow_it_says_what_to_install(run, colourful, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["embed", str(run), str(colourful), "-o", str(tmp_path / "f.parquet")]) == 2
+    assert "pip install pyarrow" in capsys.readouterr().err
+
+
+def test_bad_pictures_are_named_counted_and_skipped(run, colourful, tmp_path, capsys):
+    (colourful / "0001.png").write_bytes(b"no picture")
+    (colourful / "0011.png").write_bytes(b"")
+    assert embed(str(run), [str(colourful)], out=tmp_path / "f.npy", batch_size=5) == 1
+    said = capsys.readouterr().err
+    assert "0001.png" in said
+    assert "2 pictures skipped" in said
+    names = (tmp_path / "f.npy.txt").read_text().split()
+    assert len(names) == 10
+    assert "0001.png" not in names
+    whole = np.array([int(name[:4]) for name in names])
+    for index in (1, 11):
+        (colourful / f"{index:04d}.png").unlink()
+    assert np.allclose(np.load(tmp_path / "f.npy"), expected(run, colourful, "avg", -1), atol=1e-5)
+    assert whole.tolist() == [0, *range(2, 11)]
+    assert len(json.loads((tmp_path / "f.npy.json").read_text())["skipped"]) == 2
+
+
+@pytest.mark.parametrize("torn", [0, 7])
+def test_interrupted_anywhere_and_called_again_it_is_the_same(run, colourful, tmp_path, monkeypatch, torn, capsys):
+    (colourful / "0003.png").write_bytes(b"no picture")
+    embed(str(run), [str(colourful)], out=tmp_path / "whole.npy", batch_size=4)
+    append = row_store.Store.append
+
+    def stop_at_the_third(store, names, squares, rows):
+        if names[0] == "0008.png":
+            with store.vectors.open("ab") as file:  # killed in the middle of writing
+                file.write(bytes(torn))
+            with store.lines.open("ab") as file:
+                file.write(b'"00'[: torn and 3])
+            raise KeyboardInterrupt
+        append(store, names, squares, rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(row_store.Store, "append", stop_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            embed(str(run), [str(colourful)], out=tmp_path / "f.npy", batch_size=4)
+    assert not (tmp_path / "f.npy").exists()
+    capsys.readouterr()
+    assert embed(str(run), [str(colourful)], out=tmp_path / "f.npy", batch_size=4) == 1
+    assert "8 of 12 pictures are done already" in capsys.readouterr().err
+    for suffix in ("", ".txt"):
+        assert (tmp_path / f"f.npy{suffix}").read_bytes() == (tmp_path / f"whole.npy{suffix}").read_bytes()
+
+
+def test_a_begun_file_goes_on_with_the_same_settings_only(run, colourful, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patched:
+        patched.setattr(row_store.Store, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            embed(str(run), [str(colourful)], out=tmp_path / "f.npy")
+    words = ["embed", str(run), str(colourful), "-o", str(tmp_path / "f.npy")]
+    assert main([*words, "--pool", "max"]) == 2
+    assert "begun with another pool" in capsys.readouterr().err
+    assert main(words) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-o", "f.txt"), "expected a file ending in .npy"),
+        (("-o", "f.npy", "--layer", "9"), "layer is 9; mobilenetv3_small_050 has 5"),
+        (("-o", "f.npy", "--size", "50"), "multiple of 32"),
+        (("-o", "f.npy", "--batch-size", "0"), "at least 1"),
+        (("-o", "f.npy", "--device", "nowhere"), "no device nowhere"),
+    ],
+)
+def test_mistakes_are_named(run, colourful, tmp_path, monkeypatch, words, message, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["embed", str(run), str(colourful), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("f.*"))
+
+
+def test_what_is_there_is_kept(run, colourful, tmp_path):
+    (tmp_path / "f.npy").write_bytes(b"mine")
+    assert main(["embed", str(run), str(colourful), "-o", str(tmp_path / "f.npy")]) == 2
+    assert (tmp_path / "f.npy").read_bytes() == b"mine"
