@@ -225,3 +225,33 @@ def test_nothing_half_written_remains(photos, tmp_path):
     out = tmp_path / "out"
     assert colorize([str(photos / "t.png")], output=out, format="jpeg") == 1
     assert not out.exists() or os.listdir(out) == []
+
+
+def test_sheets_and_versions_never_overwrite_one_another(photos, tmp_path, capsys):
+    Image.open(photos / "a.jpg").save(photos / "a.bmp")
+    Image.open(photos / "a.jpg").save(photos / "a-2.jpg")
+    out = tmp_path / "out"
+    assert colorize([str(photos)], output=out, compare=True) == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert "a-compare.jpg would overwrite that of" in error
+    assert {"a-compare.jpg", "a.bmp", "a-2.jpg", "a-2-compare.jpg"} <= set(names(out))
+    before = (photos / "a-2.jpg").read_bytes()
+    assert colorize([str(photos / "a.jpg"), str(photos / "a-2.jpg")], output=photos, samples=2) == 1
+    assert "a-2.jpg would overwrite the input" in " ".join(capsys.readouterr().err.split())
+    assert (photos / "a-2.jpg").read_bytes() == before
+
+
+def test_standard_input_is_named_by_what_it_holds(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((photos / "a.jpg").read_bytes())))
+    colorize(["-"], output=tmp_path / "out")
+    assert names(tmp_path / "out") == ["stdin.jpg"]
+
+
+def test_a_format_that_cannot_be_written_is_said_before_any_work(photos, tmp_path, monkeypatch):
+    with pytest.raises(TinctError, match=r"output is .*x.gif; expected a folder, or a file ending in .jpg"):
+        colorize([str(photos / "a.jpg")], output=tmp_path / "x.gif")
+    monkeypatch.delitem(Image.SAVE, "HEIF", raising=False)
+    for wanted in ({"output": tmp_path / "x.heic"}, {"output": tmp_path, "format": "heic"}):
+        with pytest.raises(TinctError, match="heic cannot be written here; pip install pillow-heif"):
+            colorize([str(photos / "a.jpg")], **wanted)
+    assert not calls

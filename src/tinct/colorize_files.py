@@ -91,7 +91,7 @@ def colorize(
     jobs = find_jobs(inputs, output, form_of(format))
     seeds = tuple(range(seed, seed + samples)) if samples > 1 else (None,)
     how = How(size, saturation, seeds, compare, keep_colour)
-    failures = clashes(jobs)
+    failures = clashes(jobs, samples, compare)
     todo = [job for job in jobs if job.name not in failures and (overwrite or not _done(job, how))]
     console = Console(stderr=True)
     counts = {"coloured": 0, "left as they are": 0, "there already": len(jobs) - len(todo) - len(failures)}
@@ -217,8 +217,8 @@ def _content(source: Path | bytes) -> bytes:
 
 
 def _done(job: Job, how: How) -> bool:
-    targets = [*job.versions(len(how.seeds)), *([job.sheet()] if how.compare else [])]
-    return all(target is not None and target.exists() for target in targets)
+    results = job.results(len(how.seeds), how.compare)
+    return bool(results) and all(path.exists() for path in results)
 
 
 def _report(console: Console, counts: dict[str, int], failures: dict[str, str]) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from tinct.errors import PictureError, TinctError
 from tinct.pictures import FORMATS, SUFFIXES
-from tinct.readers import MAX_BYTES, pixel_count
+from tinct.readers import MAX_BYTES, form_in, pixel_count
 
 __all__ = ["Job", "batches", "clashes", "find_jobs", "form_of"]
 
@@ -45,6 +47,11 @@ class Job:
         """Where the before/after sheet goes."""
         return None if self.target is None else self.target.with_name(f"{self.target.stem}-compare.jpg")
 
+    def results(self, versions: int, compare: bool) -> list[Path]:
+        """All files that the job writes."""
+        paths = [*self.versions(versions), self.sheet() if compare else None]
+        return [path for path in paths if path is not None]
+
 
 def form_of(name: str | None) -> str | None:
     """The format that `--format` names; raises `TinctError` where there is none such."""
@@ -52,14 +59,19 @@ def form_of(name: str | None) -> str | None:
         return None
     if f".{name.lower()}" not in SUFFIXES:
         raise TinctError(f"format is {name}; expected jpeg, png, webp, tiff, bmp, avif or heic")
-    return SUFFIXES[f".{name.lower()}"]
+    form = SUFFIXES[f".{name.lower()}"]
+    Image.init()
+    if form not in Image.SAVE:
+        extra = "pip install pillow-heif" if form == "HEIF" else "install a Pillow that has it"
+        raise TinctError(f"{name} cannot be written here; {extra}, or choose another format")
+    return form
 
 
 def find_jobs(inputs: list[str], output: Path, form: str | None) -> list[Job]:
     """Find the pictures that `inputs` name, and where each goes."""
     if inputs == ["-"]:
         content = sys.stdin.buffer.read(MAX_BYTES + 1)
-        return [_single(content, Path("stdin.png"), output, form)]
+        return [_single(content, Path("stdin").with_suffix(FORMATS[form_in(content)][0]), output, form)]
     found = list(dict.fromkeys(_found(inputs, output)))
     if not found:
         raise TinctError(f"no picture in {', '.join(inputs)}; expected files ending in {', '.join(SUFFIXES)}")
@@ -92,9 +104,11 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
 def _single(source: Path | bytes, relative: Path, output: Path, form: str | None) -> Job:
     if str(output) == "-":
         return Job(source, None, form)
+    if not output.is_dir() and output.suffix.lower() in Image.registered_extensions().keys() - SUFFIXES.keys():
+        raise TinctError(f"output is {output}; expected a folder, or a file ending in {', '.join(SUFFIXES)}")
     if output.is_dir() or output.suffix.lower() not in SUFFIXES:
         return Job(source, output / _renamed(relative, form), form)
-    named = SUFFIXES[output.suffix.lower()]
+    named = form_of(output.suffix[1:])
     if form not in (None, named):
         raise TinctError(f"output is {output} but format is {form}; leave one of them out")
     return Job(source, output, named)
@@ -106,20 +120,20 @@ def _renamed(relative: Path, form: str | None) -> Path:
     return relative.with_suffix(FORMATS[form][0])
 
 
-def clashes(jobs: list[Job]) -> dict[str, str]:
+def clashes(jobs: list[Job], versions: int = 1, compare: bool = False) -> dict[str, str]:
     """Jobs that would overwrite an input or another's result, with the reason."""
     sources = {job.source.resolve() for job in jobs if isinstance(job.source, Path)}
     taken: dict[Path, str] = {}
     failures = {}
     for job in jobs:
-        if job.target is None:
-            continue
-        if job.target.resolve() in sources:
-            failures[job.name] = f"its result would overwrite the input {job.target}; choose another output"
-        elif job.target in taken:
-            failures[job.name] = f"its result would overwrite that of {taken[job.target]}; choose another format"
-        else:
-            taken[job.target] = job.name
+        results = job.results(versions, compare)
+        for path in results:
+            if path.resolve() in sources:
+                failures[job.name] = f"{path.name} would overwrite the input {path}; choose another output"
+            elif path in taken:
+                failures[job.name] = f"{path.name} would overwrite that of {taken[path]}; choose another format or folder"
+        if job.name not in failures:
+            taken |= dict.fromkeys(results, job.name)
     return failures
 
 

@@ -22,7 +22,7 @@ with contextlib.suppress(ImportError):  # not required; where it is installed, P
 
     pillow_heif.register_heif_opener()
 
-__all__ = ["MAX_BYTES", "STORAGE_TAGS", "from_pil", "pixel_count", "read"]
+__all__ = ["MAX_BYTES", "STORAGE_TAGS", "form_in", "from_pil", "pixel_count", "read"]
 
 MAX_BYTES = 1 << 31
 """The largest file that is read: 2 GB, three times a 16-bit scan of 100 megapixels."""
@@ -64,6 +64,13 @@ def pixel_count(source: Path | bytes) -> int:
         return image.width * image.height
 
 
+def form_in(content: bytes) -> str:
+    """The format, a key of `FORMATS`, that a file's content is in; PNG where it is no picture."""
+    with contextlib.suppress(PictureError), _one_sentence("picture"), _open(content) as image:
+        return _kind(image)
+    return "PNG"
+
+
 @contextlib.contextmanager
 def _one_sentence(name: str) -> Iterator[None]:
     try:
@@ -97,7 +104,7 @@ def _open(source: Path | bytes) -> Image.Image:
 
 
 def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Picture:
-    kind = {"MPO": "JPEG", None: "PNG"}.get(image.format, str(image.format))
+    kind = _kind(image)
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and kind != "JPEG":  # further frames of a JPEG are previews and depth maps
         raise PictureError(f"holds {frames} pictures; split it into files of one each")
@@ -137,6 +144,10 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
         for rows in strips(pixels.shape[0], pixels.shape[1]):
             pixels[rows] = convert(pixels[rows])
     return Picture(pixels, alpha, **metadata)
+
+
+def _kind(image: Image.Image) -> str:
+    return {"MPO": "JPEG", None: "PNG"}.get(image.format, str(image.format))
 
 
 def _rawmode(image: Image.Image) -> str:

@@ -12,9 +12,10 @@ __all__ = ["Sampling"]
 class Sampling(nn.Module):
     """A colour network with ab bins that can draw.
 
-    One Gumbel variable a bin is added to the logits everywhere. At the temperature 0 every pixel would so be an exact
-    draw from its own distribution (Gumbel's maximum; Maddison et al. 2014), and since all share the variables,
-    neighbours draw alike: a wall stays one wall. The term's own temperature then keeps colours smooth.
+    One Gumbel variable a bin is added everywhere to the logits of the annealed distribution, whose mean is the best
+    answer. The bin that then leads in a pixel is an exact draw from that pixel's distribution (Gumbel's maximum, see
+    Maddison et al. 2014), and since all pixels share the variables, neighbours draw alike: a wall stays one wall.
+    Averaging over the bins as ever keeps colours smooth. Drawing without annealing casts one hue over whole pictures.
     """
 
     samples = True
@@ -35,4 +36,4 @@ class Sampling(nn.Module):
         generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same
         uniform = torch.rand(self.colour.out_channels, 1, 1, generator=generator, dtype=torch.float64)
         gumbel = -(-uniform.clamp(1e-12, 1 - 1e-12).log()).log()
-        return self.colour.decode(output + gumbel.to(output))
+        return self.colour.decode(output + self.colour.temperature * gumbel.to(output))
