@@ -26,6 +26,7 @@ COMMANDS = {
     "export": ("tinct.export:export", "write weights for timm, torchvision, ONNX and others, and prove it"),
     "embed": ("tinct.embed:embed", "write a row of features for each picture"),
     "card": ("tinct.cards:card", "describe a run in Markdown, from its record"),
+    "reproduce": ("tinct.reproduce:reproduce", "run a whole experiment: pretrain every arm, compare, report"),
     "data": ("tinct.data.inspect:data", "report what is in a set of photographs"),
 }
 """name: where its function is, and what it does in a few words."""
@@ -186,5 +187,5 @@ def with_recipe(words: list[str]) -> list[str]:
 
 
 def recipes() -> list[str]:
-    """The names of the shipped recipes."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    """The names of the shipped recipes; files of whole experiments, which name arms, are for `tinct reproduce`."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml") if "\narms:" not in path.read_text())

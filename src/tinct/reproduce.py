@@ -1,0 +1,131 @@
+"""A whole experiment from one file: pretraining runs for each arm and seed, paired comparisons, one report."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from tinct.compare import run_compare, show
+from tinct.config import Config
+from tinct.errors import TinctError
+from tinct.pretrain import run_pretrain
+from tinct.report import write_report
+
+__all__ = ["Experiment", "read_experiment", "reproduce"]
+
+RECIPES = Path(__file__).parent / "recipes"
+BUDGETS = ("steps", "epochs", "minutes")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a file asks for.
+
+    Attributes:
+        runs: each pretraining run's settings by name, such as `cgan-0`: the arm and its seed.
+        comparisons: the keywords of `run_compare` by name, `out` aside.
+    """
+
+    runs: dict[str, Config]
+    comparisons: dict[str, dict[str, Any]]
+
+
+def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) -> int:
+    """Run an experiment from its file: pretrain every arm, compare, report. The same command goes on where it stopped.
+
+    Args:
+        experiment: paper, paper-cpu, or a YAML file of the same form.
+        data: the folder that the file's `{data}` stands for.
+        out: folder for runs, comparisons and report.html.
+        dry_run: say what would be run, and stop.
+    """
+    console = Console()
+    plan = read_experiment(experiment, data, out)
+    if dry_run:
+        for line in described(plan, out):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return 0
+    for name, config in plan.runs.items():
+        if code := run_pretrain(config, out=out / "pretrained" / name, resume=True):
+            return code
+    results = [run_compare(**keywords, out=out / name) for name, keywords in plan.comparisons.items()]
+    pages = write_report([out], out / "report.html")
+    for result in results:
+        for line in result.warnings:
+            console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
+        show(result, console)
+    console.print(f"Report: {pages[0]}", highlight=False)
+    return 0
+
+
+def read_experiment(name: str, data: Path, out: Path) -> Experiment:
+    """Read a shipped experiment or a file.
+
+    Args:
+        name: `paper`, `paper-cpu`, or a path.
+        data: what `{data}` stands for in the file.
+        out: where runs will be; comparisons name them.
+
+    Raises:
+        TinctError: there is no such file, it is not of this form, or a setting is unknown or out of range.
+    """
+    path = RECIPES / f"{name}.yaml"
+    path = path if path.exists() else Path(name)
+    try:
+        content = yaml.safe_load(path.read_text().replace("{data}", str(data)))
+        arms, common, asked = content["arms"], content["pretrain"], content["compare"]
+        runs = {
+            f"{arm}-{seed}": configured(common | settings, seed)
+            for seed in range(content["pretraining_seeds"])
+            for arm, settings in arms.items()
+        }
+        inits = {arm: arm + "=" + ":".join(str(out / "pretrained" / run) for run in runs_of(arm, runs)) for arm in arms}
+        comparisons = {
+            title: keywords | {"inits": ",".join(inits.get(arm, arm) for arm in keywords["inits"].split(","))}
+            for title, keywords in asked.items()
+        }
+    except FileNotFoundError as error:
+        raise TinctError(f"experiment is {name!r}; expected paper, paper-cpu, or a YAML file") from error
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise TinctError(
+            f"{path}: not an experiment ({type(error).__name__}: {reason}); see recipes/paper.yaml"
+        ) from error
+    return Experiment(runs, comparisons)
+
+
+def configured(settings: dict[str, Any], seed: int) -> Config:
+    """A run's settings on top of those of its recipe.
+
+    Raises:
+        TinctError: a setting is unknown or out of range.
+    """
+    settings = dict(settings)
+    recipe = yaml.safe_load((RECIPES / f"{settings.pop('recipe')}.yaml").read_text())
+    if any(budget in settings for budget in BUDGETS):
+        recipe = {key: value for key, value in recipe.items() if key not in BUDGETS}
+    known = {field.name for field in fields(Config)}
+    if unknown := sorted(settings.keys() - known):
+        raise TinctError(f"unknown setting {unknown[0]!r} of pretraining; see tinct pretrain --help")
+    config = Config(**{**recipe, **settings, "seed": seed})
+    config.check()
+    return config
+
+
+def runs_of(arm: str, runs: dict[str, Config]) -> list[str]:
+    """The names of an arm's runs, by seed."""
+    return [name for name in runs if name.rpartition("-")[0] == arm]
+
+
+def described(plan: Experiment, out: Path) -> Iterator[str]:
+    """What would be run, a line each."""
+    for name, config in plan.runs.items():
+        budget = next(f"{getattr(config, one)} {one}" for one in BUDGETS if getattr(config, one) is not None)
+        terms = " + ".join(config.terms) + (f" + {config.adversarial} GAN" if config.adversarial != "none" else "")
+        yield f"pretrain {out / 'pretrained' / name}: {terms}, {config.backbone}, {config.size} px, {budget}"
+    for name, keywords in plan.comparisons.items():
+        listed = ", ".join(f"{key} {value}" for key, value in keywords.items())
+        yield f"compare {out / name}: {listed}"

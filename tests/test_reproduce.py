@@ -1,0 +1,73 @@
+"""Whole experiments from a file: parsed, said, run and taken up again."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tinct.cli import main
+from tinct.errors import TinctError
+from tinct.reproduce import read_experiment
+
+TINY = """
+pretraining_seeds: 2
+pretrain:
+  {sources: ["{data}:"], recipe: l1, backbone: mobilenetv3_small_050, width: 8, size: 32, batch_size: 4, steps: 2,
+   accelerator: cpu, workers: 0}
+arms:
+  cgan: {adversarial: hinge, adversarial_start: 0.0, discriminator_width: 4}
+compare:
+  classes: {source: "mosaic:", task: multilabel, inits: "random,cgan", labels: "20", seeds: 2, steps: 2, size: 32,
+            lrs: "1e-3"}
+"""
+
+
+@pytest.mark.parametrize(("name", "arms"), [("paper", {"l1", "cgan"}), ("paper-cpu", {"l1", "cgan", "rotation"})])
+def test_shipped_experiments_hold_together(name, arms):
+    plan = read_experiment(name, Path("pictures"), Path("out"))
+    assert {run.rpartition("-")[0] for run in plan.runs} == arms
+    assert {keywords["task"] for keywords in plan.comparisons.values()} == {"multilabel", "segmentation"}
+    for config in plan.runs.values():
+        assert all(source.startswith("pictures/") for source in config.sources)
+        assert config.init == "random"  # no labels, nor weights that saw some, before the transfer
+        for keywords in plan.comparisons.values():
+            assert keywords["source"] in config.exclude  # the evaluated pictures are kept out
+    adversarial = {run: config.adversarial for run, config in plan.runs.items()}
+    assert adversarial["l1-0"] == "none"
+    assert adversarial["cgan-0"] != "none"
+
+
+def test_an_experiment_runs_and_goes_on(tmp_path, capsys):
+    file, out = tmp_path / "tiny.yaml", tmp_path / "out"
+    file.write_text(TINY)
+    words = ["reproduce", str(file), "--data", "photos", "--out", str(out)]
+    assert main([*words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("pretrain ") == 2
+    assert "l1 + hinge GAN" in said
+    assert not out.exists()
+    assert main(words) == 0
+    assert "2 paired seeds" in capsys.readouterr().out
+    cells = sorted((out / "classes" / "cells").glob("*/record.json"))
+    assert [path.parent.name for path in cells] == ["cgan-20-0", "cgan-20-1", "random-20-0", "random-20-1"]
+    starts = [json.loads(path.read_text())["init"]["name"] for path in cells[:2]]
+    assert starts == [str(out / "pretrained" / f"cgan-{seed}") for seed in (0, 1)]
+    made = {path: path.stat().st_mtime_ns for path in out.rglob("record.json")}
+    assert main(words) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("record.json")} == made
+    assert (out / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("arms: [", "not an experiment"),
+        ("steps: 3", "not an experiment"),
+        (TINY.replace("width: 8", "breadth: 8"), "unknown setting 'breadth'"),
+        (TINY.replace("steps: 2,\n", "steps: -2,\n"), "steps is -2"),
+    ],
+)
+def test_files_that_are_none(tmp_path, text, says):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(TinctError, match=says):
+        read_experiment(str(tmp_path / "bad.yaml"), tmp_path, tmp_path)
