@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tinct import fetch as fetching
 from tinct import shipped
@@ -316,3 +318,41 @@ def test_draws_repeat_differ_and_follow_the_distribution(file):
     near = [(drawn - network.colour.centres[index]).norm(dim=1) for index in (10, 60)]
     share = (near[1] < near[0]).float().mean()
     assert 0.68 < share < 0.82  # 3/4, give or take three standard errors
+
+
+@pytest.mark.parametrize(
+    "name", ["format", "kind", "backbone", "in_channels", "chroma_stride", "width", "term", "size"]
+)
+@pytest.mark.parametrize("value", [None, -1, 10**9, 7, 0.5, "x", [], {}])
+def test_a_damaged_header_gets_a_sentence(file, tmp_path, name, value):
+    header, body = taken_apart(file)
+    header["tinct"] = {**header["tinct"], name: value}
+    put_together(tmp_path / "a.safetensors", header, body)
+    if (name, value) in (("format", -1), ("size", 7)):  # an earlier format; a size that is raised to the least
+        return
+    with pytest.raises(TinctError, match=r"a.safetensors: |unknown|no backbone|in_channels|chroma_stride|size"):
+        Colorizer.load(tmp_path / "a.safetensors", "cpu")
+
+
+@pytest.mark.parametrize("said", [None, [], 3, "x"])
+def test_a_header_of_another_shape_gets_a_sentence(file, tmp_path, said):
+    header, body = taken_apart(file)
+    put_together(tmp_path / "a.safetensors", {**header, "tinct": said}, body)
+    with pytest.raises(TinctError, match="its header is damaged"):
+        Colorizer.load(tmp_path / "a.safetensors", "cpu")
+
+
+@pytest.mark.parametrize("length", [0, 1, 8, 9, 500, -1])
+def test_a_cut_weights_file_gets_a_sentence(file, tmp_path, length):
+    (tmp_path / "a.safetensors").write_bytes(file.read_bytes()[:length])
+    with pytest.raises(TinctError, match="cannot be read as safetensors"):
+        Colorizer.load(tmp_path / "a.safetensors", "cpu")
+
+
+def taken_apart(path: Path) -> tuple[dict, dict]:
+    with safe_open(path, framework="pt") as opened:
+        return {"tinct": json.loads(opened.metadata()["tinct"])}, {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+
+
+def put_together(path: Path, header: dict, tensors: dict) -> None:
+    save_file(tensors, path, {"tinct": json.dumps(header["tinct"])})

@@ -96,7 +96,7 @@ class Colorizer:
         """
         chosen = _device(device)
         network = load_colorizer(resolve(model))
-        size = int(network.meta["size"])
+        size = max(MIN_SIZE, int(network.meta["size"]))
         return cls(Sampling(network) if isinstance(network.colour, Bins) else network, size, str(model), chosen)
 
     def __call__(

@@ -28,6 +28,9 @@ __all__ = [
 FORMAT = 1
 """Version of these files; every later version of tinct reads every earlier one."""
 
+LIMITS = {"in_channels": 16, "chroma_stride": 32, "width": 1024, "size": 4096}
+"""The largest numbers that a header may ask for; building a network for larger ones could take all memory."""
+
 
 class ColourNet(nn.Module):
     """A generator with its colour term: L in, ab out.
@@ -59,6 +62,7 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
         TinctError: the file is absent, damaged, of another kind, or its weights do not fit the backbone it names.
     """
     tensors, meta = read_weights(path, "encoder")
+    _check(meta, path, "backbone", "in_channels")
     encoder = Encoder(meta["backbone"], meta["in_channels"])
     load_strict(encoder.body, tensors, path)
     return encoder, meta
@@ -91,6 +95,7 @@ def load_colorizer(path: Path) -> ColourNet:
         TinctError: as `load_encoder`.
     """
     tensors, meta = read_weights(path, "colorizer")
+    _check(meta, path, "backbone", "in_channels", "chroma_stride", "width", "term", "size")
     encoder = Encoder(meta["backbone"], meta["in_channels"])
     colour, _ = make_terms({meta["term"]: 1.0}, encoder.channels[-1])
     if colour is None:
@@ -115,6 +120,8 @@ def read_weights(path: Path, kind: str | None = None) -> tuple[dict[str, Tensor]
     try:
         with safe_open(str(path), framework="pt") as file:
             meta: dict[str, Any] = json.loads((file.metadata() or {}).get("tinct", "{}"))
+            if not isinstance(meta, dict) or not isinstance(meta.get("format", FORMAT), int):
+                raise TinctError(f"{path}: its header is damaged; fetch or export it again")
             if kind is not None and meta.get("kind") != kind:
                 found = meta.get("kind", "weights of another program")
                 raise TinctError(f"{path}: holds {found}, expected tinct's {kind}.safetensors; name that file of a run")
@@ -144,6 +151,17 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
             f"shape, the first being {first!r}; check the backbone and in_channels it was made with"
         )
     module.load_state_dict(tensors)
+
+
+def _check(meta: dict[str, Any], path: Path, *names: str) -> None:
+    """Hold a header to what building the network takes for granted."""
+    for name in names:
+        value = meta.get(name)
+        good = isinstance(value, str)
+        if name in LIMITS:
+            good = type(value) is int and 0 < value <= LIMITS[name]
+        if not good or (name == "width" and meta[name] % 8):  # groups of 8 channels are normalized together
+            raise TinctError(f"{path}: its header is damaged, {name} is {value!r}; fetch or export it again")
 
 
 def _write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
