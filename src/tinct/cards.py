@@ -1,0 +1,116 @@
+"""`tinct card`: what a run is, in Markdown, from its record."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tinct.errors import TinctError
+from tinct.files import write_text
+from tinct.runs import read_record
+
+__all__ = ["card", "card_of", "hub_card"]
+
+
+def card(run: Path, *, out: Path | None = None) -> int:
+    """Print a run's card, or write it to a file.
+
+    Args:
+        run: the folder of a pretraining or a transfer.
+        out: a file; standard output by default.
+    """
+    text = card_of(read_record(run))
+    if out is None:
+        print(text)  # noqa: T201
+    else:
+        write_text(out, text)
+    return 0
+
+
+def card_of(record: dict[str, Any]) -> str:
+    """The card of a record.
+
+    Raises:
+        TinctError: the record is of something that has no card.
+    """
+    from tinct.results import card as pretraining_card
+
+    what = record.get("what")
+    try:
+        if what == "pretrain":
+            return pretraining_card(record)
+        if what == "transfer":
+            return transfer_card(record)
+    except (KeyError, TypeError) as error:
+        raise TinctError(f"the record lacks {error}; was it written by tinct?") from error
+    raise TinctError(f"the record is of {what!r}; expected that of a pretraining or a transfer")
+
+
+def transfer_card(record: dict[str, Any]) -> str:
+    """What was trained on labels, from what, and how it scored."""
+    data, init = record["data"], record["init"]
+    seen = data["seen_by_encoder"]["pictures"]
+    lines = [
+        f"# {init['backbone']}, trained for {record['task']}",
+        "",
+        f"- {record['metric']} {record['value']:.2f} on {data['eval_pictures']} pictures of {data['eval_split']} in "
+        f"`{data['spec']}`, over {len(data['scored'])} classes: {', '.join(data['scored'])}",
+        f"- labels: {record['n_labels']} labelled pictures; protocol {record['protocol']}; seed {record['seed']}",
+        f"- started from: {init['provenance']['weights']} weights ({init['name']})",
+        f"- input: {record['input']}, {record['size']} px",
+    ]
+    if init["provenance"].get("selected_with_labels"):
+        lines.append("- the weights it started from were chosen with the help of labels")
+    if seen:
+        lines.append(f"- pretraining saw {seen} of the evaluated pictures, or copies of them")
+    if record.get("note"):
+        lines.append(f"- note: {record['note']}")
+    return "\n".join([*lines, ""])
+
+
+def hub_card(folder: Path, report: dict[str, Any]) -> str:
+    """A hub's README.md: its header, the card of the run in `folder` if there is a record, and how to open the files.
+
+    Args:
+        folder: of the run.
+        report: of the export (`tinct.export.export_to`).
+    """
+    parity, fold = report["parity"], report.get("fold")
+    labelled = "classes" in report["what"]
+    task = "image-classification" if labelled else "image-feature-extraction"
+    if (folder / "record.json").exists():
+        text = card_of(read_record(folder)).partition("\n`encoder.safetensors`")[0].rstrip()  # names of other files
+    else:
+        text = f"# {report['what']}, exported by tinct"
+    lines = [
+        "---",
+        "library_name: timm",
+        f"pipeline_tag: {task}",
+        "tags: " + json.dumps(["timm", "tinct", "image-colorization", *([] if labelled else ["self-supervised"])]),
+        "---",
+        text,
+        "",
+        "## Use",
+        "",
+        "```python",
+        'model = timm.create_model("hf-hub:OWNER/NAME", pretrained=True)  # or "local-dir:FOLDER"',
+        "maps = model.forward_intermediates(x, intermediates_only=True)",
+        "```",
+        "",
+        f"`x` is {report['fed']}.",
+    ]
+    if report["untrained"]:
+        lines.append(f"Random still, since no feature map depends on it: {', '.join(report['untrained'])}.")
+    if fold is not None:
+        lines.append(
+            f"The first convolution was folded from lightness to RGB ({fold['formula']}), which is not exact: over "
+            f"photographs the input is {fold['input_rms']:.3f} of the range off (RMS), for the worst colour "
+            f"{fold['input_largest_of_all_colours']:.3f}; the deepest features differ by "
+            f"{fold['features_relative_rms']['deepest']:.1%}."
+        )
+    lines += [
+        "",
+        f"Checked at export against the network it came from: largest difference {parity['largest_difference']:.2g} "
+        f"(tolerance {parity['tolerance']:g} of the outputs' scale; `export.json` has the details).",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,185 @@
+"""`tinct export`: weights in the form that other libraries open, each proved by opening it.
+
+What is written is first written beside its destination, read back with the other library, and compared on the same
+input tensors (`tinct.parity`). Only what passes is moved into place, with its report.
+"""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+
+from tinct.cards import hub_card
+from tinct.errors import TinctError
+from tinct.export_onnx import to_onnx
+from tinct.export_subject import Subject, load_subject
+from tinct.export_torch import to_segmentation_models, to_timm, to_torchvision
+from tinct.files import sync, write_json, write_text
+from tinct.models.stem import Input
+from tinct.parity import rounding_error, sample_inputs
+
+__all__ = ["Target", "export", "export_to"]
+
+Target = Literal["timm", "torchvision", "onnx", "hub", "segmentation-models"]
+SUFFIX = {"torchvision": ".safetensors", "onnx": ".onnx"}
+"""Targets that are one file; the others are folders."""
+
+
+def export(
+    run: str,
+    dest: Path,
+    *,
+    to: Target,
+    input: Input | None = None,
+    half: bool = False,
+    push: str | None = None,
+) -> int:
+    """Write weights for another library, and prove that it computes the same with them.
+
+    Args:
+        run: the folder of a pretraining or a transfer, or its encoder.safetensors, colorizer.safetensors or
+            model.safetensors.
+        dest: a folder for timm, hub and segmentation-models; FILE.safetensors for torchvision, FILE.onnx for onnx.
+        to: timm (create_model("local-dir:DEST")), torchvision (strict state dict), onnx (the file's whole network),
+            hub (timm's folder with a card), segmentation-models (an encoder, or the whole network of its own heads).
+        input: grey (L*) or rgb; grey by default, and for a trained classifier or segmenter what it was trained on.
+        half: store kernels and matrices in half precision.
+        push: with hub: upload the folder to this repository (OWNER/NAME), created private if it is not there.
+    """
+    if push is not None and to != "hub":
+        raise TinctError(f"push is {push} with --to {to}; it goes with --to hub only")
+    report = export_to(run, dest, to, input=input, half=half)
+    found = report["parity"]
+    print(  # noqa: T201
+        f"{dest}: {report['what']}; largest difference {found['largest_difference']:.2g}, "
+        f"{found['relative']:.2g} of the outputs' scale (tolerance {found['tolerance']:g})"
+    )
+    if rounding := report["rounding"]:
+        print(  # noqa: T201
+            f"half precision changes outputs by {rounding['relative_rms']:.2%} (RMS), at most by "
+            f"{rounding['largest']:.2%} of their largest value"
+        )
+    if fold := report["fold"]:
+        print(  # noqa: T201
+            f"folded for rgb: luma differs from lightness by {fold['input_rms']:.3f} RMS over photographs, at most by "
+            f"{fold['input_largest_of_all_colours']:.3f} (sRGB {fold['worst_colour']}); "
+            f"deepest features by {fold['features_relative_rms']['deepest']:.1%}"
+        )
+    print(f"open it with: {report['open']}")  # noqa: T201
+    if push is not None:
+        print(f"pushed: {upload(dest, push)}")  # noqa: T201
+    return 0
+
+
+def export_to(
+    run: str | Path, dest: str | Path, to: Target, *, input: Input | None = None, half: bool = False
+) -> dict[str, Any]:
+    """See `export`; without the printing and the pushing.
+
+    Returns:
+        The report, which is in export.json (of a folder) or beside the file, as FILE.json, too.
+
+    Raises:
+        TinctError: `run` holds no weights, `dest` exists, the other library is missing or has no such network, or
+            computes something else. Then nothing is left behind.
+    """
+    dest = Path(dest).expanduser()
+    suffix = SUFFIX.get(to, "")
+    if suffix and dest.suffix != suffix:
+        raise TinctError(f"dest is {dest}; expected a file ending in {suffix} for --to {to}")
+    if dest.exists() and (dest.is_file() or any(dest.iterdir())):
+        raise TinctError(f"dest is {dest}, which exists; choose another name or remove it")
+    subject = load_subject(Path(run).expanduser(), input)
+    rounding = None
+    if half:
+        exact, subject = subject, subject.rounded()
+        rounding = rounding_error(exact.network, subject.network, sample_inputs(subject.fed))
+    with staging(dest) as folder:
+        target = folder / dest.name if suffix else folder
+        report = {
+            "to": to,
+            "from": str(subject.path),
+            "kind": subject.kind,
+            "backbone": subject.meta["backbone"],
+            "input": subject.input,
+            "half": half,
+            "fold": subject.fold,
+            "rounding": rounding,
+            **WRITERS[to](subject, target, half),
+            "versions": {"torch": torch.__version__, "timm": timm.__version__},
+        }
+        report["open"] = report["open"].replace(str(target), str(dest))
+        write_json(folder / (f"{dest.name}.json" if suffix else "export.json"), report)
+    return report
+
+
+def to_hub(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
+    """timm's folder, with the run's card and, where there is one, its colorizer."""
+    report = to_timm(subject, folder, half)
+    colorizer = subject.path.parent / "colorizer.safetensors"
+    if subject.kind in ("encoder", "colorizer") and colorizer.exists():
+        shutil.copyfile(colorizer, folder / colorizer.name)
+    write_text(folder / "README.md", hub_card(subject.path.parent, {**report, "fold": subject.fold}))
+    return report
+
+
+WRITERS: dict[Target, Callable[[Subject, Path, bool], dict[str, Any]]] = {
+    "timm": to_timm,
+    "torchvision": to_torchvision,
+    "onnx": to_onnx,
+    "hub": to_hub,
+    "segmentation-models": to_segmentation_models,
+}
+
+
+@contextlib.contextmanager
+def staging(dest: Path) -> Iterator[Path]:
+    """Give a folder beside `dest` to write to; put it, or the files in it, into place when the block ends well.
+
+    A `dest` with a suffix is a file among those of the folder.
+    """
+    beside = None
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{dest.name}-", dir=dest.parent))
+        yield beside
+        for file in beside.iterdir():
+            sync(file)
+        if (beside / dest.name).exists():
+            for file in sorted(beside.iterdir(), key=lambda file: file.name == dest.name):  # the report first
+                file.replace(dest.parent / file.name)
+        else:
+            beside.chmod(0o755)
+            beside.replace(dest)
+        sync(dest.parent)
+    except OSError as error:
+        raise TinctError(
+            f"cannot write {dest}: {error.strerror or error}; free some space or choose another"
+        ) from error
+    finally:
+        if beside is not None:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def upload(folder: Path, repository: str) -> str:
+    """Upload an exported folder; the repository is created private if it is not there.
+
+    Raises:
+        TinctError: huggingface_hub is missing, nobody is logged in, or the hub refuses.
+    """
+    try:
+        from huggingface_hub import HfApi
+    except ImportError as error:
+        raise TinctError("pushing needs huggingface_hub; pip install huggingface_hub") from error
+    try:
+        api = HfApi()
+        api.create_repo(repository, private=True, exist_ok=True)
+        return str(api.upload_folder(repo_id=repository, folder_path=folder))
+    except Exception as error:  # the hub's client raises errors of many libraries
+        reason = " ".join(str(error).split())[:200]
+        raise TinctError(f"cannot push to {repository} ({reason}); log in with: hf auth login") from error

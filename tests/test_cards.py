@@ -1,0 +1,55 @@
+import json
+
+from fake_labels import make_table
+
+from tinct.cli import main
+from tinct.transfer import TransferSettings, run_transfer
+
+PRETRAINED = {
+    "what": "pretrain",
+    "config": {
+        "backbone": "resnet18",
+        "terms": {"bins": 1.0},
+        "adversarial": "none",
+        "size": 64,
+        "chroma_stride": 4,
+        "init": "random",
+    },
+    "data": {"spec": "photos:", "seen": 7, "pictures": 9, "grey": 1, "unreadable": 0, "excluded": 1, "held_out": 2},
+    "seed": 5,
+    "budget": {"steps": 11, "pictures_read": 22, "seconds": 60.0},
+    "metrics": {},
+    "selected_with_labels": False,
+}
+
+
+def test_a_pretraining_has_a_card(tmp_path, capsys):
+    (tmp_path / "record.json").write_text(json.dumps(PRETRAINED))
+    assert main(["card", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("# resnet18, pretrained by colouring")
+    assert "11 steps" in text
+    assert main(["card", str(tmp_path), "-o", str(tmp_path / "card.md")]) == 0
+    assert (tmp_path / "card.md").read_text().strip() == text.strip()
+
+
+def test_a_transfer_has_a_card(tmp_path, capsys):
+    (tmp_path / "labels").mkdir()
+    tiny = {"backbone": "test_efficientnet", "size": 32, "batch_size": 8, "steps": 1, "min_positives": 1}
+    settings = TransferSettings(make_table(tmp_path / "labels"), "multilabel", accelerator="cpu", seed=4, **tiny)
+    record = run_transfer(settings, tmp_path / "run")
+    assert main(["card", str(tmp_path / "run")]) == 0
+    text = capsys.readouterr().out
+    assert f"map {record['value']:.2f} on 12 pictures of val" in text
+    assert "bars, disc" in text
+    assert "started from: random weights" in text
+    assert "seed 4" in text
+
+
+def test_other_folders_are_named(tmp_path, capsys):
+    assert main(["card", str(tmp_path)]) == 2
+    assert "no readable record" in capsys.readouterr().err
+    for record, message in (({"what": "report"}, "expected that of a pretraining"), ({"what": "pretrain"}, "lacks")):
+        (tmp_path / "record.json").write_text(json.dumps(record))
+        assert main(["card", str(tmp_path)]) == 2
+        assert message in capsys.readouterr().err

@@ -1,0 +1,381 @@
+import json
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from fake_labels import make_table
+from safetensors.torch import load_file, save_file
+from timm.layers import Conv2dSame
+from torch import nn
+
+from tinct import export_torch
+from tinct.cli import main
+from tinct.errors import TinctError
+from tinct.export import export_to
+from tinct.export_onnx import static_padding
+from tinct.export_subject import load_subject
+from tinct.models.encoder import Encoder
+from tinct.models.generator import Generator
+from tinct.models.stem import lightness_of, network_input
+from tinct.objectives import make_terms
+from tinct.parity import compare, sample_inputs, sample_pictures
+from tinct.trained import load_trained
+from tinct.transfer import TransferSettings, run_transfer
+from tinct.weights import load_colorizer, load_encoder, save_colorizer, save_encoder
+
+STEMS = {"grey": 1, "rgb": 3}
+
+
+def uneven(backbone, in_channels=1):
+    """A random encoder whose norms are not the identity, so that a lost or swapped tensor shows."""
+    torch.manual_seed(0)
+    encoder = Encoder(backbone, in_channels).train()
+    with torch.no_grad():
+        for layer in encoder.modules():
+            if isinstance(layer, (nn.BatchNorm2d, nn.LayerNorm)):
+                layer.weight.uniform_(0.5, 1.5)
+                layer.bias.normal_(std=0.1)
+        for _ in range(3):
+            encoder(sample_inputs("grey")[0][..., ::2, ::2])
+    return encoder.eval()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Paths of encoders, written when asked for."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def find(backbone, in_channels=1):
+        path = folder / f"{backbone}-{in_channels}.safetensors"
+        if not path.exists():
+            save_encoder(path, uneven(backbone, in_channels), {"size": 64})
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return make_table(tmp_path_factory.mktemp("labels"))
+
+
+def trained_on(table, out, task, **changes):
+    tiny = {"size": 32, "batch_size": 8, "steps": 2, "min_positives": 1, "accelerator": "cpu"}
+    run_transfer(TransferSettings(table, task, **{**tiny, **changes}), out)
+    return out
+
+
+BACKBONES = ("resnet18", "convnext_atto", "tf_efficientnet_lite0", "mobilenetv3_small_050", "regnety_002")
+
+
+@pytest.mark.parametrize(("backbone", "stem"), [*((backbone, "rgb") for backbone in BACKBONES), ("resnet18", "grey")])
+def test_timm_opens_it_and_computes_the_same(runs, tmp_path, backbone, stem):
+    report = export_to(runs(backbone), tmp_path / "out", "timm", input=stem)
+    assert report["parity"]["relative"] <= 1e-6
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    assert model.pretrained_cfg["input_size"][0] == STEMS[stem]
+    assert model.pretrained_cfg["mean"] == [0.5] * STEMS[stem]
+    encoder = load_encoder(runs(backbone))[0].eval()
+    fed = sample_inputs(stem)[0]
+    with torch.no_grad():
+        expected = encoder(lightness_of(fed))  # what folding is meant to give
+        given = model.forward_intermediates(fed, intermediates_only=True)
+    for ours, theirs in zip(expected, given, strict=True):
+        assert (ours - theirs).abs().max() < 1e-4 * max(1, ours.abs().max())
+    assert json.loads((tmp_path / "out" / "export.json").read_text()) == report
+
+
+@pytest.mark.parametrize(
+    ("backbone", "stem"), [("convnext_atto", "rgb"), ("mobilenetv3_small_050", "grey"), ("regnety_002", "rgb")]
+)
+def test_segmentation_models_opens_it(runs, tmp_path, backbone, stem):
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    report = export_to(runs(backbone), tmp_path / "out", "segmentation-models", input=stem)
+    assert report["parity"]["relative"] <= 1e-6
+    inner = smp.encoders.get_encoder(f"tu-{backbone}", in_channels=STEMS[stem], weights=None)
+    tensors = load_file(tmp_path / "out" / "encoder.safetensors")
+    assert set(tensors) == set(inner.state_dict())
+
+
+@pytest.mark.parametrize(("backbone", "stem"), [("resnet18", "grey"), ("resnet18", "rgb"), ("regnety_004", "grey")])
+def test_torchvision_takes_its_own_networks(runs, tmp_path, backbone, stem):
+    report = export_to(runs(backbone), tmp_path / "out.safetensors", "torchvision", input=stem)
+    assert report["parity"]["relative"] <= 1e-5
+    tensors = load_file(tmp_path / "out.safetensors")
+    network = torchvision.models.get_model(report["what"].split()[-1], weights=None)
+    assert set(network.state_dict()) - set(tensors) == {"fc.weight", "fc.bias"}
+    assert set(tensors) <= set(network.state_dict())
+    assert json.loads((tmp_path / "out.safetensors.json").read_text()) == report
+
+
+@pytest.mark.parametrize("backbone", ["convnext_atto", "tf_efficientnet_lite0", "mobilenetv3_small_050", "regnety_002"])
+def test_torchvision_refuses_what_it_does_not_have(runs, tmp_path, backbone, capsys):
+    words = ["export", str(runs(backbone)), "--to", "torchvision", str(tmp_path / "out.safetensors")]
+    assert main(words) == 2
+    assert "export --to timm or onnx" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_name_is_not_enough_for_torchvision(runs, tmp_path):
+    subject = load_subject(runs("resnet18"), "grey")
+    subject.encoder.backbone = "resnet34"
+    with pytest.raises(TinctError, match="built differently"):
+        export_torch.to_torchvision(subject, tmp_path / "out.safetensors", False)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+WITHOUT_TORCH = """
+    import sys
+    sys.modules["torch"] = sys.modules["tinct"] = None  # an import would fail
+    import numpy as np, onnxruntime
+    session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+    given = np.load(sys.argv[2])
+    np.savez(sys.argv[3], *session.run(None, {"input": given}))
+    print(session.get_inputs()[0].shape, [output.name for output in session.get_outputs()])
+    print(session.get_modelmeta().custom_metadata_map)
+"""
+
+
+def run_without_torch(model, fed, folder):
+    np.save(folder / "fed.npy", fed.numpy())
+    words = [model, folder / "fed.npy", folder / "given.npz"]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(WITHOUT_TORCH), *map(str, words)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "given.npz") as found:
+        return [torch.from_numpy(found[name]) for name in found.files], done.stdout
+
+
+needs_onnx = pytest.mark.usefixtures("_onnx")
+
+
+@pytest.fixture(scope="module")
+def _onnx():
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    ("backbone", "stem", "half"), [("resnet10t", "grey", True), ("test_efficientnet", "rgb", False)]
+)
+def test_an_encoder_runs_in_onnxruntime_without_torch(runs, tmp_path, backbone, stem, half):
+    report = export_to(runs(backbone), tmp_path / "e.onnx", "onnx", input=stem, half=half)
+    assert report["opset"] == 18
+    fed = torch.rand(3, STEMS[stem], 96, 64) * 2 - 1  # neither batch nor size is that of export or parity
+    given, said = run_without_torch(tmp_path / "e.onnx", fed, tmp_path)
+    assert f"['batch', {STEMS[stem]}, 'height', 'width']" in said
+    assert "pooled" in said
+    assert "multiples of 32" in said
+    encoder = load_encoder(runs(backbone))[0].eval()
+    with torch.no_grad():
+        maps = encoder(lightness_of(fed))
+    for expected, found in zip([*maps, maps[-1].mean((2, 3))], given, strict=True):
+        assert expected.shape == found.shape
+        assert (expected - found).norm() < (1e-2 if half else 1e-4) * expected.norm()
+    if half:
+        assert (tmp_path / "e.onnx").stat().st_size < 0.55 * runs(backbone).stat().st_size
+        assert 0 < report["rounding"]["relative_rms"] < 1e-2
+
+
+def test_padding_by_numbers_is_tensorflows(runs):
+    encoder = load_encoder(runs("tf_efficientnet_lite0"))[0].eval()
+    static = static_padding(encoder)
+    assert not any(isinstance(layer, Conv2dSame) for layer in static.modules())
+    fed = torch.rand(1, 1, 64, 96) * 2 - 1
+    with torch.no_grad():
+        for expected, given in zip(encoder(fed), static(fed), strict=True):
+            assert torch.equal(expected, given)
+
+
+@needs_onnx
+def test_a_colorizer_runs_in_onnxruntime_without_torch(tmp_path):
+    torch.manual_seed(0)
+    encoder = Encoder("test_efficientnet")
+    colour, _ = make_terms({"bins": 1.0}, encoder.channels[-1])
+    path = tmp_path / "colorizer.safetensors"
+    save_colorizer(path, Generator(encoder, colour.out_channels, 4, 8), colour, {"size": 64})
+    export_to(path, tmp_path / "c.onnx", "onnx")
+    l = torch.rand(1, 1, 96, 64) * 100
+    given, _ = run_without_torch(tmp_path / "c.onnx", l, tmp_path)
+    assert given[0].shape == (1, 2, 24, 16)
+    assert torch.allclose(given[0], load_colorizer(path)(l), atol=1e-4)
+    with pytest.raises(TinctError, match="fed lightness"):
+        export_to(path, tmp_path / "d.onnx", "onnx", input="rgb")
+    assert export_to(path, tmp_path / "timm", "timm")["kind"] == "colorizer"
+
+
+@needs_onnx
+@pytest.mark.parametrize(("task", "stem"), [("multilabel", "rgb"), ("segmentation", "grey")])
+def test_trained_heads_run_in_onnxruntime_without_torch(table, tmp_path, task, stem):
+    out = trained_on(table, tmp_path / "run", task, backbone="test_efficientnet", input=stem)
+    export_to(out, tmp_path / "m.onnx", "onnx")
+    fed = torch.rand(1, STEMS[stem], 64, 96) * 2 - 1
+    given, said = run_without_torch(tmp_path / "m.onnx", fed, tmp_path)
+    assert "bars" in said
+    assert torch.allclose(given[0], load_trained(out)[0](fed), atol=1e-4)
+    with pytest.raises(TinctError, match="leave --input out"):
+        export_to(out, tmp_path / "n.onnx", "onnx", input="grey" if stem == "rgb" else "rgb")
+
+
+def test_a_trained_resnet_takes_its_classifier_along_and_loses_its_stem_bias(table, tmp_path):
+    weights = tmp_path / "timm.safetensors"
+    save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), weights)  # in_chans 3, ImageNet's mean
+    init = {"init": "timm:resnet10t", "weights": str(weights), "input": "rgb"}
+    out = trained_on(table, tmp_path / "run", "multilabel", **init)
+    assert "encoder.body.conv1.0.bias" in load_file(out / "model.safetensors")
+    report = export_to(out, tmp_path / "out", "timm")
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    assert set(load_file(tmp_path / "out" / "model.safetensors")) == set(
+        timm.create_model("resnet10t", num_classes=2).state_dict()
+    )
+    fed = sample_inputs("rgb")[0]
+    assert torch.allclose(model(fed), load_trained(out)[0](fed), atol=1e-4)
+    assert "2 classes" in report["what"]
+    assert model.pretrained_cfg["label_names"] == ["bars", "disc"]
+
+
+def test_a_head_of_segmentation_models_goes_back_whole(table, tmp_path):
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    out = trained_on(table, tmp_path / "run", "segmentation", backbone="resnet10t", head="unet")
+    export_to(out, tmp_path / "out", "segmentation-models")
+    fed = sample_inputs("grey")[0]
+    assert torch.equal(smp.from_pretrained(tmp_path / "out").eval()(fed), load_trained(out)[0](fed))
+    with pytest.raises(TinctError, match="export --to onnx"):
+        export_to(out, tmp_path / "timm", "timm")
+
+
+def test_half_precision_halves_the_file_and_says_what_it_costs(runs, tmp_path, capsys):
+    words = ["export", str(runs("resnet18")), "--to", "timm", str(tmp_path / "out"), "--half"]
+    assert main(words) == 0
+    assert "half precision changes outputs by" in capsys.readouterr().out
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    assert tensors["conv1.weight"].dtype == torch.float16
+    assert tensors["bn1.running_var"].dtype == torch.float32
+    assert (tmp_path / "out" / "model.safetensors").stat().st_size < 0.52 * runs("resnet18").stat().st_size
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["parity"]["tolerance"] == 1e-3
+
+
+def test_folding_for_rgb_is_measured_apart(runs, tmp_path):
+    report = export_to(runs("resnet18"), tmp_path / "out", "timm", input="rgb")
+    fold = report["fold"]
+    grey, rgb = (
+        torch.cat([kind(pixels).flatten() for pixels in sample_pictures()])
+        for kind in (lambda pixels: network_input(pixels, "grey"), lambda p: lightness_of(network_input(p, "rgb")))
+    )
+    assert fold["input_rms"] == pytest.approx(float(((rgb - grey) / 2).square().mean().sqrt()), abs=1e-4)
+    blue = torch.tensor([0, 0, 255], dtype=torch.uint8)[None, :, None, None]
+    assert float(network_input(blue, "grey") + 1) / 2 == pytest.approx(0.323, abs=1e-3)  # L* of sRGB's blue is 32.3
+    assert fold["primaries"]["blue"] == pytest.approx(0.114 - 0.323, abs=1e-3)
+    assert fold["input_largest_of_all_colours"] >= abs(fold["primaries"]["blue"])
+    assert 0 < fold["features_relative_rms"]["deepest"] < 0.5
+    assert export_to(runs("resnet18"), tmp_path / "grey", "timm")["fold"] is None
+
+
+def test_an_encoder_of_three_grey_channels_folds_exactly(runs, tmp_path):
+    export_to(runs("resnet18", 3), tmp_path / "out", "timm", input="grey")
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    fed = sample_inputs("grey")[0]
+    source = load_encoder(runs("resnet18", 3))[0].eval()
+    with torch.no_grad():
+        expected = source(fed)[-1]
+        assert torch.allclose(model.forward_features(fed), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("to", "name"), [("timm", "out"), ("torchvision", "out.safetensors")])
+def test_a_difference_fails_and_leaves_nothing(runs, tmp_path, monkeypatch, to, name, capsys):
+    def spoiled(path):
+        return {key: value + 1e-2 if key == "conv1.weight" else value for key, value in load_file(path).items()}
+
+    monkeypatch.setattr(export_torch, "load_file", spoiled)
+    create = timm.create_model
+
+    def spoiled_model(*args, **options):
+        model = create(*args, **options)
+        if "local-dir" in args[0]:
+            model.conv1.weight.data += 1e-2
+        return model
+
+    monkeypatch.setattr(timm, "create_model", spoiled_model)
+    assert main(["export", str(runs("resnet18")), "--to", to, str(tmp_path / name)]) == 2
+    assert "over the tolerance" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_comparing_notices_what_it_should():
+    fed = [torch.ones(1, 2)]
+    assert compare(lambda x: [x], lambda x: [x + 1e-5], fed, ["x"], 1e-4)["largest_difference"] == pytest.approx(
+        1e-5, 1e-2
+    )
+    assert compare(lambda x: [1e3 * x], lambda x: [1e3 * x + 1e-2], fed, ["x"], 1e-4)["relative"] < 1.1e-5
+    for other in (lambda x: [x + 1e-3], lambda x: [x * torch.nan], lambda x: [x[:, :1]], lambda x: [x, x]):
+        with pytest.raises(TinctError):
+            compare(lambda x: [x], other, fed, ["x"], 1e-4)
+
+
+def test_a_hub_folder_has_a_card(runs, tmp_path, capsys):
+    assert main(["export", str(runs("resnet18")), "--to", "hub", str(tmp_path / "out"), "--input", "rgb"]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "README.md",
+        "config.json",
+        "export.json",
+        "model.safetensors",
+    }
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert text.startswith("---\nlibrary_name: timm\n")
+    assert "0.299, 0.587, 0.114" in text
+    assert "folded for rgb" in capsys.readouterr().out
+
+
+def test_pushing_only_on_request_and_its_failures_are_one_line(runs, tmp_path, monkeypatch, capsys):
+    hub = pytest.importorskip("huggingface_hub")
+    calls = []
+
+    class Api:
+        def create_repo(self, name, **options):
+            calls.append((name, options))
+
+        def upload_folder(self, **options):
+            raise OSError("no route\nto host")
+
+    monkeypatch.setattr(hub, "HfApi", Api)
+    words = ["export", str(runs("resnet18")), "--to", "hub"]
+    assert main([*words, str(tmp_path / "quiet")]) == 0
+    assert calls == []
+    assert main([*words, str(tmp_path / "out"), "--push", "me/mine"]) == 2
+    assert calls == [("me/mine", {"private": True, "exist_ok": True})]
+    assert "cannot push to me/mine (no route to host)" in capsys.readouterr().err
+    assert main([*words[:3], "timm", str(tmp_path / "other"), "--push", "me/mine"]) == 2
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--to", "onnx", "out"), "ending in .onnx"),
+        (("--to", "torchvision", "out.pth"), "ending in .safetensors"),
+        (("--to", "timm", "full"), "which exists"),
+        (("--to", "timm", "out", "--input", "blue"), "--help"),
+    ],
+)
+def test_mistakes_are_named(runs, tmp_path, monkeypatch, words, message, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    assert main(["export", str(runs("resnet18")), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_a_source_without_weights_is_named(tmp_path, capsys):
+    assert main(["export", str(tmp_path), "--to", "timm", str(tmp_path / "out")]) == 2
+    assert "encoder.safetensors: no such file" in capsys.readouterr().err
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
+    assert main(["export", str(tmp_path / "a.safetensors"), "--to", "timm", str(tmp_path / "out")]) == 2
+    assert "weights of another program" in capsys.readouterr().err
