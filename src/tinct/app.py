@@ -169,6 +169,9 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
         Image.fromarray(grey[name]).save(path)
         return str(path)
 
+    def recolour(picture: str | None, saturation: float, size: float, versions: float) -> Any:
+        return colour(picture, saturation, size, versions) if picture else gr.skip()
+
     def show(views: Views, files: list[str] | None, choice: int | None) -> list[Any]:
         count = len(views) - 1
         index = min(choice or 1, max(count, 1))
@@ -219,7 +222,7 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
                         colorizer.size,
                         step=32,
                         label="Size",
-                        info="Short side, in pixels, that the network sees.",
+                        info="Short side that the network sees, in pixels.",
                         min_width=220,
                     )
                     versions = gr.Slider(
@@ -239,25 +242,19 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
 
         settings = [picture, saturation, size, versions]
         how: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "colour", "show_progress_on": slider}
-        shown = ([views, results, choice], [slider, choice, download])
-        asked = gr.on(
-            [picture.upload, button.click, saturation.release, size.release, versions.release],
-            colour,
-            settings,
-            [results, views],
-            api_name="colour",
-            trigger_mode="always_last",
-            **how,
-        )
+        found, shown = [results, views], ([views, results, choice], [slider, choice, download])
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        latest: dict[str, Any] = {"trigger_mode": "always_last", **how}
+        asked = gr.on([picture.upload, button.click], colour, settings, found, api_name="colour", **latest)
+        moved = [saturation.release, size.release, versions.release]
+        anew = gr.on(moved, recolour, settings, found, api_visibility="private", **latest)
         taken = gallery.select(picked, None, picture, api_visibility="private")
-        again = taken.success(colour, settings, [results, views], api_visibility="private", **how)
-        for done in (asked, again):
-            done.success(show, *shown, api_visibility="private", show_progress="hidden")
-        choice.input(show, *shown, api_visibility="private", show_progress="hidden")
-        for emptied in (picture.clear, asked.failure, again.failure):
-            emptied(lambda: ([], []), None, [results, views], api_visibility="private").then(
-                show, *shown, api_visibility="private", show_progress="hidden"
-            )
+        example = taken.success(colour, settings, found, api_visibility="private", **how)
+        for event in (asked, anew, example):
+            event.success(show, *shown, **private)
+        choice.input(show, *shown, **private)
+        for event in (picture.clear, asked.failure, anew.failure, example.failure):
+            event(lambda: [[], [], *show([], None, 1)], None, [*found, *shown[1]], **private)
     blocks.queue(max_size=limits.queue)
     return blocks
 
