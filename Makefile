@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
 demo: .venv/all
 	$(BIN)/tinct demo --out demo
@@ -12,6 +12,9 @@ test: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
+
+docs: .venv/docs
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 
 .venv/%: pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv

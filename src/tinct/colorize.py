@@ -51,10 +51,10 @@ class Colorizer:
     size along the picture's own edges; the picture's lightness passes through. A colour picture is coloured anew from
     its lightness.
 
-    Everything that colours raises:
-        PictureError: an image that Pillow cannot decode, or an empty one; not enough memory even at `MIN_SIZE`; a
-            network that gives colours which are not finite. There is never an uncoloured result in place of an error.
-        TinctError: an argument of the wrong kind, shape or range; a seed given to a network that has one answer only.
+    Everything that colours raises `PictureError` for an image that Pillow cannot decode, or an empty one; where there
+    is not enough memory even at `MIN_SIZE`; and when a network gives colours that are not finite: there is never an
+    uncoloured result in place of an error. It raises `TinctError` for an argument of the wrong kind, shape or range,
+    and for a seed given to a network that has one answer only.
 
     When memory runs short the working size is lowered, and a warning is logged to `tinct.colorize`.
 
@@ -116,7 +116,8 @@ class Colorizer:
             or (H, W, 4), or a tensor (B, 3, H, W), of the same type.
 
         Raises:
-            PictureError, TinctError: as the class lists.
+            PictureError: as the class says.
+            TinctError: as the class says.
         """
         settings: dict[str, Any] = {"saturation": saturation, "seed": seed, "size": size}
         if isinstance(image, Image.Image):
