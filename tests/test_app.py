@@ -1,6 +1,5 @@
 import io
 import json
-import os
 import re
 import shutil
 import socket
@@ -44,12 +43,15 @@ class Network(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def address():
+def address(tmp_path_factory):
     Network.gate.set()
-    before = set(os.listdir(tempfile.gettempdir()))
-    with running(Colorizer(Network(), 64, "/some/where/fake", "cpu"), LIMITS, free_port()) as address:
-        yield address.rstrip("/")
-    assert not {name for name in set(os.listdir(tempfile.gettempdir())) - before if name.startswith("tinct-serve")}
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        with running(Colorizer(Network(), 64, "/some/where/fake", "cpu"), LIMITS, free_port()) as address:
+            assert [path.name.startswith("tinct-serve-") for path in folder.iterdir()] == [True]
+            yield address.rstrip("/")
+        assert not list(folder.glob("tinct-serve-*"))  # uploads and results are gone
 
 
 @pytest.fixture
