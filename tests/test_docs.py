@@ -1,0 +1,71 @@
+"""What README and docs tell people to type is what tinct takes."""
+
+import importlib
+import io
+import re
+import shlex
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tinct.cli import COMMANDS, parse
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> set[str]:
+    """`tinct ...` lines of shell blocks, and whole commands in running text or tables."""
+    lines = [line.partition("  #")[0].strip() for block in blocks(page, "bash") for line in block.splitlines()]
+    spans = re.findall(r"`(tinct [a-z]+ [^`]+)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
+    return {line for line in (*lines, *(" ".join(span.split()) for span in spans)) if line.startswith("tinct ")}
+
+
+TYPED = sorted({line for page in PAGES for line in commands(page)})
+
+
+def test_there_is_something_to_type():
+    assert len(TYPED) > 15
+
+
+@pytest.mark.parametrize("line", TYPED)
+def test_what_is_typed_is_understood(line, tmp_path, monkeypatch):
+    _, name, *words = shlex.split(line)
+    assert name in COMMANDS, line
+    monkeypatch.chdir(tmp_path)
+    if "--config" in words:  # the one file that is read while parsing
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "config.yaml").write_text("sources: ['photos:']\nsteps: 3\n")
+    module, _, function = COMMANDS[name][0].partition(":")
+    parse(name, getattr(importlib.import_module(module), function), words)
+
+
+def test_every_command_is_named_in_the_readme():
+    text = PAGES[0].read_text()
+    assert [name for name in COMMANDS if f"tinct {name}" not in text] == []
+
+
+def test_an_objective_and_a_source_as_the_docs_have_them(tmp_path):
+    objective, source = blocks(ROOT / "docs" / "extend.md", "python")
+    names: dict = {}
+    exec(objective, names)
+    term, ab = names["Charbonnier"](), torch.randn(2, 2, 4, 4)
+    assert term.decode(torch.zeros(1, term.out_channels, 4, 4)).shape == (1, 2, 4, 4)
+    assert float(term.loss(ab / 110, ab)) == pytest.approx(1)  # ab_norm is ab / 110
+    exec(source, names)
+    picture = np.full((8, 12, 3), (200, 30, 90), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.writestr("one.png", buffer.getvalue())
+    opened = names["Archive"](tmp_path / "archive.zip")
+    assert (len(opened), opened.name(0)) == (1, "one.png")
+    assert np.array_equal(opened.picture(0), picture)
