@@ -9,33 +9,19 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from tinct.color import srgb_to_lab
-from tinct.colorize import MAX_SATURATION, MIN_SIZE, Colorizer, paint
-from tinct.colorize_files import view
-from tinct.data.photos import photographs
+from tinct.app_jobs import MAX_SIZE, MAX_VERSIONS, Limits, Views, coloured, examples, new_folder, thumbnail
+from tinct.colorize import MAX_SATURATION, MIN_SIZE, Colorizer
 from tinct.errors import PictureError, TinctError
 from tinct.local_only import LocalOnly
-from tinct.pictures import FORMATS, SUFFIXES, Picture
-from tinct.readers import pixel_count, read
-from tinct.render import samples as to_samples
-from tinct.writers import write
+from tinct.pictures import SUFFIXES
 
 __all__ = ["Limits", "page", "running", "serve"]
-
-MAX_SIZE = 1024
-"""The largest working size that the page offers."""
-
-MAX_VERSIONS = 4
 
 KEPT_SECONDS = 3600
 """Uploads and results are removed after an hour, and all of them when the page is closed."""
@@ -50,24 +36,6 @@ STYLE = """
 #examples .caption-label { position: static; max-width: none; border: 0; text-align: center; padding: 2px; }
 footer .divider { display: none; }
 """
-
-Views: TypeAlias = list[NDArray[np.uint8]]
-"""Before, then every version, as small as the page shows them."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one visitor may ask for.
-
-    Attributes:
-        megabytes: of an upload, of 2**20 bytes each.
-        megapixels: of a picture.
-        queue: pictures that wait their turn; further ones are turned away.
-    """
-
-    megabytes: int = 50
-    megapixels: int = 100
-    queue: int = 16
 
 
 def serve(
@@ -159,13 +127,13 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
     """Lay out the page as gradio's Blocks; its API has one endpoint, `/colour`."""
     import gradio as gr
 
-    grey = _examples()
+    grey = examples()
     sampling = bool(getattr(colorizer.network, "samples", False))
     colour = _colouring(colorizer, limits)
 
     def picked(event: gr.SelectData) -> str:
         name = list(grey)[event.index]
-        path = _new_folder() / f"{name.replace(' ', '-')}.png"
+        path = new_folder() / f"{name.replace(' ', '-')}.png"
         Image.fromarray(grey[name]).save(path)
         return str(path)
 
@@ -190,7 +158,7 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
             with gr.Column(scale=2, min_width=300):
                 picture = gr.File(label="Photograph", file_types=list(SUFFIXES), height=120)
                 gallery = gr.Gallery(
-                    value=[(_thumbnail(pixels), name) for name, pixels in grey.items()],
+                    value=[(thumbnail(pixels), name) for name, pixels in grey.items()],
                     label="Or take an example",
                     elem_id="examples",
                     columns=4,
@@ -278,63 +246,11 @@ def _colouring(colorizer: Colorizer, limits: Limits) -> Callable[..., tuple[list
         try:
             if picture is None:
                 raise PictureError("no photograph yet: drop one, or take an example")
-            return _coloured(Path(picture), colorizer, limits, saturation, int(size), int(versions))
+            return coloured(Path(picture), colorizer, limits, saturation, int(size), int(versions))
         except TinctError as error:
             raise gr.Error(f"{error}.", title="This did not work", print_exception=False) from error
 
     return colour
-
-
-def _coloured(
-    path: Path, colorizer: Colorizer, limits: Limits, saturation: float, size: int, versions: int
-) -> tuple[list[str], Views]:
-    if not 1 <= versions <= MAX_VERSIONS:
-        raise TinctError(f"versions is {versions}; expected 1 to {MAX_VERSIONS}")
-    if size > max(MAX_SIZE, colorizer.size):
-        raise TinctError(f"size is {size}; expected at most {max(MAX_SIZE, colorizer.size)}")
-    content = path.read_bytes()
-    if len(content) > limits.megabytes << 20:
-        raise PictureError(f"{path.name}: {len(content)} bytes, over the limit of {limits.megabytes} MB")
-    with contextlib.suppress(PictureError):  # reading it will say why
-        if (pixels := pixel_count(content)) > limits.megapixels * 1_000_000:
-            raise TinctError(f"{path.name}: {pixels} pixels, over the limit of {limits.megapixels} megapixels")
-    picture = read(content, path.name)
-    folder = _new_folder()
-    files, views = [], [_bytes(picture)]
-    for seed in range(versions) if versions > 1 else (None,):
-        found = colorizer.chroma([picture], saturation=saturation, size=size, seed=seed)[0]
-        result = paint(picture, found)
-        number = "" if seed is None else f"-{seed + 1}"
-        files.append(folder / f"{path.stem}-coloured{number}{FORMATS[picture.format][0]}")
-        write(result, files[-1])
-        views.append(_bytes(result))
-    return [str(file) for file in files], views
-
-
-def _examples() -> dict[str, NDArray[np.uint8]]:
-    """Grey (H, W) versions of the photographs inside scikit-image."""
-    found = {}
-    for name, photograph in photographs().items():
-        l = srgb_to_lab(torch.from_numpy(photograph.copy()).permute(2, 0, 1) / 255)[0]
-        found[name] = to_samples(l, torch.zeros(2, *l.shape), np.dtype(np.uint8))[..., 0]
-    return found
-
-
-def _thumbnail(pixels: NDArray[np.uint8], side: int = 160) -> Image.Image:
-    image = Image.fromarray(pixels)
-    edge = min(image.size)
-    left, top = (image.width - edge) // 2, (image.height - edge) // 2
-    return image.resize((side, side), Image.Resampling.LANCZOS, (left, top, left + edge, top + edge))
-
-
-def _bytes(picture: Picture) -> NDArray[np.uint8]:
-    """(h, w, 3) to look at."""
-    seen: NDArray[np.uint8] = view(picture).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    return seen
-
-
-def _new_folder() -> Path:
-    return Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")))
 
 
 def _files_only(move: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -131,7 +131,7 @@ def clashes(jobs: list[Job], versions: int = 1, compare: bool = False) -> dict[s
             if path.resolve() in sources:
                 failures[job.name] = f"{path.name} would overwrite the input {path}; choose another output"
             elif path in taken:
-                failures[job.name] = f"{path.name} would overwrite that of {taken[path]}; choose another format or folder"
+                failures[job.name] = f"{path.name} would overwrite that of {taken[path]}; use another format or folder"
         if job.name not in failures:
             taken |= dict.fromkeys(results, job.name)
     return failures
