@@ -70,6 +70,8 @@ def export(
             f"{fold['input_largest_of_all_colours']:.3f} (sRGB {fold['worst_colour']}); "
             f"deepest features by {fold['features_relative_rms']['deepest']:.1%}"
         )
+    if untrained := report.get("untrained"):
+        print(f"random still, as no feature map depends on them: {', '.join(untrained)}")  # noqa: T201
     print(f"open it with: {report['open']}")  # noqa: T201
     if push is not None:
         print(f"pushed: {upload(dest, push)}")  # noqa: T201

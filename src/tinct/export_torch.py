@@ -28,7 +28,7 @@ def to_timm(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
     encoder, classes = subject.timm_encoder(), subject.classes()
     body: Any = encoder.body
     config: dict[str, Any] = body.default_cfg
-    channels, size = encoder.in_channels, int(subject.meta["size"])
+    channels, size = encoder.in_channels, int(subject.meta.get("size", 224))
     tensors = dict(body.state_dict()) | subject.classifier(str(config["classifier"]))
     kept = ("interpolation", "crop_pct", "crop_mode", "pool_size", "fixed_input_size", "first_conv", "classifier")
     document = {
