@@ -22,7 +22,7 @@ ALLOWED = {
     r"data(\..+)?": r"data\..+",
     "weights|shipped": r"models\..+|objectives(\..+)?|weights",
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|data\.decode|{COLOURING}",
-    r"report(\..+)?": r"findings|statistics|results|data\.base|report\..+",
+    r"report(\..+)?": r"findings|statistics|cards|data\.base|report\..+",
 }
 NEVER = "cli|app|demo"
 

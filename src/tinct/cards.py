@@ -8,7 +8,7 @@ from tinct.errors import TinctError
 from tinct.files import write_text
 from tinct.runs import read_record
 
-__all__ = ["card", "card_of", "hub_card"]
+__all__ = ["card", "card_of", "hub_card", "pretraining_card"]
 
 
 def card(run: Path, *, out: Path | None = None) -> int:
@@ -32,8 +32,6 @@ def card_of(record: dict[str, Any]) -> str:
     Raises:
         TinctError: the record is of something that has no card.
     """
-    from tinct.results import card as pretraining_card
-
     what = record.get("what")
     try:
         if what == "pretrain":
@@ -43,6 +41,42 @@ def card_of(record: dict[str, Any]) -> str:
     except (KeyError, TypeError) as error:
         raise TinctError(f"the record lacks {error}; was it written by tinct?") from error
     raise TinctError(f"the record is of {what!r}; expected that of a pretraining or a transfer")
+
+
+def pretraining_card(record: dict[str, Any]) -> str:
+    """What was learned without labels, from what, and how well it colours."""
+    config, data, budget = record["config"], record["data"], record["budget"]
+    terms = ", ".join(f"{name} x {weight:g}" for name, weight in config["terms"].items())
+    if config["adversarial"] != "none":
+        terms += f", adversarial ({config['adversarial']}) x {config['adversarial_weight']:g}"
+    lines = [
+        f"# {config['backbone']}, pretrained by colouring",
+        "",
+        f"- learned: {terms}, at {config['size']} px, chroma stride {config['chroma_stride']}",
+        f"- started from: {config['init']} weights; seed {record['seed']}",
+        f"- photographs: {data['seen']} different ones of {data['pictures']} in `{data['spec']}` "
+        f"({data['grey']} grey, {data['unreadable']} unreadable, {data['excluded']} excluded), without labels",
+        f"- budget: {budget['steps']} steps, {budget['pictures_read']} pictures read, "
+        f"{budget['seconds'] / 60:.1f} minutes",
+    ]
+    if record["selected_with_labels"]:
+        lines.append("- steered by a probe on labels: no evidence for self-supervised learning")
+    for name, scores in record["metrics"].items():
+        if "ab_error" in scores:
+            lines.append(
+                f"- {name} checkpoint on {data['held_out']} held-out photographs: ab error {scores['ab_error']:.2f} "
+                f"(grey: {scores['ab_error_grey']:.2f}), PSNR {scores['psnr']:.2f} dB, "
+                f"colourfulness {scores['colourfulness_ratio']:.2f} of the truth's"
+            )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "`encoder.safetensors` has timm's own names; `encoder.json` says how to feed it. It is the last average of "
+            "the run. `colorizer.safetensors` is the best one by the held-out score.",
+            "",
+        ]
+    )
 
 
 def transfer_card(record: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from tinct.cards import pretraining_card
 from tinct.config import Config
 from tinct.data.ledger import Ledger
 from tinct.files import atomic_path, write_json, write_text
@@ -15,7 +16,7 @@ from tinct.monitor import colourer_of
 from tinct.runs import Run
 from tinct.weights import save_colorizer, save_encoder
 
-__all__ = ["card", "write_results"]
+__all__ = ["write_results"]
 
 
 def write_results(
@@ -86,7 +87,7 @@ def write_results(
         "metrics": scores,
         "selected_with_labels": config.probe is not None,
     }
-    write_text(run.folder / "README.md", card(record))
+    write_text(run.folder / "README.md", pretraining_card(record))
     run.write_record(record)
 
 
@@ -94,39 +95,3 @@ def run_config(run: Run) -> dict[str, Any]:
     """The configuration the run began with."""
     config: dict[str, Any] = yaml.safe_load((run.folder / "config.yaml").read_text())
     return config
-
-
-def card(record: dict[str, Any]) -> str:
-    """The run's card in Markdown, from its record."""
-    config, data, budget = record["config"], record["data"], record["budget"]
-    terms = ", ".join(f"{name} x {weight:g}" for name, weight in config["terms"].items())
-    if config["adversarial"] != "none":
-        terms += f", adversarial ({config['adversarial']}) x {config['adversarial_weight']:g}"
-    lines = [
-        f"# {config['backbone']}, pretrained by colouring",
-        "",
-        f"- learned: {terms}, at {config['size']} px, chroma stride {config['chroma_stride']}",
-        f"- started from: {config['init']} weights; seed {record['seed']}",
-        f"- photographs: {data['seen']} different ones of {data['pictures']} in `{data['spec']}` "
-        f"({data['grey']} grey, {data['unreadable']} unreadable, {data['excluded']} excluded), without labels",
-        f"- budget: {budget['steps']} steps, {budget['pictures_read']} pictures read, "
-        f"{budget['seconds'] / 60:.1f} minutes",
-    ]
-    if record["selected_with_labels"]:
-        lines.append("- steered by a probe on labels: no evidence for self-supervised learning")
-    for name, scores in record["metrics"].items():
-        if "ab_error" in scores:
-            lines.append(
-                f"- {name} checkpoint on {data['held_out']} held-out photographs: ab error {scores['ab_error']:.2f} "
-                f"(grey: {scores['ab_error_grey']:.2f}), PSNR {scores['psnr']:.2f} dB, "
-                f"colourfulness {scores['colourfulness_ratio']:.2f} of the truth's"
-            )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "`encoder.safetensors` has timm's own names; `encoder.json` says how to feed it. It is the last average of "
-            "the run. `colorizer.safetensors` is the best one by the held-out score.",
-            "",
-        ]
-    )

@@ -67,8 +67,8 @@ def transfer(
         source: a labelled source: voc:DIR, coco:DIR, camvid:DIR, csv:FILE, folder:DIR, mosaic:
         task: multilabel or segmentation.
         out: folder for record.json, predictions.safetensors and model.safetensors.
-        init: random, a run's folder or its encoder.safetensors, timm:NAME, imagenet-lite, or a safetensors file in
-            timm's names.
+        init: random, a run's folder or its encoder.safetensors, timm:NAME, imagenet-lite, or a file of weights
+            (safetensors, or .pth read as tensors only) in the names of timm, torchvision, lightly or lightly-train.
         backbone: a timm name, for random (resnet18 without) and for weights that do not say theirs.
         weights: a safetensors file for timm:NAME, in place of a download.
         protocol: finetune (everything), frozen (the head only), linear or knn (on features of an untouched encoder).

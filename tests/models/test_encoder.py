@@ -36,6 +36,14 @@ def test_looking_for_unused_parameters_leaves_norm_statistics_alone():
     assert encoder.body.training
 
 
+def test_an_encoder_can_be_built_without_gradients():
+    with torch.no_grad():
+        without = Encoder("mobilenetv3_small_050")
+    usual = Encoder("mobilenetv3_small_050")
+    wanted = [parameter.requires_grad for parameter in usual.parameters()]
+    assert [parameter.requires_grad for parameter in without.parameters()] == wanted
+
+
 def test_a_grey_picture_in_an_rgb_stem_is_three_equal_channels():
     encoder = Encoder("convnext_atto", 3).eval()
     grey = torch.rand(1, 1, 64, 64)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tinct.cards import pretraining_card
 from tinct.findings import Comparison
-from tinct.results import card
 
 __all__ = ["as_csv", "as_markdown"]
 
@@ -21,7 +21,7 @@ def as_markdown(made: Sequence[Comparison], runs: Mapping[Path, Mapping[str, Any
         lines += ["", _line(one.columns), _line("-" if column == "arm" else "-:" for column in one.columns)]
         lines += [*(_line(row.cells) for row in one.rows), ""]
     for folder, record in runs.items():
-        facts = [line for line in card(dict(record)).splitlines() if line.startswith("- ")]
+        facts = [line for line in pretraining_card(dict(record)).splitlines() if line.startswith("- ")]
         lines += [f"## Pretraining run {folder.name}", "", *facts, ""]
     return "\n".join(lines)
 
