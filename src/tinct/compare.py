@@ -27,6 +27,8 @@ __all__ = ["CompareResult", "compare", "run_compare"]
 
 QUICK = {"steps": 60, "size": 64}
 """What `mosaic:` gets where nothing is said: it checks the plumbing, and should do so in minutes."""
+WIDE = 110
+"""Columns of a terminal that has room for the whole table."""
 NAMED = 10
 """How many pictures a warning names; the plan names all."""
 OWN = ("source", "task", "init", "protocol", "labels", "seed", "lr")
@@ -207,10 +209,11 @@ def show(result: CompareResult, console: Console) -> None:
     for answer in result.answers:
         console.print(answer, style="bold", markup=False, highlight=False)
     table = Table(title=made.title, title_justify="left")
-    for column in made.columns:
+    columns = made.columns if console.width >= WIDE else made.columns[:-2]  # the answers say the rest
+    for column in columns:
         table.add_column(column, justify="left" if column == "arm" else "right")
     for row in made.rows:
-        table.add_row(*row.cells, end_section=row.arm == made.arms[-1])
+        table.add_row(*row.cells[: len(columns)], end_section=row.arm == made.arms[-1])
     console.print(table)
     rates = ", ".join(f"{arm} {rate:g}" for arm, rate in result.rates.items())
     console.print(f"± is the standard deviation over seeds; learning rates: {rates}.", highlight=False)

@@ -27,7 +27,7 @@ TILE = 192
 """Side of a photograph on the sheet, in pixels."""
 
 
-def demo(*, out: Path = Path("demo"), steps: int = 300, transfer_steps: int = 40, seeds: int = 3) -> int:
+def demo(*, out: Path = Path("demo"), steps: int = 240, transfer_steps: int = 55, seeds: int = 3) -> int:
     """Pretrain on the embedded photographs, transfer to both tasks, colour what was held out, write one report.
 
     An interrupted demo goes on where it was; a finished one prints its results again.
