@@ -117,6 +117,24 @@ def test_the_colorizer_is_the_average_of_the_best_checkpoint(whole):
     assert net(torch.full((1, 1, 32, 64), 50.0)).shape == (1, 2, 8, 16)
 
 
+def test_a_run_starts_from_anothers_weights_and_says_so(whole, tmp_path):
+    for name in ("colorizer", "encoder"):
+        out = tmp_path / name
+        start = whole / f"{name}.safetensors"
+        run_pretrain(tiny(init=str(start), lr=1e-12, ema=0.0, steps=1, checkpoint_every=1, weight_decay=0.0), out=out)
+        one, other = load_file(start), load_file(out / f"{name}.safetensors")
+        frozen = [key for key in one if "running" not in key and "batches" not in key]
+        assert all(torch.allclose(one[key], other[key], atol=1e-6) for key in frozen)
+        record = read_record(out)
+        assert record["config"]["init"] == str(start)
+        assert record["began_with"]["init"] == "random"
+        assert record["began_with"]["pictures_read"] == 24
+        assert set(np.load(out / "seen.npy")) >= set(np.load(whole / "seen.npy"))
+    without = tiny(init=str(whole / "colorizer.safetensors"), terms={"rotation": 1.0}, adversarial="none")
+    with pytest.raises(TinctError, match="terms has no colours"):
+        run_pretrain(without, out=tmp_path / "none")
+
+
 def test_the_same_run_twice_is_bit_equal(whole, tmp_path):
     assert run_pretrain(TINY, out=tmp_path / "again") == 0
     assert_equal_weights(whole, tmp_path / "again")

@@ -20,7 +20,7 @@ from tinct.models.encoder import Encoder
 from tinct.objectives.adversarial import discriminator_loss, generator_loss
 from tinct.objectives.base import Batch
 from tinct.objectives.pretext import Pretext, take_apart, to_chroma_resolution
-from tinct.weights import load_strict, read_weights
+from tinct.weights import ColourNet, load_strict, read_weights
 
 __all__ = ["Learner"]
 
@@ -32,6 +32,7 @@ class Learner:
         pretext: encoder, decoder and heads.
         discriminator: or None.
         ema: the average of `pretext`, which is evaluated and kept.
+        history: what the file that the weights began with says of itself; {} for random ones.
     """
 
     def __init__(self, config: Config, fabric: Fabric) -> None:
@@ -42,11 +43,14 @@ class Learner:
         """
         torch.manual_seed(config.seed)
         self.config, self.fabric = config, fabric
-        pretext = Pretext(start_encoder(config), config.terms, config.chroma_stride, config.width)
+        pretext = Pretext(
+            Encoder(config.backbone, config.in_channels), config.terms, config.chroma_stride, config.width
+        )
         if config.adversarial != "none" and pretext.colour is None:
             raise TinctError(f"adversarial is {config.adversarial} without colours; add l1, huber or bins to terms")
         if config.init_std is not None:
             normal_init(pretext, config.init_std)
+        self.history = start_from(Path(config.init), pretext) if config.init != "random" else {}
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             pretext = nn.SyncBatchNorm.convert_sync_batchnorm(pretext)
         self.pretext = pretext.to(fabric.device).to(memory_format=torch.channels_last)
@@ -165,17 +169,24 @@ class Learner:
             self.critic_optimizer.load_state_dict(states["discriminator"])
 
 
-def start_encoder(config: Config) -> Encoder:
-    """The encoder with random weights, or with those of the file `config.init`.
+def start_from(path: Path, pretext: Pretext) -> dict[str, Any]:
+    """Take weights from a file: a colorizer's, decoder and all, or else an encoder's in timm's names.
+
+    Returns:
+        What the file says of itself; {} where it is not tinct's.
 
     Raises:
-        TinctError: the backbone is unknown, or the file's weights do not fit it.
+        TinctError: the file cannot be read, or its weights do not fit.
     """
-    encoder = Encoder(config.backbone, config.in_channels)
-    if config.init != "random":
-        tensors, _ = read_weights(Path(config.init))
-        load_strict(encoder.body, tensors, Path(config.init))
-    return encoder
+    tensors, meta = read_weights(path)
+    tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    if meta.get("kind") != "colorizer":
+        load_strict(pretext.encoder.body, tensors, path)
+    elif pretext.generator is None or pretext.colour is None:
+        raise TinctError(f"{path}: is a colorizer, and terms has no colours; start from its run's encoder.safetensors")
+    else:
+        load_strict(ColourNet(pretext.generator, pretext.colour, meta), tensors, path)
+    return meta
 
 
 def normal_init(module: nn.Module, std: float) -> None:

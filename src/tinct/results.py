@@ -1,5 +1,6 @@
 """What a finished run leaves: the encoder that transfers, the colorizer, the record, the card."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ def write_results(
     The encoder is the last average, whatever the scores say; the colorizer is the average of the best checkpoint by
     `config.best`.
     """
+    steered = config.probe is not None or bool(learner.history.get("selected_with_labels"))
     origin = {
         "init": config.init,
         "terms": config.terms,
@@ -37,7 +39,8 @@ def write_results(
         "sources": config.sources,
         "fingerprint": ledger.source.fingerprint(),
         "seed": config.seed,
-        "selected_with_labels": config.probe is not None,
+        "selected_with_labels": steered,
+        **({"began_with": learner.history} if config.init != "random" else {}),
     }
     average: Any = learner.ema.module
     encoder = average.encoder
@@ -54,7 +57,7 @@ def write_results(
         },
     )
     with atomic_path(run.folder / "seen.npy") as unfinished, unfinished.open("wb") as file:
-        np.save(file, np.unique(ledger.hashes[ledger.seen]))
+        np.save(file, np.unique(np.concatenate([ledger.hashes[ledger.seen], seen_before(config)])))
     last = run.checkpoint("last")
     scores = {"last": last.state["scores"] if last else {}}
     best = run.checkpoint("best")
@@ -85,10 +88,20 @@ def write_results(
             "images_per_second": round(step * config.batch_size / seconds, 2) if seconds else None,
         },
         "metrics": scores,
-        "selected_with_labels": config.probe is not None,
+        "selected_with_labels": steered,
+        **({"began_with": learner.history} if config.init != "random" else {}),
     }
     write_text(run.folder / "README.md", pretraining_card(record))
     run.write_record(record)
+
+
+def seen_before(config: Config) -> NDArray[np.uint64]:
+    """Hashes of what the run that `config.init` is from had seen, where they lie beside it."""
+    path = Path(config.init).parent / "seen.npy"
+    if config.init == "random" or not path.exists():
+        return np.empty(0, np.uint64)
+    hashes: NDArray[np.uint64] = np.load(path, allow_pickle=False)
+    return hashes
 
 
 def run_config(run: Run) -> dict[str, Any]:
