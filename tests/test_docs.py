@@ -1,7 +1,9 @@
 """What README and docs tell people to type is what tinct takes."""
 
+import doctest
 import importlib
 import io
+import lzma
 import re
 import shlex
 import zipfile
@@ -51,6 +53,25 @@ def test_what_is_typed_is_understood(line, tmp_path, monkeypatch):
 def test_every_command_is_named_in_the_readme():
     text = PAGES[0].read_text()
     assert [name for name in COMMANDS if f"tinct {name}" not in text] == []
+
+
+@pytest.mark.parametrize("module", ["color", "config", "data.sources"])
+def test_examples_in_docstrings(module):
+    result = doctest.testmod(importlib.import_module(f"tinct.{module}"))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_colouring_from_python_as_the_docs_have_it(tmp_path, monkeypatch):
+    (example,) = blocks(ROOT / "docs" / "colour.md", "python")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    packed = (ROOT / "tests" / "fixtures" / "colorizer-v1.safetensors.xz").read_bytes()
+    (tmp_path / "run" / "colorizer.safetensors").write_bytes(lzma.decompress(packed))
+    Image.linear_gradient("L").save("old.jpg")
+    names: dict = {}
+    exec(example, names)
+    assert (names["coloured"].mode, names["coloured"].size) == ("RGB", (256, 256))
 
 
 def test_an_objective_and_a_source_as_the_docs_have_them(tmp_path):

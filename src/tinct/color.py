@@ -44,6 +44,11 @@ def srgb_to_lab(rgb: Tensor) -> Tensor:
 
     Returns:
         (..., 3, H, W) float32: L* in [0, 100], a* and b* in Lab units. Gradients are finite everywhere.
+
+    Example:
+        >>> red = torch.tensor([255, 0, 0], dtype=torch.uint8).reshape(3, 1, 1)
+        >>> [round(value) for value in srgb_to_lab(red).flatten().tolist()]
+        [53, 80, 67]
     """
     with torch.autocast(rgb.device.type, enabled=False):
         if rgb.dtype == torch.uint8:

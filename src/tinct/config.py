@@ -56,6 +56,14 @@ class Config:
         strategy: as in Lightning Fabric: auto, ddp, fsdp.
         precision: as in Lightning Fabric: 32-true, bf16-mixed, 16-mixed.
         workers: processes that read pictures, for each device.
+
+    Example:
+        >>> config = Config(sources=["photos:"], steps=100, size=64)
+        >>> config.check()
+        >>> Config(sources=["photos:"], steps=100, size=50).check()
+        Traceback (most recent call last):
+        ...
+        tinct.errors.TinctError: size is 50; expected a multiple of 32, such as 64
     """
 
     sources: list[str] = field(default_factory=list, metadata={"positional": True})

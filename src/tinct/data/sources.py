@@ -71,6 +71,11 @@ def open_sources(specs: Sequence[str], split: str = "train") -> Source:
 
     Raises:
         TinctError: a path is wrong, a prefix or split unknown, or a source empty.
+
+    Example:
+        >>> source = open_sources(["photos:"])
+        >>> len(source), source.name(0), source.picture(0).dtype
+        (512, 'photos:astronaut#0', dtype('uint8'))
     """
     if not specs:
         raise TinctError("no source given; name a folder of pictures, a text file of paths, or photos:")
@@ -94,6 +99,11 @@ def open_labelled(spec: str, split: str, task: Task) -> LabelledSource:
 
     Raises:
         TinctError: the prefix or split is unknown, the path wrong, the labels unusable, or the source empty.
+
+    Example:
+        >>> source = open_labelled("mosaic:", "val", "multilabel")
+        >>> source.classes[:3], source.labels().shape
+        (('astronaut', 'cat', 'coffee'), (200, 8))
     """
     _check_split(split)
     if not is_labelled(spec):
