@@ -10,7 +10,8 @@ import numpy as np
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
 
 from tinct.config import Config
@@ -23,6 +24,8 @@ __all__ = ["Monitor", "colourer_of"]
 
 EVERY = 20
 """Steps between rows of metrics."""
+SHORT = {"adversarial": "adv", "discriminator": "D", "discriminator_accuracy": "D right"}
+"""Names that a terminal has no room for."""
 
 
 class Monitor:
@@ -39,13 +42,12 @@ class Monitor:
     def __enter__(self) -> "Monitor":
         """Show the bar."""
         self.progress = Progress(
-            TextColumn("pretrain"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}", table_column=Column(ratio=1, overflow="fold")),
             console=self.console,
+            expand=True,
         )
         self.task = self.progress.add_task("", total=None, text="")
         self.progress.start()
@@ -91,7 +93,7 @@ class Monitor:
             sheet = sample_sheet(self.run.folder / "samples" / f"step-{step:07d}.png", colourer, self.held_out, device)
             self.board.add_image("held out: grey, truth, now", sheet, step)
         if self.config.probe is not None:
-            from tinct.probe import probe_encoder  # scikit-learn takes a second to import
+            from tinct.probe import probe_encoder  # torchmetrics takes a second to import
 
             scores["probe_map"] = probe_encoder(learner.ema.module.encoder, self.config.probe, self.config.size)
         self._write(step, scores)
@@ -123,10 +125,10 @@ class Monitor:
         )
 
     def _text(self, losses: dict[str, float]) -> str:
-        shown = {name.replace("discriminator", "D"): value for name, value in losses.items()}
-        parts = [f"{self._images_per_second():.0f} images/s", *(f"{name} {value:.3f}" for name, value in shown.items())]
+        parts = [f"{self._images_per_second():.0f} images/s"]
+        parts += [f"{SHORT.get(name, name)} {value:.2f}" for name, value in losses.items()]
         if "ab_error" in self.latest:
-            parts.append(f"held-out {self.latest['ab_error']:.2f}")
+            parts.append(f"held-out ab {self.latest['ab_error']:.1f}")
         return " · ".join(parts)
 
     def _images_per_second(self) -> float:
