@@ -197,7 +197,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Versions, commit and machine, for a record."""
-    packages = ("tinct", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "Pillow", "scikit-learn")
+    packages = ("tinct", "torch", "torchvision", "timm", "lightning-fabric", "torchmetrics", "numpy", "Pillow")
     return {
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in packages},
