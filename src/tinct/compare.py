@@ -216,7 +216,10 @@ def show(result: CompareResult, console: Console) -> None:
         table.add_row(*row.cells[: len(columns)], end_section=row.arm == made.arms[-1])
     console.print(table)
     rates = ", ".join(f"{arm} {rate:g}" for arm, rate in result.rates.items())
-    console.print(f"± is the standard deviation over seeds; learning rates: {rates}.", highlight=False)
+    learned = made.record["protocol"] in ("finetune", "frozen")
+    console.print(
+        "± is the standard deviation over seeds" + (f"; learning rates: {rates}." if learned else "."), highlight=False
+    )
     console.print(f"A page of it: tinct report {result.out} --out report.html", markup=False, highlight=False)
 
 

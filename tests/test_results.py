@@ -1,0 +1,24 @@
+"""The published tables are what the committed records say."""
+
+from pathlib import Path
+
+from tinct.findings import comparisons, find_records
+from tinct.report.tables import as_markdown
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_tables_and_answers_follow_from_committed_records():
+    page = (DOCS / "results.md").read_text()
+    made = comparisons(find_records([DOCS / "records"]).cells)
+    assert made
+    expected = [line for line in as_markdown(made, {}).splitlines() if line and not line.startswith("#")]
+    assert [line for line in expected if line not in page] == []
+
+
+def test_records_name_no_machine_and_hold_no_pictures():
+    for path in (DOCS / "records").rglob("*.json"):
+        assert "/home/" not in path.read_text()
+        assert "/root" not in path.read_text()
+    for path in (DOCS / "records").rglob("*.safetensors"):
+        assert b'"pictures"' not in path.read_bytes()[:2000]
