@@ -15,13 +15,13 @@ ROOT = Path(tinct.__file__).parent
 COLOURING = "colorize|colorize_files|colorize_jobs|pictures|profiles|readers|writers|render|upsample|sampling"
 # modules: what they may import of tinct, beside errors and files
 ALLOWED = {
-    "errors|files": "",
+    "errors|files|device": "",
     "color": "",
     r"models(\..+)?": r"color|models\..+",
     r"objectives(\..+)?": r"color|models\..+|objectives(\..+)?",
     r"data(\..+)?": r"data\..+",
     "weights|shipped": r"models\..+|objectives(\..+)?|weights",
-    COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|data\.decode|{COLOURING}",
+    COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.decode|{COLOURING}",
     r"report(\..+)?": r"findings|statistics|cards|data\.base|report\..+",
 }
 NEVER = "cli|app|demo"

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from tinct import render, upsample
 from tinct.color import srgb_to_lab
+from tinct.device import named_device
 from tinct.errors import PictureError, TinctError
 from tinct.objectives.bins import Bins
 from tinct.pictures import Picture, as_stored, reduced, strips
@@ -94,7 +95,7 @@ class Colorizer:
         Raises:
             TinctError: there is no such model or device, or its file is damaged or not what its hash says.
         """
-        chosen = _device(device)
+        chosen = named_device(device)
         network = load_colorizer(resolve(model))
         size = max(MIN_SIZE, int(network.meta["size"]))
         return cls(Sampling(network) if isinstance(network.colour, Bins) else network, size, str(model), chosen)
@@ -205,18 +206,6 @@ def _checked_size(size: int) -> int:
     if size < MIN_SIZE:
         raise TinctError(f"working size is {size}; expected at least {MIN_SIZE} px")
     return size
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without it
-        raise TinctError(f"no device {name} here; expected auto, cpu, cuda, cuda:N or mps") from error
-    return device
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from tinct.data.base import Source
 from tinct.data.transforms import centre
+from tinct.device import named_device
 from tinct.errors import TinctError
 from tinct.examples import SHARPNESS, shrunk
 from tinct.inits import load_init
@@ -96,7 +97,7 @@ def embed(
     console = Console(stderr=True)
     console.print(start.report(), highlight=False, markup=False)
     source = open_pictures(pictures)
-    network = start.encoder.eval().requires_grad_(False).to(_device(device))
+    network = start.encoder.eval().requires_grad_(False).to(named_device(device))
     width = start.encoder.channels[layer] * (2 if pool == "avgmax" else 1)
     how = {
         "encoder": start.provenance,
@@ -186,17 +187,6 @@ def _digest(encoder: Encoder) -> str:
     for value in encoder.body.state_dict().values():
         content.update(value.numpy().tobytes())
     return content.hexdigest()[:16]
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without it
-        raise TinctError(f"no device {name} here; expected auto, cpu, cuda, cuda:N or mps") from error
-    return device
 
 
 def _progress(console: Console) -> Progress:
