@@ -20,6 +20,7 @@ from tinct.config import Config
 from tinct.data.hashes import dhash
 from tinct.data.sources import open_sources
 from tinct.errors import TinctError
+from tinct.inits import load_init
 from tinct.learner import Learner
 from tinct.pretrain import run_pretrain
 from tinct.runs import Run, read_record
@@ -133,6 +134,23 @@ def test_a_run_starts_from_anothers_weights_and_says_so(whole, tmp_path):
     without = tiny(init=str(whole / "colorizer.safetensors"), terms={"rotation": 1.0}, adversarial="none")
     with pytest.raises(TinctError, match="terms has no colours"):
         run_pretrain(without, out=tmp_path / "none")
+
+
+def test_a_run_that_began_with_imagenet_says_so_whatever_follows(tmp_path):
+    settings = {"backbone": "tf_efficientnet_lite0", "steps": 1, "checkpoint_every": 1, "lr": 1e-12, "ema": 0.0}
+    first = tiny(init="imagenet-lite", adversarial="none", weight_decay=0.0, **settings)
+    run_pretrain(first, out=tmp_path / "first")
+    folded = load_init("imagenet-lite").encoder.body.state_dict()["conv_stem.weight"]
+    assert torch.allclose(load_file(tmp_path / "first" / "encoder.safetensors")["conv_stem.weight"], folded, atol=1e-6)
+    run_pretrain(
+        dataclasses.replace(first, init=str(tmp_path / "first" / "encoder.safetensors")), out=tmp_path / "next"
+    )
+    for name in ("first", "next"):
+        assert read_record(tmp_path / name)["supervised"] is True
+        assert load_encoder(tmp_path / name / "encoder.safetensors")[1]["supervised"] is True
+        assert "ImageNet's labels" in (tmp_path / name / "README.md").read_text()
+    with pytest.raises(TinctError, match="imagenet-lite is a tf_efficientnet_lite0"):
+        run_pretrain(tiny(init="imagenet-lite"), out=tmp_path / "other")
 
 
 def test_the_same_run_twice_is_bit_equal(whole, tmp_path):

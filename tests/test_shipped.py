@@ -310,7 +310,7 @@ def test_draws_repeat_differ_and_follow_the_distribution(file):
     class Fixed(torch.nn.Module):
         def forward(self, l):
             logits = torch.full((1, network.colour.out_channels, 1, 1), -30.0)
-            logits[:, 10], logits[:, 60] = 0.0, network.colour.temperature * float(np.log(3))
+            logits[:, 10], logits[:, 60] = 0.0, network.colour.decoding.temperature * float(np.log(3))
             return logits
 
     network.generator = Fixed()

@@ -61,6 +61,8 @@ def pretraining_card(record: dict[str, Any]) -> str:
     ]
     if record["selected_with_labels"]:
         lines.append("- steered by a probe on labels: no evidence for self-supervised learning")
+    if record.get("supervised"):
+        lines.append("- its encoder began with weights that were trained on ImageNet's labels: no evidence, either")
     for name, scores in record["metrics"].items():
         if "ab_error" in scores:
             lines.append(

@@ -25,7 +25,9 @@ class Config:
         min_crop: smallest crop's side as a share of a picture's shorter side.
         backbone: a timm name.
         in_channels: 1 for a grey stem, 3 for an RGB one that sees the grey picture three times.
-        init: `random`, or a file of weights to start from: an encoder's in timm's names, or a colorizer.safetensors.
+        init: `random`; a file of weights to start from, an encoder's in timm's names or a colorizer.safetensors; the
+            name of shipped weights; or `imagenet-lite`, EfficientNet-lite0 trained on ImageNet's labels, which makes
+            better colours and no evidence for self-supervised learning.
         init_std: standard deviation of N(0, std) for all convolutions, as in pix2pix; the libraries' own without.
         chroma_stride: colours are learned at 1/1, 1/2 or 1/4 of the resolution.
         width: channels of the decoder at its finest level.

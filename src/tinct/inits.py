@@ -18,9 +18,10 @@ from tinct.models.layouts import PICKLES, Translation, read_pickle, translate
 from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
 from tinct.models.stem import Input, Statistics, refit, stem_name
 from tinct.runs import Run
+from tinct.shipped import entries, find
 from tinct.weights import load_strict, read_weights
 
-__all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init"]
+__all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init", "located"]
 
 RANDOM_BACKBONE = "resnet18"
 """What `random` builds where no backbone is named."""
@@ -79,9 +80,9 @@ def load_init(
     """Build the encoder that `name` stands for.
 
     Args:
-        name: `random`; a run's folder or its encoder.safetensors; `timm:NAME`; `imagenet-lite`; or a file of somebody
-            else's weights (safetensors, or torch's own) with names that `tinct.models.layouts` knows, for which
-            `backbone` is needed.
+        name: `random`; a run's folder or its encoder.safetensors; the name of shipped weights, such as
+            `tinct-small-ssl`; `timm:NAME`; `imagenet-lite`; or a file of somebody else's weights (safetensors, or
+            torch's own) with names that `tinct.models.layouts` knows, for which `backbone` is needed.
         input: what the encoder is to be fed.
         backbone: a timm name; where the weights say theirs, it must be the same.
         weights: a safetensors file for `timm:NAME`; without one, timm downloads.
@@ -102,8 +103,19 @@ def load_init(
         return _fitted(LITE0, imagenet_lite_state_dict(), input, (LITE0_MEAN, LITE0_STD), said)
     if name.startswith("timm:"):
         return _timm(name.removeprefix("timm:"), input, backbone, weights)
+    return _file(located(name), input, backbone)
+
+
+def located(name: str) -> Path:
+    """The file that an init means: the name of shipped weights, a run's folder, or a file.
+
+    Raises:
+        TinctError: weights of that name are damaged, or not fetched yet.
+    """
+    if name in entries():
+        return find(name)
     path = Path(name).expanduser()
-    return _file(path / "encoder.safetensors" if path.is_dir() else path, input, backbone)
+    return path / "encoder.safetensors" if path.is_dir() else path
 
 
 def carried_decoder(name: str) -> tuple[dict[str, Tensor], int, int, str]:

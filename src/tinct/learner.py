@@ -15,6 +15,7 @@ from tinct.config import Config
 from tinct.data.loader import Crops
 from tinct.data.random import rng
 from tinct.errors import TinctError
+from tinct.inits import load_init, located
 from tinct.models.discriminator import PatchDiscriminator
 from tinct.models.encoder import Encoder
 from tinct.objectives.adversarial import discriminator_loss, generator_loss
@@ -50,7 +51,7 @@ class Learner:
             raise TinctError(f"adversarial is {config.adversarial} without colours; add l1, huber or bins to terms")
         if config.init_std is not None:
             normal_init(pretext, config.init_std)
-        self.history = start_from(Path(config.init), pretext) if config.init != "random" else {}
+        self.history = start_from(config.init, pretext) if config.init != "random" else {}
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             pretext = nn.SyncBatchNorm.convert_sync_batchnorm(pretext)
         self.pretext = pretext.to(fabric.device).to(memory_format=torch.channels_last)
@@ -169,8 +170,12 @@ class Learner:
             self.critic_optimizer.load_state_dict(states["discriminator"])
 
 
-def start_from(path: Path, pretext: Pretext) -> dict[str, Any]:
-    """Take weights from a file: a colorizer's, decoder and all, or else an encoder's in timm's names.
+def start_from(init: str, pretext: Pretext) -> dict[str, Any]:
+    """Take weights from a file: a colorizer's, decoder and all, or else an encoder's in timm's names; or ImageNet's.
+
+    Args:
+        init: a file, the name of shipped weights, or `imagenet-lite`.
+        pretext: where they go; its heads, and its decoder unless a colorizer brings one, keep their random weights.
 
     Returns:
         What the file says of itself; {} where it is not tinct's.
@@ -178,10 +183,16 @@ def start_from(path: Path, pretext: Pretext) -> dict[str, Any]:
     Raises:
         TinctError: the file cannot be read, or its weights do not fit.
     """
+    encoder = pretext.encoder
+    if init == "imagenet-lite":
+        start = load_init(init, input="grey" if encoder.in_channels == 1 else "rgb", backbone=encoder.backbone)
+        load_strict(encoder.body, start.encoder.body.state_dict(), Path(init))
+        return start.provenance
+    path = located(init)
     tensors, meta = read_weights(path)
     tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
     if meta.get("kind") != "colorizer":
-        load_strict(pretext.encoder.body, tensors, path)
+        load_strict(encoder.body, tensors, path)
     elif pretext.generator is None or pretext.colour is None:
         raise TinctError(f"{path}: is a colorizer, and terms has no colours; start from its run's encoder.safetensors")
     else:

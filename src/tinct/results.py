@@ -7,6 +7,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from tinct.calibrate import calibrate
 from tinct.cards import pretraining_card
 from tinct.config import Config
 from tinct.data.ledger import Ledger
@@ -29,6 +30,7 @@ def write_results(
     `config.best`.
     """
     steered = config.probe is not None or bool(learner.history.get("selected_with_labels"))
+    supervised = bool(learner.history.get("supervised"))
     origin = {
         "init": config.init,
         "terms": config.terms,
@@ -40,6 +42,7 @@ def write_results(
         "fingerprint": ledger.source.fingerprint(),
         "seed": config.seed,
         "selected_with_labels": steered,
+        "supervised": supervised,
         **({"began_with": learner.history} if config.init != "random" else {}),
     }
     average: Any = learner.ema.module
@@ -63,6 +66,7 @@ def write_results(
     best = run.checkpoint("best")
     if best is not None and average.generator is not None:
         best.load_into("ema", average)
+        average.colour.decoding = calibrate(average.generator, average.colour, held_out, learner.fabric.device)
         scores["best"] = colour_scores(colourer_of(learner), held_out, learner.fabric.device)  # type: ignore[arg-type]
         save_colorizer(
             run.folder / "colorizer.safetensors",
@@ -89,6 +93,7 @@ def write_results(
         },
         "metrics": scores,
         "selected_with_labels": steered,
+        "supervised": supervised,
         **({"began_with": learner.history} if config.init != "random" else {}),
     }
     write_text(run.folder / "README.md", pretraining_card(record))

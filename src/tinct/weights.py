@@ -1,6 +1,7 @@
 """Files of weights: safetensors whose header says, as JSON, what is inside and how to feed it."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tinct.files import write_bytes
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives import make_terms
-from tinct.objectives.base import ColourTerm
+from tinct.objectives.base import ColourTerm, Decoding
 
 __all__ = [
     "ColourNet",
@@ -83,6 +84,7 @@ def save_colorizer(
         "chroma_stride": generator.chroma_stride,
         "width": generator.decoder.channels,
         "term": colour.name,
+        "decoding": asdict(colour.decoding),
         **meta,
     }
     _write(path, tensors, described)
@@ -100,6 +102,10 @@ def load_colorizer(path: Path) -> ColourNet:
     colour, _ = make_terms({meta["term"]: 1.0}, encoder.channels[-1])
     if colour is None:
         raise TinctError(f"{path}: its term {meta['term']!r} is not one that colours; export the run again")
+    try:
+        colour.decoding = Decoding.read(meta.get("decoding", {}))
+    except TinctError as error:
+        raise TinctError(f"{path}: {error}; export the run again") from error
     net = ColourNet(Generator(encoder, colour.out_channels, meta["chroma_stride"], meta["width"]), colour, meta)
     load_strict(
         net, {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}, path

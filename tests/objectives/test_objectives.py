@@ -9,6 +9,7 @@ from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.objectives import Batch, make_terms
 from tinct.objectives.adversarial import ADVERSARIAL, discriminator_loss, generator_loss
+from tinct.objectives.base import Decoding
 from tinct.objectives.bins import Bins
 from tinct.objectives.pixel import L1, Huber
 from tinct.objectives.pretext import Pretext, take_apart
@@ -80,7 +81,8 @@ def test_rebalancing_follows_equation_4_and_averages_to_one():
 
 def test_annealed_mean_tends_to_the_mode_and_to_the_mean():
     logits = torch.randn(1, 75, 1, 1)
-    cold, warm = Bins(temperature=1e-3), Bins(temperature=1.0)
+    cold, warm = Bins(), Bins()
+    cold.decoding, warm.decoding = Decoding(temperature=1e-3), Decoding(temperature=1.0)
     assert torch.allclose(cold.decode(logits)[0, :, 0, 0], cold.centres[logits.argmax()], atol=1e-2)
     assert torch.allclose(warm.decode(logits)[0, :, 0, 0], logits.flatten().softmax(0) @ warm.centres, atol=1e-4)
 

@@ -1,11 +1,49 @@
 """The words that objectives and the training loop share."""
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Batch", "ColourTerm", "FeatureTerm"]
+from tinct.errors import TinctError
+
+__all__ = ["Batch", "ColourTerm", "Decoding", "FeatureTerm"]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a generator's output is read as colour. Training reads it by the defaults; see `tinct.calibrate` for use.
+
+    Attributes:
+        gain: chroma is multiplied by this.
+        temperature: of the annealed mean over ab bins (Zhang et al. 2016, section 2.3: 0.38 keeps colours vivid and in
+            one piece).
+        prior: how much of the rebalancing of rare ab bins is taken back, from 0 to 1, where the probabilities are
+            those of the pictures again.
+    """
+
+    gain: float = 1.0
+    temperature: float = 0.38
+    prior: float = 0.0
+
+    @classmethod
+    def read(cls, values: Any) -> "Decoding":
+        """What a file's header says.
+
+        Raises:
+            TinctError: it is not of this form, or a number is out of range.
+        """
+        limits = {"gain": (0.0, 10.0), "temperature": (1e-3, 10.0), "prior": (0.0, 1.0)}
+        known = [field.name for field in fields(cls)]
+        if not isinstance(values, dict) or not set(values) <= set(known):
+            raise TinctError(f"decoding is {values!r}; expected numbers for {', '.join(known)}")
+        for name, value in values.items():
+            low, high = limits[name]
+            if type(value) not in (int, float) or not (math.isfinite(value) and low <= value <= high):
+                raise TinctError(f"decoding: {name} is {value!r}; expected {low:g} to {high:g}")
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -29,10 +67,12 @@ class ColourTerm(nn.Module, ABC):
     Attributes:
         name: as in a recipe.
         out_channels: channels of the generator's output.
+        decoding: how `decode` reads it.
     """
 
     name: str
     out_channels: int
+    decoding: Decoding = Decoding()
 
     @abstractmethod
     def loss(self, output: Tensor, ab: Tensor) -> Tensor:

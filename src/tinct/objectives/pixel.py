@@ -22,7 +22,7 @@ class L1(ColourTerm):
 
     def decode(self, output: Tensor) -> Tensor:
         """See `ColourTerm.decode`."""
-        return denormalize_ab(output.float())
+        return denormalize_ab(output.float()) * self.decoding.gain
 
 
 class Huber(L1):

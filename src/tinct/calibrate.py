@@ -1,0 +1,85 @@
+"""How vivid a finished colorizer should be: its decoding, chosen on held-out photographs.
+
+A network that is unsure answers with dull colours, one that is trained to favour rare colours with wrong ones. Which
+decoding strikes the balance depends on what was learned, so it is looked for once training is over.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from tinct.color import srgb_to_lab
+from tinct.heldout import colour_scores
+from tinct.models.generator import Generator
+from tinct.objectives.base import ColourTerm, Decoding
+from tinct.objectives.bins import Bins
+
+__all__ = ["COLOURFULNESS", "calibrate"]
+
+COLOURFULNESS = 0.9
+"""The share of the truth's colourfulness to reach at the resolution of chroma; enlarged, some 0.05 are lost. Less looks
+faded, and the whole of it costs accuracy."""
+GAINS = (0.5, 2.5)
+"""How far chroma may be scaled. A network that needs more has learned little, and its cast would be blown up."""
+TEMPERATURES = (0.2, 0.38, 1.0)
+PRIORS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@torch.no_grad()
+def calibrate(
+    generator: Generator, colour: ColourTerm, pictures: NDArray[np.uint8], device: torch.device, batch: int = 32
+) -> Decoding:
+    """Find the decoding of least ab error among those that reach `COLOURFULNESS`.
+
+    Args:
+        generator: on `device`.
+        colour: its colour term; how it decodes is put back after.
+        pictures: (N, H, W, 3) photographs in colour that training did not see; without any, nothing is changed.
+        device: where to run.
+        batch: pictures in a pass.
+
+    Returns:
+        The decoding; for terms without bins, only `gain` differs from the default.
+    """
+    if not len(pictures):
+        return colour.decoding
+    before = colour.decoding
+    truth = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    outputs = [generator(srgb_to_lab(part.to(device))[:, :1]).cpu() for part in truth.split(batch)]
+    stride = truth.shape[-1] // outputs[0].shape[-1]
+    coarse = F.avg_pool2d(truth.float(), stride).round().byte().permute(0, 2, 3, 1).numpy()  # much faster to judge
+    colour.cpu()
+
+    def scores(decoding: Decoding) -> dict[str, float]:
+        colour.decoding = decoding
+        answers = iter(outputs)
+        return colour_scores(lambda _: colour.decode(next(answers)), coarse, torch.device("cpu"), batch)
+
+    def judged(decoding: Decoding) -> tuple[float, float, Decoding]:
+        found = scores(decoding)
+        return max(0.0, COLOURFULNESS - found["colourfulness_ratio"]), found["ab_error"], decoding
+
+    def best_gain(decoding: Decoding) -> tuple[float, float, Decoding]:
+        low, high = GAINS  # colourfulness rises with the gain: six bisections find the least that does, within 3 %
+        for _ in range(6):
+            middle = (low * high) ** 0.5
+            reached = judged(replace(decoding, gain=middle))[0] == 0
+            low, high = (low, middle) if reached else (middle, high)
+        return min(
+            (judged(replace(decoding, gain=gain)) for gain in (1.0, round(high, 3))), key=lambda found: found[:2]
+        )
+
+    bins = isinstance(colour, Bins)
+    tried = [
+        Decoding(temperature=temperature, prior=prior)
+        for temperature in (TEMPERATURES if bins else (before.temperature,))
+        for prior in (PRIORS if bins else (before.prior,))
+    ]
+    try:
+        return min((best_gain(decoding) for decoding in tried), key=lambda found: found[:2])[2]
+    finally:
+        colour.decoding = before
+        colour.to(device)
