@@ -142,9 +142,8 @@ def test_a_run_that_began_with_imagenet_says_so_whatever_follows(tmp_path):
     run_pretrain(first, out=tmp_path / "first")
     folded = load_init("imagenet-lite").encoder.body.state_dict()["conv_stem.weight"]
     assert torch.allclose(load_file(tmp_path / "first" / "encoder.safetensors")["conv_stem.weight"], folded, atol=1e-6)
-    run_pretrain(
-        dataclasses.replace(first, init=str(tmp_path / "first" / "encoder.safetensors")), out=tmp_path / "next"
-    )
+    second = dataclasses.replace(first, init=str(tmp_path / "first" / "encoder.safetensors"))
+    run_pretrain(second, out=tmp_path / "next")
     for name in ("first", "next"):
         assert read_record(tmp_path / name)["supervised"] is True
         assert load_encoder(tmp_path / name / "encoder.safetensors")[1]["supervised"] is True
