@@ -101,6 +101,14 @@ def test_where_there_is_no_rate_to_choose_none_is(tmp_path, transfers, runs, pro
     assert {settings.lr for settings in transfers} == {float(lrs.split(",")[0])}
 
 
+def test_rates_are_never_chosen_on_what_is_scored(tmp_path, transfers, runs):
+    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "evaluate": "tuning"}
+    with pytest.raises(TinctError, match="evaluate is tuning, where learning rates are chosen"):
+        run_compare("mosaic:", **arguments)
+    run_compare("mosaic:", **arguments, protocol="linear")
+    assert {settings.evaluate for settings in transfers} == {"tuning"}
+
+
 def test_an_interrupted_grid_resumed_gives_the_records_of_an_uninterrupted_one(tmp_path, transfers, runs, monkeypatch):
     arguments = {"task": "segmentation", "inits": f"random,x={':'.join(runs)}", "labels": "50,all", "seeds": 2}
     whole = run_compare("mosaic:", out=tmp_path / "whole", **arguments)

@@ -37,6 +37,15 @@ def test_shipped_experiments_hold_together(name, arms):
     assert adversarial["cgan-0"] != "none"
 
 
+def test_the_yardstick_is_kept_from_the_val_split_and_equal_in_time():
+    plan = read_experiment("yardstick", Path("pictures"), Path("out"))
+    assert {config.minutes for config in plan.runs.values()} == {10}
+    assert {config.init for config in plan.runs.values()} == {"random"}
+    (keywords,) = plan.comparisons.values()
+    assert (keywords["protocol"], keywords["evaluate"]) == ("linear", "tuning")
+    assert keywords["source"] in next(iter(plan.runs.values())).exclude
+
+
 def test_an_experiment_runs_and_goes_on(tmp_path, capsys):
     file, out = tmp_path / "tiny.yaml", tmp_path / "out"
     file.write_text(TINY)

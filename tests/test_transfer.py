@@ -18,6 +18,7 @@ from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.models.heads import Segmenter
 from tinct.objectives import make_terms
+from tinct.protocols import probed
 from tinct.trained import load_trained
 from tinct.transfer import TransferSettings, run_transfer
 from tinct.weights import save_colorizer, save_encoder
@@ -198,6 +199,24 @@ def test_tuning_scores_a_part_that_no_subset_touches(table, tmp_path):
     assert record["data"]["eval_fingerprint"] != record["data"]["train_fingerprint"]
 
 
+def test_a_probe_scored_on_the_tuning_part_chooses_its_strength_elsewhere(table, tmp_path, monkeypatch):
+    seen = {}
+
+    def spy(settings, start, parts, fabric, console):
+        seen["parts"] = parts
+        return probed(settings, start, parts, fabric, console)
+
+    monkeypatch.setattr("tinct.transfer.probed", spy)
+    record = run_transfer(settings_for(table, evaluate="tuning", protocol="linear"), tmp_path)
+    parts = seen["parts"]
+    assert record["data"]["eval_split"] == "tuning"
+    assert np.array_equal(parts.where, parts.train.parts()[0])
+    groups = [set(part.tolist()) for part in (parts.where, parts.tuning, parts.chosen)]
+    assert all(groups)
+    assert len(set.union(*groups)) == sum(map(len, groups))
+    assert sum(map(len, groups)) == 30
+
+
 def test_unknown_labels_and_void_have_no_part_in_the_loss():
     logits = torch.tensor([[2.0, -1.0], [0.5, 3.0]])
     labels = torch.tensor([[1.0, float("nan")], [0.0, 1.0]])
@@ -228,7 +247,6 @@ def test_the_rate_rises_and_falls():
         ({"size": 40}, "size is 40"),
         ({"lr": 0.0}, "lr is 0.0"),
         ({"batch_size": 1}, "batch_size is 1"),
-        ({"protocol": "linear", "evaluate": "tuning"}, "tuning part"),
         ({"task": "segmentation", "protocol": "knn"}, "use frozen"),
         ({"head": "unet"}, "for segmentation"),
         ({"task": "segmentation", "decoder": "carried"}, r"no colorizer\.safetensors"),

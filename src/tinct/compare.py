@@ -18,6 +18,7 @@ from tinct.data.labelled import Task
 from tinct.data.parallel import each_picture
 from tinct.data.sources import open_labelled
 from tinct.errors import TinctError
+from tinct.examples import open_labels
 from tinct.findings import PLAN, Cell, Comparison, comparisons
 from tinct.grid import Arm, Grid, run_cells, write_plan
 from tinct.inits import RANDOM_BACKBONE, Start, load_init
@@ -150,6 +151,8 @@ def make_grid(
     quick: dict[str, Any] = QUICK if source == "mosaic:" else {}
     common = TransferSettings(source, task, protocol=protocol, **{**quick, **settings})
     common.check()
+    if common.evaluate == "tuning" and protocol in ("finetune", "frozen"):
+        raise TinctError("evaluate is tuning, where learning rates are chosen; take val, or protocol linear or knn")
     arms = parse_arms(inits)
     pretrained = [init for arm in arms for init in arm.inits if init != "random"]
     starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
@@ -262,9 +265,14 @@ def evaluated_and_seen(arms: Sequence[Arm], starts: dict[str, Start], common: Tr
     }
     if not any(seen.values()):
         return {}
-    source = open_labelled(common.source, common.evaluate, common.task)
+    if common.evaluate == "tuning":
+        labelled = open_labels(common.source, "train", common.task, common.size)
+        source, evaluated = labelled.source, set(labelled.parts()[0].tolist())
+    else:
+        source = open_labelled(common.source, common.evaluate, common.task)
+        evaluated = set(range(len(source)))
     with each_picture(source, hash_of, "hashing evaluated pictures") as results:
-        found = {index: value for index, value in enumerate(results) if value is not None}
+        found = {index: value for index, value in enumerate(results) if value is not None and index in evaluated}
     indices, values = list(found), np.array(list(found.values()), np.uint64)
     names = {
         arm: [source.name(indices[row]) for row in np.flatnonzero(near(values, np.unique(np.concatenate(hashes))))]

@@ -210,8 +210,10 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Data, task and protocol."""
-        return f"{self.record['data']['spec']} · {self.record['task']} · {self.record['protocol']}"
+        """Data, task and protocol, and what was scored unless it is the val split."""
+        data = self.record["data"]
+        parts = [data["spec"], self.record["task"], self.record["protocol"]]
+        return " · ".join(parts + ([f"scored on {data['eval_split']}"] if data["eval_split"] != "val" else []))
 
     @property
     def note(self) -> str:
@@ -356,10 +358,15 @@ def find_records(folders: Iterable[Path]) -> Records:
             record, home = _read(path), path.parent.resolve()
             if record.get("what") == "pretrain":
                 runs[home] = record
-            elif record.get("what") == "transfer" and record["data"]["eval_split"] != "tuning":
+            elif record.get("what") == "transfer" and not _chose_settings(record):
                 plan = next((plans[parent] for parent in home.parents if parent in plans), {})
                 cells[home] = Cell(home, record, _arm(plan, record), plan)
     return Records(list(cells.values()), runs)
+
+
+def _chose_settings(record: dict[str, Any]) -> bool:
+    """Whether a transfer was there to choose a learning rate; probes choose theirs within themselves."""
+    return bool(record["data"]["eval_split"] == "tuning" and record["protocol"] in ("finetune", "frozen"))
 
 
 def comparisons(cells: Sequence[Cell]) -> list[Comparison]:

@@ -37,7 +37,7 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
     """Run an experiment from its file: pretrain every arm, compare, report. The same command goes on where it stopped.
 
     Args:
-        experiment: paper, paper-cpu, or a YAML file of the same form.
+        experiment: paper, paper-cpu, yardstick, or a YAML file of the same form.
         data: the folder that the file's `{data}` stands for.
         out: folder for runs, comparisons and report.html.
         dry_run: say what would be run, and stop.
@@ -65,7 +65,7 @@ def read_experiment(name: str, data: Path, out: Path) -> Experiment:
     """Read a shipped experiment or a file.
 
     Args:
-        name: `paper`, `paper-cpu`, or a path.
+        name: `paper`, `paper-cpu`, `yardstick`, or a path.
         data: what `{data}` stands for in the file.
         out: where runs will be; comparisons name them.
 
@@ -88,7 +88,7 @@ def read_experiment(name: str, data: Path, out: Path) -> Experiment:
             for title, keywords in asked.items()
         }
     except FileNotFoundError as error:
-        raise TinctError(f"experiment is {name!r}; expected paper, paper-cpu, or a YAML file") from error
+        raise TinctError(f"experiment is {name!r}; expected paper, paper-cpu, yardstick, or a YAML file") from error
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise TinctError(

@@ -65,8 +65,6 @@ class TransferSettings:
             raise TinctError("weight_decay below 0 or layer_decay above 1; expected 0 or more, and 0 to 1")
         if self.protocol in ("linear", "knn") and self.task != "multilabel":
             raise TinctError(f"protocol {self.protocol} is for multilabel; use frozen for {self.task}")
-        if self.protocol in ("linear", "knn") and self.evaluate == "tuning":
-            raise TinctError(f"protocol {self.protocol} chooses its strength on the tuning part; evaluate on val")
         if self.task == "multilabel" and (self.head != "decoder" or self.decoder != "fresh"):
             raise TinctError("head and decoder are for segmentation; leave them out for multilabel")
         if self.decoder == "carried" and self.head != "decoder":

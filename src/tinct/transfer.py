@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tinct.data.base import fingerprint_of
 from tinct.data.labelled import Task
-from tinct.data.subsets import label_subset
+from tinct.data.subsets import label_subset, tuning_split
 from tinct.errors import TinctError
 from tinct.examples import open_labels
 from tinct.files import write_json
@@ -74,7 +74,8 @@ def transfer(
         protocol: finetune (everything), frozen (the head only), linear or knn (on features of an untouched encoder).
         labels: how many labelled pictures may be used: a count, a share such as 0.2, or all; small ones are inside
             larger ones, and every class keeps a positive.
-        evaluate: the split to score: val, test, or tuning, a fixed fifth of train that no label subset touches.
+        evaluate: the split to score: val, test, or tuning, a fixed fifth of train that no label subset touches; linear
+            and knn then choose their strength on a fifth of the rest.
         seed: of random weights, label subset, order and augmentation.
         size: height and width of the network's input in pixels, a multiple of 32.
         input: grey or rgb.
@@ -143,14 +144,18 @@ def run_transfer(
     )
     console.print(start.report(), highlight=False, markup=False)
     labelled = open_labels(settings.source, "train", settings.task, settings.size, settings.cache)
+    probing = settings.protocol in ("linear", "knn")
     tuning, rest = labelled.parts()
-    chosen = rest[label_subset(labelled.presence[rest], settings.labels, settings.seed)]
     if settings.evaluate == "tuning":
         evaluated, where = labelled, tuning
+        if probing:  # which needs another part to choose its strength on
+            second, rest_of_rest = tuning_split(labelled.presence[rest])
+            tuning, rest = rest[second], rest[rest_of_rest]
     else:
         evaluated = open_labels(settings.source, settings.evaluate, settings.task, settings.size, settings.cache)
         where = np.arange(len(evaluated.source))
-    work = probed if settings.protocol in ("linear", "knn") else trained
+    chosen = rest[label_subset(labelled.presence[rest], settings.labels, settings.seed)]
+    work = probed if probing else trained
     result = work(settings, start, Parts(labelled, chosen, tuning, evaluated, where), fabric, console)
     value, scored, metrics = score(result, evaluated, settings)
     seen = seen_pictures(start, evaluated, result)
