@@ -16,6 +16,7 @@ from tinct.cli import main
 from tinct.colorize import Colorizer
 from tinct.errors import TinctError
 from tinct.fetch import weights
+from tinct.inits import load_init
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives.bins import Bins
@@ -298,6 +299,42 @@ def test_nothing_but_fetch_asks_a_hub(file, card, shelves, monkeypatch):
         Colorizer.load("other", "cpu")
 
 
+def test_half_precision_halves_the_file_and_keeps_what_it_says(tmp_path, shelves):
+    colour, path = Bins(), tmp_path / "run" / "colorizer.safetensors"
+    torch.manual_seed(1)
+    save_colorizer(path, Generator(Encoder("resnet18"), colour.out_channels, 4, 16), colour, {"size": 64})
+    entry = add("halved", path, None, half=True, shelf=shelves[0])
+    assert entry.size == entry.path.stat().st_size < 0.52 * path.stat().st_size
+    verify(entry)
+    whole, half = load_colorizer(path), load_colorizer(find("halved"))
+    assert half.meta == whole.meta
+    l = torch.rand(1, 1, 64, 64) * 100
+    assert torch.allclose(whole(l), half(l), atol=0.5)
+    colour.weight[0] = 1e6
+    save_colorizer(path, Generator(Encoder("resnet18"), colour.out_channels, 4, 16), colour, {"size": 64})
+    with pytest.raises(TinctError, match=r"colour\.weight does not fit into half precision"):
+        add("halved", path, None, half=True, shelf=shelves[0])
+    verify(entries(shelves[0])["halved"])
+
+
+def test_an_encoder_by_name_brings_what_it_saw(tmp_path, shelves):
+    save_encoder(tmp_path / "run" / "encoder.safetensors", Encoder("resnet18"), {})
+    np.save(tmp_path / "run" / "seen.npy", np.arange(3, dtype=np.uint64))
+    add("tiny-ssl", tmp_path / "run" / "encoder.safetensors", None, half=True, shelf=shelves[0])
+    start = load_init("tiny-ssl")
+    assert start.encoder.backbone == "resnet18"
+    assert start.seen is not None
+    assert start.seen.tolist() == [0, 1, 2]
+
+
+def test_the_working_size_follows_from_the_training_crops(tmp_path):
+    colour, path = Bins(), tmp_path / "colorizer.safetensors"
+    generator = Generator(Encoder("resnet18"), colour.out_channels, 4, 8)
+    for min_crop, size in ((0.5, 128), (1.0, 96)):
+        save_colorizer(path, generator, colour, {"size": 96, "min_crop": min_crop})
+        assert Colorizer.load(path, "cpu").size == size
+
+
 def test_draws_repeat_differ_and_follow_the_distribution(file):
     network = load_colorizer(file)
     drawing = Sampling(network)
@@ -321,15 +358,16 @@ def test_draws_repeat_differ_and_follow_the_distribution(file):
 
 
 @pytest.mark.parametrize(
-    "name", ["format", "kind", "backbone", "in_channels", "chroma_stride", "width", "term", "size"]
+    "name",
+    ["format", "kind", "backbone", "in_channels", "chroma_stride", "width", "term", "size", "decoding", "min_crop"],
 )
 @pytest.mark.parametrize("value", [None, -1, 10**9, 7, 0.5, "x", [], {}])
 def test_a_damaged_header_gets_a_sentence(file, tmp_path, name, value):
     header, body = taken_apart(file)
     header["tinct"] = {**header["tinct"], name: value}
     put_together(tmp_path / "a.safetensors", header, body)
-    if (name, value) in (("format", -1), ("size", 7)):  # an earlier format; a size that is raised to the least
-        return
+    if (name, value) in (("format", -1), ("size", 7), ("decoding", {}), ("min_crop", 0.5)):
+        return  # an earlier format; a size that is raised to the least; what may well be said
     with pytest.raises(TinctError, match=r"a.safetensors: |unknown|no backbone|in_channels|chroma_stride|size"):
         Colorizer.load(tmp_path / "a.safetensors", "cpu")
 

@@ -97,7 +97,8 @@ class Colorizer:
         """
         chosen = named_device(device)
         network = load_colorizer(resolve(model))
-        size = max(MIN_SIZE, int(network.meta["size"]))
+        shown = (1 + network.meta.get("min_crop", 1.0)) / 2  # of a picture's shorter side, in a mean training crop
+        size = max(MIN_SIZE, round(network.meta["size"] / shown / GRID) * GRID)
         return cls(Sampling(network) if isinstance(network.colour, Bins) else network, size, str(model), chosen)
 
     def __call__(

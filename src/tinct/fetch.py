@@ -40,6 +40,7 @@ def weights(
     sha256: str | None = None,
     licence: str = "unknown",
     shelf: Path | None = None,
+    half: bool = False,
 ) -> int:
     """List weights that have names, verify them, fetch further ones, or add one's own.
 
@@ -54,6 +55,7 @@ def weights(
         sha256: the hash that the file must have; only fetch OWNER/REPO/FILE takes it.
         licence: what add records, an SPDX name.
         shelf: where add and fetch put weights (default: your own shelf).
+        half: add stores them in half precision.
 
     Returns:
         0, or 1 where weights failed verification.
@@ -74,7 +76,7 @@ def weights(
         console.print(f"{entry.name}: {entry.path}", highlight=False, soft_wrap=True)
     elif verb == "add" and len(rest) in (2, 3):
         card = Path(rest[2]) if len(rest) == 3 else None
-        entry = add(rest[0], Path(rest[1]), card, licence=licence, shelf=place)
+        entry = add(rest[0], Path(rest[1]), card, licence=licence, shelf=place, half=half)
         console.print(f"{entry.name}: {entry.path}", highlight=False, soft_wrap=True)
     else:
         raise TinctError(

@@ -21,7 +21,7 @@ from tinct.runs import Run
 from tinct.shipped import entries, find
 from tinct.weights import load_strict, read_weights
 
-__all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init", "located"]
+__all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init", "located", "seen_by"]
 
 RANDOM_BACKBONE = "resnet18"
 """What `random` builds where no backbone is named."""
@@ -118,6 +118,15 @@ def located(name: str) -> Path:
     return path / "encoder.safetensors" if path.is_dir() else path
 
 
+def seen_by(path: Path) -> NDArray[np.uint64] | None:
+    """Difference hashes of the pictures that the encoder in a file saw, where they lie beside it."""
+    for beside in (path.with_suffix(".seen.npy"), path.with_name("seen.npy")):
+        if beside.exists():
+            hashes: NDArray[np.uint64] = np.load(beside, allow_pickle=False)
+            return hashes
+    return None
+
+
 def carried_decoder(name: str) -> tuple[dict[str, Tensor], int, int, str]:
     """The decoder of a run: its weights, stride, width, and the file they came from.
 
@@ -178,9 +187,8 @@ def _file(path: Path, input: Input, backbone: str | None) -> Start:
     if meta.get("kind") == "encoder":
         _same_backbone(str(path), meta["backbone"], backbone)
         said |= {key: value for key, value in meta.items() if key not in ("kind", "format", "backbone", "in_channels")}
-        seen = path.parent / "seen.npy"
         start = _fitted(meta["backbone"], tensors, input, None, said)
-        return Start(**{**vars(start), "seen": np.load(seen, allow_pickle=False) if seen.exists() else None})
+        return Start(**{**vars(start), "seen": seen_by(path)})
     if meta:
         raise TinctError(
             f"{path}: holds a {meta.get('kind')}, no encoder; name the run's folder or encoder.safetensors"

@@ -1,6 +1,5 @@
 """What a finished run leaves: the encoder that transfers, the colorizer, the record, the card."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from tinct.config import Config
 from tinct.data.ledger import Ledger
 from tinct.files import atomic_path, write_json, write_text
 from tinct.heldout import colour_scores
+from tinct.inits import located, seen_by
 from tinct.learner import Learner
 from tinct.monitor import colourer_of
 from tinct.runs import Run
@@ -36,6 +36,7 @@ def write_results(
         "terms": config.terms,
         "adversarial": config.adversarial,
         "size": config.size,
+        "min_crop": config.min_crop,
         "steps": step,
         "pictures_read": step * config.batch_size,
         "sources": config.sources,
@@ -102,11 +103,8 @@ def write_results(
 
 def seen_before(config: Config) -> NDArray[np.uint64]:
     """Hashes of what the run that `config.init` is from had seen, where they lie beside it."""
-    path = Path(config.init).parent / "seen.npy"
-    if config.init == "random" or not path.exists():
-        return np.empty(0, np.uint64)
-    hashes: NDArray[np.uint64] = np.load(path, allow_pickle=False)
-    return hashes
+    found = None if config.init in ("random", "imagenet-lite") else seen_by(located(config.init))
+    return np.empty(0, np.uint64) if found is None else found
 
 
 def run_config(run: Run) -> dict[str, Any]:

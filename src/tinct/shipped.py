@@ -65,6 +65,11 @@ class Entry:
         """Where the file is, or would be."""
         return self.shelf / self.file
 
+    @property
+    def seen(self) -> Path:
+        """Where hashes of the pictures that an encoder saw would be."""
+        return self.path.with_suffix(".seen.npy")
+
 
 def own_shelf() -> Path:
     """The user's own shelf: `$TINCT_WEIGHTS`, or `tinct/weights` in the user's cache folder."""
@@ -137,10 +142,19 @@ def verify(entry: Entry) -> None:
         )
 
 
-def add(name: str, file: Path, card: Path | None, *, licence: str = "Apache-2.0", shelf: Path = SHIPPED) -> Entry:
+def add(
+    name: str,
+    file: Path,
+    card: Path | None,
+    *,
+    licence: str = "Apache-2.0",
+    shelf: Path = SHIPPED,
+    half: bool = False,
+) -> Entry:
     """Put weights on a shelf: copies the file and its card and writes the manifest's entry, which may replace another.
 
-    Maintainers ship weights so: `tinct weights add NAME FILE CARD --shelf src/tinct/shipped_weights`.
+    The hashes of the pictures that an encoder saw go with it, where its run left them beside it.
+    Maintainers ship weights so: `tinct weights add NAME FILE CARD --half --shelf src/tinct/shipped_weights`.
 
     Args:
         name: what to call them.
@@ -148,18 +162,19 @@ def add(name: str, file: Path, card: Path | None, *, licence: str = "Apache-2.0"
         card: a text that says what they are, or None.
         licence: an SPDX name.
         shelf: the folder.
+        half: store them in half precision; they are computed with in single precision all the same.
 
     Raises:
         TinctError: the name cannot be a file's, or a file is absent or none of tinct's.
     """
-    from tinct.weights import read_weights
+    from tinct.weights import copy_in_half, read_weights
 
     if not NAME.fullmatch(name):
         raise name_error(name)
     kind = read_weights(file)[1].get("kind")
     if kind not in ("colorizer", "encoder"):
         raise TinctError(f"{file}: holds {kind or 'weights of another program'}; expected a colorizer or an encoder")
-    entry = Entry(name, f"{name}.safetensors", digest(file), file.stat().st_size, kind, licence, shelf=shelf)
+    entry = Entry(name, f"{name}.safetensors", "", 0, kind, licence, shelf=shelf)
     if card is not None:
         try:
             text = card.read_text(encoding="utf-8")
@@ -168,7 +183,11 @@ def add(name: str, file: Path, card: Path | None, *, licence: str = "Apache-2.0"
         entry = dataclasses.replace(entry, card=f"{name}.md")
         write_text(shelf / entry.card, text)
     with atomic_path(entry.path) as unfinished:
-        shutil.copyfile(file, unfinished)
+        (copy_in_half if half else shutil.copyfile)(file, unfinished)
+    if kind == "encoder" and (seen := file.with_name("seen.npy")).exists():
+        with atomic_path(entry.seen) as unfinished:
+            shutil.copyfile(seen, unfinished)
+    entry = dataclasses.replace(entry, sha256=digest(entry.path), size=entry.path.stat().st_size)
     put(entry)
     return entry
 

@@ -18,6 +18,7 @@ from tinct.objectives.base import ColourTerm, Decoding
 
 __all__ = [
     "ColourNet",
+    "copy_in_half",
     "load_colorizer",
     "load_encoder",
     "load_strict",
@@ -98,6 +99,9 @@ def load_colorizer(path: Path) -> ColourNet:
     """
     tensors, meta = read_weights(path, "colorizer")
     _check(meta, path, "backbone", "in_channels", "chroma_stride", "width", "term", "size")
+    shown = meta.get("min_crop", 1.0)
+    if type(shown) not in (int, float) or not 0 < shown <= 1:
+        raise TinctError(f"{path}: its header is damaged, min_crop is {shown!r}; fetch or export it again")
     encoder = Encoder(meta["backbone"], meta["in_channels"])
     colour, _ = make_terms({meta["term"]: 1.0}, encoder.channels[-1])
     if colour is None:
@@ -111,6 +115,20 @@ def load_colorizer(path: Path) -> ColourNet:
         net, {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}, path
     )
     return net.eval().requires_grad_(False)
+
+
+def copy_in_half(source: Path, target: Path) -> None:
+    """Copy a file of weights, header and all, with floating-point numbers in half precision.
+
+    Raises:
+        TinctError: the source cannot be read, or a number does not fit: its size is over 65,504.
+    """
+    tensors, meta = read_weights(source)
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+    for key, value in halves.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise TinctError(f"{source}: {key} does not fit into half precision; store the file as it is")
+    _write(target, halves, meta)
 
 
 def read_weights(path: Path, kind: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
