@@ -14,6 +14,7 @@ from tinct.objectives.bins import Bins
 from tinct.objectives.pixel import L1, Huber
 from tinct.objectives.pretext import Pretext, take_apart
 from tinct.objectives.rotation import Rotation, turn, turns_of
+from tinct.objectives.siamese import Siamese, nt_xent
 
 
 def real_ab(pictures: int = 3, side: int = 12) -> torch.Tensor:
@@ -163,3 +164,51 @@ def test_take_apart_gives_l_in_full_and_mean_chroma():
 def test_impossible_terms_are_refused(weights, says):
     with pytest.raises(TinctError, match=says):
         make_terms(weights, 8)
+
+
+def test_nt_xent_is_the_mean_of_the_papers_terms():
+    first, second = torch.randn(2, 5, 8)
+    vectors = [*first, *second]
+    total = 0.0
+    for i, one in enumerate(vectors):
+        cosines = [F.cosine_similarity(one, other, dim=0) / 0.5 for other in vectors]
+        others = torch.stack([cosines[k] for k in range(10) if k != i])
+        total += float(others.logsumexp(0) - cosines[(i + 5) % 10])
+    assert math.isclose(float(nt_xent(first, second, 0.5)), total / 10, rel_tol=1e-5)
+
+
+def test_views_follow_from_keys_and_colours_from_their_view():
+    l = F.interpolate(torch.rand(6, 1, 4, 4), (32, 32), mode="bicubic").clamp(0, 1) * 100
+    batch = Batch(l, F.avg_pool2d(l, 4).expand(-1, 2, -1, -1), torch.arange(6) * 7919)
+    term = Siamese(8)
+    both = term.prepare(batch)
+    assert both.l.shape == (12, 1, 32, 32)
+    assert both.ab.shape == (12, 2, 8, 8)
+    assert torch.equal(both.keys, torch.cat((batch.keys, batch.keys)))
+    assert not torch.equal(both.l[:6], both.l[6:])
+    assert float(both.l.min()) >= 0
+    assert float(both.l.max()) <= 100
+    alone = term.prepare(Batch(batch.l[2:3], batch.ab[2:3], batch.keys[2:3]))
+    assert torch.allclose(alone.l, both.l[[2, 8]], atol=1e-4)
+    # ab was made of L: after any cut it still goes with the L beside it, whatever the light
+    for index in range(12):
+        pair = torch.stack((F.avg_pool2d(both.l[index], 4).flatten(), both.ab[index, 0].flatten()))
+        assert torch.corrcoef(pair)[0, 1] > 0.5
+
+
+def test_siamese_alone_can_be_learned():
+    torch.manual_seed(0)
+    x = torch.arange(64.0)
+    stripes = torch.stack([50 + 50 * torch.sin(x / (1.5 * 1.6**n)).expand(64, 64) for n in range(4)])
+    pictures = torch.cat((stripes, stripes.mT))[:, None]
+    pretext = Pretext(Encoder("mobilenetv3_small_050"), {"siamese": 1.0})
+    optimizer = torch.optim.AdamW(pretext.parameters(), 3e-3)
+    losses = []
+    for step in range(30):
+        batch = pretext.prepare(Batch(pictures, torch.zeros(8, 2, 16, 16), torch.arange(8) + 8 * step))
+        loss = pretext(batch)[0]["siamese"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])

@@ -1,8 +1,9 @@
 """What to learn: terms that add up, with weights, over one pass of the encoder.
 
 A colour term (`pixel.py`, `bins.py`) says what the generator's output means; at most one is used. A feature term
-(`rotation.py`) has a small head of its own on the encoder's last feature map. The adversary (`adversarial.py`) judges
-the colours that a colour term decodes. A new term is one file and one line in `COLOUR` or `FEATURE`.
+(`rotation.py`, `siamese.py`) has a small head of its own on the encoder's last feature map. The adversary
+(`adversarial.py`) judges the colours that a colour term decodes. A new term is one file and one line in `COLOUR` or
+`FEATURE`.
 """
 
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from .base import Batch, ColourTerm, FeatureTerm
 from .bins import Bins
 from .pixel import L1, Huber
 from .rotation import Rotation
+from .siamese import Siamese
 
 __all__ = ["Batch", "ColourTerm", "FeatureTerm", "make_terms"]
 
 COLOUR: dict[str, Callable[[], ColourTerm]] = {"l1": L1, "huber": Huber, "bins": Bins}
-FEATURE: dict[str, Callable[[int], FeatureTerm]] = {"rotation": Rotation}
+FEATURE: dict[str, Callable[[int], FeatureTerm]] = {"rotation": Rotation, "siamese": Siamese}
 
 
 def make_terms(weights: dict[str, float], channels: int) -> tuple[ColourTerm | None, nn.ModuleDict]:
