@@ -29,7 +29,7 @@ class Config:
             name of shipped weights; or `imagenet-lite`, EfficientNet-lite0 trained on ImageNet's labels, which makes
             better colours and no evidence for self-supervised learning.
         init_std: standard deviation of N(0, std) for all convolutions, as in pix2pix; the libraries' own without.
-        chroma_stride: colours are learned at 1/1, 1/2 or 1/4 of the resolution.
+        chroma_stride: colours are learned at 1/1, 1/2, 1/4 or 1/8 of the resolution; coarser is faster.
         width: channels of the decoder at its finest level.
         terms: what to learn, with weights: at most one of l1, huber, bins; rotation; siamese (two views a picture).
         adversarial: the discriminator's loss; none trains without one.

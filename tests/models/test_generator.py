@@ -8,7 +8,7 @@ from tinct.models.generator import Generator
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "convnext_atto", "mobilenetv3_small_100"])
-@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("stride", [1, 2, 4, 8])
 def test_output_is_at_the_chroma_stride(backbone, stride):
     generator = Generator(Encoder(backbone), out_channels=5, chroma_stride=stride, width=8)
     assert generator(torch.zeros(2, 1, 64, 96)).shape == (2, 5, 64 // stride, 96 // stride)
@@ -27,7 +27,7 @@ def test_every_parameter_of_the_decoder_learns():
 
 
 def test_impossible_strides_are_refused():
-    with pytest.raises(TinctError, match="expected 1, 2 or 4"):
+    with pytest.raises(TinctError, match="expected 1, 2, 4 or 8"):
         Generator(Encoder("resnet18"), 2, chroma_stride=3)
 
 

@@ -66,11 +66,11 @@ class Generator(nn.Module):
         """Put a decoder and an output convolution of `out_channels` on `encoder`.
 
         Raises:
-            TinctError: `chroma_stride` is not 1, 2 or 4.
+            TinctError: `chroma_stride` is not 1, 2, 4 or 8.
         """
         super().__init__()
-        if chroma_stride not in (1, 2, 4):
-            raise TinctError(f"chroma_stride is {chroma_stride}; expected 1, 2 or 4")
+        if chroma_stride not in (1, 2, 4, 8):
+            raise TinctError(f"chroma_stride is {chroma_stride}; expected 1, 2, 4 or 8")
         self.encoder = encoder
         self.decoder = Decoder(encoder.channels, encoder.reductions, chroma_stride, width)
         self.head = nn.Conv2d(width, out_channels, 1)
