@@ -1,9 +1,11 @@
 """The published tables are what the committed records say."""
 
+import json
 from pathlib import Path
 
 from tinct.findings import comparisons, find_records
 from tinct.report.tables import as_markdown
+from tinct.shipped import SHIPPED
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -14,6 +16,18 @@ def test_tables_and_answers_follow_from_committed_records():
     assert made
     expected = [line for line in as_markdown(made, {}).splitlines() if line and not line.startswith("#")]
     assert [line for line in expected if line not in page] == []
+
+
+def test_figures_of_colour_follow_from_records():
+    page = (DOCS / "results.md").read_text()
+    card = (SHIPPED / "tinct-small.md").read_text()
+    for path in (DOCS / "records").rglob("bsds500.json"):
+        found = {name: measured["value"] for name, measured in json.loads(path.read_text())["metrics"].items()}
+        share = found["colourfulness"] / found["colourfulness_truth"]
+        row = f"| {found['ab_distance']:.2f} | {share:.2f} | {found['psnr_db']:.2f} | {found['ssim']:.3f} |"
+        assert row in page
+        assert f"{found['ab_distance']:.2f}" in card
+        assert f"{share:.2f}" in card
 
 
 def test_records_name_no_machine_and_hold_no_pictures():

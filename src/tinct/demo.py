@@ -1,9 +1,11 @@
 """The whole chain on the photographs inside scikit-image, in minutes: it shows the plumbing and is no evidence."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from torch.nn import functional as F
@@ -20,7 +22,7 @@ from tinct.files import atomic_path
 from tinct.pretrain import run_pretrain
 from tinct.report import write_report
 
-__all__ = ["demo"]
+__all__ = ["demo", "sheet_of"]
 
 TASKS: tuple[Task, ...] = ("multilabel", "segmentation")
 TILE = 192
@@ -93,11 +95,15 @@ def colour_right_halves(run: Path) -> Path:
         colorizer = Colorizer.load(run / "colorizer.safetensors")
     except TinctError as error:
         raise TinctError(f"{error} (remove {run} to begin the demo anew)") from error
-    tiles = [centre_crop(right(photograph), TILE) for photograph in photographs().values()]
+    with atomic_path(path) as unfinished:
+        Image.fromarray(sheet_of(colorizer, map(right, photographs().values()))).save(unfinished)
+    return path
+
+
+def sheet_of(colorizer: Colorizer, pictures: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The middles of colour pictures (H, W, 3) in grey, coloured, and in truth: three rows of tiles, (3 T, N T, 3)."""
+    tiles = [centre_crop(picture, TILE) for picture in pictures]
     truth = torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2) / 255
     grey = lab_to_srgb(F.pad(srgb_to_lab(truth)[:, :1], (0, 0, 0, 0, 0, 2)))
-    rows = torch.stack((grey, colorizer(grey), truth))  # (3, 8, 3, T, T) to rows of tiles
-    sheet = (rows.permute(0, 3, 1, 4, 2).reshape(3 * TILE, -1, 3) * 255).round().to(torch.uint8).numpy()
-    with atomic_path(path) as unfinished:
-        Image.fromarray(sheet).save(unfinished)
-    return path
+    rows = torch.stack((grey, colorizer(grey), truth))  # (3, N, 3, T, T) to rows of tiles
+    return (rows.permute(0, 3, 1, 4, 2).reshape(3 * TILE, -1, 3) * 255).round().to(torch.uint8).numpy()

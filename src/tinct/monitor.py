@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
 
+from tinct.calibrate import calibrate
 from tinct.config import Config
 from tinct.data.ledger import Ledger
 from tinct.heldout import Colourer, colour_scores, sample_sheet
@@ -84,7 +85,7 @@ class Monitor:
 
     def scores(self, learner: Learner, step: int) -> dict[str, float]:
         """Score the average on the held-out photographs and draw the sample sheet; {} where nothing colours."""
-        colourer = colourer_of(learner)
+        colourer = colourer_of(learner, self.held_out)
         if colourer is None or not len(self.held_out):
             scores: dict[str, float] = {}
         else:
@@ -146,9 +147,10 @@ class Monitor:
         self._steps, self._seconds, self._waited = 0, 0.0, 0.0
 
 
-def colourer_of(learner: Learner) -> Colourer | None:
-    """The averaged generator as a function from L to ab; None where the run learns no colours."""
+def colourer_of(learner: Learner, held_out: NDArray[np.uint8]) -> Colourer | None:
+    """The averaged generator as it would be used, calibrated: from L to ab; None where the run learns no colours."""
     average: Any = learner.ema.module
     if average.generator is None:
         return None
+    average.colour.decoding = calibrate(average.generator, average.colour, held_out, learner.fabric.device)
     return lambda l: average.colour.decode(average.generator(l))

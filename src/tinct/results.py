@@ -6,7 +6,6 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tinct.calibrate import calibrate
 from tinct.cards import pretraining_card
 from tinct.config import Config
 from tinct.data.ledger import Ledger
@@ -67,8 +66,8 @@ def write_results(
     best = run.checkpoint("best")
     if best is not None and average.generator is not None:
         best.load_into("ema", average)
-        average.colour.decoding = calibrate(average.generator, average.colour, held_out, learner.fabric.device)
-        scores["best"] = colour_scores(colourer_of(learner), held_out, learner.fabric.device)  # type: ignore[arg-type]
+        colourer = colourer_of(learner, held_out)
+        scores["best"] = colour_scores(colourer, held_out, learner.fabric.device)  # type: ignore[arg-type]
         save_colorizer(
             run.folder / "colorizer.safetensors",
             average.generator,
