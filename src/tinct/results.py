@@ -67,7 +67,8 @@ def write_results(
     if best is not None and average.generator is not None:
         best.load_into("ema", average)
         colourer = colourer_of(learner, held_out)
-        scores["best"] = colour_scores(colourer, held_out, learner.fabric.device)  # type: ignore[arg-type]
+        assert colourer is not None
+        scores["best"] = colour_scores(colourer, held_out, learner.fabric.device)
         save_colorizer(
             run.folder / "colorizer.safetensors",
             average.generator,
