@@ -198,7 +198,7 @@ def test_padding_by_numbers_is_tensorflows(runs):
 def test_a_colorizer_runs_in_onnxruntime_without_torch(tmp_path):
     torch.manual_seed(0)
     encoder = Encoder("test_efficientnet")
-    colour, _ = make_terms({"bins": 1.0}, encoder.channels[-1])
+    colour, _ = make_terms({"bins": 1.0}, encoder.channels)
     path = tmp_path / "colorizer.safetensors"
     save_colorizer(path, Generator(encoder, colour.out_channels, 4, 8), colour, {"size": 64})
     export_to(path, tmp_path / "c.onnx", "onnx")

@@ -93,6 +93,7 @@ def test_pairs_that_share_encoders_are_said_to():
         ({"bins": 1.0}, "none", "run", "Colour pretraining"),
         ({}, "hinge", "run", "Colour pretraining"),
         ({"l1": 1.0, "rotation": 0.5}, "bce", "run", "Colour and rotation pretraining"),
+        ({"palette": 1.0, "siamese": 1.0}, "none", "run", "Colour and siamese pretraining"),
         ({"rotation": 1.0}, "none", "run", "Rotation pretraining"),
         ({}, "none", "imagenet-lite", "ImageNet pretraining"),
         ({}, "none", "timm:resnet18", "Pretraining"),

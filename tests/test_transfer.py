@@ -167,7 +167,7 @@ def test_a_picture_that_pretraining_saw_is_named(table, tmp_path):
 
 def test_a_colorizers_decoder_is_carried_over_whole(table, tmp_path):
     torch.manual_seed(0)
-    colour, _ = make_terms({"l1": 1.0}, 512)
+    colour, _ = make_terms({"l1": 1.0}, [512])
     generator = Generator(Encoder("resnet10t"), colour.out_channels, 2, 32)
     save_encoder(tmp_path / "encoder.safetensors", generator.encoder, {"selected_with_labels": False})
     save_colorizer(tmp_path / "colorizer.safetensors", generator, colour, {}, half=False)

@@ -31,7 +31,8 @@ class Config:
         init_std: standard deviation of N(0, std) for all convolutions, as in pix2pix; the libraries' own without.
         chroma_stride: colours are learned at 1/1, 1/2, 1/4 or 1/8 of the resolution; coarser is faster.
         width: channels of the decoder at its finest level.
-        terms: what to learn, with weights: at most one of l1, huber, bins; rotation; siamese (two views a picture).
+        terms: what to learn, with weights: at most one of l1, huber, bins, which make a colorizer; palette
+            (colours without a decoder); rotation; siamese (two views a picture).
         adversarial: the discriminator's loss; none trains without one.
         adversarial_weight: of the adversarial term.
         adversarial_start: share of the run that passes before the discriminator joins.

@@ -40,6 +40,7 @@ PLAN = "compare.json"
 """The file that says which arms a grid has; its cells are below it."""
 PER_CELL = ("init", "backbone", "weights", "decoder", "labels", "seed", "lr", "cache", "accelerator")
 """Settings that may differ from cell to cell of one comparison; whatever else differs makes another one."""
+COLOUR_TERMS = {"l1", "huber", "bins", "palette"}
 METRICS = {"map": "mAP", "miou": "mIoU"}
 
 
@@ -327,14 +328,14 @@ class Comparison:
 
 
 def pretraining_of(init: dict[str, Any]) -> str:
-    """Name a pretraining by what was learned: with rotation in it, it is never called colour pretraining alone."""
+    """Name a pretraining by what was learned: with more in it than colour, it is never called that alone."""
     provenance = init.get("provenance") or {}
     terms = provenance.get("terms") or {}
-    colour = provenance.get("adversarial", "none") != "none" or any(name in terms for name in ("l1", "huber", "bins"))
-    if colour:
-        return "Colour and rotation pretraining" if "rotation" in terms else "Colour pretraining"
-    if "rotation" in terms:
-        return "Rotation pretraining"
+    colour = provenance.get("adversarial", "none") != "none" or not terms.keys().isdisjoint(COLOUR_TERMS)
+    parts = ["colour"] if colour else []
+    parts += [name for name in ("rotation", "siamese") if name in terms]
+    if parts:
+        return f"{' and '.join(parts).capitalize()} pretraining"
     return "ImageNet pretraining" if init["name"] == "imagenet-lite" else "Pretraining"
 
 

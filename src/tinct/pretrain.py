@@ -318,9 +318,8 @@ def prepare(learner: Learner, photographs: Photographs, pictures: int = 512) -> 
         ledger.note(part.crops)
         chroma.append(take_apart(part.pixels, part.keys, learner.config.chroma_stride).ab)
     photographs.forget()
-    if learner.pretext.colour is not None:
-        learner.pretext.colour.fit(torch.cat(chroma).to(learner.fabric.device))
-        learner.ema.set(learner.pretext)
+    learner.pretext.fit(torch.cat(chroma).to(learner.fabric.device))
+    learner.ema.set(learner.pretext)
 
 
 def stored(config: Config) -> dict[str, Any]:

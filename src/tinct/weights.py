@@ -103,7 +103,7 @@ def load_colorizer(path: Path) -> ColourNet:
     if type(shown) not in (int, float) or not 0 < shown <= 1:
         raise TinctError(f"{path}: its header is damaged, min_crop is {shown!r}; fetch or export it again")
     encoder = Encoder(meta["backbone"], meta["in_channels"])
-    colour, _ = make_terms({meta["term"]: 1.0}, encoder.channels[-1])
+    colour, _ = make_terms({meta["term"]: 1.0}, encoder.channels)
     if colour is None:
         raise TinctError(f"{path}: its term {meta['term']!r} is not one that colours; export the run again")
     try:

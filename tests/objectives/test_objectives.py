@@ -11,6 +11,7 @@ from tinct.objectives import Batch, make_terms
 from tinct.objectives.adversarial import ADVERSARIAL, discriminator_loss, generator_loss
 from tinct.objectives.base import Decoding
 from tinct.objectives.bins import Bins
+from tinct.objectives.palette import Palette, palette
 from tinct.objectives.pixel import L1, Huber
 from tinct.objectives.pretext import Pretext, take_apart
 from tinct.objectives.rotation import Rotation, turn, turns_of
@@ -95,13 +96,54 @@ def test_decoding_is_differentiable():
     assert logits.grad.abs().sum() > 0
 
 
+def test_palettes_are_the_shares_of_colours_in_each_cell():
+    ab = real_ab(2, 8) / 3  # inside the gamut, where four bins' mean is the colour itself
+    bins = Bins()
+    found = palette(bins, ab, torch.Size((2, 4)))
+    assert found.shape == (2, bins.out_channels, 2, 4)
+    assert torch.allclose(found.sum(1), torch.ones(2, 2, 4), atol=1e-5)
+    assert torch.allclose(bins.mean_of(found), F.avg_pool2d(ab, (4, 2)), atol=1e-3)  # shares keep the mean colour
+    alone = ab[:, :, :1, :1].expand(-1, -1, 8, 8)
+    assert int((palette(bins, alone, torch.Size((1, 1))) > 0).sum(1).max()) <= 4  # one colour, four bins at most
+
+
+def test_palette_loss_is_the_cross_entropy_of_both_maps():
+    ab = real_ab(2, 8)
+    term = Palette([3, 5, 7])
+    term.fit(ab)
+    maps = [torch.randn(2, 3, 8, 8), torch.randn(2, 5, 4, 4), torch.randn(2, 7, 2, 2)]
+    expected = 0.0
+    for head, features in zip(term.heads, maps[1:], strict=True):
+        nll = -head(features).log_softmax(1)
+        shares = palette(term.bins, ab, features.shape[-2:]) * term.bins.weight[:, None, None]
+        expected += float((shares * nll).sum().detach()) / (2 * 2 * features.shape[-1] ** 2)
+    found = term.loss(maps, Batch(torch.zeros(2, 1, 32, 32), ab, torch.arange(2)))
+    assert math.isclose(float(found), expected, rel_tol=1e-5)
+
+
+def test_palette_alone_can_be_learned():
+    torch.manual_seed(0)
+    l = torch.tensor([20.0, 80.0]).repeat(8)[:, None, None, None].expand(16, 1, 32, 32)
+    ab = torch.where(l[:, :, ::4, ::4] > 50, 40.0, -40.0).expand(-1, 2, -1, -1)  # light is red, dark is blue
+    pretext = Pretext(Encoder("mobilenetv3_small_050"), {"palette": 1.0})
+    pretext.fit(ab)
+    optimizer = torch.optim.AdamW(pretext.parameters(), 3e-3)
+    for _ in range(30):
+        losses, output = pretext(pretext.prepare(Batch(l, ab, torch.arange(16))))
+        optimizer.zero_grad()
+        losses["palette"].backward()
+        optimizer.step()
+    assert output is None
+    assert losses["palette"] < 1.5  # log(75) = 4.3 by chance
+
+
 def test_turns_are_those_of_rot90_and_colours_turn_with_their_picture():
     pictures = torch.rand(5, 2, 6, 6)
     turns = torch.tensor([0, 1, 2, 3, 1])
     for picture, quarter, turned in zip(pictures, turns, turn(pictures, turns), strict=True):
         assert torch.equal(turned, torch.rot90(picture, int(quarter), (1, 2)))
     keys = torch.arange(40)
-    batch = Rotation(8).prepare(Batch(torch.rand(40, 1, 8, 8), torch.rand(40, 2, 4, 4), keys))
+    batch = Rotation([8]).prepare(Batch(torch.rand(40, 1, 8, 8), torch.rand(40, 2, 4, 4), keys))
     assert sorted(set(turns_of(batch.keys).tolist())) == [0, 1, 2, 3]
 
 
@@ -163,7 +205,7 @@ def test_take_apart_gives_l_in_full_and_mean_chroma():
 )
 def test_impossible_terms_are_refused(weights, says):
     with pytest.raises(TinctError, match=says):
-        make_terms(weights, 8)
+        make_terms(weights, [4, 8])
 
 
 def test_nt_xent_is_the_mean_of_the_papers_terms():
@@ -180,7 +222,7 @@ def test_nt_xent_is_the_mean_of_the_papers_terms():
 def test_views_follow_from_keys_and_colours_from_their_view():
     l = F.interpolate(torch.rand(6, 1, 4, 4), (32, 32), mode="bicubic").clamp(0, 1) * 100
     batch = Batch(l, F.avg_pool2d(l, 4).expand(-1, 2, -1, -1), torch.arange(6) * 7919)
-    term = Siamese(8)
+    term = Siamese([8])
     both = term.prepare(batch)
     assert both.l.shape == (12, 1, 32, 32)
     assert both.ab.shape == (12, 2, 8, 8)
@@ -204,7 +246,7 @@ def test_siamese_alone_can_be_learned():
     pretext = Pretext(Encoder("mobilenetv3_small_050"), {"siamese": 1.0})
     optimizer = torch.optim.AdamW(pretext.parameters(), 3e-3)
     losses = []
-    for step in range(30):
+    for step in range(60):
         batch = pretext.prepare(Batch(pictures, torch.zeros(8, 2, 16, 16), torch.arange(8) + 8 * step))
         loss = pretext(batch)[0]["siamese"]
         optimizer.zero_grad()

@@ -1,9 +1,9 @@
 """What to learn: terms that add up, with weights, over one pass of the encoder.
 
 A colour term (`pixel.py`, `bins.py`) says what the generator's output means; at most one is used. A feature term
-(`rotation.py`, `siamese.py`) has a small head of its own on the encoder's last feature map. The adversary
-(`adversarial.py`) judges the colours that a colour term decodes. A new term is one file and one line in `COLOUR` or
-`FEATURE`.
+(`palette.py`, `rotation.py`, `siamese.py`) has a small head of its own on the encoder's deepest feature maps. The
+adversary (`adversarial.py`) judges the colours that a colour term decodes. A new term is one file and one line in
+`COLOUR` or `FEATURE`.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from tinct.errors import TinctError
 
 from .base import Batch, ColourTerm, FeatureTerm
 from .bins import Bins
+from .palette import Palette
 from .pixel import L1, Huber
 from .rotation import Rotation
 from .siamese import Siamese
@@ -21,15 +22,19 @@ from .siamese import Siamese
 __all__ = ["Batch", "ColourTerm", "FeatureTerm", "make_terms"]
 
 COLOUR: dict[str, Callable[[], ColourTerm]] = {"l1": L1, "huber": Huber, "bins": Bins}
-FEATURE: dict[str, Callable[[int], FeatureTerm]] = {"rotation": Rotation, "siamese": Siamese}
+FEATURE: dict[str, Callable[[list[int]], FeatureTerm]] = {
+    "palette": Palette,
+    "rotation": Rotation,
+    "siamese": Siamese,
+}
 
 
-def make_terms(weights: dict[str, float], channels: int) -> tuple[ColourTerm | None, nn.ModuleDict]:
+def make_terms(weights: dict[str, float], channels: list[int]) -> tuple[ColourTerm | None, nn.ModuleDict]:
     """The colour term (or None) and the feature terms that `weights` names.
 
     Args:
         weights: a weight above 0 for each term's name.
-        channels: channels of the encoder's last feature map.
+        channels: of the encoder's feature maps, finest first.
 
     Raises:
         TinctError: an unknown name, two colour terms, none at all, or a weight that is not positive.

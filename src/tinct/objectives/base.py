@@ -91,6 +91,9 @@ class FeatureTerm(nn.Module, ABC):
 
     name: str
 
+    def fit(self, ab: Tensor) -> None:
+        """See `ColourTerm.fit`."""
+
     def prepare(self, batch: Batch) -> Batch:
         """The batch as the encoder shall see it."""
         return batch

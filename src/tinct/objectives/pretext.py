@@ -30,9 +30,16 @@ class Pretext(nn.Module):
         """
         super().__init__()
         self.weights = weights
-        self.colour, self.features = make_terms(weights, encoder.channels[-1])
+        self.colour, self.features = make_terms(weights, encoder.channels)
         self.encoder = encoder
         self.generator = Generator(encoder, self.colour.out_channels, chroma_stride, width) if self.colour else None
+
+    def fit(self, ab: Tensor) -> None:
+        """Let every term learn its statistics from the chroma (N, 2, h, w) of a sample of the training pictures."""
+        if self.colour is not None:
+            self.colour.fit(ab)
+        for term in self.terms():
+            term.fit(ab)
 
     def prepare(self, batch: Batch) -> Batch:
         """Let every feature term change the batch."""

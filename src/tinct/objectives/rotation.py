@@ -20,10 +20,10 @@ class Rotation(FeatureTerm):
 
     name = "rotation"
 
-    def __init__(self, channels: int) -> None:
-        """Build the head for a last feature map of `channels`."""
+    def __init__(self, channels: list[int]) -> None:
+        """Build the head for the last feature map of `channels`."""
         super().__init__()
-        self.head = nn.Linear(channels, 4)
+        self.head = nn.Linear(channels[-1], 4)
 
     def prepare(self, batch: Batch) -> Batch:
         """See `FeatureTerm.prepare`."""

@@ -26,18 +26,18 @@ class Siamese(FeatureTerm):
 
     name = "siamese"
 
-    def __init__(self, channels: int, width: int = 512, out: int = 128, temperature: float = 0.2) -> None:
-        """Build the head for a last feature map of `channels`.
+    def __init__(self, channels: list[int], width: int = 512, out: int = 128, temperature: float = 0.2) -> None:
+        """Build the head for the last feature map.
 
         Args:
-            channels: of the last feature map.
+            channels: of the encoder's feature maps, finest first.
             width: of the hidden layer.
             out: length of the vectors.
             temperature: of the softmax over cosines.
         """
         super().__init__()
         self.temperature = temperature
-        self.head = nn.Sequential(nn.Linear(channels, width), nn.ReLU(inplace=True), nn.Linear(width, out))
+        self.head = nn.Sequential(nn.Linear(channels[-1], width), nn.ReLU(inplace=True), nn.Linear(width, out))
 
     def prepare(self, batch: Batch) -> Batch:
         """See `FeatureTerm.prepare`: (B, ...) becomes (2B, ...), the first views and then the second."""
