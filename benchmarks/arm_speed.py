@@ -1,7 +1,7 @@
 """How many steps is each arm of an experiment worth in equal time?
 
-Arms whose costs differ are compared after equal time, and a machine is never equally busy twice. So their steps are timed
-here, in turns in one process, on the same pictures in memory, and written into the experiment's file as `steps`.
+Arms whose costs differ are compared after equal time, and a machine is never equally busy twice. So their steps are
+timed here, in turns in one process, on the same pictures in memory, and written into the experiment's file as `steps`.
 Medians over the rounds; an adversary's cost counts for the share of the run that it is part of.
 
     python benchmarks/arm_speed.py yardstick [--minutes 10] [--quick]

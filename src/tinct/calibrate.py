@@ -27,12 +27,12 @@ GAINS = (0.5, 2.5)
 TEMPERATURES = (0.2, 0.38)
 """Warmer ones have a little less error and mix hues: a sky that could be blue or red comes out purple."""
 PRIORS = (0.0, 0.25, 0.5, 0.75, 1.0)
+BATCH = 32
+"""Pictures in a pass."""
 
 
 @torch.no_grad()
-def calibrate(
-    generator: Generator, colour: ColourTerm, pictures: NDArray[np.uint8], device: torch.device, batch: int = 32
-) -> Decoding:
+def calibrate(generator: Generator, colour: ColourTerm, pictures: NDArray[np.uint8], device: torch.device) -> Decoding:
     """Find the decoding of least ab error among those that reach `COLOURFULNESS`.
 
     Args:
@@ -40,7 +40,6 @@ def calibrate(
         colour: its colour term; how it decodes is put back after.
         pictures: (N, H, W, 3) photographs in colour that training did not see; without any, nothing is changed.
         device: where to run.
-        batch: pictures in a pass.
 
     Returns:
         The decoding; for terms without bins, only `gain` differs from the default.
@@ -49,7 +48,7 @@ def calibrate(
         return colour.decoding
     before = colour.decoding
     truth = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-    outputs = [generator(srgb_to_lab(part.to(device))[:, :1]).cpu() for part in truth.split(batch)]
+    outputs = [generator(srgb_to_lab(part.to(device))[:, :1]).cpu() for part in truth.split(BATCH)]
     stride = truth.shape[-1] // outputs[0].shape[-1]
     coarse = F.avg_pool2d(truth.float(), stride).round().byte().permute(0, 2, 3, 1).numpy()  # much faster to judge
     colour.cpu()
@@ -57,7 +56,7 @@ def calibrate(
     def scores(decoding: Decoding) -> dict[str, float]:
         colour.decoding = decoding
         answers = iter(outputs)
-        return colour_scores(lambda _: colour.decode(next(answers)), coarse, torch.device("cpu"), batch)
+        return colour_scores(lambda _: colour.decode(next(answers)), coarse, torch.device("cpu"), BATCH)
 
     def judged(decoding: Decoding) -> tuple[float, float, Decoding]:
         found = scores(decoding)

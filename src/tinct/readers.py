@@ -236,8 +236,13 @@ def _xmp(image: Image.Image) -> bytes:
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
     try:
-        x, y = (float(value) for value in image.info["dpi"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        if "dpi" in image.info:
+            x, y = (float(value) for value in image.info["dpi"])
+        else:
+            exif = image.getexif()
+            per_inch = {2: 1.0, 3: 2.54}[exif.get(ExifTags.Base.ResolutionUnit, 2)]
+            x, y = (float(exif[tag]) * per_inch for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution))
+    except Exception:  # a broken number, or a broken EXIF, must not cost the pixels
         return None
     return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None
 

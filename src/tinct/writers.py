@@ -1,5 +1,6 @@
 """Writing a `Picture` with all it carries: 4:4:4 JPEG, lossless WebP, 16-bit PNG and TIFF, every result tagged sRGB."""
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """What Pillow's writers are told; for lossless WebP `quality` is effort."""
 
+INCH = 2
+"""EXIF's ResolutionUnit for dots an inch."""
 SUB_IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 
@@ -96,7 +99,20 @@ def _by_pillow(picture: Picture, file: IO[bytes], form: str) -> None:
         image = Image.fromarray(upright(planes, picture.orientation).movedim(0, -1).squeeze(-1).numpy())
     if form in ("JPEG", "BMP") and image.mode in ("LA", "RGBA"):
         image = image.convert(image.mode[:-1])
+    if form in ("WEBP", "AVIF", "HEIF") and picture.dpi:
+        options |= {"exif": _with_resolution(picture.exif, picture.dpi)}
     image.save(file, form, **options)
+
+
+def _with_resolution(block: bytes, dpi: tuple[float, float]) -> bytes:
+    """EXIF that says the resolution, for formats that have no other place for it."""
+    with contextlib.suppress(Exception):  # EXIF is a nest of offsets; a broken one stays as it is
+        exif = Image.Exif()
+        exif.load(block)
+        exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = dpi
+        exif[ExifTags.Base.ResolutionUnit] = INCH
+        return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+    return block
 
 
 def _png_text(picture: Picture) -> PngImagePlugin.PngInfo:
