@@ -131,8 +131,9 @@ def to_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
 
 def unit(pixels: Pixels) -> Tensor:
     """Samples as (1 or 3, H, W) float32 in [0, 1]."""
-    planes = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))
-    return (planes[None] if pixels.ndim == 2 else planes.permute(2, 0, 1)) / top(pixels)
+    # divided by NumPy: of torch's aligned buffers, glibc reuses none, and all strips together are the whole picture
+    planes = torch.from_numpy(np.divide(pixels, np.float32(top(pixels)), dtype=np.float32))
+    return planes[None] if pixels.ndim == 2 else planes.permute(2, 0, 1)
 
 
 def reduced(picture: Picture, height: int, width: int) -> Tensor:
