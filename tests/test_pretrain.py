@@ -16,6 +16,7 @@ import yaml
 from conftest import write_colourful
 from safetensors.torch import load_file
 
+from tinct.cli import parse
 from tinct.config import Config
 from tinct.data.hashes import dhash
 from tinct.data.sources import open_sources
@@ -285,6 +286,25 @@ def test_excluded_pictures_are_not_seen(tmp_path):
     excluded = open_sources([str(tmp_path / "out")])
     seen = np.load(tmp_path / "run" / "seen.npy")
     assert not {dhash(excluded.picture(index)) for index in range(3)} & set(seen)
+
+
+def test_a_repeated_list_adds_up_on_the_command_line(tmp_path):
+    (tmp_path / "run.yaml").write_text("exclude: [z]")
+    words = [
+        "photos:",
+        "--out=run",
+        "--config",
+        str(tmp_path / "run.yaml"),
+        "--exclude",
+        "a",
+        "b",
+        "--steps=3",
+        "--exclude=c",
+    ]
+    config = parse("pretrain", run_pretrain, words)["config"]
+    assert config.exclude == ["a", "b", "c"]
+    assert (config.sources, config.steps) == (["photos:"], 3)
+    assert parse("pretrain", run_pretrain, words[:4])["config"].exclude == ["z"]
 
 
 def test_a_cache_gives_pictures_of_the_same_size(tmp_path):

@@ -2,8 +2,9 @@
 
 import importlib
 import inspect
+import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -109,8 +110,9 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
                 positional,
                 required,
             )
+    lists = [option for action in parser._actions if action.nargs == "*" for option in action.option_strings]
     try:
-        values = parser.parse_args(words).as_dict()
+        values = parser.parse_args(gathered(words, lists)).as_dict()
     except ArgumentError as error:
         message = " ".join(str(error).split()).replace("Parser key ", "")
         raise TinctError(f"{message}; see tinct {name} --help") from error
@@ -118,6 +120,26 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
         given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
         values[key] = kind(**given)
     return {key: value for key, value in values.items() if key in hints}
+
+
+def gathered(words: list[str], lists: Collection[str]) -> list[str]:
+    """Let an option that takes a list add up when it is repeated, where argparse would keep the last one alone."""
+    current: list[str] = []
+    groups, lasting = [current], dict[str, list[str]]()
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option in lasting:
+            current = lasting[option]
+        elif word.startswith("-"):
+            current = [option if option in lists else word]
+            groups.append(current)
+            if option in lists:
+                lasting[option] = current
+        else:
+            current.append(word)
+        if option in lists and equals:
+            current.append(value)
+    return list(itertools.chain.from_iterable(groups))
 
 
 def add(parser: Any, name: str, kind: Any, default: Any, text: str, positional: bool, required: bool) -> None:
