@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tinct.findings import comparisons, find_records
+from tinct.findings import comparisons, find_records, plain, signed
 from tinct.report.tables import as_markdown
 from tinct.shipped import SHIPPED
 
@@ -28,6 +28,20 @@ def test_figures_of_colour_follow_from_records():
         assert row in page
         assert f"{found['ab_distance']:.2f}" in card
         assert f"{share:.2f}" in card
+
+
+def test_figures_of_the_encoder_follow_from_records():
+    card = (SHIPPED / "tinct-small-ssl.md").read_text()
+    found = 0
+    for one in comparisons(find_records([DOCS / "records" / "paper-cpu"]).cells):
+        for contrast in (contrast for contrast in one.contrasts if contrast.arm == "tinct-small-ssl"):
+            kind = {"linear": "linear probe", "finetune": "fine-tuned"}[one.record["protocol"]]
+            baseline = sum(contrast.baseline.values()) / len(contrast.baseline)
+            low, high = plain(contrast.difference.low), plain(contrast.difference.high)
+            difference = f"{signed(contrast.difference.mean)} ({low} to {high})"
+            assert f"| {kind}, {one.metric} | {contrast.labels:,} | {baseline:.1f} | {difference} |" in card
+            found += 1
+    assert found
 
 
 def test_records_name_no_machine_and_hold_no_pictures():
