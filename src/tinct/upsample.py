@@ -47,7 +47,7 @@ class Chroma:
             height: the number of rows of the whole picture.
 
         Returns:
-            (2, n, W) in Lab units, the same values whatever the strips.
+            (2, n, W) in Lab units, the same values whatever the strips, up to rounding.
         """
         coarse = torch.cat((self.slope, self.offset))
         last = coarse.shape[1] - 1
