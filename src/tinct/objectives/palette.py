@@ -16,7 +16,7 @@ MAPS = 2
 class Palette(FeatureTerm):
     """Each cell of the encoder's two deepest maps tells the shares of the ab bins in its part of the picture.
 
-    Larsson et al. ("Colorization as a Proxy Task for Visual Understanding", section 3) let hypercolumns predict
+    Larsson et al. ("Colorization as a Proxy Task for Visual Understanding") let hypercolumns predict
     histograms of the colours around a pixel. Here a linear map of the deepest features has to, so that what the
     colours follow from must be there, and a step costs little more than the encoder's pass. It makes no colorizer.
     """
