@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 from skimage import data
 
 from tinct.errors import PictureError
+from tinct.pictures import Picture
 from tinct.readers import MAX_BYTES, from_pil, read
 
 RNG = np.random.default_rng(0)
@@ -85,6 +86,41 @@ def test_16_bit_tiff_is_read_to_the_last_bit(compression, order, channels):
     assert np.array_equal(back.pixels, pixels[..., :3].squeeze())
     if channels == 4:
         assert np.array_equal(back.alpha, pixels[..., 3])
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("plane", ["contig", "separate"])
+@pytest.mark.parametrize("extra", [None, "assocalpha", "unassalpha", "unspecified"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bit_tiffs_that_pillow_misreads_are_whole(compression, order, plane, extra, channels):
+    colours = RNG.integers(0, 65536, (20, 30, channels))
+    alpha = RNG.integers(1, 65536, (20, 30, 1))
+    stored = np.round(colours * (alpha / 65535)) if extra == "assocalpha" else colours
+    samples = (np.dstack((stored, alpha)) if extra else stored).astype(np.uint16)
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer,
+        np.ascontiguousarray(np.moveaxis(samples, -1, 0)) if plane == "separate" else samples,
+        photometric="rgb" if channels == 3 else "minisblack",
+        planarconfig=plane if samples.shape[2] > 1 else None,
+        extrasamples=[extra] if extra else None,
+        compression=compression,
+        byteorder=order,
+        extratags=[(274, "H", 1, 6, True)],
+    )
+    back = read(buffer.getvalue())
+    if back.orientation == 1:  # turned by Pillow
+        assert back.pixels.shape[:2] == (30, 20)
+        back = Picture(np.rot90(back.pixels), None if back.alpha is None else np.rot90(back.alpha))
+    else:
+        assert back.orientation == 6
+    error = np.abs(back.pixels.reshape(20, 30, -1) - colours.astype(float))
+    assert (error * (alpha / 65535 if extra == "assocalpha" else 1)).max() <= 1
+    if extra in ("assocalpha", "unassalpha"):
+        assert np.array_equal(back.alpha, alpha[..., 0])
+    else:
+        assert back.alpha is None
 
 
 def test_16_bit_tiff_is_read_from_a_path_too(tmp_path):
@@ -180,15 +216,17 @@ def test_absent_empty_and_special_files_are_one_sentence(tmp_path):
         assert str(caught.value).startswith(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF", "PNG16", "TIFF16"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF", "PNG16", "TIFF16", "TIFF16A"])
 def test_fuzzed_files_are_read_or_one_sentence(form):
     photo = data.astronaut()[:48, :48]
     if form == "PNG16":
         rows = b"".join(b"\0" + row.tobytes() for row in (photo.astype(">u2") * 257))
         content = png(48, 48, 16, 2, zlib.compress(rows))
-    elif form == "TIFF16":
+    elif form.startswith("TIFF16"):
         buffer = io.BytesIO()
-        tifffile.imwrite(buffer, photo.astype(np.uint16) * 257, photometric="rgb", compression="zlib")
+        kind, extra = ("minisblack", ["unassalpha"]) if form == "TIFF16A" else ("rgb", None)
+        deep = photo[..., : 2 if extra else 3].astype(np.uint16) * 257
+        tifffile.imwrite(buffer, deep, photometric=kind, extrasamples=extra, planarconfig="contig", compression="zlib")
         content = buffer.getvalue()
     else:
         content = saved(Image.fromarray(photo), form)

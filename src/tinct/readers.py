@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from tinct import profiles
 from tinct.data.decode import MAX_PIXELS, _reason, _to_srgb
@@ -21,6 +22,11 @@ with contextlib.suppress(ImportError):  # not required; where it is installed, P
     import pillow_heif  # type: ignore[import-not-found, unused-ignore]
 
     pillow_heif.register_heif_opener()
+
+# Pillow knows no TIFF of 16-bit grey with transparency. Let it read the header; `_by_tifffile` reads the pixels.
+for _order in (b"II", b"MM"):
+    for _extra in (0, 1, 2):
+        TiffImagePlugin.OPEN_INFO.setdefault((_order, 1, (1,), 1, (16, 16), (_extra,)), ("LA", "LA;16B"))
 
 __all__ = ["MAX_BYTES", "STORAGE_TAGS", "form_in", "from_pil", "pixel_count", "read"]
 
@@ -112,7 +118,9 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
         raise PictureError("32 bits a sample; convert it to 16")
     # Pillow reduces 16-bit colour to 8 bits without a word
     deep = source is not None and kind in ("PNG", "TIFF") and ";16" in _rawmode(image) and image.mode in ("RGB", "RGBA")
-    image.load()  # before anything else: PNG may have metadata after its pixels
+    tifffile_only = source is not None and _beyond_pillow(image)
+    if not tifffile_only:
+        image.load()  # before anything else: PNG may have metadata after its pixels
     exif, orientation = _exif(image)
     metadata: dict[str, Any] = {
         "orientation": orientation,
@@ -125,8 +133,11 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
         "name": name,
     }
     profile = image.info.get("icc_profile")
-    if deep and source is not None:
-        samples: Pixels = _key_to_alpha(_deep(image, source), image.info.get("transparency"))
+    samples: Pixels
+    if tifffile_only and source is not None:
+        samples = _by_tifffile(source)
+    elif deep and source is not None:
+        samples = _key_to_alpha(_deep(image, source), image.info.get("transparency"))
     elif image.mode.startswith("I;16"):
         samples = np.array(image, np.uint16)[..., None]
         samples = _key_to_alpha(samples, image.info.get("transparency"))
@@ -203,6 +214,37 @@ def _swapped(args: Any) -> Any:
     if args == "LA;16B":  # has no twin, but its four bytes fit the four bands
         return "RGBA"
     return args[:-1] + {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}[args[-1]]
+
+
+def _beyond_pillow(image: Image.Image) -> bool:
+    """Whether it is a 16-bit TIFF that Pillow reads wrongly: grey and alpha, premultiplied, or colours in planes."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    depths, planes, extra = (image.tag_v2.get(tag, default) for tag, default in ((258, ()), (284, 1), (338, ())))
+    return set(depths) == {16} and (len(depths) == 2 or (len(depths) > 2 and (planes == 2 or 1 in extra)))
+
+
+def _by_tifffile(source: Path | bytes) -> NDArray[np.uint16]:
+    """Such a TIFF's samples (H, W, 1 to 4), colours no longer multiplied by alpha; not turned by its orientation.
+
+    tifffile reads uncompressed, Deflate and PackBits by itself; more with the package imagecodecs.
+    """
+    with tifffile.TiffFile(source if isinstance(source, Path) else io.BytesIO(source)) as file:
+        page = file.pages.first
+        samples = page.asarray().reshape(*(page.shape if page.ndim == 3 else (*page.shape, 1)))
+        if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+            samples = np.moveaxis(samples, 0, -1)
+        extra = page.extrasamples
+    if extra and extra[0] == tifffile.EXTRASAMPLE.UNSPECIFIED:  # as Pillow does with colours
+        samples = samples[..., : -len(extra)]
+    if samples.dtype != np.uint16 or samples.shape[2] > 4:
+        raise PictureError(f"TIFF of {samples.shape[2]} {samples.dtype} samples a pixel; expected 1 to 4 of uint16")
+    if tifffile.EXTRASAMPLE.ASSOCALPHA in extra:
+        for rows in strips(*samples.shape[:2]):
+            alpha = np.maximum(samples[rows, :, -1:], 1).astype(np.float32)
+            colours = samples[rows, :, :-1] * (65535 / alpha)
+            samples[rows, :, :-1] = np.minimum(colours, 65535).round().astype(np.uint16)
+    return np.ascontiguousarray(samples)
 
 
 def _key_to_alpha(samples: NDArray[np.uint16], key: Any) -> NDArray[np.uint16]:
