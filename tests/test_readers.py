@@ -123,6 +123,46 @@ def test_16_bit_tiffs_that_pillow_misreads_are_whole(compression, order, plane, 
         assert back.alpha is None
 
 
+def deep_tiff(strips: list[bytes], rows: int) -> bytes:
+    """A 16-bit grey and alpha TIFF, 8 pixels wide, of deflated strips of `rows` rows."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer,
+        iter([zlib.compress(strip) if strip else b"" for strip in strips]),
+        shape=(rows * len(strips), 8, 2),
+        dtype=np.uint16,
+        photometric="minisblack",
+        planarconfig="contig",
+        extrasamples=["unassalpha"],
+        compression="zlib",
+        rowsperstrip=rows,
+    )
+    return buffer.getvalue()
+
+
+def test_strips_that_inflate_too_far_or_are_missing_are_refused():
+    whole = bytes(range(256))
+    back = read(deep_tiff([whole, whole], 8))
+    assert back.pixels[0, :3].tolist() == [0x0100, 0x0504, 0x0908]
+    with pytest.raises(PictureError, match="inflates to more"):
+        read(deep_tiff([whole, whole + b"x"], 8))
+    with pytest.raises(PictureError, match="inflates to more"):
+        read(deep_tiff([whole, bytes(1 << 25)], 8))
+    with pytest.raises(PictureError, match="missing"):
+        read(deep_tiff([whole, b""], 8))
+
+
+def test_rare_kinds_of_16_bit_tiff_that_would_be_misread_are_refused():
+    buffer = io.BytesIO()
+    samples = RNG.integers(0, 65536, (20, 30, 2), dtype=np.uint16)
+    tifffile.imwrite(buffer, samples, photometric="minisblack", extrasamples=["unassalpha"], planarconfig="contig")
+    content = bytearray(buffer.getvalue())
+    at = content.index(struct.pack("<HHI", 259, 3, 1)) + 8
+    content[at : at + 2] = struct.pack("<H", 5)  # LZW, so it says
+    with pytest.raises(PictureError, match="tiff_lzw inside; save it"):
+        read(bytes(content))
+
+
 def test_16_bit_tiff_is_read_from_a_path_too(tmp_path):
     pixels = RNG.integers(0, 65536, (30, 40, 3), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", compression="zlib")

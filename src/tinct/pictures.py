@@ -129,10 +129,10 @@ def to_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
     return result
 
 
-def unit(pixels: Pixels) -> Tensor:
-    """Samples as (1 or 3, H, W) float32 in [0, 1]."""
-    # divided by NumPy: of torch's aligned buffers, glibc reuses none, and all strips together are the whole picture
-    planes = torch.from_numpy(np.divide(pixels, np.float32(top(pixels)), dtype=np.float32))
+def unit(pixels: Pixels, buffer: NDArray[np.float32] | None = None) -> Tensor:
+    """Samples as (1 or 3, H, W) float32 in [0, 1], in the first rows of `buffer` where one is given."""
+    out = None if buffer is None else buffer[: len(pixels)]
+    planes = torch.from_numpy(np.divide(pixels, np.float32(top(pixels)), dtype=np.float32, out=out))
     return planes[None] if pixels.ndim == 2 else planes.permute(2, 0, 1)
 
 
@@ -144,13 +144,17 @@ def reduced(picture: Picture, height: int, width: int) -> Tensor:
     target = (height, width) if picture.orientation < 5 else (width, height)
     stored = picture.pixels.shape[:2]
     factor = max(1, min(side // (2 * wanted) for side, wanted in zip(stored, target, strict=True)))
-    parts = []
-    for rows in strips(stored[0], stored[1], factor):
-        strip = unit(picture.pixels[rows])[None]
-        parts.append(F.avg_pool2d(strip, factor, ceil_mode=True) if factor > 1 else strip)
+    cuts = list(strips(stored[0], stored[1], factor))
+    # held throughout: the heap would not reuse strips freed between results, and all of them are the whole picture
+    buffer = np.empty((cuts[0].stop, *picture.pixels.shape[1:]), np.float32)
+    pooled = torch.empty(1, 1 if picture.pixels.ndim == 2 else 3, *(-(-side // factor) for side in stored))
+    for rows in cuts:
+        strip = unit(picture.pixels[rows], buffer)[None]
+        target_rows = slice(rows.start // factor, -(-rows.stop // factor))
+        pooled[..., target_rows, :] = F.avg_pool2d(strip, factor, ceil_mode=True) if factor > 1 else strip
     # scales are given, since the last squares may be cut; the nudge keeps rounding from costing a row
     scales = [wanted * factor / side * (1 + 1e-9) for side, wanted in zip(stored, target, strict=True)]
-    small = F.interpolate(torch.cat(parts, dim=-2), scale_factor=scales, mode="bilinear", antialias=True)
+    small = F.interpolate(pooled, scale_factor=scales, mode="bilinear", antialias=True)
     return upright(small[0, :, : target[0], : target[1]].clamp(0, 1), picture.orientation)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,8 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
         raise PictureError("32 bits a sample; convert it to 16")
     # Pillow reduces 16-bit colour to 8 bits without a word
     deep = source is not None and kind in ("PNG", "TIFF") and ";16" in _rawmode(image) and image.mode in ("RGB", "RGBA")
-    tifffile_only = source is not None and _beyond_pillow(image)
-    if not tifffile_only:
+    by_tifffile = source is not None and _for_tifffile(image)
+    if not by_tifffile:
         image.load()  # before anything else: PNG may have metadata after its pixels
     exif, orientation = _exif(image)
     metadata: dict[str, Any] = {
@@ -134,7 +135,7 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
     }
     profile = image.info.get("icc_profile")
     samples: Pixels
-    if tifffile_only and source is not None:
+    if by_tifffile and source is not None:
         samples = _by_tifffile(source)
     elif deep and source is not None:
         samples = _key_to_alpha(_deep(image, source), image.info.get("transparency"))
@@ -194,6 +195,7 @@ def _deep(image: Image.Image, source: Path | bytes) -> NDArray[np.uint16]:
     """16-bit colour by two passes of Pillow's reader: the high bytes, then the low ones as if byte order were swapped.
 
     So every compression that Pillow knows is read (tifffile would need a further package for most), within its guards.
+    It takes half as much memory again, so `_by_tifffile` goes first where it can.
     """
     samples = _samples(image, np.uint16, shift=8)
     image.close()  # gives back its pixels
@@ -216,35 +218,69 @@ def _swapped(args: Any) -> Any:
     return args[:-1] + {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}[args[-1]]
 
 
-def _beyond_pillow(image: Image.Image) -> bool:
-    """Whether it is a 16-bit TIFF that Pillow reads wrongly: grey and alpha, premultiplied, or colours in planes."""
+def _for_tifffile(image: Image.Image) -> bool:
+    """Whether it is a TIFF of several 16-bit samples a pixel that tifffile reads in less memory, or alone reads right.
+
+    Raises:
+        PictureError: Pillow would misread it, and how it is compressed is not for tifffile.
+    """
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
     depths, planes, extra = (image.tag_v2.get(tag, default) for tag, default in ((258, ()), (284, 1), (338, ())))
-    return set(depths) == {16} and (len(depths) == 2 or (len(depths) > 2 and (planes == 2 or 1 in extra)))
+    if set(depths) != {16} or len(depths) == 1:
+        return False
+    compression = image.info.get("compression")
+    if compression in ("raw", "tiff_adobe_deflate", "tiff_deflate"):
+        return True
+    if len(depths) == 2 or planes == 2 or 1 in extra:  # grey and alpha, colours in planes, premultiplied
+        raise PictureError(
+            f"a rarer kind of 16-bit TIFF, with {compression} inside; save it uncompressed or with deflate"
+        )
+    return False
 
 
 def _by_tifffile(source: Path | bytes) -> NDArray[np.uint16]:
-    """Such a TIFF's samples (H, W, 1 to 4), colours no longer multiplied by alpha; not turned by its orientation.
-
-    tifffile reads uncompressed, Deflate and PackBits by itself; more with the package imagecodecs.
-    """
+    """Such a TIFF's samples (H, W, 1 to 4), colours no longer multiplied by alpha; not turned by its orientation."""
     with tifffile.TiffFile(source if isinstance(source, Path) else io.BytesIO(source)) as file:
         page = file.pages.first
-        samples = page.asarray().reshape(*(page.shape if page.ndim == 3 else (*page.shape, 1)))
+        _check_segments(page)
+        samples: NDArray[np.uint16] = page.asarray()
         if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-            samples = np.moveaxis(samples, 0, -1)
+            samples = np.ascontiguousarray(np.moveaxis(samples, 0, -1))
         extra = page.extrasamples
     if extra and extra[0] == tifffile.EXTRASAMPLE.UNSPECIFIED:  # as Pillow does with colours
-        samples = samples[..., : -len(extra)]
-    if samples.dtype != np.uint16 or samples.shape[2] > 4:
-        raise PictureError(f"TIFF of {samples.shape[2]} {samples.dtype} samples a pixel; expected 1 to 4 of uint16")
+        samples = np.ascontiguousarray(samples[..., : -len(extra)])
+    if samples.ndim != 3 or samples.shape[2] > 4 or samples.dtype.newbyteorder("=") != np.uint16:
+        raise PictureError(f"TIFF of shape {samples.shape} and {samples.dtype}; expected 1 to 4 samples of 16 bits")
+    if not samples.dtype.isnative:
+        samples = samples.byteswap(inplace=True).view(samples.dtype.newbyteorder())
     if tifffile.EXTRASAMPLE.ASSOCALPHA in extra:
         for rows in strips(*samples.shape[:2]):
             alpha = np.maximum(samples[rows, :, -1:], 1).astype(np.float32)
             colours = samples[rows, :, :-1] * (65535 / alpha)
             samples[rows, :, :-1] = np.minimum(colours, 65535).round().astype(np.uint16)
-    return np.ascontiguousarray(samples)
+    return samples
+
+
+def _check_segments(page: tifffile.TiffPage) -> None:
+    """Refuse strips and tiles that are missing, which tifffile leaves black, or inflate to more than their pixels.
+
+    Raises:
+        PictureError: says which.
+    """
+    if not all(page.databytecounts) or len(page.databytecounts) != math.prod(page.chunked):
+        raise PictureError("strips are missing")
+    if page.compression == tifffile.COMPRESSION.NONE:
+        return
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        page.parent.filehandle.seek(offset)
+        packed, inflater = page.parent.filehandle.read(count), zlib.decompressobj()
+        left = math.prod(page.chunks) * page.dtype.itemsize
+        while packed and left >= 0:
+            left -= len(inflater.decompress(packed, 1 << 20))
+            packed = inflater.unconsumed_tail
+        if left < 0:
+            raise PictureError("a strip inflates to more than its pixels")
 
 
 def _key_to_alpha(samples: NDArray[np.uint16], key: Any) -> NDArray[np.uint16]:
