@@ -19,9 +19,12 @@ from tinct.objectives.bins import Bins
 
 __all__ = ["COLOURFULNESS", "calibrate"]
 
-COLOURFULNESS = 0.9
-"""The share of the truth's colourfulness to reach at the resolution of chroma; enlarged, some 0.05 are lost. Less looks
-faded, and the whole of it costs accuracy."""
+COLOURFULNESS = 0.85
+"""The share of the truth's colourfulness to reach at the resolution of chroma; enlarged, up to 0.05 are lost.
+
+Less looks faded, more makes wrong guesses loud: on 64 of VOC 2012's val pictures each further 0.05 cost tinct-small 0.4
+to 0.5 of ab error.
+"""
 GAINS = (0.5, 2.5)
 """How far chroma may be scaled. A network that needs more has learned little, and its cast would be blown up."""
 TEMPERATURES = (0.2, 0.38)
