@@ -30,6 +30,18 @@ def test_figures_of_colour_follow_from_records():
         assert f"{share:.2f}" in card
 
 
+def test_figures_of_backbones_follow_from_records():
+    page = (DOCS / "results.md").read_text()
+    records = [json.loads(path.read_text()) for path in (DOCS / "records" / "backbones").rglob("record.json")]
+    assert records
+    for record in records:
+        last = record["metrics"]["last"]
+        figures = f"{last['ab_error']:.2f} | {last['colourfulness_ratio']:.2f}"
+        start = "noise" if record["config"]["init"] == "random" else "ImageNet's labels"
+        lines = [line for line in page.splitlines() if f" {record['budget']['pictures_read']:,} | {figures} |" in line]
+        assert [line for line in lines if f"| {start} |" in line]
+
+
 def test_figures_of_the_encoder_follow_from_records():
     card = (SHIPPED / "tinct-small-ssl.md").read_text()
     found = 0
