@@ -15,22 +15,14 @@ import time
 from pathlib import Path
 
 import torch
+from pretrain_step import crops
 from rich.console import Console
 from rich.table import Table
 
-from tinct.config import Config
-from tinct.data.loader import Crops, centre_crop, to_tensor
-from tinct.data.photos import Photos
+from tinct.data.loader import Crops
 from tinct.learner import Learner
 from tinct.pretrain import make_fabric
 from tinct.reproduce import read_experiment
-
-
-def crops(config: Config) -> Crops:
-    """One batch of real pictures."""
-    source = Photos()
-    pictures = [centre_crop(source.picture(index % len(source)), config.size) for index in range(config.batch_size)]
-    return Crops(torch.stack([to_tensor(picture) for picture in pictures]), torch.arange(config.batch_size), [])
 
 
 def timed(learner: Learner, batch: Crops, adversarial_weight: float | None) -> float:
@@ -48,7 +40,7 @@ def main() -> None:
     plan = read_experiment(arguments.experiment, Path("data"), Path("out"))
     arms = {name.rpartition("-")[0]: config for name, config in plan.runs.items()}
     learners = {arm: Learner(config, make_fabric(config)) for arm, config in arms.items()}
-    batches = {arm: crops(config) for arm, config in arms.items()}
+    batches = {arm: crops(config.size, config.batch_size) for arm, config in arms.items()}
     seconds: dict[str, list[float]] = {arm: [] for arm in arms}
     for turn in range(7 if arguments.quick else 22):
         for arm, config in arms.items():

@@ -40,17 +40,17 @@ from tinct.objectives.pretext import take_apart
 BATCHES = {64: 64, 128: 16, 224: 8}
 
 
-def crops(size: int) -> Crops:
+def crops(size: int, count: int) -> Crops:
     """One batch of real pictures."""
-    source, count = Photos(), BATCHES[size]
-    pixels = torch.stack([to_tensor(centre_crop(source.picture(index), size)) for index in range(count)])
-    return Crops(pixels, torch.arange(count), [])
+    source = Photos()
+    pictures = [centre_crop(source.picture(index % len(source)), size) for index in range(count)]
+    return Crops(torch.stack([to_tensor(picture) for picture in pictures]), torch.arange(count), [])
 
 
 def ours(size: int) -> Callable[[], object]:
     config = Config(["photos:"], size=size, batch_size=BATCHES[size], steps=1, adversarial="hinge", accelerator="cpu")
     learner = Learner(config, Fabric(accelerator="cpu", devices=1))
-    batch = crops(size)
+    batch = crops(size, BATCHES[size])
     return lambda: learner.learn([batch], 0, 1.0, 0.1)
 
 
@@ -74,7 +74,7 @@ def usual(size: int) -> Callable[[], object]:
     )
     critic = PatchGan().to(memory_format=torch.channels_last)
     adam_g, adam_d = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (generator, critic))
-    batch = crops(size)
+    batch = crops(size, BATCHES[size])
 
     def judged(l: torch.Tensor, ab: torch.Tensor, real: float) -> torch.Tensor:
         logits = critic(torch.cat((l, ab), 1))
