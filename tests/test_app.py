@@ -188,6 +188,10 @@ def test_only_this_machine_is_answered(address):
     assert httpx.get(address, headers={"Host": f"localhost:{port}"}).status_code == 200
     for host in (f"evil.example:{port}", "evil.example", ""):
         assert httpx.get(address, headers={"Host": host}).status_code == 421
+    for origin, status in (("https://evil.example", 403), ("null", 403), (address.rstrip("/"), 200)):
+        files = {"files": ("a.png", b"x")}
+        answer = httpx.post(f"{address.rstrip('/')}/gradio_api/upload", files=files, headers={"Origin": origin})
+        assert answer.status_code == status
     with pytest.raises(OSError, match="refused"), socket.socket() as probe:
         probe.connect(("127.0.0.2", int(port)))  # also this machine, but another of its addresses
 

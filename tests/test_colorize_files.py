@@ -106,7 +106,7 @@ def test_one_file_to_one_file_whose_suffix_says_the_format(photos, tmp_path):
 
 def test_globs(photos, tmp_path):
     assert colorize([str(photos / "**" / "*.[pP][nN]*")], output=tmp_path / "out") == 0
-    assert names(tmp_path / "out") == ["b.png"]
+    assert names(tmp_path / "out") == ["deep/b.png"]
 
 
 def test_standard_input_to_standard_output(photos, monkeypatch):
@@ -170,6 +170,76 @@ def test_colour_photographs_can_be_left_alone(photos, tmp_path):
     assert np.array_equal(read(tmp_path / "png" / "colour.png").pixels, read(photos / "colour.jpg").pixels)
 
 
+def test_kept_colour_photographs_never_take_the_place_of_an_input(photos, tmp_path, capsys):
+    Image.fromarray(data.astronaut()[::4, ::4]).save(photos / "x.jpg")
+    Image.open(photos / "a.jpg").save(photos / "x.png")
+    before = {name: (photos / name).read_bytes() for name in names(photos)}
+    assert colorize([str(photos)], output=photos, format="png", samples=2, keep_colour=True) == 1
+    assert {name: (photos / name).read_bytes() for name in before} == before
+    out = tmp_path / "out"
+    assert colorize([str(photos / "x.jpg")], output=out, compare=True, keep_colour=True) == 0
+    written = (out / "x.jpg").stat().st_mtime_ns
+    capsys.readouterr()
+    assert colorize([str(photos / "x.jpg")], output=out, compare=True, keep_colour=True) == 0
+    assert "1 there already" in capsys.readouterr().err
+    assert (out / "x.jpg").stat().st_mtime_ns == written
+
+
+def test_an_output_above_the_input(photos, tmp_path):
+    assert colorize([str(photos)], output=tmp_path, format="webp") == 0
+    assert {"a.webp", "deep/b.webp", "deep/er/C.webp"} <= set(names(tmp_path))
+
+
+def test_globs_pass_over_earlier_results_and_hidden_files(photos):
+    Image.open(photos / "a.jpg").save(photos / ".hidden.jpg")
+    inputs = [str(photos / "**" / "*.jpg")]
+    for _ in range(2):
+        assert colorize(inputs, output=photos / "coloured") == 0
+        assert names(photos / "coloured") == ["a.jpg"]
+
+
+def test_one_source_named_twice_fails_only_where_it_clashes(photos, tmp_path, capsys):
+    Image.open(photos / "a.jpg").save(photos / "deep" / "a.jpg")
+    out = tmp_path / "out"
+    assert colorize([str(photos), str(photos / "deep")], output=out) == 1
+    assert names(out) == ["a.jpg", "b.png", "deep/a.jpg", "deep/b.png", "deep/er/C.TIF", "er/C.TIF"]
+    assert "1 failed" in capsys.readouterr().err
+
+
+def test_a_result_whose_name_cannot_be_is_one_failure(photos, tmp_path, capsys):
+    long = "a" * 251
+    Image.open(photos / "a.jpg").save(photos / f"{long}.jpg")
+    Image.open(photos / "a.jpg").save(photos / ("\N{FAMILY}" * 60 + ".jpg"))
+    out = tmp_path / "out"
+    (out / "a.jpg").mkdir(parents=True)
+    assert colorize([str(photos)], output=out, compare=True) == 1
+    error = capsys.readouterr().err
+    assert "2 failed" in error
+    assert "File name too long" in error
+    assert "Is a directory" in error
+    assert {"deep/b.png", "deep/b-compare.jpg", "\N{FAMILY}" * 60 + "-compare.jpg"} <= set(names(out))
+
+
+def test_links_in_a_circle(photos, tmp_path, capsys):
+    (photos / "loop.jpg").symlink_to("loop.jpg")
+    assert colorize([str(photos)], output=tmp_path / "out") == 0
+    assert colorize([str(photos / "loop.jpg")], output=tmp_path / "out") == 1
+    assert "symbolic links" in capsys.readouterr().err
+
+
+def test_a_full_standard_output_is_one_sentence(photos, monkeypatch):
+    from pathlib import Path
+
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(TinctError, match="cannot write to standard output: No space left"):
+            colorize([str(photos / "a.jpg")], output=Path("-"))
+        monkeypatch.setattr(sys, "stdin", None)
+        with pytest.raises(TinctError, match="standard input is closed"):
+            colorize(["-"], output=Path("-"))
+        monkeypatch.undo()
+
+
 def test_inputs_are_never_overwritten(photos, tmp_path, capsys):
     before = {name: (photos / name).read_bytes() for name in names(photos)}
     assert colorize([str(photos)], output=photos, overwrite=True) == 1
@@ -201,6 +271,8 @@ def test_two_pictures_with_one_result_name(photos, tmp_path, capsys):
         (["photos"], {"samples": 0}, "at least 1"),
         (["photos"], {"saturation": 9.0}, "saturation"),
         (["photos"], {"size": 3}, "working size"),
+        (["photos"], {"size": 4_000_000}, "working size"),
+        (["photos"], {"samples": 2, "seed": 1 << 64}, "seed is"),
         (["photos/a.jpg"], {"output": "x.png", "format": "webp"}, "leave one of them out"),
         (["photos"], {"output": "x.png"}, "name a folder"),
         (["photos"], {"output": "-"}, "name a folder"),

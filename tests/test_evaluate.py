@@ -123,6 +123,14 @@ def test_perceptual_distance_is_a_distance():
     assert float(distance(photo, noisy)) > 0.01
 
 
+def test_a_side_too_small_and_a_name_like_markup(monkeypatch, photos, tmp_path, capsys):
+    with pytest.raises(TinctError, match="side is 0; expected at least 11"):
+        measure(monkeypatch, photos, tmp_path, side=0)
+    (tmp_path / "q[").mkdir()
+    assert measure(monkeypatch, photos.rename(tmp_path / "q[" / "old]"), tmp_path)["data"]["pictures"] == 3
+    assert "q[/old]" in "".join(capsys.readouterr().out.split())
+
+
 def test_nothing_to_compare_with_is_one_sentence(monkeypatch, photos, tmp_path):
     for name in NAMES:
         (photos / f"{name}.png").unlink()

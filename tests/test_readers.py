@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 from skimage import data
 
 from tinct.errors import PictureError
@@ -161,6 +161,65 @@ def test_rare_kinds_of_16_bit_tiff_that_would_be_misread_are_refused():
     content[at : at + 2] = struct.pack("<H", 5)  # LZW, so it says
     with pytest.raises(PictureError, match="tiff_lzw inside; save it"):
         read(bytes(content))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_16_bit_tiff_whose_white_is_zero(order):
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, ramp, photometric="miniswhite", byteorder=order)
+    if order == ">":
+        with pytest.raises(PictureError, match="not a picture"):  # Pillow knows none
+            read(buffer.getvalue())
+    else:
+        assert np.array_equal(read(buffer.getvalue()).pixels, 65535 - ramp)
+
+
+def test_a_12_bit_tiff_fills_the_range():
+    samples = np.array([[0, 1365, 2730, 4095]], np.uint16)
+    bits = "".join(f"{value:012b}" for value in samples.ravel())
+    packed = int(bits, 2).to_bytes(6, "big")
+    entries = [(256, 4, 4), (257, 4, 1), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
+    entries += [(278, 4, 1), (279, 4, len(packed))]
+    table = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    header = b"II*\0" + struct.pack("<I", 14) + packed
+    content = header + struct.pack("<H", len(entries)) + table + bytes(4)
+    assert read(content).pixels.tolist() == [[0, 21845, 43690, 65535]]
+
+
+def test_16_bit_cmyk_is_not_taken_for_rgb_and_alpha():
+    cyan = np.zeros((8, 8, 4), np.uint16)
+    cyan[..., 0] = 65535
+    for dtype in (np.uint16, np.uint8):
+        buffer = io.BytesIO()
+        samples = (cyan if dtype == np.uint16 else cyan // 257).astype(dtype)
+        tifffile.imwrite(buffer, samples, photometric="separated", planarconfig="contig")
+        back = read(buffer.getvalue())
+        assert back.alpha is None
+        assert back.pixels[0, 0].tolist() == [0, 255, 255]
+
+
+def test_an_exif_thumbnail_is_left_out_and_the_rest_kept():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Leica"
+    directory = exif.tobytes()
+    # a second directory, which says where a thumbnail is
+    start = len(directory) - 6
+    link = 6 + 8 + 2 + 12
+    thumbnail = struct.pack("<HHHII", 1, 513, 4, 1, 0) + bytes(4)
+    order = "<" if directory[6:8] == b"II" else ">"
+    block = directory[:link] + struct.pack(order + "I", start) + directory[link + 4 :] + thumbnail
+    back = read(saved(Image.new("L", (8, 8)), "JPEG", exif=block))
+    kept = Image.Exif()
+    kept.load(back.exif)
+    assert kept[ExifTags.Base.Make] == "Leica"
+    assert back.exif[link : link + 4] == bytes(4)
+
+
+def test_comments_in_latin_1_and_a_transparent_black(tmp_path):
+    assert read(saved(Image.new("L", (8, 8)), "JPEG", comment=b"caf\xe9")).text == {"Comment": "caf\xe9"}
+    two = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert("1")
+    assert read(saved(two, "PNG", transparency=0)).alpha.tolist() == [[0, 255], [255, 0]]
 
 
 def test_16_bit_tiff_is_read_from_a_path_too(tmp_path):

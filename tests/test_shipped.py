@@ -121,12 +121,20 @@ def test_only_weights_of_tinct_are_added(file, card, shelves, tmp_path):
         ("tiny", tmp_path / "absent.safetensors", "no such file"),
         ("../tiny", file, "cannot name weights"),
         ("", file, "cannot name weights"),
+        ("tiny.safetensors", file, "cannot name weights"),
     ]:
         with pytest.raises(TinctError, match=message):
             add(name, path, card, shelf=shelves[0])
     with pytest.raises(TinctError, match="cannot be read as text"):
         add("tiny", file, tmp_path / "absent.md", shelf=shelves[0])
     assert not shelves[0].exists()
+
+
+def test_a_name_of_weights_that_come_with_tinct_is_taken(file, card, shelves):
+    add("tiny", file, card, shelf=shelves[0])
+    with pytest.raises(TinctError, match="tiny is the name of weights that come with tinct"):
+        add("tiny", file, card, shelf=shelves[1])
+    add("tiny", file, card, shelf=shelves[0])
 
 
 def test_encoders_have_names_too_but_do_not_colour(shelves, tmp_path):

@@ -36,6 +36,9 @@ GRID = 32
 MIN_SIZE = 64
 """The smallest working size, in pixels of the short side; too little memory for it is an error."""
 
+MAX_SIZE = 4096
+"""The largest: far beyond what networks were trained at, and a few GB of memory."""
+
 MAX_ASPECT = 4
 """The network's long side is at most so many times its size; longer pictures are seen smaller."""
 
@@ -151,6 +154,8 @@ class Colorizer:
             raise TinctError(f"saturation is {saturation}; expected 0 to {MAX_SATURATION:g}")
         if seed is not None and not getattr(self.network, "samples", False):
             raise TinctError(f"{self.name} gives one answer a picture; leave seed and samples out")
+        if seed is not None and not 0 <= seed < 1 << 63:
+            raise TinctError(f"seed is {seed}; expected 0 to 2^63 - 1")
         size = self.size if size is None else _checked_size(size)
         batches: dict[tuple[int, int], list[int]] = {}
         for index, picture in enumerate(pictures):
@@ -204,8 +209,8 @@ def working_size(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def _checked_size(size: int) -> int:
-    if size < MIN_SIZE:
-        raise TinctError(f"working size is {size}; expected at least {MIN_SIZE} px")
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise TinctError(f"working size is {size}; expected {MIN_SIZE} to {MAX_SIZE} px")
     return size
 
 

@@ -1,6 +1,7 @@
 """`tinct colorize`: files, folders, globs or standard input, coloured and written with all they carried."""
 
 import dataclasses
+import errno
 import io
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ __all__ = ["colorize", "view"]
 SHEET_SIDE = 1024
 """Pictures that are only looked at (a before/after sheet, the page of `tinct serve`) have at most so many a side."""
 
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.ELOOP)
+"""What is wrong with one result's name alone."""
+
 
 @dataclass(frozen=True)
 class How:
@@ -41,6 +45,7 @@ class How:
     seeds: tuple[int | None, ...]
     compare: bool
     keep_colour: bool
+    overwrite: bool
 
 
 def colorize(
@@ -63,7 +68,7 @@ def colorize(
     """Colour photographs; what is done already is skipped, a bad file is reported and the rest goes on.
 
     Args:
-        inputs: files, folders (with all below them), globs, or - for standard input.
+        inputs: files, folders (with all below them but hidden files), globs, or - for standard input.
         output: a folder, whose structure follows the inputs'; for a single input also a file, or - for standard output.
         model: the name of a colorizer that comes with tinct, or the path of a colorizer.safetensors.
         size: short side, in pixels, at which the network looks at a picture (default: the model's).
@@ -90,9 +95,9 @@ def colorize(
         raise TinctError("standard output takes one picture; leave out --samples and --compare or name a folder")
     jobs = find_jobs(inputs, output, form_of(format))
     seeds = tuple(range(seed, seed + samples)) if samples > 1 else (None,)
-    how = How(size, saturation, seeds, compare, keep_colour)
-    failures = clashes(jobs, samples, compare)
-    todo = [job for job in jobs if job.name not in failures and (overwrite or not _done(job, how))]
+    how = How(size, saturation, seeds, compare, keep_colour, overwrite)
+    failures = clashes(jobs, samples, compare, keep_colour)
+    todo = [job for job in jobs if job not in failures and (overwrite or not _done(job, how))]
     console = Console(stderr=True)
     counts = {"coloured": 0, "left as they are": 0, "there already": len(jobs) - len(todo) - len(failures)}
     if todo:
@@ -103,7 +108,7 @@ def colorize(
                 for job, outcome in _batch(batch, colorizer, how, pool):
                     progress.advance(bar)
                     if isinstance(outcome, PictureError):
-                        failures[job.name] = str(outcome).removeprefix(f"{job.name}: ")
+                        failures[job] = str(outcome).removeprefix(f"{job.name}: ")
                     else:
                         counts[outcome] += 1
     _report(console, counts, failures)
@@ -120,7 +125,7 @@ def _batch(jobs: list[Job], colorizer: Colorizer, how: How, pool: ThreadPoolExec
         if isinstance(picture, PictureError):
             yield job, picture
         elif how.keep_colour and not is_monochrome(picture):
-            yield job, _keep(job, picture)
+            yield job, _keep(job, picture, how)
         else:
             pictures.append((job, picture))
     found = _chroma([picture for _, picture in pictures], colorizer, how)
@@ -136,17 +141,19 @@ def _read(job: Job) -> Picture | PictureError:
         return error
 
 
-def _keep(job: Job, picture: Picture) -> Outcome:
+def _keep(job: Job, picture: Picture, how: How) -> Outcome:
     """Pass a colour photograph through, byte for byte where its format stays."""
+    if job.target is not None and job.target.is_file() and not how.overwrite:
+        return "there already"  # where samples or a sheet are asked for, whose absence says nothing of kept pictures
     try:
         if job.form not in (None, picture.format):
             _put(picture, job.target, job.form)
         elif job.target is None:
-            sys.stdout.buffer.write(_content(job.source))
+            _to_stdout(_content(job.source))
         else:
             write_bytes(job.target, _content(job.source))
-    except PictureError as error:
-        return error
+    except TinctError as error:
+        return _of_this_picture(error)
     return "left as they are"
 
 
@@ -176,9 +183,18 @@ def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: 
             views += [view(coloured)] if how.compare else []
         if how.compare and (sheet := job.sheet()):
             write(Picture(_beside(views), format="JPEG", name=job.name), sheet)
-    except PictureError as error:
-        return error
+    except TinctError as error:
+        return _of_this_picture(error)
     return "coloured"
+
+
+def _of_this_picture(error: TinctError) -> PictureError:
+    """The error as one of a single picture, where others may fare better; a full disk or a closed folder is raised."""
+    if isinstance(error, PictureError):
+        return error
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno in NAME_ERRORS:
+        return PictureError(str(error))
+    raise error
 
 
 def _put(picture: Picture, target: Path | None, form: str | None) -> None:
@@ -187,7 +203,15 @@ def _put(picture: Picture, target: Path | None, form: str | None) -> None:
         return
     buffer = io.BytesIO()
     encode(picture, buffer, form)
-    sys.stdout.buffer.write(buffer.getbuffer())
+    _to_stdout(buffer.getbuffer())
+
+
+def _to_stdout(content: bytes | memoryview) -> None:
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise TinctError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
 def view(picture: Picture) -> torch.Tensor:
@@ -218,16 +242,16 @@ def _content(source: Path | bytes) -> bytes:
 
 def _done(job: Job, how: How) -> bool:
     results = job.results(len(how.seeds), how.compare)
-    return bool(results) and all(path.exists() for path in results)
+    return bool(results) and all(path.is_file() for path in results)
 
 
-def _report(console: Console, counts: dict[str, int], failures: dict[str, str]) -> None:
+def _report(console: Console, counts: dict[str, int], failures: dict[Job, str]) -> None:
     console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured"))
     if failures:
         columns = (Column(heading, overflow="fold") for heading in ("failed", "why"))
         table = Table(*columns, title=f"{len(failures)} failed", title_justify="left")
-        for name, why in failures.items():
-            table.add_row(Text(name), Text(why))
+        for job, why in failures.items():
+            table.add_row(Text(job.name), Text(why))
         console.print(table)
 
 

@@ -1,6 +1,8 @@
 """Which pictures `tinct colorize` is asked for, and where each result goes."""
 
 import glob
+import itertools
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,10 +49,10 @@ class Job:
         """Where the before/after sheet goes."""
         return None if self.target is None else self.target.with_name(f"{self.target.stem}-compare.jpg")
 
-    def results(self, versions: int, compare: bool) -> list[Path]:
-        """All files that the job writes."""
-        paths = [*self.versions(versions), self.sheet() if compare else None]
-        return [path for path in paths if path is not None]
+    def results(self, versions: int, compare: bool, keep_colour: bool = False) -> list[Path]:
+        """All files that the job writes, or may write where it leaves colour photographs as they are."""
+        paths = [*self.versions(versions), self.sheet() if compare else None, self.target if keep_colour else None]
+        return list(dict.fromkeys(path for path in paths if path is not None))
 
 
 def form_of(name: str | None) -> str | None:
@@ -70,6 +72,8 @@ def form_of(name: str | None) -> str | None:
 def find_jobs(inputs: list[str], output: Path, form: str | None) -> list[Job]:
     """Find the pictures that `inputs` name, and where each goes."""
     if inputs == ["-"]:
+        if sys.stdin is None:
+            raise TinctError("standard input is closed; name a file instead of -")
         content = sys.stdin.buffer.read(MAX_BYTES + 1)
         return [_single(content, Path("stdin").with_suffix(FORMATS[form_in(content)][0]), output, form)]
     found = list(dict.fromkeys(_found(inputs, output)))
@@ -89,16 +93,29 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
         if name == "-":
             raise TinctError("- (standard input) is expected alone")
         if path.is_dir():
-            results = output.resolve()  # of an earlier run, which are not coloured again
-            for file in sorted(path.rglob("*")):
-                earlier = results != path.resolve() and results in file.resolve().parents
-                if file.suffix.lower() in SUFFIXES and file.is_file() and not earlier:
-                    yield file, file.relative_to(path)
+            yield from _below(path, sorted(path.rglob("*")), output)
         elif not path.exists() and glob.has_magic(name):
-            matches = (Path(match) for match in sorted(glob.glob(name, recursive=True)))
-            yield from ((match, Path(match.name)) for match in matches if match.suffix.lower() in SUFFIXES)
+            fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
+            yield from _below(Path(*fixed), [Path(match) for match in sorted(glob.glob(name, recursive=True))], output)
         else:
             yield path, Path(path.name)
+
+
+def _below(folder: Path, files: list[Path], output: Path) -> Iterator[tuple[Path, Path]]:
+    """Give those of `files` that look like pictures, without hidden ones and results of an earlier run."""
+    results = _real(output)
+    apart = _real(folder) in results.parents
+    for file in files:
+        relative = file.relative_to(folder)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        earlier = apart and results in _real(file).parents
+        if file.suffix.lower() in SUFFIXES and file.is_file() and not hidden and not earlier:
+            yield file, relative
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads; unlike `Path.resolve`, it takes links that go round in circles."""
+    return Path(os.path.realpath(path))
 
 
 def _single(source: Path | bytes, relative: Path, output: Path, form: str | None) -> Job:
@@ -120,19 +137,19 @@ def _renamed(relative: Path, form: str | None) -> Path:
     return relative.with_suffix(FORMATS[form][0])
 
 
-def clashes(jobs: list[Job], versions: int = 1, compare: bool = False) -> dict[str, str]:
+def clashes(jobs: list[Job], versions: int = 1, compare: bool = False, keep_colour: bool = False) -> dict[Job, str]:
     """Jobs that would overwrite an input or another's result, with the reason."""
-    sources = {job.source.resolve() for job in jobs if isinstance(job.source, Path)}
+    sources = {_real(job.source) for job in jobs if isinstance(job.source, Path)}
     taken: dict[Path, str] = {}
     failures = {}
     for job in jobs:
-        results = job.results(versions, compare)
+        results = job.results(versions, compare, keep_colour)
         for path in results:
-            if path.resolve() in sources:
-                failures[job.name] = f"{path.name} would overwrite the input {path}; choose another output"
+            if _real(path) in sources:
+                failures[job] = f"{path.name} would overwrite the input {path}; choose another output"
             elif path in taken:
-                failures[job.name] = f"{path.name} would overwrite that of {taken[path]}; use another format or folder"
-        if job.name not in failures:
+                failures[job] = f"{path.name} would overwrite that of {taken[path]}; use another format or folder"
+        if job not in failures:
             taken |= dict.fromkeys(results, job.name)
     return failures
 

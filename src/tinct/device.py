@@ -17,7 +17,7 @@ def named_device(name: str) -> torch.device:
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without it
+        torch.empty(1, device=device).tolist()  # meta has no values
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: torch was built without it
         raise TinctError(f"no device {name} here; expected auto, cpu, cuda, cuda:N or mps") from error
     return device

@@ -80,6 +80,8 @@ def evaluate(
     Raises:
         TinctError: the colorizer or a source cannot be opened, or no colour picture is among them.
     """
+    if side is not None and side < SSIM_WINDOW:
+        raise TinctError(f"side is {side}; expected at least {SSIM_WINDOW} px")
     model = Colorizer.load(colorizer, device)
     source = open_sources(sources, split)
     begin = time.perf_counter()
@@ -123,9 +125,9 @@ def evaluate(
         "seconds": time.perf_counter() - begin,
         **environment(),
     }
-    _show(record, Console())
     if output is not None:
         write_json(output, record)
+    _show(record, Console())
     return 0
 
 
@@ -209,6 +211,7 @@ def _show(record: dict[str, Any], console: Console) -> None:
     for name, metric in record["metrics"].items():
         table.add_row(name, f"{metric['value']:.3f}", metric["protocol"])
     console.print(
-        f"{record['colorizer']} on {data['pictures']} pictures of {', '.join(data['sources'])}; left out: {left_out}"
+        f"{record['colorizer']} on {data['pictures']} pictures of {', '.join(data['sources'])}; left out: {left_out}",
+        markup=False,
     )
     console.print(table)

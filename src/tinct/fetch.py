@@ -185,7 +185,8 @@ def _list(known: dict[str, Entry], console: Console) -> None:
     if not known:
         console.print("no weights have names yet; give the path of a run's colorizer.safetensors as a model")
         return
-    table = Table("name", "kind", Column("MB", justify="right"), "licence", "SHA-256", Column("where", overflow="fold"))
+    folded = [Column(heading, overflow="fold") for heading in ("name", "where")]
+    table = Table(folded[0], "kind", Column("MB", justify="right"), "licence", "SHA-256", folded[1])
     for name, entry in sorted(known.items()):
         where = str(entry.path) if entry.path.exists() else f"not here; tinct weights fetch {name}"
         megabytes = f"{entry.size / 1e6:.1f}"

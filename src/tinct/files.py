@@ -25,7 +25,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:64]}-", suffix=path.suffix, dir=path.parent)
+        start = os.fsencode(path.stem)[:64].decode("utf-8", "ignore")  # names are limited in bytes
+        handle, name = tempfile.mkstemp(prefix=f".{start}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise TinctError(f"cannot write {path}: {error.strerror or error}; choose a folder you may write to") from error

@@ -46,6 +46,10 @@ class LocalOnly:
             await PlainTextResponse("this page answers to 127.0.0.1 only", 421)(scope, receive, send)
             return
         if scope["method"] == "POST":
+            # a page elsewhere may send forms here without asking; its browser says where they come from
+            if headers.get(b"origin") not in (None, f"http://{headers[b'host']}"):
+                await PlainTextResponse("this page takes nothing from other pages", 403)(scope, receive, send)
+                return
             length = headers.get(b"content-length", "")
             if not length.isdigit():
                 await PlainTextResponse("the request does not say its length", 411)(scope, receive, send)

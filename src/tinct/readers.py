@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import struct
 import sys
 import zlib
 from collections.abc import Iterator
@@ -37,14 +38,15 @@ MAX_BYTES = 1 << 31
 # TIFF tags that say how pixels are stored (TIFF 6.0), which their writer states anew; XMP and ICC travel apart.
 STORAGE_TAGS = frozenset(
     (*range(254, 260), 262, 266, 273, 274, *range(277, 280), 282, 283, 284, 296, 317, 320, *range(322, 326), 330)
-) | frozenset((338, 339, 340, 341, 347, *range(512, 522), *range(529, 533), 700, 34675))
+    # 37724 holds Photoshop's layers, which would still be grey.
+) | frozenset((338, 339, 340, 341, 347, *range(512, 522), *range(529, 533), 700, 34675, 37724))
 
 
 def read(source: Path | bytes, name: str | None = None) -> Picture:
     """Read a picture file: JPEG, PNG, WebP, TIFF, BMP, AVIF, and HEIC where pillow-heif is installed.
 
-    An embedded profile is applied, so that pixels are sRGB. Palettes, CMYK and the like become RGB. A TIFF comes
-    upright, as Pillow gives it.
+    An embedded profile is applied, so that pixels are sRGB. Palettes, CMYK and the like become RGB. A TIFF that Pillow
+    decodes comes upright. A thumbnail in EXIF, which would show the picture as it was, is left out.
 
     Args:
         source: a path, or the content of a file.
@@ -140,7 +142,7 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
     elif deep and source is not None:
         samples = _key_to_alpha(_deep(image, source), image.info.get("transparency"))
     elif image.mode.startswith("I;16"):
-        samples = np.array(image, np.uint16)[..., None]
+        samples = _whole_range(np.array(image, np.uint16)[..., None], image)
         samples = _key_to_alpha(samples, image.info.get("transparency"))
     else:
         if image.mode not in ("L", "LA", "RGB", "RGBA") or "transparency" in image.info:
@@ -170,11 +172,11 @@ def _rawmode(image: Image.Image) -> str:
 
 def _plain(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bytes | None]:
     """Bring the rarer modes to L, LA, RGB or RGBA; give the profile that is still to be applied."""
+    if image.mode in ("P", "PA", "La", "RGBa") or "transparency" in image.info:
+        grey = image.mode in ("1", "L", "La")
+        return image.convert(("LA" if grey else "RGBA") if image.has_transparency_data else "RGB"), profile
     if image.mode == "1":
         return image.convert("L"), profile
-    if image.mode in ("P", "PA", "La", "RGBa") or "transparency" in image.info:
-        grey = image.mode in ("L", "La")
-        return image.convert(("LA" if grey else "RGBA") if image.has_transparency_data else "RGB"), profile
     return _to_srgb(image), None
 
 
@@ -226,8 +228,9 @@ def _for_tifffile(image: Image.Image) -> bool:
     """
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
-    depths, planes, extra = (image.tag_v2.get(tag, default) for tag, default in ((258, ()), (284, 1), (338, ())))
-    if set(depths) != {16} or len(depths) == 1:
+    defaults = {258: (), 262: 0, 284: 1, 338: ()}  # bits a sample, what they mean, planes, further samples
+    depths, meaning, planes, extra = (image.tag_v2.get(tag, default) for tag, default in defaults.items())
+    if set(depths) != {16} or len(depths) == 1 or meaning not in (1, 2):  # not CMYK, which Pillow converts
         return False
     compression = image.info.get("compression")
     if compression in ("raw", "tiff_adobe_deflate", "tiff_deflate"):
@@ -291,6 +294,16 @@ def _key_to_alpha(samples: NDArray[np.uint16], key: Any) -> NDArray[np.uint16]:
     return np.dstack((samples, alpha))
 
 
+def _whole_range(samples: NDArray[np.uint16], image: Image.Image) -> NDArray[np.uint16]:
+    """Grey samples of a TIFF from 0, black, to 65,535: Pillow leaves 12 bits as they are, and white as 0."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        if image.tag_v2.get(258) == (12,):
+            samples = np.rint(samples * (65535 / 4095)).astype(np.uint16)
+        if image.tag_v2.get(262) == 0:
+            samples = 65535 - samples
+    return samples
+
+
 def _exif(image: Image.Image) -> tuple[bytes, int]:
     try:
         exif = image.getexif()
@@ -304,7 +317,19 @@ def _exif(image: Image.Image) -> tuple[bytes, int]:
         return b"", 1
     if block and not block.startswith(b"Exif\0\0"):
         block = b"Exif\0\0" + block
-    return block, orientation if 1 <= orientation <= 8 else 1
+    return _without_thumbnail(block), orientation if 1 <= orientation <= 8 else 1
+
+
+def _without_thumbnail(block: bytes) -> bytes:
+    """EXIF whose first directory names no second one: the thumbnail there would go on showing the picture grey."""
+    order = {b"II": "<", b"MM": ">"}.get(block[6:8])
+    if order is None or len(block) < 14:
+        return block
+    first = 6 + struct.unpack_from(order + "I", block, 10)[0]
+    if first + 2 > len(block):
+        return block
+    link = first + 2 + 12 * struct.unpack_from(order + "H", block, first)[0]
+    return block if link + 4 > len(block) else block[:link] + bytes(4) + block[link + 4 :]
 
 
 def _xmp(image: Image.Image) -> bytes:
@@ -332,6 +357,8 @@ def _photoshop(image: Image.Image) -> bytes:
 
 def _text(image: Image.Image) -> dict[str, str]:
     if isinstance(comment := image.info.get("comment"), bytes):
-        return {"Comment": comment.decode("utf-8", "replace")}
+        with contextlib.suppress(UnicodeDecodeError):
+            return {"Comment": comment.decode()}
+        return {"Comment": comment.decode("latin-1")}
     chunks = getattr(image, "text", {})
     return {key: str(value) for key, value in chunks.items() if key != "XML:com.adobe.xmp" and "profile" not in key}

@@ -169,8 +169,10 @@ def add(
     """
     from tinct.weights import copy_in_half, read_weights
 
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(name) or name.endswith(".safetensors"):
         raise name_error(name)
+    if name in _manifest(SHIPPED) and shelf.resolve() != SHIPPED.resolve():
+        raise TinctError(f"{name} is the name of weights that come with tinct; choose another")
     kind = read_weights(file)[1].get("kind")
     if kind not in ("colorizer", "encoder"):
         raise TinctError(f"{file}: holds {kind or 'weights of another program'}; expected a colorizer or an encoder")
@@ -201,7 +203,9 @@ def put(entry: Entry) -> None:
 
 def name_error(name: str) -> TinctError:
     """What to raise where `name` does not fit `NAME`."""
-    return TinctError(f"{name!r} cannot name weights; expected letters, digits, dots, dashes and underscores")
+    return TinctError(
+        f"{name!r} cannot name weights; expected letters, digits, dots, dashes and underscores, and no .safetensors"
+    )
 
 
 def digest(path: Path) -> str:

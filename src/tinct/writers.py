@@ -33,6 +33,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 INCH = 2
 """EXIF's ResolutionUnit for dots an inch."""
+MAX_COMMENT = 65_533
+"""Bytes that a JPEG segment holds."""
 SUB_IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 
@@ -70,7 +72,7 @@ def encode(picture: Picture, file: IO[bytes], form: str | None = None) -> None:
     except Exception as error:  # metadata comes from strangers' files, and makes writers raise nearly anything
         if isinstance(error, OSError) and error.errno:  # the disk's fault, not the picture's
             raise
-        raise PictureError(f"{picture.name}: cannot be written as {form}: {error}") from error
+        raise PictureError(f"{picture.name}: cannot be written as {form}: {error}; try another format") from error
 
 
 def to_pil(picture: Picture) -> Image.Image:
@@ -91,7 +93,7 @@ def _by_pillow(picture: Picture, file: IO[bytes], form: str) -> None:
     image = to_pil(picture)
     options: dict[str, Any] = {str(key): value for key, value in image.info.items()} | OPTIONS[form]
     if form == "JPEG":
-        options |= {"extra": picture.photoshop, "comment": picture.text.get("Comment", "")}
+        options |= {"extra": picture.photoshop, "comment": picture.text.get("Comment", "").encode()[:MAX_COMMENT]}
     elif form == "PNG":
         options |= {"pnginfo": _png_text(picture)}
     elif form == "BMP" and picture.orientation > 1:
