@@ -51,7 +51,13 @@ def keep(folder):
 
 def test_the_grid_is_paired_and_tuned_once_for_each_arm(tmp_path, transfers, runs):
     result = run_compare(
-        "mosaic:", task="multilabel", inits=f"random,colour={':'.join(runs)}", out=tmp_path / "out", seeds=4, steps=9
+        "mosaic:",
+        task="multilabel",
+        inits=f"random,colour={':'.join(runs)}",
+        out=tmp_path / "out",
+        seeds=4,
+        steps=9,
+        lrs="1e-3,3e-4",
     )
     tuning, cells = transfers[:4], transfers[4:]
     assert all(settings.evaluate == "tuning" and settings.seed == TUNING_SEED for settings in tuning)
@@ -137,7 +143,7 @@ def test_an_interrupted_grid_resumed_gives_the_records_of_an_uninterrupted_one(t
 def test_cells_made_otherwise_are_not_taken(tmp_path, transfers, runs):
     arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "labels": "50"}
     run_compare("mosaic:", **arguments)
-    with pytest.raises(TinctError, match=r"random-0.001 was made with steps 60, now it is 90; choose another --out"):
+    with pytest.raises(TinctError, match=r"random-0.003 was made with steps 60, now it is 90; choose another --out"):
         run_compare("mosaic:", **arguments, steps=90)
     with pytest.raises(TinctError, match="was made with task 'multilabel', now it is 'segmentation'"):
         run_compare("mosaic:", **{**arguments, "task": "segmentation"})
@@ -146,12 +152,37 @@ def test_cells_made_otherwise_are_not_taken(tmp_path, transfers, runs):
         run_compare("mosaic:", **arguments)
 
 
+def test_more_labels_than_there_are_are_refused_before_anything_is_written(tmp_path, transfers, runs):
+    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out"}
+    with pytest.raises(TinctError, match="4000 labels: expected a count of 1 to"):
+        run_compare("mosaic:", **arguments, labels="50,4000")
+    assert not (tmp_path / "out").exists()
+    assert not transfers
+
+
+@pytest.mark.parametrize(
+    ("best", "says"),
+    [(3e-3, ["(random 0.003, x 0.003); try --lrs 9e-03,0.003,0.001,0.0003"]), (1e-3, []), (3e-4, ["try --lrs 1e-04,"])],
+)
+def test_a_best_rate_at_the_edge_is_said(tmp_path, transfers, runs, monkeypatch, best, says):
+    def best_at(settings, out, **options):
+        record = fake_transfer(replace(settings, lr=1e-3), out, **options)
+        record["settings"]["lr"] = settings.lr
+        return record | {"value": 50.0 if settings.lr == best else 40.0}
+
+    monkeypatch.setattr(tinct.grid, "run_transfer", best_at)
+    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out"}
+    found = run_compare("mosaic:", **arguments, labels="50").warnings
+    assert len(found) == len(says)
+    assert all(part in line for part, line in zip(says, found, strict=True))
+
+
 def test_a_failing_cell_is_named(tmp_path, monkeypatch, runs):
     def fail(settings, out, **options):
         raise TinctError("it diverged")
 
     monkeypatch.setattr(tinct.grid, "run_transfer", fail)
-    with pytest.raises(TinctError, match=r"random-0\.001: it diverged"):
+    with pytest.raises(TinctError, match=r"random-0\.003: it diverged"):
         run_compare("mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out")
 
 
@@ -188,11 +219,11 @@ def test_dry_run_lists_cells_and_measures_one(tmp_path, transfers, runs, capsys)
     said = capsys.readouterr().out
     assert len(transfers) == 1
     assert "cells/x-50-2" in said
-    assert "10 cells, 10 to do: about 0.2 minutes (1.5 s a cell" in " ".join(said.split())
+    assert "12 cells, 12 to do: about 0.3 minutes (1.5 s a cell" in " ".join(said.split())
     compare("mosaic:", **arguments)
-    assert len(transfers) == 10  # the measured one was kept
+    assert len(transfers) == 12  # the measured one was kept
     compare("mosaic:", dry_run=True, **arguments)
-    assert "10 cells, 0 to do: about 0.0 minutes" in " ".join(capsys.readouterr().out.split())
+    assert "12 cells, 0 to do: about 0.0 minutes" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_answer_comes_first(tmp_path, transfers, runs, capsys):

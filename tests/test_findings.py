@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +153,16 @@ def test_what_differs_is_not_pooled(tmp_path):
         fake_transfer(settings, tmp_path / str(number))
     made = comparisons(find_records([tmp_path]).cells)
     assert sorted(len(found.cells) for found in made) == [1, 1, 1, 1, 1, 1, 2]
+
+
+def test_two_grids_that_share_an_arms_name_are_not_mixed(tmp_path):
+    for name, runs in (("a", RUNS), ("b", ["other0", "other1", "other2"])):
+        fake_grid(tmp_path / name, {"random": ["random"], "colour": runs}, ("50",), seeds=2)
+    with pytest.raises(TinctError, match="both are colour at 50 labels, seed 0, with other results"):
+        comparisons(find_records([tmp_path]).cells)
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    (made,) = comparisons(find_records([tmp_path / "a", tmp_path / "copy"]).cells)
+    assert len(made.cells) == 4
 
 
 def test_tuning_is_no_evidence_and_nothing_counts_twice(tmp_path):

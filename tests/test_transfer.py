@@ -1,5 +1,7 @@
 import importlib.util
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.models.heads import Segmenter
 from tinct.objectives import make_terms
-from tinct.protocols import probed
+from tinct.protocols import probed, score
 from tinct.trained import load_trained
 from tinct.transfer import TransferSettings, run_transfer
 from tinct.weights import save_colorizer, save_encoder
@@ -215,6 +217,22 @@ def test_a_probe_scored_on_the_tuning_part_chooses_its_strength_elsewhere(table,
     assert all(groups)
     assert len(set.union(*groups)) == sum(map(len, groups))
     assert sum(map(len, groups)) == 30
+
+
+def test_a_background_alone_is_no_score():
+    masks = np.zeros((3, 4), np.float32)  # presence of background, cat, dog, and a class whose pixels were lost
+    masks[:, 0] = 1
+    masks[0, 1] = masks[1, 1] = masks[0, 3] = masks[1, 3] = 1
+    source = SimpleNamespace(background=0)
+    labelled = SimpleNamespace(presence=masks, classes=("background", "cat", "dog", "lost"), source=source)
+    confusion = torch.zeros(3, 4, 4)
+    confusion[:, 0, 0], confusion[:, 1, 1] = 90, 5
+    result = SimpleNamespace(output=confusion, indices=np.arange(3), metrics={})
+    settings = TransferSettings("x", "segmentation", min_positives=2)
+    value, scored, _ = score(result, labelled, settings)
+    assert (value, scored) == (100.0, ["background", "cat"])
+    with pytest.raises(TinctError, match="no class has 3 positives"):
+        score(result, labelled, replace(settings, min_positives=3))
 
 
 def test_unknown_labels_and_void_have_no_part_in_the_loss():

@@ -23,6 +23,7 @@ from tinct.findings import PLAN, Cell, Comparison, comparisons
 from tinct.grid import Arm, Grid, run_cells, write_plan
 from tinct.inits import RANDOM_BACKBONE, Start, load_init
 from tinct.settings import Protocol, TransferSettings
+from tinct.transfer import parts_of
 
 __all__ = ["CompareResult", "compare", "run_compare"]
 
@@ -70,7 +71,7 @@ def compare(
     protocol: Protocol = "finetune",
     steps: int | None = None,
     size: int | None = None,
-    lrs: str = "1e-3,3e-4",
+    lrs: str = "3e-3,1e-3,3e-4",
     settings: list[str] = [],  # noqa: B006  (the command line's way to say: several words)
     jobs: int | None = None,
     dry_run: bool = False,
@@ -118,7 +119,7 @@ def run_compare(
     labels: str = "50,all",
     seeds: int = 3,
     protocol: Protocol = "finetune",
-    lrs: str = "1e-3,3e-4",
+    lrs: str = "3e-3,1e-3,3e-4",
     jobs: int | None = None,
     **settings: Any,
 ) -> CompareResult:
@@ -156,9 +157,13 @@ def make_grid(
     arms = parse_arms(inits)
     pretrained = [init for arm in arms for init in arm.inits if init != "random"]
     starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
+    amounts = words(labels, "labels")
+    for amount in amounts:
+        for seed in range(seeds):
+            parts_of(replace(common, labels=amount, seed=seed))
     return Grid(
         arms=arms,
-        amounts=tuple(words(labels, "labels")),
+        amounts=tuple(amounts),
         seeds=seeds,
         lrs=tuple(rates_of(lrs)),
         common=replace(common, backbone=common_backbone(starts, common.backbone)),
@@ -182,7 +187,7 @@ def run_grid(grid: Grid, jobs: int) -> CompareResult:
     cells = grid.cells(rates)
     records = run_cells(grid, cells, jobs, "transfers")
     (made,) = comparisons([Cell(one.folder, record, one.arm, plan) for one, record in zip(cells, records, strict=True)])
-    return CompareResult(grid.out, made, rates, warnings(grid))
+    return CompareResult(grid.out, made, rates, warnings(grid) + edges(grid, rates))
 
 
 def estimate(grid: Grid, jobs: int, console: Console) -> None:
@@ -236,6 +241,18 @@ def warnings(grid: Grid) -> tuple[str, ...]:
             f"{', '.join(names[:NAMED])}{more}; pretrain with --exclude {grid.common.source}"
         )
     return tuple(lines)
+
+
+def edges(grid: Grid, rates: dict[str, float]) -> tuple[str, ...]:
+    """A line where the best learning rate was the largest or smallest tried, so that a better one may lie beyond."""
+    if not grid.tuning():
+        return ()
+    beyond = {max(grid.lrs): 3.0, min(grid.lrs): 1 / 3}
+    at = {arm: rate for arm, rate in rates.items() if rate in beyond}
+    more = {f"{rate * beyond[rate]:.0e}" for rate in at.values()}
+    listed = ", ".join(f"{arm} {rate:g}" for arm, rate in at.items())
+    wider = ",".join([*sorted(more), *(f"{lr:g}" for lr in grid.lrs)])
+    return (f"the best learning rate was at the edge of those tried ({listed}); try --lrs {wider}",) if at else ()
 
 
 def common_backbone(starts: dict[str, Start], asked: str | None) -> str:

@@ -383,7 +383,7 @@ def comparisons(cells: Sequence[Cell]) -> list[Comparison]:
         kind = {key: record[key] for key in ("task", "protocol", "size", "input", "metric")}
         groups[json.dumps([data, kind, record["init"]["backbone"], same], sort_keys=True)].append(cell)
     made = []
-    for group in groups.values():
+    for group in map(_each_once, groups.values()):
         present = {cell.arm for cell in group}
         planned = [arm for cell in group for arm in cell.plan.get("arms", {}) if arm in present]
         arms = list(dict.fromkeys([*planned, *(cell.arm for cell in group)]))
@@ -395,6 +395,23 @@ def comparisons(cells: Sequence[Cell]) -> list[Comparison]:
         group.sort(key=lambda cell: (arms.index(cell.arm), cell.labels, cell.seed))
         made.append(Comparison(group, arms))
     return made
+
+
+def _each_once(cells: list[Cell]) -> list[Cell]:
+    """Drop copies of a cell.
+
+    Raises:
+        TinctError: two cells of one arm, number of labels and seed differ, as those of two grids may.
+    """
+    found: dict[tuple[str, str, int], Cell] = {}
+    for cell in cells:
+        first = found.setdefault((cell.arm, str(cell.record["labels"]), cell.seed), cell)
+        if first.value != cell.value:
+            raise TinctError(
+                f"{first.folder} and {cell.folder}: both are {cell.arm} at {cell.record['labels']} labels, seed "
+                f"{cell.seed}, with other results; report their folders apart"
+            )
+    return list(found.values())
 
 
 def plain(value: float) -> str:

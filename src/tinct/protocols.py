@@ -154,8 +154,10 @@ def score(result: Result, evaluated: Labelled, settings: TransferSettings) -> tu
         TinctError: no class has enough positives, or a score is not a number.
     """
     presence = torch.from_numpy(evaluated.presence[result.indices])
-    scored = scored_classes(presence, settings.min_positives)
     names = evaluated.classes
+    if settings.task == "segmentation" and evaluated.source.background is not None:
+        presence[:, evaluated.source.background] = 0  # it is in every picture, and alone no evidence
+    scored = scored_classes(presence, settings.min_positives)
     if settings.task == "multilabel":
         # scores of nearest neighbours are shares of votes, the others are logits
         threshold = 0.5 if settings.protocol == "knn" else 0.0
@@ -166,6 +168,7 @@ def score(result: Result, evaluated: Labelled, settings: TransferSettings) -> tu
         masks = segmentation_scores(result.output.long().sum(0), names, scored, background)
         value, metrics = masks.mean_iou, asdict(masks)
         scored = sorted({*scored, background} - {None}) if background is not None else scored
+        scored = [index for index in scored if names[index] in masks.iou]  # not if lost when masks were made smaller
     return 100 * value, [names[index] for index in scored], {**metrics, **result.metrics}
 
 

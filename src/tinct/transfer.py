@@ -106,6 +106,26 @@ def transfer(
     return 0
 
 
+def parts_of(settings: TransferSettings) -> Parts:
+    """Which pictures the settings train on, choose on and score.
+
+    Raises:
+        TinctError: the labels cannot be opened, or there are not as many as asked for.
+    """
+    labelled = open_labels(settings.source, "train", settings.task, settings.size, settings.cache)
+    tuning, rest = labelled.parts()
+    if settings.evaluate == "tuning":
+        evaluated, where = labelled, tuning
+        if settings.protocol in ("linear", "knn"):  # which need another part to choose their strength on
+            second, rest_of_rest = tuning_split(labelled.presence[rest])
+            tuning, rest = rest[second], rest[rest_of_rest]
+    else:
+        evaluated = open_labels(settings.source, settings.evaluate, settings.task, settings.size, settings.cache)
+        where = np.arange(len(evaluated.source))
+    chosen = rest[label_subset(labelled.presence[rest], settings.labels, settings.seed)]
+    return Parts(labelled, chosen, tuning, evaluated, where)
+
+
 def run_transfer(
     settings: TransferSettings,
     out: Path,
@@ -143,20 +163,11 @@ def run_transfer(
         seed=settings.seed,
     )
     console.print(start.report(), highlight=False, markup=False)
-    labelled = open_labels(settings.source, "train", settings.task, settings.size, settings.cache)
-    probing = settings.protocol in ("linear", "knn")
-    tuning, rest = labelled.parts()
-    if settings.evaluate == "tuning":
-        evaluated, where = labelled, tuning
-        if probing:  # which needs another part to choose its strength on
-            second, rest_of_rest = tuning_split(labelled.presence[rest])
-            tuning, rest = rest[second], rest[rest_of_rest]
-    else:
-        evaluated = open_labels(settings.source, settings.evaluate, settings.task, settings.size, settings.cache)
-        where = np.arange(len(evaluated.source))
-    chosen = rest[label_subset(labelled.presence[rest], settings.labels, settings.seed)]
-    work = probed if probing else trained
-    result = work(settings, start, Parts(labelled, chosen, tuning, evaluated, where), fabric, console)
+    parts = parts_of(settings)
+    labelled, evaluated = parts.train, parts.evaluated
+    where = parts.where
+    work = probed if settings.protocol in ("linear", "knn") else trained
+    result = work(settings, start, parts, fabric, console)
     value, scored, metrics = score(result, evaluated, settings)
     seen = seen_pictures(start, evaluated, result)
     record = {

@@ -41,7 +41,7 @@ def test_masks_of_the_rows_that_have_one(write):
 
 
 def test_a_mask_value_beyond_the_class_columns_is_named(write):
-    source = Table(write("path,cat,mask", *["a.png,1,mask.png"] * 5), "val", "segmentation")
+    source = Table(write("path,cat,mask,split", "a.png,1,mask.png,val"), "val", "segmentation")
     with pytest.raises(PictureError, match=r"mask\.png: unknown mask value 2; expected 0 to 1"):
         source.mask(0)
 
@@ -53,6 +53,25 @@ def test_without_a_split_column_a_fixed_fifth_is_held_out(write):
     assert (len(names["train"]), len(names["val"])) == (16, 4)
     assert names["train"] | names["val"] == {f"{number}.png" for number in range(20)}
     assert "fifth" in parts["val"].note
+
+
+def test_a_picture_is_in_one_split_whatever_the_task_and_however_often_it_is_listed(write):
+    rows = [f"{number}.png,1,{'m.png' if number % 3 else ''}" for number in range(20)]
+    table = write("path,cat,mask", *rows, *rows)
+    names = {
+        (split, task): {part.name(index) for index in range(len(part))}
+        for split in ("train", "val")
+        for task in ("multilabel", "segmentation")
+        for part in [Table(table, split, task)]
+    }
+    assert not names["train", "multilabel"] & names["val", "multilabel"]
+    assert names["val", "segmentation"] <= names["val", "multilabel"]
+    assert names["train", "segmentation"] <= names["train", "multilabel"]
+
+
+def test_a_split_of_another_name_is_refused(write):
+    with pytest.raises(TinctError, match="line 3, column 'split': 'Train'; expected train, val, test"):
+        Table(write("path,cat,split", "a.png,1,val", "b.png,1,Train"), "val", "multilabel")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tinct.errors import TinctError
 __all__ = ["Table"]
 
 RESERVED = ("path", "mask", "split")
+SPLITS = ("train", "val", "test")
 
 
 class Table(LabelledFiles):
@@ -39,11 +40,13 @@ class Table(LabelledFiles):
         names = tuple(column for column in rows[0][1] if column not in RESERVED)
         if not names:
             raise TinctError(f"{file}: no class column; add one for each class beside {', '.join(RESERVED)}")
-        if task == "segmentation":
-            if "mask" not in rows[0][1]:
-                raise TinctError(f"{file}: no column 'mask'; add one, or choose the multilabel task")
-            rows = [(line, row) for line, row in rows if row["mask"]]
+        if task == "segmentation" and "mask" not in rows[0][1]:
+            raise TinctError(f"{file}: no column 'mask'; add one, or choose the multilabel task")
         rows = self._of_split(rows, split, file)
+        if task == "segmentation":  # after the split, which is the same for both tasks
+            rows = [(line, row) for line, row in rows if row["mask"]]
+            if not rows:
+                raise TinctError(f"{file}: no row of the {split} split has a mask")
         self._file, self._rows = file, rows
         super().__init__((row["path"] for _, row in rows), file.parent, f"csv:{path}", split)
         if task == "multilabel":
@@ -54,11 +57,16 @@ class Table(LabelledFiles):
     def _of_split(self, rows: list["Row"], split: str, file: Path) -> list["Row"]:
         """The rows of one split."""
         if rows and "split" in rows[0][1]:
+            for line, row in rows:
+                if row["split"] not in SPLITS:
+                    expected = ", ".join(SPLITS)
+                    raise TinctError(f"{file}, line {line}, column 'split': {row['split']!r}; expected {expected}")
             chosen = [(line, row) for line, row in rows if row["split"] == split]
             present = {row["split"] for _, row in rows}
         else:
-            val = held_out(np.zeros(len(rows)))
-            chosen = [row for row, is_val in zip(rows, val, strict=True) if split == ("val" if is_val else "train")]
+            paths = list(dict.fromkeys(row["path"] for _, row in rows))  # a picture that is listed twice is in one
+            val = {path for path, is_val in zip(paths, held_out(np.zeros(len(paths))), strict=True) if is_val}
+            chosen = [(line, row) for line, row in rows if split == ("val" if row["path"] in val else "train")]
             present = {"train", "val"}
             self.note = "no column 'split': a fixed random fifth of the rows is val, the rest train"
         if not chosen:
