@@ -45,8 +45,9 @@ def export(
         run: the folder of a pretraining or a transfer, or its encoder.safetensors, colorizer.safetensors or
             model.safetensors.
         dest: a folder for timm, hub and segmentation-models; FILE.safetensors for torchvision, FILE.onnx for onnx.
-        to: timm (create_model("local-dir:DEST")), torchvision (strict state dict), onnx (the file's whole network),
-            hub (timm's folder with a card), segmentation-models (an encoder, or the whole network of its own heads).
+        to: timm (create_model("local-dir:DEST", pretrained=True)), torchvision (strict state dict), onnx (the file's
+            whole network), hub (timm's folder with a card), segmentation-models (an encoder, or the whole network of
+            its own heads).
         input: grey (L*) or rgb; grey by default, and for a trained classifier or segmenter what it was trained on.
         half: store kernels and matrices in half precision.
         push: with hub: upload the folder to this repository (OWNER/NAME), created private if it is not there.
