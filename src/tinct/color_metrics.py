@@ -5,16 +5,13 @@ Functions give one value a picture, so that means, spreads and intervals over pi
 
 import math
 
-import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from tinct.errors import TinctError
-from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
 
-__all__ = ["ab_error", "ciede2000", "colorfulness", "lite0_frechet_distance", "psnr", "ssim"]
+__all__ = ["ab_error", "ciede2000", "colorfulness", "psnr", "ssim"]
 
 SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window in pixels (Wang et al. 2004, section III-C)."""
@@ -127,45 +124,6 @@ def ciede2000(lab: Tensor, truth: Tensor) -> Tensor:
     r_t = -2 * _chroma_weight(c) * torch.sin(rotation)
     d_l, d_c, d_h = (l2 - l1) / s_l, (c2 - c1) / s_c, delta_h / s_h
     return (d_l**2 + d_c**2 + d_h**2 + r_t * d_c * d_h).clamp(min=0).sqrt()
-
-
-def lite0_frechet_distance() -> FrechetInceptionDistance:
-    """Fréchet distance between pooled features of EfficientNet-lite0: like FID, over another extractor.
-
-    It is never to be called FID, nor compared with published FIDs, which rest on Inception-v3. `update` it with
-    (B, 3, H, W) in [0, 1] and `real=True` for true pictures, `False` for coloured ones, in batches of any size. With
-    fewer pictures than the 1280 features it ranks methods on the same pictures only.
-
-    Raises:
-        TinctError: the extractor's weights are not installed.
-    """
-    return FrechetInceptionDistance(feature=_Lite0Features(), normalize=True)
-
-
-class _Lite0Features(nn.Module):
-    """(B, 3, H, W) in [0, 1] -> (B, 1280), at 224 px."""
-
-    num_features = 1280
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = timm.create_model(LITE0)
-        self.model.load_state_dict(imagenet_lite_state_dict(), strict=True)
-        self.model.reset_classifier(0)
-        self.model.requires_grad_(False).eval()
-        self.register_buffer("mean", torch.tensor(LITE0_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(LITE0_STD).view(3, 1, 1))
-
-    def train(self, mode: bool = True) -> "_Lite0Features":
-        """Stay in evaluation: statistics of batches would make the distance depend on them."""
-        return super().train(False)
-
-    def forward(self, rgb: Tensor) -> Tensor:
-        """Extract features."""
-        resized = nn.functional.interpolate(rgb.float(), (224, 224), mode="bilinear", antialias=True)
-        return torch.as_tensor(self.model((resized - self.mean) / self.std))
 
 
 def _chroma_weight(chroma: Tensor) -> Tensor:

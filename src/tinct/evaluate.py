@@ -1,12 +1,12 @@
 """`tinct evaluate`: how near a colorizer comes to the true colours, each figure with how it was measured."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.color import lab_to_srgb, srgb_to_lab
-from tinct.color_metrics import SSIM_WINDOW, ab_error, ciede2000, colorfulness, lite0_frechet_distance, psnr, ssim
+from tinct.color_metrics import SSIM_WINDOW, ab_error, ciede2000, colorfulness, psnr, ssim
 from tinct.colorize import Colorizer
 from tinct.data.base import Source
 from tinct.data.decode import GREY, is_grey
 from tinct.data.sources import open_sources
 from tinct.errors import PictureError, TinctError
+from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import write_json
-from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
 from tinct.runs import environment
 
-__all__ = ["PROTOCOLS", "evaluate", "lite0_perceptual_distance"]
+__all__ = ["PROTOCOLS", "evaluate"]
 
 PROTOCOLS = {
     "psnr_db": "PSNR over the three sRGB channels of 8 bits together, mean of the pictures' dB",
@@ -40,8 +40,11 @@ PROTOCOLS = {
     "colourfulness_truth": "the same of the true pictures",
     "frechet_lite0": "Frechet distance over pooled features of EfficientNet-lite0 at 224 px; not FID, and to be "
     "compared only over the same pictures",
+    "fid_inception": "FID (Heusel et al. 2017): Frechet distance over the 2048 pooled features of Inception-v3, "
+    "torch-fidelity's weights; biased for few pictures, so to be compared only over the same ones",
     "perceptual_lite0": "mean over pictures of LPIPS's formula (Zhang et al. 2018, equation 1) with weights 1, over "
     "the five feature maps of EfficientNet-lite0; not LPIPS",
+    "lpips_alex": "LPIPS (Zhang et al. 2018, version 0.1, AlexNet), mean over pictures of at least 64 px",
 }
 """How each figure is measured, beside which it is shown and recorded."""
 
@@ -88,7 +91,7 @@ def evaluate(
     count = len(source) if limit is None else min(limit, len(source))
     left_out = {"grey": 0, "unreadable": 0, "small": 0}
     scores: list[dict[str, float]] = []
-    frechet, perceptual = lite0_frechet_distance(), lite0_perceptual_distance()
+    perceptual, frechet = perceptual_distances(), frechet_distances()
     console = Console(stderr=True)
     for index in track(range(count), "evaluating", console=console):
         truth = _truth(source, index, side, left_out)
@@ -96,13 +99,15 @@ def evaluate(
             continue
         result = model(truth, size=size, saturation=saturation)
         scores.append(_scores(_planes(result), _planes(truth), perceptual))
-        frechet.update(_planes(truth), real=True)
-        frechet.update(_planes(result), real=False)
+        for distance in frechet.values():
+            distance.update(_planes(truth), real=True)
+            distance.update(_planes(result), real=False)
     if not scores:
         raise TinctError(f"{', '.join(sources)}: no colour picture to compare with; left out: {left_out}")
-    metrics = {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
+    values = {name: [score[name] for score in scores if not math.isnan(score[name])] for name in scores[0]}
+    metrics = {name: sum(found) / len(found) for name, found in values.items() if found}
     if len(scores) > 1:  # a distance between distributions
-        metrics["frechet_lite0"] = float(frechet.compute())
+        metrics |= {name: float(distance.compute()) for name, distance in frechet.items()}
     record = {
         "what": "evaluate",
         "colorizer": colorizer,
@@ -131,34 +136,6 @@ def evaluate(
     return 0
 
 
-def lite0_perceptual_distance() -> Callable[[Tensor, Tensor], Tensor]:
-    """LPIPS's formula (Zhang et al. 2018, equation 1) with weights 1 over EfficientNet-lite0's five feature maps.
-
-    Channels are scaled to unit length at each position; squared differences are summed over channels, averaged over
-    positions and summed over maps. It is never to be called LPIPS, whose weights were fitted to human judgements.
-
-    Returns:
-        A function of two (B, 3, H, W) batches in [0, 1] that gives (B,).
-
-    Raises:
-        TinctError: the extractor's weights are not installed.
-    """
-    network = timm.create_model(LITE0)
-    network.load_state_dict(imagenet_lite_state_dict(), strict=True)
-    network.requires_grad_(False).eval()
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (LITE0_MEAN, LITE0_STD))
-
-    def features(rgb: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = network.forward_intermediates((rgb.float() - mean) / std, intermediates_only=True)
-        return [F.normalize(x, dim=1) for x in maps]
-
-    def distance(rgb: Tensor, truth: Tensor) -> Tensor:
-        pairs = zip(features(rgb), features(truth), strict=True)
-        return torch.stack([(x - y).square().sum(dim=1).mean(dim=(1, 2)) for x, y in pairs]).sum(dim=0)
-
-    return distance
-
-
 def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int]) -> NDArray[np.uint8] | None:
     try:
         picture = source.picture(index, side)
@@ -184,7 +161,7 @@ def _planes(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
 
 
-def _scores(rgb: Tensor, truth: Tensor, perceptual: Callable[[Tensor, Tensor], Tensor]) -> dict[str, float]:
+def _scores(rgb: Tensor, truth: Tensor, perceptual: dict[str, Callable[[Tensor, Tensor], Tensor]]) -> dict[str, float]:
     lab, true_lab = srgb_to_lab(rgb), srgb_to_lab(truth)
     grey_lab = torch.cat((true_lab[:, :1], torch.zeros_like(true_lab[:, 1:])), dim=1)
     grey = lab_to_srgb(grey_lab).mul(255).round() / 255
@@ -199,7 +176,7 @@ def _scores(rgb: Tensor, truth: Tensor, perceptual: Callable[[Tensor, Tensor], T
         "ciede2000": ciede2000(lab, true_lab).mean(),
         "colourfulness": colorfulness(rgb),
         "colourfulness_truth": colorfulness(truth),
-        "perceptual_lite0": perceptual(rgb, truth),
+        **{name: distance(rgb, truth) for name, distance in perceptual.items()},
     }
     return {name: float(value) for name, value in values.items()}
 
