@@ -1,107 +1,17 @@
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_records import fake_grid, fake_transfer
 
 from tinct.errors import TinctError
-from tinct.findings import Cell, Comparison, comparisons, find_records, pretraining_of, signed
+from tinct.findings import comparisons, find_records
 from tinct.settings import TransferSettings
 from tinct.statistics import paired_difference
 
 RUNS = ["run0", "run1", "run2"]
-
-
-def cell(arm, labels, seed, value, init=None, **init_fields):
-    """A bare record: enough for words."""
-    named = {"name": init or arm, "provenance": {"terms": {"bins": 1.0}}, **init_fields}
-    record = {"init": named, "n_labels": labels, "seed": seed, "value": value, "metric": "map"}
-    return Cell(Path("nowhere"), record, arm)
-
-
-def compared(*arms, labels=158, one_encoder=False):
-    """A comparison of arms given as (name, values by seed), each seed's encoder its own unless said."""
-    cells = []
-    for arm, values in arms:
-        for seed, value in enumerate(values):
-            init = None if arm == "random" or one_encoder else f"{arm}{seed}"
-            cells.append(cell(arm, labels, seed, value, init))
-    return Comparison(cells, list(dict.fromkeys(arm for arm, _ in arms)))
-
-
-def test_a_gain_in_words():
-    values = [36.0, 37.2, 38.0, 39.5, 40.0]
-    made = compared(("random", [30, 31, 32, 33, 34]), ("cgan", values))
-    made.cells.extend(cell("random", 632, seed, 42.0 + seed) for seed in range(5))
-    made = Comparison(made.cells, ["random", "cgan"])
-    assert made.sentences() == [
-        "Colour pretraining adds 6.1 mAP points (95 % CI 5.9 to 6.4, 5 paired seeds) at 158 labels; "
-        "that is what 2.0 times the labels would give."
-    ]
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        (
-            [31, 30, 33],
-            "No gain shown: colour pretraining changes mAP by +0.3 points (95 % CI −2.5 to 3.2, 3 paired seeds) at 158 "
-            "labels; the interval contains 0.",
-        ),
-        (
-            [28, 29, 30.5],
-            "No gain shown: colour pretraining costs 1.8 mAP points (95 % CI −2.6 to −1.1, 3 paired seeds) at 158 "
-            "labels.",
-        ),
-        (
-            [30, 31, 32],
-            "No gain shown: colour pretraining changes mAP by +0.0 points (95 % CI 0.0 to 0.0, 3 paired seeds) at 158 "
-            "labels; the interval contains 0.",
-        ),
-        (
-            [35],
-            "No gain shown: one pair of seeds gives no interval. Colour pretraining changed mAP by +5.0 points for "
-            "this encoder at 158 labels.",
-        ),
-    ],
-)
-def test_no_gain_in_words(values, expected):
-    assert compared(("random", [30, 31, 32]), ("cgan", values)).sentences() == [expected]
-
-
-def test_several_arms_are_told_apart_and_another_baseline_is_named():
-    made = compared(("l1", [30, 31, 32]), ("cgan", [36, 37.5, 38]), ("bins", [40, 41.5, 42]))
-    first, second = made.sentences()
-    assert first.startswith("Colour pretraining (cgan) adds 6.2 mAP points (95 % CI")
-    assert "at 158 labels, compared with l1; what that is worth in labels cannot be told: the baseline" in first
-    assert second.startswith("Colour pretraining (bins)")
-
-
-def test_pairs_that_share_encoders_are_said_to():
-    made = compared(("random", [30, 31, 32]), ("cgan", [36, 37, 38.5]), one_encoder=True)
-    assert "adds 6.2 mAP points for this encoder (" in made.sentences()[0]
-    for found in made.cells[3:5]:
-        found.record["init"]["name"] = "another"
-    assert "points for these 2 encoders (" in Comparison(made.cells, made.arms).sentences()[0]
-
-
-@pytest.mark.parametrize(
-    ("terms", "adversarial", "name", "expected"),
-    [
-        ({"bins": 1.0}, "none", "run", "Colour pretraining"),
-        ({}, "hinge", "run", "Colour pretraining"),
-        ({"l1": 1.0, "rotation": 0.5}, "bce", "run", "Colour and rotation pretraining"),
-        ({"palette": 1.0, "siamese": 1.0}, "none", "run", "Colour and siamese pretraining"),
-        ({"rotation": 1.0}, "none", "run", "Rotation pretraining"),
-        ({}, "none", "imagenet-lite", "ImageNet pretraining"),
-        ({}, "none", "timm:resnet18", "Pretraining"),
-    ],
-)
-def test_rotation_is_never_called_colour_alone(terms, adversarial, name, expected):
-    assert pretraining_of({"name": name, "provenance": {"terms": terms, "adversarial": adversarial}}) == expected
 
 
 @pytest.mark.parametrize("task", ["multilabel", "segmentation"])
@@ -191,7 +101,3 @@ def test_wrong_folders_are_named(tmp_path):
         find_records([tmp_path])
     (tmp_path / "record.json").write_text(json.dumps({"what": "evaluate"}))
     assert find_records([tmp_path]).cells == []
-
-
-def test_signs():
-    assert [signed(value) for value in (1.26, -1.26, 0.0, -0.01)] == ["+1.3", "−1.3", "+0.0", "+0.0"]

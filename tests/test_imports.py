@@ -22,7 +22,9 @@ ALLOWED = {
     r"data(\..+)?": r"data\..+",
     "weights|shipped": r"models\..+|objectives(\..+)?|weights",
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.decode|{COLOURING}",
-    r"report(\..+)?": r"findings|statistics|cards|data\.base|report\..+",
+    "findings": "statistics",
+    "wording": "findings|statistics",
+    r"report(\..+)?": r"findings|wording|statistics|cards|data\.base|report\..+",
 }
 NEVER = "cli|app|demo"
 

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
-from tinct.findings import comparisons, find_records, plain, signed
+from tinct.findings import comparisons, find_records
 from tinct.report.tables import as_markdown
 from tinct.shipped import SHIPPED
+from tinct.wording import plain, signed
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from tinct import wording
 from tinct.data.hashes import hash_of, near
 from tinct.data.labelled import Task
 from tinct.data.parallel import each_picture
@@ -57,7 +58,7 @@ class CompareResult:
     def answers(self) -> list[str]:
         """A sentence or two for each arm and number of labels, and what every reader must know of the data."""
         made = self.comparison
-        return [*made.sentences(), *([f"{made.record['data']['spec']} {made.note}."] if made.note else [])]
+        return [*wording.sentences(made), *([f"{made.record['data']['spec']} {made.note}."] if made.note else [])]
 
 
 def compare(
@@ -217,10 +218,12 @@ def show(result: CompareResult, console: Console) -> None:
     for answer in result.answers:
         console.print(answer, style="bold", markup=False, highlight=False)
     table = Table(title=made.title, title_justify="left")
-    columns = made.columns if console.width >= WIDE else made.columns[:-2]  # the answers say the rest
+    columns = wording.columns(made)
+    if console.width < WIDE:
+        columns = columns[:-2]  # the answers say the rest
     for column in columns:
         table.add_column(column, justify="left" if column == "arm" else "right")
-    for row in made.rows:
+    for row in wording.rows(made):
         table.add_row(*row.cells[: len(columns)], end_section=row.arm == made.arms[-1])
     console.print(table)
     rates = ", ".join(f"{arm} {rate:g}" for arm, rate in result.rates.items())

@@ -1,4 +1,4 @@
-"""From records of transfers to what they say: comparisons of arms, in numbers and in words."""
+"""From records of transfers to what follows from them: comparisons of arms, in numbers."""
 
 import json
 from collections import defaultdict
@@ -29,18 +29,14 @@ __all__ = [
     "Comparison",
     "Contrast",
     "Records",
-    "Row",
     "comparisons",
     "find_records",
-    "plain",
-    "signed",
 ]
 
 PLAN = "compare.json"
 """The file that says which arms a grid has; its cells are below it."""
 PER_CELL = ("init", "backbone", "weights", "decoder", "labels", "seed", "lr", "cache", "accelerator")
 """Settings that may differ from cell to cell of one comparison; whatever else differs makes another one."""
-COLOUR_TERMS = {"l1", "huber", "bins", "palette"}
 METRICS = {"map": "mAP", "miou": "mIoU"}
 
 
@@ -145,43 +141,6 @@ class Contrast:
         return 100 * self.difference.mean / float(np.mean(common))
 
 
-class Row(NamedTuple):
-    """A row of a comparison's table.
-
-    Attributes:
-        labels: labelled pictures.
-        arm: its name.
-        mean: over seeds.
-        spread: standard deviation over seeds; None with one.
-        seeds: how many.
-        contrast: with the baseline; None for the baseline itself.
-    """
-
-    labels: int
-    arm: str
-    mean: float
-    spread: float | None
-    seeds: int
-    contrast: Contrast | None
-
-    @property
-    def cells(self) -> list[str]:
-        """As text, for the columns of `Comparison.columns`."""
-        spread = "" if self.spread is None else f" ± {self.spread:.1f}"
-        first = [f"{self.labels:,}", self.arm, f"{self.mean:.1f}{spread}", str(self.seeds)]
-        if self.contrast is None:
-            return [*first, "", "", "", "", ""]
-        pictures = self.contrast.bootstrap
-        return [
-            *first,
-            signed(self.contrast.difference.mean),
-            _interval(self.contrast),
-            "–" if pictures is None else " to ".join(map(plain, pictures)),
-            f"{signed(self.contrast.relative)} %",
-            _times(self.contrast),
-        ]
-
-
 @dataclass(frozen=True)
 class Comparison:
     """All cells of one (data, task, protocol) and settings: never pooled with any other.
@@ -236,56 +195,6 @@ class Comparison:
         found = [self._contrast(arm, labels) for arm in self.arms[1:] for labels in self.amounts]
         return [contrast for contrast in found if contrast is not None]
 
-    @property
-    def columns(self) -> list[str]:
-        """The table's header."""
-        named = ["labels", "arm", self.metric, "seeds", "difference"]
-        return [*named, "95 % CI over seeds", "over pictures", "relative", "labels' worth"]
-
-    @property
-    def rows(self) -> list[Row]:
-        """The table: a row for each number of labels and arm."""
-        contrasts = {(contrast.arm, contrast.labels): contrast for contrast in self.contrasts}
-        found = []
-        for labels in self.amounts:
-            for arm in self.arms:
-                if values := list(self.values(arm, labels).values()):
-                    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-                    contrast = contrasts.get((arm, labels))
-                    found.append(Row(labels, arm, float(np.mean(values)), spread, len(values), contrast))
-        return found
-
-    def sentences(self) -> list[str]:
-        """The answer, one sentence or two for each contrast."""
-        return [self.sentence(contrast) for contrast in self.contrasts]
-
-    def sentence(self, contrast: Contrast) -> str:
-        """What one contrast says; a gain is claimed only where the interval over seed pairs is above 0."""
-        difference, metric, where = contrast.difference, self.metric, f"at {contrast.labels} labels"
-        subject = self._subject(contrast.arm)
-        if self.baseline != "random":
-            where += f", compared with {self.baseline}"
-        if difference.low is None or difference.high is None:
-            return (
-                f"No gain shown: one pair of seeds gives no interval. {subject} changed {metric} by "
-                f"{signed(difference.mean)} points{self._scope(contrast)} {where}."
-            )
-        low, high = plain(difference.low), plain(difference.high)
-        interval = f"(95 % CI {low} to {high}, {difference.pairs} paired seeds)"
-        lower = subject[0].lower() + subject[1:] if subject.startswith(("Colour", "Rotation", "Pre")) else subject
-        if difference.high < 0:
-            size = plain(-difference.mean)
-            return f"No gain shown: {lower} costs {size} {metric} points{self._scope(contrast)} {interval} {where}."
-        if difference.low <= 0:
-            change = f"changes {metric} by {signed(difference.mean)} points{self._scope(contrast)}"
-            return f"No gain shown: {lower} {change} {interval} {where}; the interval contains 0."
-        gain = f"{subject} adds {plain(difference.mean)} {metric} points{self._scope(contrast)} {interval} {where}; "
-        gain += _in_labels(contrast.worth)
-        if contrast.bootstrap is not None and contrast.bootstrap[0] <= 0:
-            low, high = map(plain, contrast.bootstrap)
-            gain += f" Over other evaluated pictures it is not sure (bootstrap {low} to {high})."
-        return gain
-
     def _contrast(self, arm: str, labels: int) -> Contrast | None:
         ours = {cell.seed: cell for cell in self._of(arm, labels)}
         theirs = {cell.seed: cell for cell in self._of(self.baseline, labels)}
@@ -313,30 +222,6 @@ class Comparison:
 
     def _of(self, arm: str, labels: int) -> list[Cell]:
         return [cell for cell in self.cells if (cell.arm, cell.labels) == (arm, labels)]
-
-    def _scope(self, contrast: Contrast) -> str:
-        """How far the interval reaches: pairs that share an encoder say nothing of other encoders."""
-        if contrast.encoders == contrast.difference.pairs > 1:
-            return ""
-        return " for this encoder" if contrast.encoders == 1 else f" for these {contrast.encoders} encoders"
-
-    def _subject(self, arm: str) -> str:
-        """What the arm's pretraining was, from where its weights say they come from."""
-        init = next(cell.record["init"] for cell in self.cells if cell.arm == arm)
-        subject = pretraining_of(init)
-        return subject if len(self.arms) == 2 else f"{subject} ({arm})"
-
-
-def pretraining_of(init: dict[str, Any]) -> str:
-    """Name a pretraining by what was learned: with more in it than colour, it is never called that alone."""
-    provenance = init.get("provenance") or {}
-    terms = provenance.get("terms") or {}
-    colour = provenance.get("adversarial", "none") != "none" or not terms.keys().isdisjoint(COLOUR_TERMS)
-    parts = ["colour"] if colour else []
-    parts += [name for name in ("rotation", "siamese") if name in terms]
-    if parts:
-        return f"{' and '.join(parts).capitalize()} pretraining"
-    return "ImageNet pretraining" if init["name"] == "imagenet-lite" else "Pretraining"
 
 
 def find_records(folders: Iterable[Path]) -> Records:
@@ -414,31 +299,6 @@ def _each_once(cells: list[Cell]) -> list[Cell]:
     return list(found.values())
 
 
-def plain(value: float) -> str:
-    """One decimal, with a true minus sign."""
-    return f"{value:.1f}".replace("-", "−").replace("−0.0", "0.0")
-
-
-def signed(value: float) -> str:
-    """One decimal with its sign."""
-    return f"{value:+.1f}".replace("-", "−").replace("−0.0", "+0.0")
-
-
-def _times(contrast: Contrast) -> str:
-    """What a gain is worth in labels, in short: `2.3 x`, `> 4.0 x`, or a dash."""
-    if contrast.worth.times is None or not contrast.gain:
-        return "–"
-    return f"{'> ' if contrast.worth.at_least else ''}{contrast.worth.times:.1f} x"
-
-
-def _interval(contrast: Contrast) -> str:
-    """The t interval in short, with its degrees of freedom; a dash where one pair gives none."""
-    difference = contrast.difference
-    if difference.low is None or difference.high is None:
-        return "–"
-    return f"{plain(difference.low)} to {plain(difference.high)}, df {difference.df}"
-
-
 def _arm(plan: dict[str, Any], record: dict[str, Any]) -> str:
     """The name of a record's arm: as its grid's plan has it, else what its weights were called."""
     name = str(record["init"]["name"])
@@ -448,14 +308,6 @@ def _arm(plan: dict[str, Any], record: dict[str, Any]) -> str:
 def _encoder(init: dict[str, Any]) -> str:
     """What tells one set of weights from another, whatever its file is called."""
     return str((init.get("provenance") or {}).get("sha256", init["name"]))
-
-
-def _in_labels(worth: Worth) -> str:
-    if worth.times is None:
-        return f"what that is worth in labels cannot be told: {worth.reason}."
-    if worth.at_least:
-        return f"that is more than {worth.times:.1f} times the labels would give."
-    return f"that is what {worth.times:.1f} times the labels would give."
 
 
 def _bootstrap(treated: Sequence[Cell], baseline: Sequence[Cell]) -> tuple[float, float] | None:

@@ -13,8 +13,9 @@ from markupsafe import Markup
 from PIL import Image
 from safetensors import safe_open
 
+from tinct import wording
 from tinct.data.base import VOID
-from tinct.findings import Cell, Comparison, pretraining_of, signed
+from tinct.findings import Cell, Comparison
 from tinct.report import figures
 
 __all__ = ["render"]
@@ -36,7 +37,7 @@ def render(made: Sequence[Comparison], runs: Mapping[Path, Mapping[str, Any]]) -
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"signed": signed, "said": _said}
+    environment.filters |= {"signed": wording.signed, "said": _said}
     return environment.get_template("page.html.jinja").render(
         sections=[section(one) for one in made], runs=[run(folder, record) for folder, record in runs.items()]
     )
@@ -48,9 +49,11 @@ def section(made: Comparison) -> dict[str, Any]:
     return {
         "made": made,
         "data": made.record["data"],
-        "answers": [(contrast, made.sentence(contrast)) for contrast in made.contrasts],
+        "answers": [(contrast, wording.sentence(made, contrast)) for contrast in made.contrasts],
         "curves": Markup(figures.curves(made)),
         "differences": Markup(figures.differences(made)) if made.contrasts else "",
+        "columns": wording.columns(made),
+        "rows": wording.rows(made),
         "classes": [(amount, Markup(figures.class_bars(made, amount))) for amount in made.amounts],
         "examples": examples(made),
         "colors": dict(zip(made.arms, figures.arm_colors(len(made.arms)), strict=True)),
@@ -85,7 +88,7 @@ def run(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     for row in csv.DictReader(path.read_text().splitlines()) if path.exists() else []:
         rows[row["name"]].append((int(row["step"]), float(row["value"])))
     sheets = sorted((folder / "samples").glob("step-*.png"))
-    name = pretraining_of({"name": folder.name, "provenance": record["config"]})
+    name = wording.pretraining_of({"name": folder.name, "provenance": record["config"]})
     return {
         "name": folder.name,
         "kind": name,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tinct import wording
 from tinct.cards import pretraining_card
 from tinct.findings import Comparison
 
@@ -16,10 +17,11 @@ def as_markdown(made: Sequence[Comparison], runs: Mapping[Path, Mapping[str, Any
     """A section for each comparison, with its answers and its table, and one for each pretraining run."""
     lines = ["# Does it help my labels?" if made else "# Pretraining", ""]
     for one in made:
-        lines += [f"## {one.title}", "", *(f"- {sentence}" for sentence in one.sentences())]
+        lines += [f"## {one.title}", "", *(f"- {sentence}" for sentence in wording.sentences(one))]
         lines += [f"- {one.record['data']['spec']} {one.note}."] * bool(one.note)
-        lines += ["", _line(one.columns), _line("-" if column == "arm" else "-:" for column in one.columns)]
-        lines += [*(_line(row.cells) for row in one.rows), ""]
+        columns = wording.columns(one)
+        lines += ["", _line(columns), _line("-" if column == "arm" else "-:" for column in columns)]
+        lines += [*(_line(row.cells) for row in wording.rows(one)), ""]
     for folder, record in runs.items():
         facts = [line for line in pretraining_card(dict(record)).splitlines() if line.startswith("- ")]
         lines += [f"## Pretraining run {folder.name}", "", *facts, ""]
