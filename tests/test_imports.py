@@ -23,6 +23,7 @@ ALLOWED = {
     "weights|shipped": r"models\..+|objectives(\..+)?|weights",
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.decode|{COLOURING}",
     "findings": "statistics",
+    "compare_words": "grid|settings",
     "wording": "findings|statistics",
     r"report(\..+)?": r"findings|wording|statistics|cards|data\.base|report\..+",
 }
