@@ -12,7 +12,9 @@ import pytest
 import tinct
 
 ROOT = Path(tinct.__file__).parent
-COLOURING = "colorize|colorize_files|colorize_jobs|pictures|profiles|readers|writers|render|upsample|sampling"
+COLOURING = (
+    "colorize|colorize_files|colorize_jobs|pictures|profiles|metadata|deep|readers|writers|render|upsample|sampling"
+)
 # modules: what they may import of tinct, beside errors and files
 ALLOWED = {
     "errors|files|device": "",
@@ -20,6 +22,8 @@ ALLOWED = {
     r"models(\..+)?": r"color|models\..+",
     r"objectives(\..+)?": r"color|models\..+|objectives(\..+)?",
     r"data(\..+)?": r"data\..+",
+    "metadata": "",
+    "deep": "pictures",
     "weights|shipped": r"models\..+|objectives(\..+)?|weights",
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.decode|{COLOURING}",
     "findings": "statistics",

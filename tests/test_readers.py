@@ -11,7 +11,6 @@ from PIL import ExifTags, Image, ImageCms
 from skimage import data
 
 from tinct.errors import PictureError
-from tinct.pictures import Picture
 from tinct.readers import MAX_BYTES, from_pil, read
 
 RNG = np.random.default_rng(0)
@@ -59,146 +58,6 @@ def test_every_mode_is_read(mode, colour, alpha):
         assert np.abs(back.pixels.astype(int) - np.asarray(image.convert("RGB") if mode != "LAB" else photo)).mean() < 3
 
 
-@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_16_bit_tiff_is_read_to_the_last_bit(compression, order, channels):
-    pixels = RNG.integers(0, 65536, (30, 40, channels), dtype=np.uint16)
-    buffer = io.BytesIO()
-    if compression == "lzw":  # tifffile cannot write it; Pillow can, for grey
-        if channels > 1 or order == ">":
-            pytest.skip("no writer at hand")
-        Image.fromarray(pixels[..., 0]).save(buffer, "TIFF", compression="tiff_lzw")
-    else:
-        kind = "minisblack" if channels == 1 else "rgb"
-        extra = ["unassalpha"] if channels == 4 else None
-        predictor = compression is not None
-        tifffile.imwrite(
-            buffer,
-            pixels.squeeze(),
-            photometric=kind,
-            extrasamples=extra,
-            compression=compression,
-            predictor=predictor,
-            byteorder=order,
-        )
-    back = read(buffer.getvalue())
-    assert np.array_equal(back.pixels, pixels[..., :3].squeeze())
-    if channels == 4:
-        assert np.array_equal(back.alpha, pixels[..., 3])
-
-
-@pytest.mark.parametrize("compression", [None, "zlib"])
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("plane", ["contig", "separate"])
-@pytest.mark.parametrize("extra", [None, "assocalpha", "unassalpha", "unspecified"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_16_bit_tiffs_that_pillow_misreads_are_whole(compression, order, plane, extra, channels):
-    colours = RNG.integers(0, 65536, (20, 30, channels))
-    alpha = RNG.integers(1, 65536, (20, 30, 1))
-    stored = np.round(colours * (alpha / 65535)) if extra == "assocalpha" else colours
-    samples = (np.dstack((stored, alpha)) if extra else stored).astype(np.uint16)
-    buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer,
-        np.ascontiguousarray(np.moveaxis(samples, -1, 0)) if plane == "separate" else samples,
-        photometric="rgb" if channels == 3 else "minisblack",
-        planarconfig=plane if samples.shape[2] > 1 else None,
-        extrasamples=[extra] if extra else None,
-        compression=compression,
-        byteorder=order,
-        extratags=[(274, "H", 1, 6, True)],
-    )
-    back = read(buffer.getvalue())
-    if back.orientation == 1:  # turned by Pillow
-        assert back.pixels.shape[:2] == (30, 20)
-        back = Picture(np.rot90(back.pixels), None if back.alpha is None else np.rot90(back.alpha))
-    else:
-        assert back.orientation == 6
-    error = np.abs(back.pixels.reshape(20, 30, -1) - colours.astype(float))
-    assert (error * (alpha / 65535 if extra == "assocalpha" else 1)).max() <= 1
-    if extra in ("assocalpha", "unassalpha"):
-        assert np.array_equal(back.alpha, alpha[..., 0])
-    else:
-        assert back.alpha is None
-
-
-def deep_tiff(strips: list[bytes], rows: int) -> bytes:
-    """A 16-bit grey and alpha TIFF, 8 pixels wide, of deflated strips of `rows` rows."""
-    buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer,
-        iter([zlib.compress(strip) if strip else b"" for strip in strips]),
-        shape=(rows * len(strips), 8, 2),
-        dtype=np.uint16,
-        photometric="minisblack",
-        planarconfig="contig",
-        extrasamples=["unassalpha"],
-        compression="zlib",
-        rowsperstrip=rows,
-    )
-    return buffer.getvalue()
-
-
-def test_strips_that_inflate_too_far_or_are_missing_are_refused():
-    whole = bytes(range(256))
-    back = read(deep_tiff([whole, whole], 8))
-    assert back.pixels[0, :3].tolist() == [0x0100, 0x0504, 0x0908]
-    with pytest.raises(PictureError, match="inflates to more"):
-        read(deep_tiff([whole, whole + b"x"], 8))
-    with pytest.raises(PictureError, match="inflates to more"):
-        read(deep_tiff([whole, bytes(1 << 25)], 8))
-    with pytest.raises(PictureError, match="missing"):
-        read(deep_tiff([whole, b""], 8))
-
-
-def test_rare_kinds_of_16_bit_tiff_that_would_be_misread_are_refused():
-    buffer = io.BytesIO()
-    samples = RNG.integers(0, 65536, (20, 30, 2), dtype=np.uint16)
-    tifffile.imwrite(buffer, samples, photometric="minisblack", extrasamples=["unassalpha"], planarconfig="contig")
-    content = bytearray(buffer.getvalue())
-    at = content.index(struct.pack("<HHI", 259, 3, 1)) + 8
-    content[at : at + 2] = struct.pack("<H", 5)  # LZW, so it says
-    with pytest.raises(PictureError, match="tiff_lzw inside; save it"):
-        read(bytes(content))
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_a_16_bit_tiff_whose_white_is_zero(order):
-    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, ramp, photometric="miniswhite", byteorder=order)
-    if order == ">":
-        with pytest.raises(PictureError, match="not a picture"):  # Pillow knows none
-            read(buffer.getvalue())
-    else:
-        assert np.array_equal(read(buffer.getvalue()).pixels, 65535 - ramp)
-
-
-def test_a_12_bit_tiff_fills_the_range():
-    samples = np.array([[0, 1365, 2730, 4095]], np.uint16)
-    bits = "".join(f"{value:012b}" for value in samples.ravel())
-    packed = int(bits, 2).to_bytes(6, "big")
-    entries = [(256, 4, 4), (257, 4, 1), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
-    entries += [(278, 4, 1), (279, 4, len(packed))]
-    table = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
-    header = b"II*\0" + struct.pack("<I", 14) + packed
-    content = header + struct.pack("<H", len(entries)) + table + bytes(4)
-    assert read(content).pixels.tolist() == [[0, 21845, 43690, 65535]]
-
-
-def test_16_bit_cmyk_is_not_taken_for_rgb_and_alpha():
-    cyan = np.zeros((8, 8, 4), np.uint16)
-    cyan[..., 0] = 65535
-    for dtype in (np.uint16, np.uint8):
-        buffer = io.BytesIO()
-        samples = (cyan if dtype == np.uint16 else cyan // 257).astype(dtype)
-        tifffile.imwrite(buffer, samples, photometric="separated", planarconfig="contig")
-        back = read(buffer.getvalue())
-        assert back.alpha is None
-        assert back.pixels[0, 0].tolist() == [0, 255, 255]
-
-
 def test_an_exif_thumbnail_is_left_out_and_the_rest_kept():
     exif = Image.Exif()
     exif[ExifTags.Base.Make] = "Leica"
@@ -220,12 +79,6 @@ def test_comments_in_latin_1_and_a_transparent_black(tmp_path):
     assert read(saved(Image.new("L", (8, 8)), "JPEG", comment=b"caf\xe9")).text == {"Comment": "caf\xe9"}
     two = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert("1")
     assert read(saved(two, "PNG", transparency=0)).alpha.tolist() == [[0, 255], [255, 0]]
-
-
-def test_16_bit_tiff_is_read_from_a_path_too(tmp_path):
-    pixels = RNG.integers(0, 65536, (30, 40, 3), dtype=np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", compression="zlib")
-    assert np.array_equal(read(tmp_path / "a.tif").pixels, pixels)
 
 
 def test_a_transparent_colour_becomes_alpha_at_8_and_16_bits():

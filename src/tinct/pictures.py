@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,9 +22,11 @@ __all__ = [
     "SUFFIXES",
     "Picture",
     "Pixels",
+    "add_samples",
     "as_stored",
     "is_monochrome",
     "reduced",
+    "samples_of",
     "strips",
     "to_8_bits",
     "top",
@@ -97,6 +100,20 @@ def strips(height: int, width: int, multiple: int = 1) -> Iterator[slice]:
     """Cut `height` rows of `width` pixels into slices of about `STRIP_PIXELS`, all but the last a `multiple` high."""
     rows = max(1, STRIP_PIXELS // (width * multiple)) * multiple
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
+
+
+def samples_of(image: Image.Image, dtype: type = np.uint8, shift: int = 0) -> NDArray[Any]:
+    """The bytes of a loaded image, (H, W, bands), without the second and third copy that `np.asarray` makes."""
+    samples: NDArray[Any] = np.zeros((image.height, image.width, len(image.getbands())), dtype)
+    add_samples(image, samples, shift)
+    return samples
+
+
+def add_samples(image: Image.Image, samples: NDArray[Any], shift: int = 0) -> None:
+    """Add to `samples` those of a loaded image, shifted left by `shift` bits."""
+    for rows in strips(image.height, image.width):
+        strip = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+        samples[rows] += strip.reshape(samples[rows].shape).astype(samples.dtype, copy=False) << shift
 
 
 def upright(planes: Tensor, orientation: int) -> Tensor:

@@ -16,8 +16,8 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from tinct import profiles
 from tinct.errors import PictureError
 from tinct.files import atomic_path
+from tinct.metadata import STORAGE_TAGS
 from tinct.pictures import Picture, Pixels, strips, to_8_bits, top, upright
-from tinct.readers import STORAGE_TAGS
 
 __all__ = ["encode", "to_pil", "write"]
 

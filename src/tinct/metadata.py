@@ -1,0 +1,89 @@
+"""What a picture file says beside its pixels, read so that it can be written again."""
+
+import contextlib
+import math
+import struct
+from typing import Any
+
+from PIL import ExifTags, Image
+
+__all__ = ["STORAGE_TAGS", "metadata_of"]
+
+# TIFF tags that say how pixels are stored (TIFF 6.0), which their writer states anew; XMP and ICC travel apart.
+STORAGE_TAGS = frozenset(
+    (*range(254, 260), 262, 266, 273, 274, *range(277, 280), 282, 283, 284, 296, 317, 320, *range(322, 326), 330)
+    # 37724 holds Photoshop's layers, which would still be grey.
+) | frozenset((338, 339, 340, 341, 347, *range(512, 522), *range(529, 533), 700, 34675, 37724))
+
+
+def metadata_of(image: Image.Image) -> dict[str, Any]:
+    """Fields of `tinct.pictures.Picture` by name; load a PNG before, as it may have them after its pixels."""
+    exif, orientation = _exif(image)
+    return {
+        "orientation": orientation,
+        "exif": exif,
+        "xmp": _xmp(image),
+        "dpi": _dpi(image),
+        "photoshop": _photoshop(image),
+        "text": _text(image),
+    }
+
+
+def _exif(image: Image.Image) -> tuple[bytes, int]:
+    try:
+        exif = image.getexif()
+        orientation = int(exif.get(ExifTags.Base.Orientation, 1))
+        block = image.info.get("exif", b"")
+        if image.format == "TIFF" or "exif" not in image.info:  # tags of the file itself, or set by a program
+            for tag in STORAGE_TAGS & exif.keys() - {ExifTags.Base.Orientation}:
+                del exif[tag]
+            block = exif.tobytes() if len(exif) else b""
+    except Exception:  # EXIF is a nest of offsets; a broken one must not cost the pixels
+        return b"", 1
+    if block and not block.startswith(b"Exif\0\0"):
+        block = b"Exif\0\0" + block
+    return _without_thumbnail(block), orientation if 1 <= orientation <= 8 else 1
+
+
+def _without_thumbnail(block: bytes) -> bytes:
+    """EXIF whose first directory names no second one: the thumbnail there would go on showing the picture grey."""
+    order = {b"II": "<", b"MM": ">"}.get(block[6:8])
+    if order is None or len(block) < 14:
+        return block
+    first = 6 + struct.unpack_from(order + "I", block, 10)[0]
+    if first + 2 > len(block):
+        return block
+    link = first + 2 + 12 * struct.unpack_from(order + "H", block, first)[0]
+    return block if link + 4 > len(block) else block[:link] + bytes(4) + block[link + 4 :]
+
+
+def _xmp(image: Image.Image) -> bytes:
+    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    return packet.encode() if isinstance(packet, str) else bytes(packet)
+
+
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    try:
+        if "dpi" in image.info:
+            x, y = (float(value) for value in image.info["dpi"])
+        else:
+            exif = image.getexif()
+            per_inch = {2: 1.0, 3: 2.54}[exif.get(ExifTags.Base.ResolutionUnit, 2)]
+            x, y = (float(exif[tag]) * per_inch for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution))
+    except Exception:  # a broken number, or a broken EXIF, must not cost the pixels
+        return None
+    return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None
+
+
+def _photoshop(image: Image.Image) -> bytes:
+    segments = [data for marker, data in getattr(image, "applist", []) if marker == "APP13"]
+    return b"".join(b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data for data in segments)
+
+
+def _text(image: Image.Image) -> dict[str, str]:
+    if isinstance(comment := image.info.get("comment"), bytes):
+        with contextlib.suppress(UnicodeDecodeError):
+            return {"Comment": comment.decode()}
+        return {"Comment": comment.decode("latin-1")}
+    chunks = getattr(image, "text", {})
+    return {key: str(value) for key, value in chunks.items() if key != "XML:com.adobe.xmp" and "profile" not in key}
