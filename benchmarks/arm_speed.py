@@ -21,7 +21,7 @@ from rich.table import Table
 
 from tinct.data.loader import Crops
 from tinct.learner import Learner
-from tinct.pretrain import make_fabric
+from tinct.preparation import make_fabric
 from tinct.reproduce import read_experiment
 
 

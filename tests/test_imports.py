@@ -26,6 +26,7 @@ ALLOWED = {
     "deep": "pictures",
     "weights|shipped": r"models\..+|objectives(\..+)?|weights",
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.decode|{COLOURING}",
+    "preparation": r"config|data\..+|heldout|learner|objectives\.pretext",
     "findings": "statistics",
     "compare_words": "grid|settings",
     "wording": "findings|statistics",
