@@ -7,7 +7,8 @@ import pytest
 from fake_records import fake_grid, fake_transfer
 
 from tinct.errors import TinctError
-from tinct.findings import comparisons, find_records
+from tinct.findings import comparisons
+from tinct.records import find_records
 from tinct.settings import TransferSettings
 from tinct.statistics import paired_difference
 

@@ -27,10 +27,11 @@ ALLOWED = {
     "weights|shipped": r"models\..+|objectives(\..+)?|weights",
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.decode|{COLOURING}",
     "preparation": r"config|data\..+|heldout|learner|objectives\.pretext",
-    "findings": "statistics",
+    "records": "statistics",
+    "findings": "records|statistics",
     "compare_words": "grid|settings",
     "wording": "findings|statistics",
-    r"report(\..+)?": r"findings|wording|statistics|cards|data\.base|report\..+",
+    r"report(\..+)?": r"records|findings|wording|statistics|cards|data\.base|report\..+",
 }
 NEVER = "cli|app|demo"
 

@@ -10,7 +10,8 @@ from PIL import Image
 from tinct.cli import main
 from tinct.errors import TinctError
 from tinct.files import write_json
-from tinct.findings import comparisons, find_records
+from tinct.findings import comparisons
+from tinct.records import find_records
 from tinct.report import write_report
 from tinct.wording import rows
 

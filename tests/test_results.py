@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from tinct.findings import comparisons, find_records
+from tinct.findings import comparisons
+from tinct.records import find_records
 from tinct.report.tables import as_markdown
 from tinct.shipped import SHIPPED
 from tinct.wording import plain, signed

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tinct.findings import Cell, Comparison
+from tinct.findings import Comparison
+from tinct.records import Cell
 from tinct.wording import pretraining_of, sentences, signed
 
 

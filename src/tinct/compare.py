@@ -18,9 +18,10 @@ from tinct.data.parallel import each_picture
 from tinct.data.sources import open_labelled
 from tinct.errors import TinctError
 from tinct.examples import open_labels
-from tinct.findings import PLAN, Cell, Comparison, comparisons
+from tinct.findings import Comparison, comparisons
 from tinct.grid import Arm, Grid, run_cells, write_plan
 from tinct.inits import RANDOM_BACKBONE, Start, load_init
+from tinct.records import PLAN, Cell
 from tinct.settings import Protocol, TransferSettings
 from tinct.transfer import parts_of
 

@@ -1,108 +1,23 @@
-"""From records of transfers to what follows from them: comparisons of arms, in numbers."""
+"""What follows from records of transfers: comparisons of arms, in numbers."""
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinct.errors import TinctError
-from tinct.statistics import (
-    Difference,
-    Worth,
-    bootstrap_difference,
-    paired_difference,
-    resampled_map,
-    resampled_miou,
-    worth_in_labels,
-)
+from tinct.records import Cell
+from tinct.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
 
-__all__ = [
-    "PER_CELL",
-    "PLAN",
-    "Cell",
-    "Comparison",
-    "Contrast",
-    "Records",
-    "comparisons",
-    "find_records",
-]
+__all__ = ["PER_CELL", "Comparison", "Contrast", "comparisons"]
 
-PLAN = "compare.json"
-"""The file that says which arms a grid has; its cells are below it."""
 PER_CELL = ("init", "backbone", "weights", "decoder", "labels", "seed", "lr", "cache", "accelerator")
 """Settings that may differ from cell to cell of one comparison; whatever else differs makes another one."""
 METRICS = {"map": "mAP", "miou": "mIoU"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One transfer.
-
-    Attributes:
-        folder: where its record is, and its predictions.
-        record: see `tinct.transfer`.
-        arm: what it stands for.
-        plan: its grid's; {} without a grid.
-        pictures: labelled pictures used, by whichever cell of its comparison that asked for as many used most: an
-            unreadable one must not tear a pair apart. None before cells are grouped.
-    """
-
-    folder: Path
-    record: dict[str, Any]
-    arm: str
-    plan: dict[str, Any] = field(default_factory=dict)
-    pictures: int | None = None
-
-    @property
-    def labels(self) -> int:
-        """The number of labelled pictures."""
-        return self.pictures or int(self.record["n_labels"])
-
-    @property
-    def seed(self) -> int:
-        """The seed of subset, order, augmentation and head."""
-        return int(self.record["seed"])
-
-    @property
-    def value(self) -> float:
-        """The figure to report, 0..100."""
-        return float(self.record["value"])
-
-    @property
-    def per_class(self) -> dict[str, float]:
-        """AP or IoU of each scored class, 0..100."""
-        metrics = self.record["metrics"]
-        values = metrics["average_precision" if self.record["metric"] == "map" else "iou"]
-        wanted = self.record["data"]["scored"]
-        return {name: 100 * value for name, value in values.items() if name in wanted}
-
-    @cached_property
-    def resampled(self) -> NDArray[np.float64] | None:
-        """The metric on bootstrap resamples of the evaluated pictures; None where predictions were not kept."""
-        path = self.folder / "predictions.safetensors"
-        if not path.exists():
-            return None
-        from safetensors.numpy import load_file
-
-        kept, data = load_file(path), self.record["data"]
-        scored = [data["classes"].index(name) for name in data["scored"]]
-        if self.record["metric"] == "miou":
-            return resampled_miou(kept["confusions"], scored)
-        eleven_point = self.record["settings"]["eleven_point"]
-        return resampled_map(kept["scores"][:, scored], kept["labels"][:, scored], eleven_point)
-
-
-class Records(NamedTuple):
-    """What was found: transfers, and pretraining runs by their folder."""
-
-    cells: list[Cell]
-    runs: dict[Path, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -224,37 +139,6 @@ class Comparison:
         return [cell for cell in self.cells if (cell.arm, cell.labels) == (arm, labels)]
 
 
-def find_records(folders: Iterable[Path]) -> Records:
-    """Read all records below `folders`, each once; what was scored to choose settings is no evidence and left out.
-
-    Raises:
-        TinctError: a folder is absent, holds no record, or a record cannot be read.
-    """
-    cells: dict[Path, Cell] = {}
-    runs: dict[Path, dict[str, Any]] = {}
-    plans: dict[Path, dict[str, Any]] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise TinctError(f"{folder}: no such folder; name folders that tinct compare, transfer or pretrain wrote")
-        plans |= {path.parent.resolve(): _read(path) for path in folder.rglob(PLAN)}
-        paths = sorted(folder.rglob("record.json"))
-        if not paths:
-            raise TinctError(f"{folder}: no record.json in it or below; name a folder with finished cells or runs")
-        for path in paths:
-            record, home = _read(path), path.parent.resolve()
-            if record.get("what") == "pretrain":
-                runs[home] = record
-            elif record.get("what") == "transfer" and not _chose_settings(record):
-                plan = next((plans[parent] for parent in home.parents if parent in plans), {})
-                cells[home] = Cell(home, record, _arm(plan, record), plan)
-    return Records(list(cells.values()), runs)
-
-
-def _chose_settings(record: dict[str, Any]) -> bool:
-    """Whether a transfer was there to choose a learning rate; probes choose theirs within themselves."""
-    return bool(record["data"]["eval_split"] == "tuning" and record["protocol"] in ("finetune", "frozen"))
-
-
 def comparisons(cells: Sequence[Cell]) -> list[Comparison]:
     """Group cells by data, task, protocol and whatever else must be equal between arms.
 
@@ -299,12 +183,6 @@ def _each_once(cells: list[Cell]) -> list[Cell]:
     return list(found.values())
 
 
-def _arm(plan: dict[str, Any], record: dict[str, Any]) -> str:
-    """The name of a record's arm: as its grid's plan has it, else what its weights were called."""
-    name = str(record["init"]["name"])
-    return next((arm for arm, inits in plan.get("arms", {}).items() if name in inits), name)
-
-
 def _encoder(init: dict[str, Any]) -> str:
     """What tells one set of weights from another, whatever its file is called."""
     return str((init.get("provenance") or {}).get("sha256", init["name"]))
@@ -316,11 +194,3 @@ def _bootstrap(treated: Sequence[Cell], baseline: Sequence[Cell]) -> tuple[float
     if len(known) < len(ours) + len(theirs):
         return None
     return bootstrap_difference(known[: len(ours)], known[len(ours) :])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise TinctError(f"{path}: no readable record ({error}); remove it and run its command again") from error
-    return record

@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tinct.data.subsets import TUNING_SHARE
 from tinct.errors import TinctError
 from tinct.files import write_json
-from tinct.findings import PER_CELL, PLAN
+from tinct.findings import PER_CELL
+from tinct.records import PLAN
 from tinct.runs import environment, read_record
 from tinct.settings import TransferSettings
 from tinct.transfer import run_transfer

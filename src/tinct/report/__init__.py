@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tinct.errors import TinctError
 from tinct.files import write_text
-from tinct.findings import comparisons, find_records
+from tinct.findings import comparisons
+from tinct.records import find_records
 
 __all__ = ["report", "write_report"]
 

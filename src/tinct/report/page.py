@@ -15,7 +15,8 @@ from safetensors import safe_open
 
 from tinct import wording
 from tinct.data.base import VOID
-from tinct.findings import Cell, Comparison
+from tinct.findings import Comparison
+from tinct.records import Cell
 from tinct.report import figures
 
 __all__ = ["render"]
