@@ -21,7 +21,7 @@ from rich.table import Table
 
 from tinct.data.loader import Crops
 from tinct.learner import Learner
-from tinct.preparation import make_fabric
+from tinct.preparation import engine_for
 from tinct.reproduce import read_experiment
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     plan = read_experiment(arguments.experiment, Path("data"), Path("out"))
     arms = {name.rpartition("-")[0]: config for name, config in plan.runs.items()}
-    learners = {arm: Learner(config, make_fabric(config)) for arm, config in arms.items()}
+    learners = {arm: Learner(config, engine_for(config)) for arm, config in arms.items()}
     batches = {arm: crops(config.size, config.batch_size) for arm, config in arms.items()}
     seconds: dict[str, list[float]] = {arm: [] for arm in arms}
     for turn in range(7 if arguments.quick else 22):

@@ -17,7 +17,7 @@ COLOURING = (
 )
 # modules: what they may import of tinct, beside errors and files
 ALLOWED = {
-    "errors|files|device": "",
+    "errors|files|device|engine": "",
     "color": "",
     r"models(\..+)?": r"color|models\..+",
     r"objectives(\..+)?": r"color|models\..+|objectives(\..+)?",
@@ -26,7 +26,7 @@ ALLOWED = {
     "deep": "pictures",
     "weights|shipped": r"models\..+|objectives(\..+)?|weights",
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.decode|{COLOURING}",
-    "preparation": r"config|data\..+|heldout|learner|objectives\.pretext",
+    "preparation": r"config|engine|data\..+|heldout|learner|objectives\.pretext",
     "records": "statistics",
     "findings": "records|statistics",
     "compare_words": "grid|settings",

@@ -23,6 +23,7 @@ from tinct.data.sources import open_sources
 from tinct.errors import TinctError
 from tinct.inits import load_init
 from tinct.learner import Learner
+from tinct.preparation import set_aside
 from tinct.pretrain import run_pretrain
 from tinct.runs import Run, read_record
 from tinct.weights import load_colorizer, load_encoder
@@ -286,6 +287,17 @@ def test_excluded_pictures_are_not_seen(tmp_path):
     excluded = open_sources([str(tmp_path / "out")])
     seen = np.load(tmp_path / "run" / "seen.npy")
     assert not {dhash(excluded.picture(index)) for index in range(3)} & set(seen)
+
+
+def test_pictures_held_out_come_from_a_source_of_their_own_or_are_few_of_the_training_pictures(tmp_path):
+    write_colourful(tmp_path / "train", 24)
+    for split, count in (("train", 2), ("val", 10)):
+        write_colourful(tmp_path / "apart" / split / "things", count)
+    source = open_sources([str(tmp_path / "train")])
+    pool, pictures = set_aside(tiny(), source)
+    assert (len(pool), len(pictures)) == (21, 3)
+    pool, pictures = set_aside(tiny(held_out=str(tmp_path / "apart")), source)
+    assert (len(pool), len(pictures)) == (24, 10)
 
 
 def test_a_repeated_list_adds_up_on_the_command_line(tmp_path):

@@ -6,9 +6,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from tinct.examples import evaluation_chunks, open_labels
+from tinct.features import STAGES, cached_features, extract
 from tinct.metrics import multilabel_scores
 from tinct.models.encoder import Encoder
-from tinct.probe import STAGES, cached_features, extract, fit_knn, fit_linear, logistic, probe_encoder
+from tinct.probe import fit_knn, fit_linear, logistic, probe_encoder
 
 
 @pytest.fixture(scope="module")

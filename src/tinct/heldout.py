@@ -26,14 +26,13 @@ Colourer = Callable[[Tensor], Tensor]
 
 
 def take_held_out(source: Source, count: int, size: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    """The first `count` usable colour pictures of a fixed shuffle of `source`, at most an eighth of it.
+    """The first `count` usable colour pictures of a fixed shuffle of `source`.
 
     Returns:
         Their indices (N,) and centre crops (N, size, size, 3); fewer than asked when few are usable.
     """
     indices: list[int] = []
     pictures: list[NDArray[np.uint8]] = []
-    count = min(count, len(source) // 8)
     for index in rng(0, len(source)).permutation(np.arange(len(source), dtype=np.uint32))[: 4 * count]:
         if len(indices) == count:
             break

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
 
 from tinct.config import Config
@@ -16,38 +15,25 @@ from tinct.data.loader import Photographs, crops_loader
 from tinct.data.parallel import each_picture
 from tinct.data.photos import Photos
 from tinct.data.sources import is_labelled, open_sources
+from tinct.engine import make_fabric
 from tinct.errors import TinctError
 from tinct.heldout import take_held_out
 from tinct.learner import Learner
 from tinct.objectives.pretext import take_apart
 
-__all__ = ["hashes_to_avoid", "make_fabric", "prepare", "set_aside"]
+__all__ = ["engine_for", "hashes_to_avoid", "prepare", "set_aside"]
 
 HELD_OUT = 64
 """Photographs coloured at every checkpoint."""
 
 
-def make_fabric(config: Config) -> Fabric:
-    """The engine: devices, precision, ranks.
+def engine_for(config: Config) -> Fabric:
+    """The engine, on whose devices a batch has to be divided evenly.
 
     Raises:
-        TinctError: the machine has no such device, or Fabric knows no such setting.
+        TinctError: it cannot be, or see `make_fabric`.
     """
-    devices = int(config.devices) if config.devices.isdigit() else config.devices
-    try:
-        fabric = Fabric(
-            accelerator=config.accelerator,
-            devices=devices,
-            strategy=config.strategy,
-            precision=config.precision,  # type: ignore[arg-type]
-        )
-        fabric.launch()
-    except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TinctError(
-            f"cannot run with accelerator {config.accelerator}, devices {config.devices}, strategy {config.strategy}, "
-            f"precision {config.precision}: {reason}; try --accelerator auto"
-        ) from error
+    fabric = make_fabric(config.accelerator, config.precision, config.devices, config.strategy)
     parts = fabric.world_size * config.accumulate
     if config.batch_size % parts:
         raise TinctError(f"batch_size is {config.batch_size}; expected a multiple of devices x accumulate = {parts}")
@@ -66,8 +52,11 @@ def set_aside(config: Config, source: Source) -> tuple[NDArray[np.uint32], NDArr
     apart: Source | None = open_sources([config.held_out], "val") if config.held_out else None
     if apart is None and isinstance(source, Photos):
         apart = Photos("val")
-    indices, pictures = take_held_out(apart or source, HELD_OUT, config.size)
-    pool = everything if apart is not None else np.delete(everything, indices)
+    if apart is not None:
+        pool, (_, pictures) = everything, take_held_out(apart, HELD_OUT, config.size)
+    else:  # a small source needs its pictures for training
+        indices, pictures = take_held_out(source, min(HELD_OUT, len(source) // 8), config.size)
+        pool = np.delete(everything, indices)
     if not len(pool):
         raise TinctError(f"{source.spec}: no pictures to train on; name a source with more of them")
     return pool, pictures

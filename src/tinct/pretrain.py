@@ -27,7 +27,7 @@ from tinct.data.sources import open_sources
 from tinct.files import write_json
 from tinct.learner import Learner
 from tinct.monitor import Monitor
-from tinct.preparation import hashes_to_avoid, make_fabric, prepare, set_aside
+from tinct.preparation import engine_for, hashes_to_avoid, prepare, set_aside
 from tinct.results import write_results
 from tinct.runs import Run
 
@@ -56,7 +56,7 @@ def run_pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
     if resume and run.finished():
         print(f"{out} is finished; nothing to do")  # noqa: T201
         return 0
-    fabric = make_fabric(config)
+    fabric = engine_for(config)
     source = open_sources(config.sources, config.split)
     learner = Learner(config, fabric)
     pool, held_out = set_aside(config, source)

@@ -1,139 +1,29 @@
 """What frozen features are worth: logistic regression and nearest neighbours on pooled feature maps."""
 
 import functools
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.data.labelled import Task
 from tinct.data.subsets import tuning_split
-from tinct.errors import TinctError
-from tinct.examples import Chunk, Labelled, evaluation_chunks, open_labels
-from tinct.files import write_bytes
+from tinct.examples import Chunk, evaluation_chunks, open_labels
+from tinct.features import extract
 from tinct.metrics import MIN_POSITIVES, multilabel_scores
 from tinct.models.encoder import Encoder
-from tinct.models.heads import pooled
-from tinct.models.stem import Input, network_input
-from tinct.weights import read_weights
 
-__all__ = ["STAGES", "Features", "LinearFit", "Neighbours", "extract", "fit_knn", "fit_linear", "probe_encoder"]
+__all__ = ["LinearFit", "Neighbours", "fit_knn", "fit_linear", "probe_encoder"]
 
-STAGES = (-3, -2, -1)
-"""The feature maps that a probe looks at, mean- and max-pooled: the three deepest."""
 STRENGTHS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """L2 strengths to choose from, for standardised features and the mean loss of a picture. Goyal et al. (2019, appendix
 B.1) sweep the cost of each class's classifier over decades in the same way."""
 NEIGHBOURS = (1, 3, 5, 10, 20, 50, 100, 200)
 TEMPERATURE = 0.07
 """Of the neighbours' weights exp(cosine / T), as in Wu et al. (2018), section 3.4."""
-BATCH = 64
-"""Pictures in a pass, always: the last batch is filled up, so that no picture's features hang on how many follow."""
-
-
-@dataclass(frozen=True)
-class Features:
-    """Pooled features of pictures.
-
-    Attributes:
-        values: (N, D) float32.
-        indices: (N,) the pictures' indices in their source.
-        hashes: (N,) their difference hashes.
-        skipped: name -> reason of those that cannot be read.
-    """
-
-    values: Tensor
-    indices: NDArray[np.int64]
-    hashes: NDArray[np.uint64]
-    skipped: dict[str, str] = field(default_factory=dict)
-
-    def of(self, indices: NDArray[np.int64]) -> "Features":
-        """Those of the pictures `indices`."""
-        rows = np.flatnonzero(np.isin(self.indices, indices))
-        return Features(self.values[torch.from_numpy(rows)], self.indices[rows], self.hashes[rows], self.skipped)
-
-
-@torch.no_grad()
-def extract(
-    encoder: Encoder,
-    chunks: Iterable[Chunk],
-    input: Input,
-    device: torch.device | None = None,
-    stages: Sequence[int] = STAGES,
-    batch: int = BATCH,
-) -> Features:
-    """Run an encoder over pictures as it is in use: fixed norm statistics, no dropout; its mode is put back after.
-
-    Args:
-        encoder: on `device`.
-        chunks: see `evaluation_chunks`.
-        input: what the encoder is fed.
-        device: the CPU by default.
-        stages: which feature maps to pool.
-        batch: pictures in a pass; features do not depend on it beyond rounding.
-
-    Raises:
-        TinctError: there was nothing to read, or a feature is not finite.
-    """
-    training = encoder.training
-    encoder.eval()
-    values, indices, hashes = [], [], []
-    skipped: dict[str, str] = {}
-    for chunk in chunks:
-        skipped |= chunk.skipped
-        indices.append(chunk.indices)
-        hashes.append(chunk.hashes)
-        for pixels in torch.split(torch.from_numpy(chunk.pixels).permute(0, 3, 1, 2), batch):
-            filled = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, batch - len(pixels)))
-            maps = encoder(network_input(filled.to(device), input))
-            values.append(pooled(maps, stages, peaks=True)[: len(pixels)].float().cpu())
-    encoder.train(training)
-    if not sum(map(len, values)):
-        name, reason = next(iter(skipped.items()), ("", "no pictures"))
-        raise TinctError(f"nothing to take features of: {name}: {reason}")
-    features = torch.cat(values)
-    if not bool(features.isfinite().all()):
-        raise TinctError("a feature is not a finite number: these weights cannot be used; check how they were made")
-    return Features(features, np.concatenate(indices), np.concatenate(hashes), skipped)
-
-
-def cached_features(
-    encoder: Encoder,
-    labelled: Labelled,
-    indices: NDArray[np.int64],
-    size: int,
-    input: Input,
-    device: torch.device,
-    cache: str | None,
-) -> Features:
-    """`extract` on a part of a split, kept in the folder `cache` by a name that follows from weights and pictures."""
-    if cache is None:
-        return extract(encoder, evaluation_chunks(labelled, indices, size), input, device)
-    digest = hashlib.sha256(json.dumps([labelled.source.fingerprint(), size, input, indices.tolist()]).encode())
-    for value in encoder.body.state_dict().values():
-        digest.update(value.cpu().numpy().tobytes())
-    path = Path(cache) / f"{digest.hexdigest()[:24]}.features"
-    if path.exists():
-        tensors, meta = read_weights(path)
-        return Features(
-            tensors["values"], tensors["indices"].numpy(), tensors["hashes"].numpy().view(np.uint64), meta["skipped"]
-        )
-    features = extract(encoder, evaluation_chunks(labelled, indices, size), input, device)
-    tensors = {
-        "values": features.values,
-        "indices": torch.from_numpy(features.indices),
-        "hashes": torch.from_numpy(features.hashes.view(np.int64)),
-    }
-    write_bytes(path, save(tensors, {"tinct": json.dumps({"skipped": features.skipped})}))
-    return features
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from tinct.data.hashes import near
 from tinct.data.random import rng
 from tinct.examples import Examples, Labelled, evaluation_chunks
+from tinct.features import STAGES, Features, cached_features
 from tinct.finetune import run_over, train
 from tinct.inits import Start, carried_decoder
 from tinct.metrics import confusions, multilabel_scores, scored_classes, segmentation_scores
 from tinct.models.heads import Classifier, Segmenter
-from tinct.probe import STAGES, Features, cached_features, fit_knn, fit_linear
+from tinct.probe import fit_knn, fit_linear
 from tinct.settings import TransferSettings
 from tinct.trained import build_network, shape_of
 from tinct.weights import load_strict

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tinct import deep, profiles
-from tinct.data.decode import MAX_PIXELS, _reason, _to_srgb
+from tinct.data.decode import MAX_PIXELS, reason_of, to_srgb
 from tinct.errors import PictureError
 from tinct.metadata import metadata_of
 from tinct.pictures import FORMATS, Picture, Pixels, samples_of, strips
@@ -73,9 +73,9 @@ def _one_sentence(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise PictureError(f"{name}: not enough memory to decode it") from error
     except OSError as error:
-        raise PictureError(f"{name}: {error.strerror or _reason(error)}") from error
+        raise PictureError(f"{name}: {error.strerror or reason_of(error)}") from error
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
-        raise PictureError(f"{name}: {_reason(error)}") from error
+        raise PictureError(f"{name}: {reason_of(error)}") from error
 
 
 def _open(source: Path | bytes) -> Image.Image:
@@ -144,4 +144,4 @@ def _plain(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, byte
         return image.convert(("LA" if grey else "RGBA") if image.has_transparency_data else "RGB"), profile
     if image.mode == "1":
         return image.convert("L"), profile
-    return _to_srgb(image), None
+    return to_srgb(image), None

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from tinct.data.base import fingerprint_of
 from tinct.data.labelled import Task
 from tinct.data.subsets import label_subset, tuning_split
+from tinct.engine import make_fabric
 from tinct.errors import TinctError
 from tinct.examples import open_labels
 from tinct.files import write_json
@@ -154,7 +153,7 @@ def run_transfer(
         raise TinctError(f"out is {out}, which holds a finished transfer; choose another folder")
     console = console or Console(quiet=True)
     began = time.perf_counter()
-    fabric = make_fabric(settings)
+    fabric = make_fabric(settings.accelerator, settings.precision)
     start = load_init(
         settings.init,
         input=settings.input,
@@ -226,19 +225,3 @@ def warn(console: Console, skipped: dict[str, str], seen: list[str]) -> None:
             highlight=False,
             markup=False,
         )
-
-
-def make_fabric(settings: TransferSettings) -> Fabric:
-    """The engine: one device, its precision.
-
-    Raises:
-        TinctError: the machine has no such device, or Fabric knows no such setting.
-    """
-    try:
-        return Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)  # type: ignore[arg-type]
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TinctError(
-            f"cannot run with accelerator {settings.accelerator}, precision {settings.precision}: {reason}; "
-            "try --accelerator auto"
-        ) from error

@@ -86,10 +86,10 @@ def decode(data: bytes | Path, min_side: int | None = None) -> NDArray[np.uint8]
                 image.draft(None, (min_side, min_side))
             image.load()
             turn = _UPRIGHT.get(_orientation(image))
-            rgb = _to_srgb(image)
+            rgb = to_srgb(image)
             return np.array(rgb if turn is None else rgb.transpose(turn))
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
-        raise PictureError(f"{name}: {_reason(error)}") from error
+        raise PictureError(f"{name}: {reason_of(error)}") from error
 
 
 def header(data: bytes | Path) -> tuple[str, int, int]:
@@ -137,7 +137,7 @@ def _open(data: bytes | Path) -> tuple[Image.Image, str]:
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Exception as error:  # a damaged header makes Pillow's readers raise nearly anything
-        raise PictureError(f"{name}: {_reason(error)}") from error
+        raise PictureError(f"{name}: {reason_of(error)}") from error
     if image.width * image.height > MAX_PIXELS:
         raise PictureError(f"{name}: {image.width}x{image.height} pixels, over the limit of {MAX_PIXELS}")
     return image, name
@@ -155,7 +155,7 @@ def _read(path: Path) -> bytes:
         raise PictureError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not a picture, or of a kind that is not read"
     if isinstance(error, Image.DecompressionBombError):
@@ -170,7 +170,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_srgb(image: Image.Image) -> Image.Image:
+def to_srgb(image: Image.Image) -> Image.Image:
     """Convert a loaded picture of any mode to RGB in sRGB."""
     profile = image.info.get("icc_profile")
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
