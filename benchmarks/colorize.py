@@ -132,7 +132,7 @@ def child(case: str, source: str, repeats: int, model: str | None) -> None:
         times = [run(target) for _ in range(repeats + (repeats > 1))][-repeats:]  # the first warms up
     parts = {name: statistics.median(measured[name] for measured in times) for name in times[0]}
     seconds = statistics.median(sum(measured.values()) for measured in times)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # Linux counts in KiB
     print(json.dumps({"seconds": seconds, "parts": parts, "peak_mb": peak}))
 
 
