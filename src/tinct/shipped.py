@@ -154,7 +154,8 @@ def add(
     """Put weights on a shelf: copies the file and its card and writes the manifest's entry, which may replace another.
 
     The hashes of the pictures that an encoder saw go with it, where its run left them beside it.
-    Maintainers ship weights so: `tinct weights add NAME FILE CARD --half --shelf src/tinct/shipped_weights`.
+    Maintainers ship weights so: `tinct weights add NAME FILE CARD --half --licence Apache-2.0 --shelf
+    src/tinct/shipped_weights`.
 
     Args:
         name: what to call them.
