@@ -31,7 +31,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def trusting(monkeypatch):
     """Random weights stand in for the real ones, whose hashes they cannot have."""
-    monkeypatch.setattr("tinct.extractors.sha256", lambda path: path.stem.rpartition("-")[2])
+    monkeypatch.setattr("tinct.extractors.digest", lambda path: path.stem.rpartition("-")[2])
 
 
 def photo(step: int) -> torch.Tensor:
@@ -88,7 +88,7 @@ def test_damaged_files_and_code_in_the_cache_are_refused(cache, monkeypatch):
         def __reduce__(self):
             return os.mkdir, (str(cache / "ran"),)
 
-    monkeypatch.setattr("tinct.extractors.sha256", lambda path: path.stem.rpartition("-")[2])
+    monkeypatch.setattr("tinct.extractors.digest", lambda path: path.stem.rpartition("-")[2])
     torch.save({"weights": Code()}, cache / ALEXNET)
     with pytest.raises(TinctError, match="more than weights"):
         perceptual_distances()

@@ -4,7 +4,6 @@ EfficientNet-lite0's come with a package. The usual ones, LPIPS over AlexNet and
 where their weights lie in torch's cache already; nothing is downloaded.
 """
 
-import hashlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
 from tinct.errors import TinctError
 from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
+from tinct.shipped import digest
 
 __all__ = ["frechet_distances", "lite0_frechet_distance", "lite0_perceptual_distance", "perceptual_distances"]
 
@@ -74,20 +74,14 @@ def at_hand(name: str) -> Path | None:
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
         return None
-    digest = sha256(path)
-    if not digest.startswith(path.stem.rpartition("-")[2]):
-        raise TinctError(f"{path}: its SHA-256 begins with {digest[:8]}, not as its name says; remove it")
+    found = digest(path)
+    if not found.startswith(path.stem.rpartition("-")[2]):
+        raise TinctError(f"{path}: its SHA-256 begins with {found[:8]}, not as its name says; remove it")
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise TinctError(f"{path}: holds more than weights; remove it") from error
     return path
-
-
-def sha256(path: Path) -> str:
-    """A file's hash in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def lite0_perceptual_distance() -> Callable[[Tensor, Tensor], Tensor]:
