@@ -2,6 +2,7 @@ import json
 
 from fake_labels import make_table
 
+from tinct.cards import pretraining_card
 from tinct.cli import main
 from tinct.transfer import TransferSettings, run_transfer
 
@@ -27,10 +28,18 @@ def test_a_pretraining_has_a_card(tmp_path, capsys):
     (tmp_path / "record.json").write_text(json.dumps(PRETRAINED))
     assert main(["card", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("# resnet18, pretrained by colouring")
+    assert text.startswith("# resnet18: Colour pretraining")
+    assert "colorizer.safetensors" not in text  # there is none without a held-out score
     assert "11 steps" in text
     assert main(["card", str(tmp_path), "-o", str(tmp_path / "card.md")]) == 0
     assert (tmp_path / "card.md").read_text().strip() == text.strip()
+
+
+def test_a_card_claims_neither_colours_nor_files_that_are_not_there():
+    rotation = {**PRETRAINED, "config": {**PRETRAINED["config"], "terms": {"rotation": 1.0}}}
+    assert pretraining_card(rotation).startswith("# resnet18: Rotation pretraining")
+    scores = {"ab_error": 1.0, "ab_error_grey": 2.0, "psnr": 20.0, "colourfulness_ratio": 0.9}
+    assert "`colorizer.safetensors` is the best" in pretraining_card({**PRETRAINED, "metrics": {"best": scores}})
 
 
 def test_a_transfer_has_a_card(tmp_path, capsys):

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from skimage import data
 
+import tinct.colorize_files
 from tinct.colorize import Colorizer
 from tinct.colorize_files import colorize
 from tinct.errors import TinctError
@@ -174,7 +175,8 @@ def test_kept_colour_photographs_never_take_the_place_of_an_input(photos, tmp_pa
     Image.fromarray(data.astronaut()[::4, ::4]).save(photos / "x.jpg")
     Image.open(photos / "a.jpg").save(photos / "x.png")
     before = {name: (photos / name).read_bytes() for name in names(photos)}
-    assert colorize([str(photos)], output=photos, format="png", samples=2, keep_colour=True) == 1
+    everything = str(photos / "**" / "*")
+    assert colorize([everything], output=photos, format="png", samples=2, keep_colour=True) == 1
     assert {name: (photos / name).read_bytes() for name in before} == before
     out = tmp_path / "out"
     assert colorize([str(photos / "x.jpg")], output=out, compare=True, keep_colour=True) == 0
@@ -242,7 +244,7 @@ def test_a_full_standard_output_is_one_sentence(photos, monkeypatch):
 
 def test_inputs_are_never_overwritten(photos, tmp_path, capsys):
     before = {name: (photos / name).read_bytes() for name in names(photos)}
-    assert colorize([str(photos)], output=photos, overwrite=True) == 1
+    assert colorize([str(photos / "**" / "*")], output=photos, overwrite=True) == 1
     assert colorize([str(photos / "a.jpg")], output=photos / "a.jpg", overwrite=True) == 1
     assert {name: (photos / name).read_bytes() for name in names(photos)} == before
     assert "overwrite the input" in capsys.readouterr().err.replace("\n", " ")
@@ -276,6 +278,7 @@ def test_two_pictures_with_one_result_name(photos, tmp_path, capsys):
         (["photos/a.jpg"], {"output": "x.png", "format": "webp"}, "leave one of them out"),
         (["photos"], {"output": "x.png"}, "name a folder"),
         (["photos"], {"output": "-"}, "name a folder"),
+        (["photos"], {"output": "photos", "format": "png"}, "the folder of the pictures themselves"),
         (["photos/a.jpg"], {"output": "-", "compare": True}, "one picture"),
     ],
 )
@@ -327,3 +330,17 @@ def test_a_format_that_cannot_be_written_is_said_before_any_work(photos, tmp_pat
         with pytest.raises(TinctError, match="heic cannot be written here; pip install pillow-heif"):
             colorize([str(photos / "a.jpg")], **wanted)
     assert not calls
+
+
+def test_too_little_memory_for_one_picture_is_one_failure(photos, tmp_path, monkeypatch, capsys):
+    paint = tinct.colorize_files.paint
+
+    def short(picture, *arguments, **options):
+        if picture.name.endswith("b.png"):
+            raise MemoryError
+        return paint(picture, *arguments, **options)
+
+    monkeypatch.setattr(tinct.colorize_files, "paint", short)
+    assert colorize([str(photos)], output=tmp_path / "out") == 1
+    assert "not enough memory" in capsys.readouterr().err
+    assert names(tmp_path / "out") == ["a.jpg", "deep/er/C.TIF"]

@@ -1,9 +1,11 @@
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from fake_labels import make_table
 from fake_records import fake_transfer
 from rich.console import Console
 
@@ -105,6 +107,15 @@ def test_where_there_is_no_rate_to_choose_none_is(tmp_path, transfers, runs, pro
     assert len(transfers) == 12
     assert not (tmp_path / "out" / "tuning").exists()
     assert {settings.lr for settings in transfers} == {float(lrs.split(",")[0])}
+
+
+@pytest.mark.parametrize(("protocol", "refused"), [("linear", False), ("knn", False), ("finetune", True)])
+def test_a_grid_goes_on_with_other_rates_where_no_rate_plays_a_part(tmp_path, transfers, runs, protocol, refused):
+    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "protocol": protocol}
+    run_compare("mosaic:", **arguments, seeds=1, lrs="1e-3")
+    with pytest.raises(TinctError, match=r"was made with lr 0\.001, now it is 0\.0003") if refused else nullcontext():
+        run_compare("mosaic:", **arguments, seeds=2, lrs="3e-4")
+    assert len(transfers) == (4 if refused else 8)
 
 
 def test_rates_are_never_chosen_on_what_is_scored(tmp_path, transfers, runs):
@@ -255,3 +266,14 @@ def test_numbers_that_make_no_grid_are_named(tmp_path):
     ]:
         with pytest.raises(TinctError, match=said):
             run_compare("mosaic:", task="multilabel", inits="random,x=imagenet-lite", out=tmp_path, **arguments)
+
+
+def test_too_few_positives_are_said_before_any_transfer(tmp_path, transfers, runs):
+    (tmp_path / "labels").mkdir()
+    spec = make_table(tmp_path / "labels")
+    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "labels": "all"}
+    with pytest.raises(TinctError, match="no class has 20 positives among the 12 evaluated pictures"):
+        run_compare(spec, **arguments)
+    assert transfers == []
+    run_compare(spec, **arguments, min_positives=3, seeds=1)
+    assert transfers

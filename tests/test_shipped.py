@@ -333,6 +333,9 @@ def test_an_encoder_by_name_brings_what_it_saw(tmp_path, shelves):
     assert start.encoder.backbone == "resnet18"
     assert start.seen is not None
     assert start.seen.tolist() == [0, 1, 2]
+    (tmp_path / "run" / "seen.npy").unlink()
+    add("tiny-ssl", tmp_path / "run" / "encoder.safetensors", None, half=True, shelf=shelves[0])
+    assert load_init("tiny-ssl").seen is None
 
 
 def test_the_working_size_follows_from_the_training_crops(tmp_path):

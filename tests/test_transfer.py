@@ -297,3 +297,16 @@ def test_on_the_command_line(table, tmp_path, capsys):
     assert len(list((tmp_path / "out" / "overlays").glob("*.png"))) == 12
     assert main(["transfer", table, *words.split(), *where]) == 2
     assert "holds a finished transfer" in capsys.readouterr().err
+
+
+def test_a_last_chunk_without_a_readable_picture(tmp_path):
+    spec = make_table(tmp_path, train=12, val=65)  # 64 are evaluated at a time
+    (tmp_path / "76.png").write_bytes(b"")
+    record = run_transfer(settings_for(spec, "segmentation", min_positives=1), tmp_path / "out")
+    assert (record["data"]["eval_pictures"], record["data"]["unreadable"]) == (64, ["76.png"])
+
+
+def test_too_few_positives_are_said_before_training(table, tmp_path, monkeypatch):
+    monkeypatch.setattr("tinct.protocols.train", None)
+    with pytest.raises(TinctError, match="no class has 20 positives among the 12 evaluated pictures"):
+        run_transfer(settings_for(table, min_positives=20), tmp_path / "out")

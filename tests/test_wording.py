@@ -98,5 +98,20 @@ def test_rotation_is_never_called_colour_alone(terms, adversarial, name, expecte
     assert pretraining_of({"name": name, "provenance": {"terms": terms, "adversarial": adversarial}}) == expected
 
 
+def test_earlier_runs_and_labels_are_part_of_the_name():
+    stage = {"terms": {"bins": 1.0}, "began_with": {"terms": {"siamese": 1.0}, "adversarial": "none"}}
+    assert pretraining_of({"name": "run", "provenance": stage}) == "Colour and siamese pretraining"
+    labelled = {"terms": {"bins": 1.0}, "supervised": True, "began_with": {"weights": "imagenet"}}
+    assert pretraining_of({"name": "run", "provenance": labelled}) == "Colour pretraining after ImageNet's labels"
+
+
+def test_seeds_that_repeat_each_other_are_no_evidence():
+    (said,) = sentences(compared(("old", [62.5, 62.5, 62.5]), ("new", [62.8, 62.8, 62.8])))
+    assert said.startswith(
+        "No gain shown: nothing differs from seed to seed, which gives no interval. Colour pretraining"
+    )
+    assert "+0.3" in said
+
+
 def test_signs():
     assert [signed(value) for value in (1.26, -1.26, 0.0, -0.01)] == ["+1.3", "−1.3", "+0.0", "+0.0"]

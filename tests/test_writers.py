@@ -1,9 +1,11 @@
+import dataclasses
 import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
@@ -192,3 +194,38 @@ def test_png_declares_its_size_and_depth():
     buffer = io.BytesIO()
     encode(picture(np.uint16, alpha=True), buffer, "PNG")
     assert struct.unpack(">2I2B", buffer.getvalue()[16:26]) == (34, 21, 16, 6)
+
+
+@pytest.mark.parametrize("form", ["TIFF", "JPEG", "PNG", "WEBP"])
+def test_tags_of_a_big_tiff_are_carried(form):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.full((8, 6), 9, np.uint8), bigtiff=True, software="scanner")
+    back = through(read(buffer.getvalue()), form)
+    assert facts(back.exif)["main"][305].startswith("scanner")
+
+
+def test_an_offset_of_the_old_file_does_not_travel_and_bytes_stay_bytes():
+    block = Image.Exif()
+    inner = block.get_ifd(0x8769)
+    inner[36864], inner[37510] = b"0232", b"ASCII\0\0\0hello"
+    original = picture()
+    exif_of = block.tobytes()
+    with_interop = Image.Exif()
+    with_interop.load(exif_of)
+    with_interop.get_ifd(0x8769)[0xA005] = 500
+    buffer = io.BytesIO()
+    encode(dataclasses.replace(original, exif=with_interop.tobytes()), buffer, "TIFF")
+    buffer.seek(0)
+    with tifffile.TiffFile(buffer) as written:
+        tags = written.pages.first.tags[0x8769].value
+    assert "InteroperabilityTag" not in tags
+    assert 0xA005 not in tags
+    assert tags["ExifVersion"] == "0232"
+    assert tags["UserComment"].endswith("hello")
+
+
+def test_resources_that_a_jpeg_has_no_room_for_do_not_cost_the_picture():
+    block = Image.Exif()
+    block[270], block[34377] = "a caption", bytes(80_000)
+    back = through(dataclasses.replace(picture(), exif=block.tobytes(), alpha=None), "JPEG")
+    assert facts(back.exif)["main"] == {270: "a caption"}

@@ -7,6 +7,7 @@ from typing import Any
 from tinct.errors import TinctError
 from tinct.files import write_text
 from tinct.runs import read_record
+from tinct.wording import pretraining_of
 
 __all__ = ["card", "card_of", "hub_card", "pretraining_card"]
 
@@ -50,7 +51,7 @@ def pretraining_card(record: dict[str, Any]) -> str:
     if config["adversarial"] != "none":
         terms += f", adversarial ({config['adversarial']}) x {config['adversarial_weight']:g}"
     lines = [
-        f"# {config['backbone']}, pretrained by colouring",
+        f"# {config['backbone']}: {pretraining_of({'name': config['init'], 'provenance': config | record})}",
         "",
         f"- learned: {terms}, at {config['size']} px, chroma stride {config['chroma_stride']}",
         f"- started from: {config['init']} weights; seed {record['seed']}",
@@ -70,15 +71,13 @@ def pretraining_card(record: dict[str, Any]) -> str:
                 f"(grey: {scores['ab_error_grey']:.2f}), PSNR {scores['psnr']:.2f} dB, "
                 f"colourfulness {scores['colourfulness_ratio']:.2f} of the truth's"
             )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "`encoder.safetensors` has timm's own names; `encoder.json` says how to feed it. It is the last average of "
-            "the run. `colorizer.safetensors` is the best one by the held-out score.",
-            "",
-        ]
+    files = (
+        "`encoder.safetensors` has timm's own names; `encoder.json` says how to feed it. It is the last average of "
+        "the run."
     )
+    if "best" in record["metrics"]:
+        files += " `colorizer.safetensors` is the best one by the held-out score."
+    return "\n".join([*lines, "", files, ""])
 
 
 def transfer_card(record: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ COMMANDS = {
 }
 """name: where its function is, and what it does in a few words."""
 RECIPES = Path(__file__).parent / "recipes"
+RECIPE_FIRST = "; the defaults below hold where the recipe says nothing: --print-config shows what will be used"
 SHORT = {"out": ("-o",), "output": ("-o",)}
 
 
@@ -85,9 +86,10 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
-    parser = ArgumentParser(prog=f"tinct {name}", description=COMMANDS[name][1], exit_on_error=False)
     hints = get_type_hints(command)
     bundles = {key: kind for key, kind in hints.items() if is_dataclass(kind) and isinstance(kind, type)}
+    about = COMMANDS[name][1] + (RECIPE_FIRST if bundles else "")
+    parser = ArgumentParser(prog=f"tinct {name}", description=about, exit_on_error=False)
     if bundles:
         parser.add_argument("--config", action="config", help="a YAML file of settings; options after it win")
         parser.add_argument("--recipe", help=f"a shipped file of settings: {', '.join(recipes())} (default: fast)")

@@ -91,7 +91,7 @@ class Colorizer:
         """Load a colorizer.
 
         Args:
-            model: the name of one that comes with tinct or was fetched (`tinct weights` lists them), the path of a
+            model: the name of one that comes with tinct or was fetched (`tinct weights list` shows them), the path of a
                 `colorizer.safetensors`, or a run's folder.
             device: `auto` (the fastest there is), `cpu`, `cuda`, `cuda:1`, `mps`.
 

@@ -161,9 +161,9 @@ def _chroma(pictures: list[Picture], colorizer: Colorizer, how: How) -> list[lis
     """The colour of each picture, once for each seed; where a batch fails, its pictures are tried one by one."""
     try:
         drawn = [colorizer.chroma(pictures, saturation=how.saturation, seed=seed, size=how.size) for seed in how.seeds]
-    except PictureError as error:
+    except (PictureError, MemoryError) as error:
         if len(pictures) == 1:
-            return [error]
+            return [error if isinstance(error, PictureError) else PictureError("not enough memory to colour it")]
         return [_chroma([picture], colorizer, how)[0] for picture in pictures]
     return [list(versions) for versions in zip(*drawn, strict=True)]
 
@@ -183,6 +183,8 @@ def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: 
             views += [view(coloured)] if how.compare else []
         if how.compare and (sheet := job.sheet()):
             write(Picture(_beside(views), format="JPEG", name=job.name), sheet)
+    except MemoryError:
+        return PictureError("not enough memory to colour it")
     except TinctError as error:
         return _of_this_picture(error)
     return "coloured"

@@ -93,6 +93,8 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
         if name == "-":
             raise TinctError("- (standard input) is expected alone")
         if path.is_dir():
+            if _real(path) == _real(output):
+                raise TinctError(f"output is {output}, the folder of the pictures themselves; choose another")
             yield from _below(path, sorted(path.rglob("*")), output)
         elif not path.exists() and glob.has_magic(name):
             fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)

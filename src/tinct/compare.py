@@ -1,27 +1,22 @@
 """Does it help my labels? Arms, numbers of labels and seeds in, one paired grid of transfers and its answer out."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from tinct import wording
 from tinct.compare_words import further, parallel, parse_arms, rates_of, words
-from tinct.data.hashes import hash_of, near
 from tinct.data.labelled import Task
-from tinct.data.parallel import each_picture
-from tinct.data.sources import open_labelled
 from tinct.errors import TinctError
-from tinct.examples import open_labels
 from tinct.findings import Comparison, comparisons
-from tinct.grid import Arm, Grid, run_cells, write_plan
+from tinct.grid import Grid, run_cells, write_plan
 from tinct.inits import RANDOM_BACKBONE, Start, load_init
-from tinct.records import PLAN, Cell
+from tinct.leaks import evaluated_and_seen, leaks
+from tinct.protocols import scored_in
+from tinct.records import Cell
 from tinct.settings import Protocol, TransferSettings
 from tinct.transfer import parts_of
 
@@ -31,8 +26,6 @@ QUICK = {"steps": 60, "size": 64}
 """What `mosaic:` gets where nothing is said: it checks the plumbing, and should do so in minutes."""
 WIDE = 110
 """Columns of a terminal that has room for the whole table."""
-NAMED = 10
-"""How many pictures a warning names; the plan names all."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +76,9 @@ def compare(
     Args:
         source: a labelled source, such as `voc:DIR`.
         task: multilabel or segmentation.
-        inits: the arms, such as `random,cgan=RUN0:RUN1:RUN2,imagenet=imagenet-lite`; with several encoders in an arm,
-            seed s starts from number s modulo their count. `random` is the baseline, else the first arm.
+        inits: the arms, such as `random,tinct-small-ssl,mine=RUN0:RUN1:RUN2`, each as `tinct transfer` takes it; with
+            several encoders in an arm, seed s starts from number s modulo their count. `random` is the baseline, else
+            the first arm.
         out: the grid's folder.
         labels: numbers of labelled pictures, such as `50,400,0.2,all`; shares have a point.
         seeds: paired seeds, each with its own label subset, order, augmentation and head.
@@ -99,7 +93,7 @@ def compare(
     budget = {key: value for key, value in {"steps": steps, "size": size}.items() if value is not None}
     grid = make_grid(source, task, inits, out, labels, seeds, protocol, lrs, **budget, **further(settings))
     console = Console()
-    for line in warnings(grid):
+    for line in leaks(grid):
         console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
     if dry_run:
         estimate(grid, parallel(jobs), console)
@@ -150,25 +144,28 @@ def make_grid(
     quick: dict[str, Any] = QUICK if source == "mosaic:" else {}
     common = TransferSettings(source, task, protocol=protocol, **{**quick, **settings})
     common.check()
-    if common.evaluate == "tuning" and protocol in ("finetune", "frozen"):
+    if common.evaluate == "tuning" and common.trains:
         raise TinctError("evaluate is tuning, where learning rates are chosen; take val, or protocol linear or knn")
     arms = parse_arms(inits)
     pretrained = [init for arm in arms for init in arm.inits if init != "random"]
     starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
     amounts = words(labels, "labels")
-    for amount in amounts:
-        for seed in range(seeds):
-            parts_of(replace(common, labels=amount, seed=seed))
-    return Grid(
+    grid = Grid(
         arms=arms,
         amounts=tuple(amounts),
         seeds=seeds,
         lrs=tuple(rates_of(lrs)),
         common=replace(common, backbone=common_backbone(starts, common.backbone)),
         digests={init: start.provenance.get("sha256") for init, start in starts.items()},
-        seen=evaluated_and_seen(arms, starts, common),
+        seen={},
         out=out,
     )
+    rates = {arm.name: grid.lrs[0] for arm in arms}
+    for one in (*grid.cells(rates), *grid.tuning()):
+        if one.arm == arms[0].name:  # the others' parts are the same
+            parts = parts_of(one.settings)
+            scored_in(parts.evaluated, parts.where, one.settings)
+    return replace(grid, seen=evaluated_and_seen(arms, starts, common))
 
 
 def run_grid(grid: Grid, jobs: int) -> CompareResult:
@@ -185,7 +182,7 @@ def run_grid(grid: Grid, jobs: int) -> CompareResult:
     cells = grid.cells(rates)
     records = run_cells(grid, cells, jobs, "transfers")
     (made,) = comparisons([Cell(one.folder, record, one.arm, plan) for one, record in zip(cells, records, strict=True)])
-    return CompareResult(grid.out, made, rates, warnings(grid) + edges(grid, rates))
+    return CompareResult(grid.out, made, rates, leaks(grid) + edges(grid, rates))
 
 
 def estimate(grid: Grid, jobs: int, console: Console) -> None:
@@ -231,18 +228,6 @@ def show(result: CompareResult, console: Console) -> None:
     console.print(f"A page of it: tinct report {result.out} --out report.html", markup=False, highlight=False)
 
 
-def warnings(grid: Grid) -> tuple[str, ...]:
-    """A line for each arm whose encoders saw evaluated pictures."""
-    lines = []
-    for arm, names in grid.seen.items():
-        more = f" and {len(names) - NAMED} more (see {grid.out / PLAN})" if len(names) > NAMED else ""
-        lines.append(
-            f"{arm}: {len(names)} evaluated pictures, or near-copies of them, are among those that its encoder saw: "
-            f"{', '.join(names[:NAMED])}{more}; pretrain with --exclude {grid.common.source}"
-        )
-    return tuple(lines)
-
-
 def edges(grid: Grid, rates: dict[str, float]) -> tuple[str, ...]:
     """A line where the best learning rate was the largest or smallest tried, so that a better one may lie beyond."""
     if not grid.tuning():
@@ -272,28 +257,3 @@ def common_backbone(starts: dict[str, Start], asked: str | None) -> str:
         listed = ", ".join(f"{init} is a {backbone}" for backbone, init in backbones.items())
         raise TinctError(f"inits: {listed}; expected one backbone throughout, or the networks are compared as well")
     return asked or next(iter(backbones), RANDOM_BACKBONE)
-
-
-def evaluated_and_seen(arms: Sequence[Arm], starts: dict[str, Start], common: TransferSettings) -> dict[str, list[str]]:
-    """For each arm, the names of evaluated pictures within reach of one that its encoders saw."""
-    seen: dict[str, list[NDArray[np.uint64]]] = {
-        arm.name: [hashes for init in arm.inits if init in starts and (hashes := starts[init].seen) is not None]
-        for arm in arms
-    }
-    if not any(seen.values()):
-        return {}
-    if common.evaluate == "tuning":
-        labelled = open_labels(common.source, "train", common.task, common.size)
-        source, evaluated = labelled.source, set(labelled.parts()[0].tolist())
-    else:
-        source = open_labelled(common.source, common.evaluate, common.task)
-        evaluated = set(range(len(source)))
-    with each_picture(source, hash_of, "hashing evaluated pictures") as results:
-        found = {index: value for index, value in enumerate(results) if value is not None and index in evaluated}
-    indices, values = list(found), np.array(list(found.values()), np.uint64)
-    names = {
-        arm: [source.name(indices[row]) for row in np.flatnonzero(near(values, np.unique(np.concatenate(hashes))))]
-        for arm, hashes in seen.items()
-        if hashes
-    }
-    return {arm: listed for arm, listed in names.items() if listed}

@@ -1,5 +1,7 @@
 """What the words of `tinct compare` mean: arms, lists, learning rates, further settings, transfers at a time."""
 
+import contextlib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import fields
@@ -64,8 +66,10 @@ def rates_of(text: str) -> list[float]:
         rates = [float(word) for word in words(text, "lrs")]
     except ValueError:
         rates = [0.0]
-    if min(rates) <= 0:
-        raise TinctError(f"lrs is {text!r}; expected positive numbers with commas between them, such as 1e-3,3e-4")
+    if not all(0 < rate < math.inf for rate in rates) or len(set(rates)) < len(rates):
+        raise TinctError(
+            f"lrs is {text!r}; expected different positive numbers with commas between them, such as 1e-3,3e-4"
+        )
     return rates
 
 
@@ -82,14 +86,26 @@ def further(settings: Sequence[str]) -> dict[str, Any]:
         if key not in known:
             raise TinctError(f"settings: {word!r}; expected KEY=VALUE with one of {', '.join(known)}")
         kinds = get_args(hints[key]) or (hints[key],)
-        value = yaml.safe_load(text)
-        if float in kinds and re.fullmatch(r"[\d.]+(e-?\d+)?", text):  # YAML takes 1e-3 for a word
-            value = float(text)
+        value = _read_value(text, float in kinds)
         if value not in kinds and type(value) not in kinds:
             wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
             raise TinctError(f"settings: {key} is {text!r}; expected {wanted}")
         read[key] = value
     return read
+
+
+def _read_value(text: str, number: bool) -> Any:
+    """A word as YAML has it, but numbers as Python has them: YAML takes 1e-3 for text, and 1 for no float.
+
+    What cannot be read stays text, which fits where text does.
+    """
+    if number:
+        with contextlib.suppress(ValueError):
+            return float(text)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def parallel(jobs: int | None) -> int:

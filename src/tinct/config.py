@@ -9,6 +9,8 @@ __all__ = ["TIMED_STEPS", "Config"]
 
 TIMED_STEPS = 30
 """Steps after which a budget in minutes becomes one in steps."""
+LEAST_FOR_CRITIC = 8
+"""Pixels of colour that the smallest discriminator covers."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class Config:
 
     Args:
         sources: folders, text files of paths, `photos:`, labelled sources (their pictures only).
-        exclude: sources whose pictures, and copies of them, are kept out; of a labelled one the val split.
+        exclude: sources whose pictures, and copies of them, are kept out; of a labelled one the val and
+            test splits.
         split: `train` leaves the other splits of a recognised layout alone; `all` takes everything.
         held_out: a source whose val split is coloured to measure progress; part of `sources` is set aside without.
         cache: folder for decoded pictures, so that later epochs and runs skip decoding.
@@ -127,6 +130,18 @@ class Config:
         for name, low, high in (("min_crop", 0.05, 1), ("adversarial_start", 0, 1), ("ema", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected {low} to {high}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise TinctError(f"betas are {self.betas}; expected two numbers of 0 or more, below 1")
+        if self.batch_size < 2:
+            raise TinctError(f"batch_size is {self.batch_size}; expected 2 or more, for batch norm's sake")
+        if self.chroma_stride not in (1, 2, 4, 8):
+            raise TinctError(f"chroma_stride is {self.chroma_stride}; expected 1, 2, 4 or 8")
+        chroma = self.size // self.chroma_stride
+        if self.adversarial != "none" and chroma < LEAST_FOR_CRITIC:
+            raise TinctError(
+                f"chroma_stride is {self.chroma_stride} at size {self.size}, so colours are {chroma} px wide; the "
+                f"discriminator needs {LEAST_FOR_CRITIC}: lower chroma_stride, or enlarge size"
+            )
         budgets = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
         if len(budgets) != 1:
             raise TinctError(

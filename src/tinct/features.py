@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.errors import TinctError
-from tinct.examples import Chunk, Labelled, evaluation_chunks
+from tinct.examples import Chunk, Labelled, evaluation_chunks, shrunk
 from tinct.files import write_bytes
 from tinct.models.encoder import Encoder
 from tinct.models.heads import pooled
@@ -27,6 +27,8 @@ STAGES = (-3, -2, -1)
 """The feature maps that a probe looks at, mean- and max-pooled: the three deepest."""
 BATCH = 64
 """Pictures in a pass, always: the last batch is filled up, so that no picture's features hang on how many follow."""
+LOOKED_AT = 8
+"""Pictures whose content a cache's name follows from."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,16 @@ def cached_features(
     device: torch.device,
     cache: str | None,
 ) -> Features:
-    """`extract` on a part of a split, kept in the folder `cache` by a name that follows from weights and pictures."""
+    """`extract` on a part of a split, kept in the folder `cache` by a name that follows from weights and pictures.
+
+    Of the pictures that is their names and a look at a few: others under the same names must not get these features.
+    """
     if cache is None:
         return extract(encoder, evaluation_chunks(labelled, indices, size), input, device)
     digest = hashlib.sha256(json.dumps([labelled.source.fingerprint(), size, input, indices.tolist()]).encode())
+    for position in np.linspace(0, len(indices) - 1, min(LOOKED_AT, len(indices))).astype(int):
+        picture = shrunk(labelled.source, int(indices[position]), labelled.side)
+        digest.update(picture.encode() if isinstance(picture, str) else np.ascontiguousarray(picture).tobytes())
     for value in encoder.body.state_dict().values():
         digest.update(value.cpu().numpy().tobytes())
     path = Path(cache) / f"{digest.hexdigest()[:24]}.features"

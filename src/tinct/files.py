@@ -12,6 +12,9 @@ from .errors import TinctError
 
 __all__ = ["atomic_path", "write_bytes", "write_json", "write_text"]
 
+UMASK = os.umask(0)  # which can be read only by setting it, for all threads: so once, while there is one
+os.umask(UMASK)
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -34,7 +37,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield unfinished
         sync(unfinished)
-        unfinished.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide the file from the group
+        unfinished.chmod(0o666 & ~UMASK)  # mkstemp's 0600 would hide the file from the group
         unfinished.replace(path)
         sync(path.parent)
     except OSError as error:
@@ -68,9 +71,3 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -116,7 +116,10 @@ class Comparison:
         common = sorted(ours.keys() & theirs.keys())
         if not common:
             return None
-        difference = paired_difference([ours[s].value for s in common], [theirs[s].value for s in common])
+        pairs = [(ours[seed].value, theirs[seed].value) for seed in common]
+        # Seeds that repeat each other, as those of two linear probes on all labels, are one observation, not several.
+        pairs = pairs if len(set(pairs)) > 1 else pairs[:1]
+        difference = paired_difference([our for our, _ in pairs], [their for _, their in pairs])
         curve = {
             amount: float(np.mean(list(values.values())))
             for amount in self.amounts

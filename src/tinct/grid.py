@@ -80,7 +80,7 @@ class Grid:
 
     def tuning(self) -> list[Planned]:
         """The cells that learning rates are chosen by; none where the protocol has no rate, or there is no choice."""
-        if self.common.protocol not in ("finetune", "frozen") or len(self.lrs) == 1:
+        if not self.common.trains or len(self.lrs) == 1:
             return []
         fewer = max(1, round(TUNING_SHARE * self.common.min_positives))  # the tuning part is small
         base = replace(self.common, evaluate="tuning", labels=self.tuning_labels, seed=TUNING_SEED, min_positives=fewer)
@@ -135,9 +135,10 @@ def _finished(grid: Grid, planned: Planned) -> dict[str, Any] | None:
         return None
     record = read_record(planned.folder)
     remedy = "choose another --out, or remove that folder"
+    no_matter = ("cache", "accelerator") if planned.settings.trains else ("cache", "accelerator", "lr")
     for key, value in asdict(planned.settings).items():
         before = record["settings"].get(key)
-        if before != value and key not in ("cache", "accelerator"):
+        if before != value and key not in no_matter:
             raise TinctError(f"{planned.folder} was made with {key} {before!r}, now it is {value!r}; {remedy}")
     if record["init"]["provenance"].get("sha256") != grid.digests.get(planned.settings.init):
         raise TinctError(f"{planned.folder} began with other weights than {planned.settings.init} has now; {remedy}")

@@ -15,6 +15,11 @@ STORAGE_TAGS = frozenset(
     # 37724 holds Photoshop's layers, which would still be grey.
 ) | frozenset((338, 339, 340, 341, 347, *range(512, 522), *range(529, 533), 700, 34675, 37724))
 
+PHOTOSHOP = b"Photoshop 3.0\0"
+"""What an APP13 segment of image resources begins with."""
+PREVIEWS = (1033, 1036)
+"""The resources that are thumbnails."""
+
 
 def metadata_of(image: Image.Image) -> dict[str, Any]:
     """Fields of `tinct.pictures.Picture` by name; load a PNG before, as it may have them after its pixels."""
@@ -30,19 +35,22 @@ def metadata_of(image: Image.Image) -> dict[str, Any]:
 
 
 def _exif(image: Image.Image) -> tuple[bytes, int]:
+    orientation = 1
     try:
         exif = image.getexif()
-        orientation = int(exif.get(ExifTags.Base.Orientation, 1))
-        block = image.info.get("exif", b"")
-        if image.format == "TIFF" or "exif" not in image.info:  # tags of the file itself, or set by a program
+        found = int(exif.get(ExifTags.Base.Orientation, 1))
+        orientation = found if 1 <= found <= 8 else 1
+        block = image.info.get("exif") or b""  # pillow-heif has None there
+        if image.format == "TIFF" or not block:  # tags of the file itself, or set by a program
             for tag in STORAGE_TAGS & exif.keys() - {ExifTags.Base.Orientation}:
                 del exif[tag]
+            exif.bigtiff = False  # of the file; a block of EXIF is a plain TIFF
             block = exif.tobytes() if len(exif) else b""
     except Exception:  # EXIF is a nest of offsets; a broken one must not cost the pixels
-        return b"", 1
+        return b"", orientation
     if block and not block.startswith(b"Exif\0\0"):
         block = b"Exif\0\0" + block
-    return _without_thumbnail(block), orientation if 1 <= orientation <= 8 else 1
+    return _without_thumbnail(block), orientation
 
 
 def _without_thumbnail(block: bytes) -> bytes:
@@ -77,7 +85,23 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
 
 def _photoshop(image: Image.Image) -> bytes:
     segments = [data for marker, data in getattr(image, "applist", []) if marker == "APP13"]
+    segments = [_without_previews(data) for data in segments]
     return b"".join(b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data for data in segments)
+
+
+def _without_previews(data: bytes) -> bytes:
+    """Photoshop's resources (Adobe's file format, "Image Resource Blocks") but for thumbnails, which show it grey."""
+    kept, place = data[: len(PHOTOSHOP)], len(PHOTOSHOP)
+    while data[place : place + 4] == b"8BIM" and place + 7 < len(data):
+        start = place + 6 + (data[place + 6] + 2) // 2 * 2  # after a name of even length, its first byte counted
+        length = int.from_bytes(data[start : start + 4], "big")
+        end = start + 4 + length + length % 2
+        if end > len(data):
+            return data
+        if int.from_bytes(data[place + 4 : place + 6], "big") not in PREVIEWS:
+            kept += data[place:end]
+        place = end
+    return kept + data[place:]
 
 
 def _text(image: Image.Image) -> dict[str, str]:

@@ -86,7 +86,7 @@ def scored_classes(presence: Tensor, minimum: int = MIN_POSITIVES) -> list[int]:
     most = int(counts.max()) if counts.numel() else 0
     raise TinctError(
         f"no class has {minimum} positives among the {len(presence)} evaluated pictures (the most frequent has "
-        f"{most}): evaluate more pictures or lower the minimum"
+        f"{most}); evaluate more pictures, or lower min_positives (in compare: --settings min_positives=N)"
     )
 
 

@@ -14,7 +14,7 @@ from tinct.data.ledger import Ledger
 from tinct.data.loader import Photographs, crops_loader
 from tinct.data.parallel import each_picture
 from tinct.data.photos import Photos
-from tinct.data.sources import is_labelled, open_sources
+from tinct.data.sources import is_labelled, open_held_out, open_sources
 from tinct.engine import make_fabric
 from tinct.errors import TinctError
 from tinct.heldout import take_held_out
@@ -63,14 +63,14 @@ def set_aside(config: Config, source: Source) -> tuple[NDArray[np.uint32], NDArr
 
 
 def hashes_to_avoid(specs: Sequence[str]) -> NDArray[np.uint64]:
-    """Hashes of the pictures of `specs`; of a labelled source, those of its val split.
+    """Hashes of the pictures of `specs`; of a labelled source, those of its val and test splits.
 
     Raises:
         TinctError: one cannot be opened.
     """
     found: list[np.uint64] = []
     for spec in specs:
-        source = open_sources([spec], "val" if is_labelled(spec) else "all")
+        source = open_held_out(spec) if is_labelled(spec) else open_sources([spec], "all")
         with each_picture(source, hash_of, f"hashing {spec}") as hashes:
             found += [value for value in hashes if value is not None]
     return np.unique(np.array(found, np.uint64))

@@ -24,6 +24,7 @@ from tinct.data.cache import CachedSource
 from tinct.data.ledger import Ledger
 from tinct.data.loader import Photographs, crops_loader
 from tinct.data.sources import open_sources
+from tinct.errors import TinctError
 from tinct.files import write_json
 from tinct.learner import Learner
 from tinct.monitor import Monitor
@@ -87,15 +88,18 @@ class Training:
         self.photographs, self.held_out = photographs, held_out
         self.ledger = Ledger(photographs.source)
         self.step, self.seconds, self.best = 0, 0.0, math.inf
+        self.durations: list[float] = []  # of the steps that a budget in minutes is measured on
         self.stopping = False
         checkpoint = fabric.broadcast(run.open(stored(config), resume, FREE) if fabric.is_global_zero else None)
         if checkpoint is not None:
             for name, module in learner.modules().items():
                 checkpoint.load_into(name, module)
+            self._check_pictures(checkpoint.state)
             states = checkpoint.optimizers()
             learner.load_optimizers(states)
             self.ledger.load(states["ledger"])
             self.step, self.seconds, self.best = (checkpoint.state[key] for key in ("step", "seconds", "best"))
+            self.durations = checkpoint.state.get("durations", [])
         self.total = self._known_total()
 
     def go(self) -> int:
@@ -111,7 +115,6 @@ class Training:
             config.workers,
             pin_memory=self.fabric.device.type == "cuda",
         )
-        durations: list[float] = []
         with Monitor(self.run, config, self.fabric, self.ledger, self.held_out) as monitor, self._signals():
             batches = iter(loader)
             while self.total is None or self.step < self.total:
@@ -122,11 +125,13 @@ class Training:
                     monitor.unreadable(name, reason)
                 losses = self.learner.learn(parts, self.step, self._rate(), self._adversarial_weight())
                 self.step += 1
-                durations.append(time.perf_counter() - began)
-                self.seconds += durations[-1]
-                monitor.step(self.step, self.total, losses, durations[-1], waited)
+                duration = time.perf_counter() - began
+                self.seconds += duration
+                monitor.step(self.step, self.total, losses, duration, waited)
+                if self.total is None:
+                    self.durations.append(duration)
                 if self.total is None and self.step == TIMED_STEPS:
-                    self._fix_total(durations)
+                    self._fix_total(self.durations)
                 if self._stop_asked() or self.step % config.checkpoint_every == 0 or self.step == self.total:
                     self._checkpoint(monitor)
                 if self.stopping and self.step != self.total:
@@ -160,6 +165,19 @@ class Training:
         if self.total is None or (config.minutes is not None and self.step < TIMED_STEPS):
             return 0.0 if self.step < TIMED_STEPS // 2 else None
         return config.adversarial_weight if self.step >= config.adversarial_start * self.total else None
+
+    def _check_pictures(self, state: dict[str, Any]) -> None:
+        """Refuse to go on with other pictures than the run began with, which its order and ledger are of.
+
+        Raises:
+            TinctError: they are others.
+        """
+        source = self.ledger.source
+        if state.get("pictures", source.fingerprint()) != source.fingerprint():
+            raise TinctError(
+                f"{source.spec}: its files are not those that {self.run.folder} began with ({len(source)} now); put "
+                "them back to resume, or begin a new run"
+            )
 
     def _known_total(self) -> int | None:
         """The budget in steps, as far as it is known."""
@@ -197,6 +215,7 @@ class Training:
             better = value < self.best
             self.best = min(self.best, value)
             state = {"step": self.step, "seconds": self.seconds, "best": self.best, "scores": scores}
+            state |= {"pictures": self.ledger.source.fingerprint(), "durations": self.durations}
             optimizers = {**self.learner.optimizers(), "ledger": self.ledger.state()}
             self.run.save(self.learner.modules(), optimizers, state, better)
         self.fabric.barrier()

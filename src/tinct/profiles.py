@@ -44,7 +44,7 @@ def to_srgb(profile: bytes, dtype: Any, channels: int) -> Callable[[NDArray[Any]
         channels: 1 for (H, W) arrays, 3 for (H, W, 3).
 
     Raises:
-        PictureError: the samples have 16 bits and the profile is made of tables.
+        PictureError: the samples have 16 bits and the profile holds tables, or curves that lead to Lab.
     """
     transform = _transform(profile, "L" if channels == 1 else "RGB")
     if transform is None:
@@ -62,6 +62,8 @@ def _model(profile: bytes, channels: int) -> Callable[[NDArray[np.uint16]], NDAr
     """The curve-and-matrix model (ICC.1:2022, annex F.3) from 16-bit samples to 16-bit sRGB."""
     try:
         tags, target = _tags(profile), _tags(srgb())
+        if b"A2B0" in tags or profile[20:24] != b"XYZ ":
+            raise ValueError("tables go before curves, and curves to Lab are of another meaning")
         curves = [_curve(tags[name]) for name in ((b"kTRC",) if channels == 1 else (b"rTRC", b"gTRC", b"bTRC"))]
         encode = _curve(target[b"rTRC"])
         matrix = np.eye(1) if channels == 1 else np.linalg.solve(_colorants(target), _colorants(tags))

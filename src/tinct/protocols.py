@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tinct.data.hashes import near
 from tinct.data.random import rng
+from tinct.errors import TinctError
 from tinct.examples import Examples, Labelled, evaluation_chunks
 from tinct.features import STAGES, Features, cached_features
 from tinct.finetune import run_over, train
@@ -24,7 +25,7 @@ from tinct.settings import TransferSettings
 from tinct.trained import build_network, shape_of
 from tinct.weights import load_strict
 
-__all__ = ["Parts", "Result", "probed", "score", "seen_pictures", "trained"]
+__all__ = ["Parts", "Result", "probed", "score", "scored_in", "seen_pictures", "trained"]
 
 _HEAD = 0x4EAD  # the stream of random numbers that a head is drawn from
 
@@ -90,12 +91,17 @@ def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabr
     indices, hashes, outputs, skipped = [], [], [], dict(examples.skipped)
     chunks = evaluation_chunks(parts.evaluated, parts.where, settings.size)
     for chunk, logits in run_over(model, chunks, settings, fabric):
+        skipped |= chunk.skipped
+        if not len(chunk.indices):
+            continue
         if chunk.masks is not None:
             logits = confusions(logits.argmax(1), torch.from_numpy(chunk.masks), len(shape["classes"])).int()
         indices.append(chunk.indices)
         hashes.append(chunk.hashes)
         outputs.append(logits)
-        skipped |= chunk.skipped
+    if not outputs:
+        name, reason = next(iter(skipped.items()))
+        raise TinctError(f"no picture of the {settings.evaluate} split can be read; for instance {name}: {reason}")
     return Result(
         np.concatenate(indices),
         np.concatenate(hashes),
@@ -148,20 +154,30 @@ def probed(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabri
     )
 
 
+def scored_in(evaluated: Labelled, indices: NDArray[np.int64], settings: TransferSettings) -> list[int]:
+    """The classes that have enough positives among the pictures `indices`, which can be asked before any is read.
+
+    Raises:
+        TinctError: none has.
+    """
+    presence = torch.from_numpy(evaluated.presence[indices])
+    if settings.task == "segmentation" and evaluated.source.background is not None:
+        presence[:, evaluated.source.background] = 0  # it is in every picture, and alone no evidence
+    return scored_classes(presence, settings.min_positives)
+
+
 def score(result: Result, evaluated: Labelled, settings: TransferSettings) -> tuple[float, list[str], dict[str, Any]]:
     """The figure to report (0 to 100), the classes that it is over, and all other metrics.
 
     Raises:
         TinctError: no class has enough positives, or a score is not a number.
     """
-    presence = torch.from_numpy(evaluated.presence[result.indices])
     names = evaluated.classes
-    if settings.task == "segmentation" and evaluated.source.background is not None:
-        presence[:, evaluated.source.background] = 0  # it is in every picture, and alone no evidence
-    scored = scored_classes(presence, settings.min_positives)
+    scored = scored_in(evaluated, result.indices, settings)
     if settings.task == "multilabel":
         # scores of nearest neighbours are shares of votes, the others are logits
         threshold = 0.5 if settings.protocol == "knn" else 0.0
+        presence = torch.from_numpy(evaluated.presence[result.indices])
         found = multilabel_scores(result.output, presence, names, scored, threshold, settings.eleven_point)
         value, metrics = found.mean_ap, asdict(found)
     else:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from tinct import deep, profiles
 from tinct.data.decode import MAX_PIXELS, reason_of, to_srgb
@@ -89,11 +89,23 @@ def _open(source: Path | bytes) -> Image.Image:
         raise PictureError(f"{length} bytes, over the limit of {MAX_BYTES}" if length else "empty file")
     Image.init()
     known = [name for name in FORMATS if name in Image.OPEN]
-    image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=known)
+    try:
+        image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=known)
+    except UnidentifiedImageError as error:
+        if "HEIF" not in known and _head(source)[4:11] in (b"ftyphei", b"ftyphev"):
+            raise PictureError("HEIC cannot be read here; pip install pillow-heif") from error
+        raise
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise PictureError(f"{image.width}x{image.height} pixels, over the limit of {MAX_PIXELS}")
     return image
+
+
+def _head(source: Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:16]
+    with source.open("rb") as file:
+        return file.read(16)
 
 
 def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Picture:
@@ -105,6 +117,10 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
         raise PictureError("32 bits a sample; convert it to 16")
     by_two_passes = source is not None and kind in ("PNG", "TIFF") and deep.is_reduced(image)
     by_tifffile = source is not None and deep.for_tifffile(image)
+    key = image.info.get("transparency")
+    if isinstance(image, PngImagePlugin.PngImageFile) and isinstance(key, int) and image.tile:
+        # Pillow spreads samples of 2 and 4 bits over 0..255 and leaves the transparent one as it is
+        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args), 1)
     if not by_tifffile:
         image.load()  # before anything else: PNG may have metadata after its pixels
     carried = metadata_of(image)

@@ -10,9 +10,11 @@ from rich.console import Console
 
 from tinct.compare import run_compare, show
 from tinct.config import Config
+from tinct.data.sources import open_labelled
 from tinct.errors import TinctError
 from tinct.pretrain import run_pretrain
 from tinct.report import write_report
+from tinct.settings import TransferSettings
 
 __all__ = ["Experiment", "read_experiment", "reproduce"]
 
@@ -48,6 +50,8 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         for line in described(plan, out):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return 0
+    for keywords in plan.comparisons.values():  # a mistake there must not show after hours of pretraining
+        open_labelled(keywords["source"], "train", keywords["task"])
     for name, config in plan.runs.items():
         if code := run_pretrain(config, out=out / "pretrained" / name, resume=True):
             return code
@@ -83,10 +87,7 @@ def read_experiment(name: str, data: Path, out: Path) -> Experiment:
             for arm, settings in arms.items()
         }
         inits = {arm: arm + "=" + ":".join(str(out / "pretrained" / run) for run in runs_of(arm, runs)) for arm in arms}
-        comparisons = {
-            title: keywords | {"inits": ",".join(inits.get(arm, arm) for arm in keywords["inits"].split(","))}
-            for title, keywords in asked.items()
-        }
+        comparisons = {title: compared(title, keywords, inits) for title, keywords in asked.items()}
     except FileNotFoundError as error:
         raise TinctError(f"experiment is {name!r}; expected paper, paper-cpu, yardstick, or a YAML file") from error
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
@@ -113,6 +114,28 @@ def configured(settings: dict[str, Any], seed: int) -> Config:
     config = Config(**{**recipe, **settings, "seed": seed})
     config.check()
     return config
+
+
+def compared(title: str, keywords: dict[str, Any], inits: dict[str, str]) -> dict[str, Any]:
+    """The keywords of `run_compare` for a comparison, its arms with their runs.
+
+    Args:
+        title: of the comparison.
+        keywords: as the file has them.
+        inits: what `--inits` says of each arm that is pretrained.
+
+    Raises:
+        TinctError: a keyword is unknown, a setting out of range, or a value of another kind.
+    """
+    own = ("source", "task", "inits", "labels", "seeds", "protocol", "lrs", "jobs")
+    known = {field.name for field in fields(TransferSettings)} - {"init", "lr", "seed"} | set(own)
+    if unknown := sorted(keywords.keys() - known):
+        raise TinctError(f"unknown keyword {unknown[0]!r} of comparison {title}; expected some of {sorted(known)}")
+    plain: dict[str, Any] = {key: str(value) if key in ("labels", "lrs") else value for key, value in keywords.items()}
+    common = {key: plain[key] for key in plain.keys() - {"inits", "seeds", "lrs", "jobs", "labels"}}
+    TransferSettings(**common).check()
+    arms = [arm.strip() for arm in plain["inits"].split(",")]
+    return plain | {"inits": ",".join(inits.get(arm, arm) for arm in arms)}
 
 
 def runs_of(arm: str, runs: dict[str, Config]) -> list[str]:

@@ -48,6 +48,11 @@ class TransferSettings:
     accelerator: str = "auto"
     precision: str = "32-true"
 
+    @property
+    def trains(self) -> bool:
+        """Whether the protocol trains a network by gradients, so that a learning rate plays a part."""
+        return self.protocol in ("finetune", "frozen")
+
     def check(self) -> None:
         """Refuse what cannot be done.
 
@@ -63,7 +68,7 @@ class TransferSettings:
             raise TinctError(f"batch_size is {self.batch_size}; expected 2 or more, for batch norm's sake")
         if self.weight_decay < 0 or self.layer_decay > 1:
             raise TinctError("weight_decay below 0 or layer_decay above 1; expected 0 or more, and 0 to 1")
-        if self.protocol in ("linear", "knn") and self.task != "multilabel":
+        if not self.trains and self.task != "multilabel":
             raise TinctError(f"protocol {self.protocol} is for multilabel; use frozen for {self.task}")
         if self.task == "multilabel" and (self.head != "decoder" or self.decoder != "fresh"):
             raise TinctError("head and decoder are for segmentation; leave them out for multilabel")

@@ -187,6 +187,7 @@ def add(
         write_text(shelf / entry.card, text)
     with atomic_path(entry.path) as unfinished:
         (copy_in_half if half else shutil.copyfile)(file, unfinished)
+    entry.seen.unlink(missing_ok=True)  # of weights that had the name before
     if kind == "encoder" and (seen := file.with_name("seen.npy")).exists():
         with atomic_path(entry.seen) as unfinished:
             shutil.copyfile(seen, unfinished)

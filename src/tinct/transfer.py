@@ -19,7 +19,7 @@ from tinct.inits import load_init
 from tinct.metrics import MIN_POSITIVES
 from tinct.models.stem import Input
 from tinct.predictions import write_predictions
-from tinct.protocols import Parts, probed, score, seen_pictures, trained
+from tinct.protocols import Parts, probed, score, scored_in, seen_pictures, trained
 from tinct.runs import environment
 from tinct.settings import Head, Protocol, Split, TransferSettings
 from tinct.trained import save_trained
@@ -66,8 +66,9 @@ def transfer(
         source: a labelled source: voc:DIR, coco:DIR, camvid:DIR, csv:FILE, folder:DIR, mosaic:
         task: multilabel or segmentation.
         out: folder for record.json, predictions.safetensors and model.safetensors.
-        init: random, a run's folder or its encoder.safetensors, timm:NAME, imagenet-lite, or a file of weights
-            (safetensors, or .pth read as tensors only) in the names of timm, torchvision, lightly or lightly-train.
+        init: random, tinct-small-ssl (which comes with tinct), a run's folder or its encoder.safetensors, timm:NAME,
+            imagenet-lite, or a file of weights (safetensors, or .pth read as tensors only) in the names of timm,
+            torchvision, lightly or lightly-train.
         backbone: a timm name, for random (resnet18 without) and for weights that do not say theirs.
         weights: a safetensors file for timm:NAME, in place of a download.
         protocol: finetune (everything), frozen (the head only), linear or knn (on features of an untouched encoder).
@@ -115,7 +116,7 @@ def parts_of(settings: TransferSettings) -> Parts:
     tuning, rest = labelled.parts()
     if settings.evaluate == "tuning":
         evaluated, where = labelled, tuning
-        if settings.protocol in ("linear", "knn"):  # which need another part to choose their strength on
+        if not settings.trains:  # which need another part to choose their strength on
             second, rest_of_rest = tuning_split(labelled.presence[rest])
             tuning, rest = rest[second], rest[rest_of_rest]
     else:
@@ -163,9 +164,9 @@ def run_transfer(
     )
     console.print(start.report(), highlight=False, markup=False)
     parts = parts_of(settings)
-    labelled, evaluated = parts.train, parts.evaluated
-    where = parts.where
-    work = probed if settings.protocol in ("linear", "knn") else trained
+    labelled, evaluated, where = parts.train, parts.evaluated, parts.where
+    scored_in(evaluated, where, settings)  # before anything is trained for it
+    work = trained if settings.trains else probed
     result = work(settings, start, parts, fabric, console)
     value, scored, metrics = score(result, evaluated, settings)
     seen = seen_pictures(start, evaluated, result)

@@ -80,8 +80,10 @@ def sentence(comparison: Comparison, contrast: Contrast) -> str:
     if comparison.baseline != "random":
         where += f", compared with {comparison.baseline}"
     if difference.low is None or difference.high is None:
+        repeated = len(contrast.values.keys() & contrast.baseline.keys()) > 1
+        why = "nothing differs from seed to seed, which" if repeated else "one pair of seeds"
         return (
-            f"No gain shown: one pair of seeds gives no interval. {subject} changed {metric} by "
+            f"No gain shown: {why} gives no interval. {subject} changed {metric} by "
             f"{signed(difference.mean)} points{_scope(contrast)} {where}."
         )
     low, high = plain(difference.low), plain(difference.high)
@@ -102,14 +104,17 @@ def sentence(comparison: Comparison, contrast: Contrast) -> str:
 
 
 def pretraining_of(init: dict[str, Any]) -> str:
-    """Name a pretraining by what was learned: with more in it than colour, it is never called that alone."""
-    provenance = init.get("provenance") or {}
-    terms = provenance.get("terms") or {}
-    colour = provenance.get("adversarial", "none") != "none" or not terms.keys().isdisjoint(COLOUR_TERMS)
+    """Name a pretraining by what was learned, in earlier runs too: with more in it than colour, never that alone."""
+    stages = [init.get("provenance") or {}]
+    while earlier := stages[-1].get("began_with"):
+        stages.append(earlier)
+    terms = {term for stage in stages for term in stage.get("terms") or {}}
+    colour = any(stage.get("adversarial", "none") != "none" for stage in stages) or bool(terms & COLOUR_TERMS)
     parts = ["colour"] if colour else []
     parts += [name for name in ("rotation", "siamese") if name in terms]
+    labels = any(stage.get("supervised") for stage in stages)
     if parts:
-        return f"{' and '.join(parts).capitalize()} pretraining"
+        return f"{' and '.join(parts).capitalize()} pretraining" + (" after ImageNet's labels" if labels else "")
     return "ImageNet pretraining" if init["name"] == "imagenet-lite" else "Pretraining"
 
 

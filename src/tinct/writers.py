@@ -33,8 +33,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 INCH = 2
 """EXIF's ResolutionUnit for dots an inch."""
-MAX_COMMENT = 65_533
+MAX_SEGMENT = 65_533
 """Bytes that a JPEG segment holds."""
+RESOURCES = 34377
+"""The TIFF tag of Photoshop's image resources, which may be large: clipping paths, thumbnails."""
+UNDEFINED = 7
+"""The type of EXIF's bytes without a meaning of their own."""
 SUB_IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 
@@ -93,7 +97,9 @@ def _by_pillow(picture: Picture, file: IO[bytes], form: str) -> None:
     image = to_pil(picture)
     options: dict[str, Any] = {str(key): value for key, value in image.info.items()} | OPTIONS[form]
     if form == "JPEG":
-        options |= {"extra": picture.photoshop, "comment": picture.text.get("Comment", "").encode()[:MAX_COMMENT]}
+        if len(picture.exif) > MAX_SEGMENT:
+            options |= {"exif": _without_resources(picture.exif)}
+        options |= {"extra": picture.photoshop, "comment": picture.text.get("Comment", "").encode()[:MAX_SEGMENT]}
     elif form == "PNG":
         options |= {"pnginfo": _png_text(picture)}
     elif form == "BMP" and picture.orientation > 1:
@@ -106,11 +112,22 @@ def _by_pillow(picture: Picture, file: IO[bytes], form: str) -> None:
     image.save(file, form, **options)
 
 
+def _without_resources(block: bytes) -> bytes:
+    """EXIF from a TIFF without what a JPEG has another place for, where it is too long for one segment."""
+    exif = Image.Exif()
+    exif.load(block)
+    exif.pop(RESOURCES, None)
+    return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+
+
 def _with_resolution(block: bytes, dpi: tuple[float, float]) -> bytes:
     """EXIF that says the resolution, for formats that have no other place for it."""
     with contextlib.suppress(Exception):  # EXIF is a nest of offsets; a broken one stays as it is
         exif = Image.Exif()
         exif.load(block)
+        stated = (exif.get(ExifTags.Base.XResolution), exif.get(ExifTags.Base.YResolution))
+        if stated == dpi and exif.get(ExifTags.Base.ResolutionUnit, INCH) == INCH:
+            return block  # as it was, byte for byte
         exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = dpi
         exif[ExifTags.Base.ResolutionUnit] = INCH
         return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
@@ -180,7 +197,8 @@ def _tiff(picture: Picture, file: IO[bytes]) -> None:
         pixels = np.dstack((pixels, picture.alpha))
     exif = Image.Exif()
     exif.load(picture.exif)
-    parts = {tag: exif.get_ifd(tag) for tag in SUB_IFDS if tag in exif}
+    parts = {tag: dict(exif.get_ifd(tag)) for tag in SUB_IFDS if tag in exif}
+    parts.get(ExifTags.IFD.Exif, {}).pop(ExifTags.IFD.Interop, None)  # an offset into the file it came from
     for tag in parts:
         del exif[tag]
     tags = [*_tiff_tags(exif), *((tag - 1, "I", 1, 0, True) for tag in parts)]  # held free; see _append_ifds
@@ -237,6 +255,8 @@ def _append_ifds(file: IO[bytes], parts: dict[ExifTags.IFD, dict[int, Any]]) -> 
         directory = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\0\0\0\0")
         for code, value in values.items():
             directory[code] = value
+            if tag == ExifTags.IFD.Exif and isinstance(value, bytes):
+                directory.tagtype[code] = UNDEFINED  # where Pillow supposes numbers
         file.write(directory.tobytes(start))
         file.seek(entries[tag])
         file.write(struct.pack("<2H2I", tag, 4, 1, start))

@@ -6,8 +6,10 @@ from PIL import Image
 from torchvision.datasets import VOCDetection, VOCSegmentation
 
 from tinct.data.base import VOID
+from tinct.data.sources import open_held_out, open_sources
 from tinct.data.voc import CLASSES, Voc
 from tinct.errors import PictureError, TinctError
+from tinct.preparation import hashes_to_avoid
 
 OBJECT = "<object><name>{}</name><difficult>{}</difficult><part><name>head</name></part></object>"
 
@@ -134,3 +136,24 @@ def test_bad_masks_are_named(devkit, mask, message):
         Image.fromarray(mask).save(path)
     with pytest.raises(PictureError, match=message):
         Voc(str(devkit), "train", "segmentation").mask(1)
+
+
+def test_a_picture_that_either_task_evaluates_is_held_out(devkit):
+    sets = devkit / "VOCdevkit" / "VOC2012" / "ImageSets"
+    (sets / "Main/val.txt").write_text("2012_c\n")
+    (sets / "Main/train.txt").write_text("2012_a\n2012_b\n")
+    (sets / "Segmentation/val.txt").write_text("2012_b\n")
+    (sets / "Segmentation/train.txt").write_text("2012_a\n")
+    (sets / "Segmentation/test.txt").write_text("2012_c\n")  # there twice, looked at once
+
+    def names(source):
+        return [Path(source.name(index)).stem for index in range(len(source))]
+
+    spec = f"voc:{devkit}@2012"
+    train = open_sources([spec])
+    assert names(train) == ["2012_a"]
+    assert train.picture(0).shape == (12, 20, 3)
+    assert names(open_held_out(spec)) == ["2012_b", "2012_c"] or names(open_held_out(spec)) == ["2012_c", "2012_b"]
+    assert len(hashes_to_avoid([spec])) == 2
+    with pytest.raises(TinctError, match="val"):
+        open_held_out(f"voc:{devkit}@2007")

@@ -1,7 +1,7 @@
 """From what the user writes to a source: `folder`, `list.txt`, `photos:`, `voc:DIR`, and several of them joined."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinct.data.base import LabelledSource, Source, fingerprint_of
-from tinct.data.folder import open_folder
+from tinct.data.folder import PathSource, open_folder
 from tinct.data.labelled import Task
 from tinct.data.photos import Photos
 from tinct.errors import TinctError
 
-__all__ = ["Joined", "is_labelled", "open_labelled", "open_sources"]
+__all__ = ["Joined", "is_labelled", "open_held_out", "open_labelled", "open_sources"]
 
 # prefix: module and class, imported when asked for because some need pycocotools or torchvision
 _LABELLED = {
@@ -59,6 +59,26 @@ class Joined(Source):
     def fingerprint(self) -> str:
         """Over the parts' fingerprints and lengths, because a part may know a faster way to its own than its names."""
         return fingerprint_of(f"{part.fingerprint()} {len(part)}" for part in self.parts)
+
+
+class Without(Source):
+    """A source without some of its pictures."""
+
+    def __init__(self, source: Source, kept: Sequence[int]) -> None:
+        self.source, self.kept = source, kept
+        self.spec, self.split = source.spec, source.split
+
+    def __len__(self) -> int:
+        """How many are left."""
+        return len(self.kept)
+
+    def name(self, index: int) -> str:
+        """The name in the source."""
+        return self.source.name(self.kept[index])
+
+    def picture(self, index: int, min_side: int | None = None) -> NDArray[np.uint8]:
+        """See `Source.picture`."""
+        return self.source.picture(self.kept[index], min_side)
 
 
 def open_sources(specs: Sequence[str], split: str = "train") -> Source:
@@ -116,6 +136,18 @@ def open_labelled(spec: str, split: str, task: Task) -> LabelledSource:
     return source
 
 
+def open_held_out(spec: str) -> Source:
+    """The pictures that a labelled source evaluates on: those of its val and test splits, whichever task has them.
+
+    Raises:
+        TinctError: it has no such split.
+    """
+    found, refusals = _parts_of(spec, ("val", "test"), get_args(Task))
+    if not found:
+        raise refusals[0]
+    return Joined(found)
+
+
 def _open(spec: str, split: str) -> Source:
     _check_split(split)
     if spec == "photos:":
@@ -130,19 +162,55 @@ def _open(spec: str, split: str) -> Source:
 
 
 def _pictures_of(spec: str, split: str) -> Source:
-    """The pictures of a labelled source, by whichever task has that split; those of all its splits for `all`."""
-    found: list[Source] = []
-    refusals = []
-    for part in SPLITS[:-1] if split == "all" else (split,):
-        for task in get_args(Task):
-            try:
-                found.append(open_labelled(spec, part, task))
-                break
-            except TinctError as error:
-                refusals.append(error)
+    """The pictures of a labelled source: each task's of that split, and for `all` those of every split.
+
+    As in `folder.py`, a picture that either task holds out is kept out of `train`: VOC's tasks split it differently.
+    """
+    found, refusals = _parts_of(spec, SPLITS[:-1] if split == "all" else (split,), get_args(Task))
     if not found:
         raise refusals[0]
+    if split == "train":
+        held, _ = _parts_of(spec, ("val", "test"), get_args(Task))
+        files = {file for source in held for file in _files(source)}
+        found = [left for source in found if len(left := _without(source, files))]
+        if not found:
+            raise TinctError(f"{spec}: all pictures of the train split are in val or test too")
     return found[0] if len(found) == 1 else Joined(found)
+
+
+def _parts_of(spec: str, splits: Sequence[str], tasks: Sequence[Task]) -> tuple[list[Source], list[TinctError]]:
+    """The splits of a labelled source, each picture once; and why others cannot be opened."""
+    found: list[Source] = []
+    files: set[Path] = set()
+    refusals = []
+    for split in splits:
+        for task in tasks:
+            try:
+                source = open_labelled(spec, split, task)
+            except TinctError as error:
+                refusals.append(error)
+                continue
+            if not isinstance(source, PathSource):  # the same pictures for every task
+                found.append(source)
+                break
+            left = _without(source, files)
+            files.update(_files(left))
+            found += [left] if len(left) else []
+    return found, refusals
+
+
+def _files(source: Source) -> list[Path]:
+    """The files of a source that has them."""
+    if isinstance(source, Without):
+        files = _files(source.source)
+        return [files[index] for index in source.kept]
+    return [source.path(index) for index in range(len(source))] if isinstance(source, PathSource) else []
+
+
+def _without(source: Source, dropped: Collection[Path]) -> Source:
+    """The source, or what is left of it."""
+    kept = [index for index, file in enumerate(_files(source)) if file not in dropped]
+    return Without(source, kept) if len(kept) < len(_files(source)) else source
 
 
 def _check_split(split: str) -> None:
