@@ -1,5 +1,6 @@
 """The command line: a command is a typed function, imported when it is called."""
 
+import argparse
 import importlib
 import inspect
 import itertools
@@ -92,7 +93,11 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
     parser = ArgumentParser(prog=f"tinct {name}", description=about, exit_on_error=False)
     if bundles:
         parser.add_argument("--config", action="config", help="a YAML file of settings; options after it win")
-        parser.add_argument("--recipe", help=f"a shipped file of settings: {', '.join(recipes())} (default: fast)")
+        parser.add_argument(
+            "--recipe",
+            default=argparse.SUPPRESS,
+            help=f"a shipped file of settings: {', '.join(recipes())} (default: fast)",
+        )
         words = with_recipe(words)
     texts = described(command)
     for parameter in inspect.signature(command).parameters.values():
@@ -146,14 +151,12 @@ def gathered(words: list[str], lists: Collection[str]) -> list[str]:
 
 def add(parser: Any, name: str, kind: Any, default: Any, text: str, positional: bool, required: bool) -> None:
     """One argument, as its type asks: a list takes several words, a bool none."""
-    from argparse import SUPPRESS
-
     from jsonargparse import ActionYesNo
 
     flags = [name] if positional else [*SHORT.get(name, ()), f"--{name.replace('_', '-')}"]
     how: dict[str, Any] = {"help": text}
     if kind == list[str]:
-        default = SUPPRESS if positional else default or []  # a file's list stands where no words are given
+        default = argparse.SUPPRESS if positional else default or []  # a file's list stands where no words are given
         how |= {"type": str, "nargs": "+" if positional and required else "*", "default": default}
     elif kind is bool:
         how |= {"action": ActionYesNo(no_prefix="no-"), "default": default}
