@@ -29,7 +29,7 @@ def test_a_pretraining_has_a_card(tmp_path, capsys):
     assert main(["card", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert text.startswith("# resnet18: Colour pretraining")
-    assert "colorizer.safetensors" not in text  # there is none without a held-out score
+    assert "`colorizer.safetensors`, not calibrated: no photographs were held out" in text
     assert "11 steps" in text
     assert main(["card", str(tmp_path), "-o", str(tmp_path / "card.md")]) == 0
     assert (tmp_path / "card.md").read_text().strip() == text.strip()
@@ -38,6 +38,7 @@ def test_a_pretraining_has_a_card(tmp_path, capsys):
 def test_a_card_claims_neither_colours_nor_files_that_are_not_there():
     rotation = {**PRETRAINED, "config": {**PRETRAINED["config"], "terms": {"rotation": 1.0}}}
     assert pretraining_card(rotation).startswith("# resnet18: Rotation pretraining")
+    assert "colorizer.safetensors" not in pretraining_card(rotation)
     scores = {"ab_error": 1.0, "ab_error_grey": 2.0, "psnr": 20.0, "colourfulness_ratio": 0.9}
     assert "`colorizer.safetensors` is the best" in pretraining_card({**PRETRAINED, "metrics": {"best": scores}})
 

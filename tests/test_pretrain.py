@@ -269,6 +269,13 @@ def test_a_budget_in_minutes_is_measured_across_an_interruption(tmp_path, monkey
     assert seen == list(range(json.loads((out / "budget.json").read_text())["steps"]))
 
 
+def test_few_pictures_make_a_colorizer_too(tmp_path):
+    write_colourful(tmp_path / "few", 5)
+    run_pretrain(tiny(sources=[str(tmp_path / "few")], steps=3), out=tmp_path / "run")
+    assert load_colorizer(tmp_path / "run" / "colorizer.safetensors").meta["steps"] == 3
+    assert "no photographs were held out to choose by" in (tmp_path / "run" / "README.md").read_text()
+
+
 def test_a_run_does_not_go_on_with_other_pictures(tmp_path):
     write_colourful(tmp_path / "all", 24)
     config = tiny(sources=[str(tmp_path / "all")], steps=6, adversarial="none")

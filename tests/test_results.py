@@ -16,7 +16,7 @@ def test_tables_and_answers_follow_from_committed_records():
     page = (DOCS / "results.md").read_text()
     made = comparisons(find_records([DOCS / "records"]).cells)
     assert made
-    expected = [line for line in as_markdown(made, {}).splitlines() if line and not line.startswith("#")]
+    expected = [line for line in as_markdown(made, {}).splitlines() if line and not line.startswith("# ")]
     assert [line for line in expected if line not in page] == []
 
 

@@ -11,6 +11,9 @@ from tinct.wording import pretraining_of
 
 __all__ = ["card", "card_of", "hub_card", "pretraining_card"]
 
+COLORIZERS = {"l1", "huber", "bins"}
+"""The terms that make a colorizer."""
+
 
 def card(run: Path, *, out: Path | None = None) -> int:
     """Print a run's card, or write it to a file.
@@ -77,6 +80,8 @@ def pretraining_card(record: dict[str, Any]) -> str:
     )
     if "best" in record["metrics"]:
         files += " `colorizer.safetensors` is the best one by the held-out score."
+    elif not COLORIZERS.isdisjoint(config["terms"]):
+        files += " So is `colorizer.safetensors`, not calibrated: no photographs were held out to choose by."
     return "\n".join([*lines, "", files, ""])
 
 

@@ -85,9 +85,9 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Data, task and protocol, and what was scored unless it is the val split."""
+        """Data, task, protocol and size, and what was scored unless it is the val split."""
         data = self.record["data"]
-        parts = [data["spec"], self.record["task"], self.record["protocol"]]
+        parts = [data["spec"], self.record["task"], self.record["protocol"], f"{self.record['size']} px"]
         return " · ".join(parts + ([f"scored on {data['eval_split']}"] if data["eval_split"] != "val" else []))
 
     @property

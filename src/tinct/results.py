@@ -26,7 +26,7 @@ def write_results(
     """Write encoder.safetensors and .json, colorizer.safetensors, seen.npy, record.json and README.md.
 
     The encoder is the last average, whatever the scores say; the colorizer is the average of the best checkpoint by
-    `config.best`.
+    `config.best`, or the last one where nothing was held out.
     """
     steered = config.probe is not None or bool(learner.history.get("selected_with_labels"))
     supervised = bool(learner.history.get("supervised"))
@@ -64,17 +64,16 @@ def write_results(
     last = run.checkpoint("last")
     scores = {"last": last.state["scores"] if last else {}}
     best = run.checkpoint("best")
-    if best is not None and average.generator is not None:
-        best.load_into("ema", average)
-        colourer = colourer_of(learner, held_out)
-        assert colourer is not None
-        scores["best"] = colour_scores(colourer, held_out, learner.fabric.device)
-        save_colorizer(
-            run.folder / "colorizer.safetensors",
-            average.generator,
-            average.colour,
-            {**origin, "steps": best.state["step"]},
-        )
+    if average.generator is not None:
+        shown = step
+        if best is not None:  # none where nothing was held out to choose by
+            best.load_into("ema", average)
+            colourer = colourer_of(learner, held_out)
+            assert colourer is not None
+            scores["best"] = colour_scores(colourer, held_out, learner.fabric.device)
+            shown = best.state["step"]
+        path = run.folder / "colorizer.safetensors"
+        save_colorizer(path, average.generator, average.colour, {**origin, "steps": shown})
     record = {
         "what": "pretrain",
         "config": run_config(run),
