@@ -7,11 +7,11 @@ from typing import Any
 from tinct.errors import TinctError
 from tinct.files import write_text
 from tinct.runs import read_record
-from tinct.wording import pretraining_of
+from tinct.wording import COLOUR_TERMS, pretraining_of
 
 __all__ = ["card", "card_of", "hub_card", "pretraining_card"]
 
-COLORIZERS = {"l1", "huber", "bins"}
+COLORIZERS = COLOUR_TERMS - {"palette"}
 """The terms that make a colorizer."""
 
 

@@ -161,7 +161,7 @@ def make_grid(
         out=out,
     )
     rates = {arm.name: grid.lrs[0] for arm in arms}
-    for one in (*grid.cells(rates), *grid.tuning()):
+    for one in (*grid.cells(rates), *grid.tuning()[:1]):
         if one.arm == arms[0].name:  # the others' parts are the same
             parts = parts_of(one.settings)
             scored_in(parts.evaluated, parts.where, one.settings)

@@ -87,6 +87,7 @@ class Training:
         self.config, self.run, self.fabric, self.learner = config, run, fabric, learner
         self.photographs, self.held_out = photographs, held_out
         self.ledger = Ledger(photographs.source)
+        self.pictures = photographs.source.fingerprint()  # once: it goes over all names
         self.step, self.seconds, self.best = 0, 0.0, math.inf
         self.durations: list[float] = []  # of the steps that a budget in minutes is measured on
         self.stopping = False
@@ -130,8 +131,8 @@ class Training:
                 monitor.step(self.step, self.total, losses, duration, waited)
                 if self.total is None:
                     self.durations.append(duration)
-                if self.total is None and self.step == TIMED_STEPS:
-                    self._fix_total(self.durations)
+                    if self.step == TIMED_STEPS:
+                        self._fix_total(self.durations)
                 if self._stop_asked() or self.step % config.checkpoint_every == 0 or self.step == self.total:
                     self._checkpoint(monitor)
                 if self.stopping and self.step != self.total:
@@ -173,7 +174,7 @@ class Training:
             TinctError: they are others.
         """
         source = self.ledger.source
-        if state.get("pictures", source.fingerprint()) != source.fingerprint():
+        if state.get("pictures", self.pictures) != self.pictures:
             raise TinctError(
                 f"{source.spec}: its files are not those that {self.run.folder} began with ({len(source)} now); put "
                 "them back to resume, or begin a new run"
@@ -215,7 +216,7 @@ class Training:
             better = value < self.best
             self.best = min(self.best, value)
             state = {"step": self.step, "seconds": self.seconds, "best": self.best, "scores": scores}
-            state |= {"pictures": self.ledger.source.fingerprint(), "durations": self.durations}
+            state |= {"pictures": self.pictures, "durations": self.durations}
             optimizers = {**self.learner.optimizers(), "ledger": self.ledger.state()}
             self.run.save(self.learner.modules(), optimizers, state, better)
         self.fabric.barrier()

@@ -209,8 +209,9 @@ def _files(source: Source) -> list[Path]:
 
 def _without(source: Source, dropped: Collection[Path]) -> Source:
     """The source, or what is left of it."""
-    kept = [index for index, file in enumerate(_files(source)) if file not in dropped]
-    return Without(source, kept) if len(kept) < len(_files(source)) else source
+    files = _files(source)
+    kept = [index for index, file in enumerate(files) if file not in dropped]
+    return Without(source, kept) if len(kept) < len(files) else source
 
 
 def _check_split(split: str) -> None:
