@@ -32,8 +32,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from tinct.config import Config
-from tinct.data.loader import Crops, centre_crop, to_tensor
+from tinct.data.loader import Crops, to_tensor
 from tinct.data.photos import Photos
+from tinct.data.transforms import centre
 from tinct.learner import Learner
 from tinct.objectives.pretext import take_apart
 
@@ -43,7 +44,7 @@ BATCHES = {64: 64, 128: 16, 224: 8}
 def crops(size: int, count: int) -> Crops:
     """One batch of real pictures."""
     source = Photos()
-    pictures = [centre_crop(source.picture(index % len(source)), size) for index in range(count)]
+    pictures = [centre(source.picture(index % len(source)), size) for index in range(count)]
     return Crops(torch.stack([to_tensor(picture) for picture in pictures]), torch.arange(count), [])
 
 

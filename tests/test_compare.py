@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import signal
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -44,6 +46,10 @@ def runs(tmp_path):
         meta = {"terms": {"bins": 1.0}, "adversarial": "none", "seed": number, "selected_with_labels": False}
         save_encoder(folder / "encoder.safetensors", Encoder(TINY), meta)
     return [str(folder) for folder in folders]
+
+
+def kill_itself(planned):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def keep(folder):
@@ -197,9 +203,22 @@ def test_a_failing_cell_is_named(tmp_path, monkeypatch, runs):
         run_compare("mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out")
 
 
+def test_a_killed_process_is_said_in_a_line(tmp_path, monkeypatch, runs):
+    monkeypatch.setattr(tinct.grid, "_run_one", kill_itself)
+    with pytest.raises(TinctError, match="process was killed"):
+        run_compare(
+            "mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out", protocol="linear", jobs=2
+        )
+
+
+def test_a_decoder_is_carried_over_where_there_is_one(tmp_path, transfers, runs):
+    arguments = {"task": "segmentation", "inits": f"random,x={runs[0]}", "out": tmp_path / "out"}
+    run_compare("mosaic:", **arguments, labels="50", decoder="carried")
+    assert {(one.init, one.decoder) for one in transfers} == {("random", "fresh"), (runs[0], "carried")}
+
+
 def test_what_labels_steered_and_other_backbones_are_refused(tmp_path, runs):
     save_encoder(tmp_path / "steered.safetensors", Encoder(TINY), {"selected_with_labels": True})
-    save_encoder(tmp_path / "other.safetensors", Encoder("test_resnet", 3), {"selected_with_labels": False})
     arguments = {"task": "multilabel", "out": tmp_path / "out"}
     for backbone in (None, TINY):
         with pytest.raises(TinctError, match=r"steered\.safetensors: was steered by a probe on labels"):

@@ -31,7 +31,7 @@ ALLOWED = {
     "findings": "records|statistics",
     "compare_words": "grid|settings",
     "wording": "findings|statistics",
-    r"report(\..+)?": r"records|findings|wording|statistics|cards|data\.base|report\..+",
+    r"report(\..+)?": r"records|findings|wording|statistics|cards|data\.(base|overlay)|report\..+",
 }
 NEVER = "cli|app|demo"
 

@@ -111,6 +111,7 @@ def test_downloads_are_announced_and_their_failure_is_one_line(monkeypatch, caps
         ("nowhere", {}, "expected random"),
         ("nowhere.safetensors", {}, "no such file"),
         ("timm:resnet1", {}, "no such model"),
+        ("timm:resnet18.nonsense", {}, "knows no weights of that name"),
         ("timm:resnet18", {"backbone": "resnet34"}, "is a resnet18"),
         ("random", {"backbone": "resnet1"}, "unknown backbone"),
         ("random", {"weights": "x"}, "goes with timm:NAME only"),

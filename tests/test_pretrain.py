@@ -166,6 +166,26 @@ def test_workers_and_parts_do_not_change_what_is_seen(whole, tmp_path):
     assert np.array_equal(np.load(tmp_path / "parts" / "seen.npy"), np.load(whole / "seen.npy"))
 
 
+def test_a_step_in_parts_is_the_same_step(tmp_path):
+    ends = []
+    for parts, lr in (
+        (1, 1e-3),
+        (2, 1e-3),
+        (1, 2e-3),
+    ):  # without batch norm and spectral norm, which see each part alone
+        config = tiny(backbone="convnext_atto", adversarial="none", accumulate=parts, steps=2, lr=lr)
+        run_pretrain(config, out=tmp_path / str(len(ends)))
+        ends.append(load_file(tmp_path / str(len(ends)) / "checkpoints" / "step-2" / "generator.safetensors"))
+    whole, parts, other = ends
+    apart = [max(float((end[key] - whole[key]).abs().max()) for key in whole) for end in (parts, other)]
+    assert apart[0] < 1e-4 < apart[1]
+
+
+def test_mixed_precision_trains(tmp_path):
+    assert run_pretrain(tiny(precision="bf16-mixed", steps=1), out=tmp_path / "run") == 0
+    assert read_record(tmp_path / "run")["config"]["precision"] == "bf16-mixed"
+
+
 @pytest.mark.parametrize("moment", [1, 3, 4])
 def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeypatch, moment):
     out, learn = tmp_path / "run", Learner.learn
@@ -383,6 +403,23 @@ def test_rotation_alone_learns_without_colours(tmp_path):
     assert (tmp_path / "run" / "encoder.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--recipe", "features", "--recipe", "bins"], ({"bins": 1.0}, None, 20.0)),
+        (["--recipe=features", "--steps", "10"], ({"palette": 1.0, "siamese": 1.0}, 10, None)),
+        (["--config=FILE", "--steps", "10"], ({"rotation": 1.0}, 10, None)),
+        (["--config", "FILE", "--minutes=3"], ({"rotation": 1.0}, None, 3.0)),
+        (["--recipe", "l1", "--config=FILE"], ({"rotation": 1.0}, 7, None)),
+    ],
+)
+def test_files_of_settings_in_any_spelling(tmp_path, words, expected):
+    (tmp_path / "settings.yaml").write_text("terms: {rotation: 1.0}\nsteps: 7\nminutes: null\n")
+    words = [word.replace("FILE", str(tmp_path / "settings.yaml")) for word in words]
+    config = parse("pretrain", run_pretrain, ["photos:", "--out", "x", *words])["config"]
+    assert (config.terms, config.steps, config.minutes) == expected
+
+
 MISTAKES = [
     (["nowhere"], "nowhere"),
     (["photos:", "--backbone", "resnet81"], "resnet81"),
@@ -395,6 +432,8 @@ MISTAKES = [
     (["photos:", "--devices", "x"], "devices"),
     (["photos:", "--nonsense", "1"], "nonsense"),
     (["photos:", "--recipe", "quick"], "fast"),
+    (["photos:", "--width", "12"], "multiple of 8"),
+    (["photos:", "--probe", "csv:nowhere.csv"], "nowhere.csv"),
     (["photos:", "--init", "nothing.safetensors"], "nothing.safetensors"),
     ([], "no source"),
 ]

@@ -96,6 +96,7 @@ def test_an_experiment_runs_and_goes_on(tmp_path, capsys):
         ("steps: 3", "not an experiment"),
         (TINY.replace("width: 8", "breadth: 8"), "unknown setting 'breadth'"),
         (TINY.replace("steps: 2,\n", "steps: -2,\n"), "steps is -2"),
+        (TINY.replace("recipe: l1", "recipe: l11"), "unknown recipe 'l11'"),
     ],
 )
 def test_files_that_are_none(tmp_path, text, says):

@@ -7,9 +7,9 @@ import itertools
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from pathlib import Path
 from typing import Any, get_type_hints
 
+from tinct.config import BUDGETS, recipe_file, recipes
 from tinct.errors import TinctError
 
 __all__ = ["COMMANDS", "main"]
@@ -32,7 +32,6 @@ COMMANDS = {
     "data": ("tinct.data.inspect:data", "report what is in a set of photographs"),
 }
 """name: where its function is, and what it does in a few words."""
-RECIPES = Path(__file__).parent / "recipes"
 RECIPE_FIRST = "; the defaults below hold where the recipe says nothing: --print-config shows what will be used"
 SHORT = {"out": ("-o",), "output": ("-o",)}
 
@@ -187,32 +186,28 @@ def described(command: Callable[..., Any]) -> dict[str, str]:
 def with_recipe(words: list[str]) -> list[str]:
     """Replace `--recipe NAME` by `--config FILE`, first of all, with `fast` where no settings are named.
 
-    A budget among `words` takes the place of the recipe's.
+    A budget among `words` takes the place of those in files; of several recipes, the last one counts.
 
     Raises:
         TinctError: there is no such recipe.
     """
-    words = [word.replace("--print-config", "--print_config") for word in words]
-    named = [word.partition("=")[0] for word in words]
-    recipe = None if "--config" in named else "fast"
-    if "--recipe" in named:
-        place = named.index("--recipe")
-        spread = "=" not in words[place]
-        if spread and place + 1 == len(words):
+    apart: list[str] = []
+    for word in words:
+        option, equals, value = word.replace("--print-config", "--print_config").partition("=")
+        apart += [option, value] if equals and option in ("--config", "--recipe") else [option + equals + value]
+    recipe = None
+    while "--recipe" in apart:
+        place = apart.index("--recipe")
+        if place + 1 == len(apart):
             raise TinctError(f"--recipe needs a name; expected one of {', '.join(recipes())}")
-        recipe = words[place + 1] if spread else words[place].partition("=")[2]
-        del words[place : place + 1 + spread]
+        recipe = apart[place + 1]
+        del apart[place : place + 2]
+    if recipe is None and "--config" not in apart:
+        recipe = "fast"
     if recipe is not None:
-        if recipe not in recipes():
-            raise TinctError(f"unknown recipe {recipe!r}; expected one of {', '.join(recipes())}")
-        words = ["--config", str(RECIPES / f"{recipe}.yaml"), *words]
-    budgets = ("--steps", "--epochs", "--minutes")
-    if any(budget in named for budget in budgets):
-        place = max(i for i, word in enumerate(words) if word.partition("=")[0] == "--config") + 2
-        words[place:place] = [word for budget in budgets if budget not in named for word in (budget, "null")]
-    return words
-
-
-def recipes() -> list[str]:
-    """The names of the shipped recipes; files of whole experiments, which name arms, are for `tinct reproduce`."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml") if "\narms:" not in path.read_text())
+        apart = ["--config", str(recipe_file(recipe)), *apart]
+    given = [word.partition("=")[0].removeprefix("--") for word in apart]
+    if any(budget in given for budget in BUDGETS):
+        place = len(given) - given[::-1].index("config") + 1  # after the last file
+        apart[place:place] = [word for budget in BUDGETS if budget not in given for word in (f"--{budget}", "null")]
+    return apart

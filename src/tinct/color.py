@@ -33,6 +33,10 @@ LAB_EPSILON = 0.008856
 """Below this the cube root gives way to a line (CIE 15:2004, section 8.2.1); (6/29)^3 rounded, as scikit-image does."""
 LAB_SLOPE = 7.787
 SRGB_KNEE = 0.04045
+TOLERANCE = 1e-4
+"""In linear light, beyond which a colour is outside sRGB: a third of an 8-bit step in the shadows, where steps are
+finest."""
+BISECTIONS = 12
 """Below this the sRGB curve is a line (IEC 61966-2-1)."""
 
 
@@ -78,24 +82,20 @@ def lab_to_srgb(lab: Tensor) -> Tensor:
         return torch.where(linear > knee, curve, 12.92 * linear).clamp(0, 1)
 
 
-def in_gamut(lab: Tensor, tolerance: float = 1e-4) -> Tensor:
-    """Whether a colour exists in sRGB: (..., 1, H, W) booleans for (..., 3, H, W) Lab.
-
-    `tolerance` is in linear light: 1e-4 is a third of an 8-bit step in the shadows, where steps are finest.
-    """
+def in_gamut(lab: Tensor) -> Tensor:
+    """Whether a colour exists in sRGB, within `TOLERANCE`: (..., 1, H, W) booleans for (..., 3, H, W) Lab."""
     linear = _lab_to_linear(lab.float())
-    return ((linear >= -tolerance) & (linear <= 1 + tolerance)).all(dim=-3, keepdim=True)
+    return ((linear >= -TOLERANCE) & (linear <= 1 + TOLERANCE)).all(dim=-3, keepdim=True)
 
 
-def clip_to_gamut(lab: Tensor, iterations: int = 12) -> Tensor:
+def clip_to_gamut(lab: Tensor) -> Tensor:
     """Bring colours into sRGB by reducing their chroma; L* and hue stay as they are.
 
-    The largest share of the chroma that fits is found by bisection, to 2^-iterations; pixels inside the gamut are
+    The largest share of the chroma that fits is found by bisection, to 2^-BISECTIONS; pixels inside the gamut are
     returned untouched.
 
     Args:
         lab: (..., 3, H, W) in Lab units; L* is clamped to [0, 100] first.
-        iterations: bisection steps.
 
     Returns:
         (..., 3, H, W) float32.
@@ -110,7 +110,7 @@ def clip_to_gamut(lab: Tensor, iterations: int = 12) -> Tensor:
         lightness, chroma = pixels[:1], pixels[1:]
         low = torch.zeros_like(lightness)  # always fits: grey is in the gamut
         high = torch.ones_like(lightness)
-        for _ in range(iterations):
+        for _ in range(BISECTIONS):
             middle = (low + high) / 2
             fits = in_gamut(torch.cat((lightness, middle * chroma)))
             low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)

@@ -17,8 +17,8 @@ from tinct.settings import TransferSettings
 
 __all__ = ["further", "parallel", "parse_arms", "rates_of", "words"]
 
-OWN = ("source", "task", "init", "protocol", "labels", "seed", "lr", "steps", "size")
-"""The settings of a transfer that the grid itself sets, or that have a flag of their own."""
+OWN = ("source", "task", "init", "protocol", "labels", "seed", "lr", "steps", "size", "weights")
+"""The settings of a transfer that the grid itself sets, that have a flag of their own, or that go with one arm only."""
 
 
 def parse_arms(inits: str) -> tuple[Arm, ...]:

@@ -1,12 +1,16 @@
 """The settings of a pretraining run: flags on the command line, keys of a recipe, fields here."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from tinct.errors import TinctError
 
-__all__ = ["TIMED_STEPS", "Config"]
+__all__ = ["BUDGETS", "RECIPES", "TIMED_STEPS", "Config", "recipe_file", "recipes"]
 
+RECIPES = Path(__file__).parent / "recipes"
+BUDGETS = ("steps", "epochs", "minutes")
+"""The settings of which a run has one: how long to train."""
 TIMED_STEPS = 30
 """Steps after which a budget in minutes becomes one in steps."""
 LEAST_FOR_CRITIC = 8
@@ -120,7 +124,7 @@ class Config:
             TinctError: names the first setting that is out of range.
         """
         positive = ("size", "batch_size", "accumulate", "checkpoint_every", "lr", "discriminator_lr", "clip", "width")
-        for name in (*positive, "discriminator_width", "steps", "epochs", "minutes", "init_std"):
+        for name in (*positive, "discriminator_width", *BUDGETS, "init_std"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise TinctError(f"{name} is {value}; expected a positive number")
@@ -136,13 +140,15 @@ class Config:
             raise TinctError(f"batch_size is {self.batch_size}; expected 2 or more, for batch norm's sake")
         if self.chroma_stride not in (1, 2, 4, 8):
             raise TinctError(f"chroma_stride is {self.chroma_stride}; expected 1, 2, 4 or 8")
+        if self.width % 8:
+            raise TinctError(f"width is {self.width}; expected a multiple of 8, which are normalized together")
         chroma = self.size // self.chroma_stride
         if self.adversarial != "none" and chroma < LEAST_FOR_CRITIC:
             raise TinctError(
                 f"chroma_stride is {self.chroma_stride} at size {self.size}, so colours are {chroma} px wide; the "
                 f"discriminator needs {LEAST_FOR_CRITIC}: lower chroma_stride, or enlarge size"
             )
-        budgets = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
+        budgets = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(budgets) != 1:
             raise TinctError(
                 f"the budget is given as {' and '.join(budgets) or 'nothing'}; give one of steps, epochs, minutes"
@@ -155,3 +161,19 @@ class Config:
             raise TinctError(
                 f"warmup_steps is {self.warmup_steps}; expected at least {TIMED_STEPS} with a budget in minutes"
             )
+
+
+def recipes() -> list[str]:
+    """The names of the shipped recipes; files of whole experiments, which name arms, are for `tinct reproduce`."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml") if "\narms:" not in path.read_text())
+
+
+def recipe_file(name: str) -> Path:
+    """The file of a shipped recipe.
+
+    Raises:
+        TinctError: there is no such recipe.
+    """
+    if name not in recipes():
+        raise TinctError(f"unknown recipe {name!r}; expected one of {', '.join(recipes())}")
+    return RECIPES / f"{name}.yaml"

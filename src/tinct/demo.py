@@ -15,8 +15,8 @@ from tinct.colorize import Colorizer
 from tinct.compare import run_compare, show
 from tinct.config import Config
 from tinct.data.labelled import Task
-from tinct.data.loader import centre_crop
 from tinct.data.photos import photographs, right
+from tinct.data.transforms import centre
 from tinct.errors import TinctError
 from tinct.files import atomic_path
 from tinct.pretrain import run_pretrain
@@ -102,7 +102,7 @@ def colour_right_halves(run: Path) -> Path:
 
 def sheet_of(colorizer: Colorizer, pictures: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """The middles of colour pictures (H, W, 3) in grey, coloured, and in truth: three rows of tiles, (3 T, N T, 3)."""
-    tiles = [centre_crop(picture, TILE) for picture in pictures]
+    tiles = [centre(picture, TILE) for picture in pictures]
     truth = torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2) / 255
     grey = lab_to_srgb(F.pad(srgb_to_lab(truth)[:, :1], (0, 0, 0, 0, 0, 2)))
     rows = torch.stack((grey, colorizer(grey), truth))  # (3, N, 3, T, T) to rows of tiles

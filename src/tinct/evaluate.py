@@ -83,7 +83,8 @@ def evaluate(
         0.
 
     Raises:
-        TinctError: the colorizer or a source cannot be opened, or no colour picture is among them.
+        TinctError: the colorizer or a source cannot be opened, no colour picture is among them, or EfficientNet-lite0's
+            weights are not installed.
     """
     if side is not None and side < SSIM_WINDOW:
         raise TinctError(f"side is {side}; expected at least {SSIM_WINDOW} px")

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tinct.data.base import VOID, LabelledSource, Source
-from tinct.data.cache import CachedSource
-from tinct.data.cache import _shrunk as shrunk
+from tinct.data.cache import CachedSource, shrunk
 from tinct.data.hashes import dhash
 from tinct.data.labelled import Task
 from tinct.data.sources import open_labelled

@@ -173,12 +173,10 @@ def upload(folder: Path, repository: str) -> str:
     """Upload an exported folder; the repository is created private if it is not there.
 
     Raises:
-        TinctError: huggingface_hub is missing, nobody is logged in, or the hub refuses.
+        TinctError: nobody is logged in, or the hub refuses.
     """
-    try:
-        from huggingface_hub import HfApi
-    except ImportError as error:
-        raise TinctError("pushing needs huggingface_hub; pip install huggingface_hub") from error
+    from huggingface_hub import HfApi  # for this alone
+
     try:
         api = HfApi()
         api.create_repo(repository, private=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,7 +59,6 @@ def extract(
     chunks: Iterable[Chunk],
     input: Input,
     device: torch.device | None = None,
-    stages: Sequence[int] = STAGES,
     batch: int = BATCH,
 ) -> Features:
     """Run an encoder over pictures as it is in use: fixed norm statistics, no dropout; its mode is put back after.
@@ -69,7 +68,6 @@ def extract(
         chunks: see `evaluation_chunks`.
         input: what the encoder is fed.
         device: the CPU by default.
-        stages: which feature maps to pool.
         batch: pictures in a pass; features do not depend on it beyond rounding.
 
     Raises:
@@ -86,7 +84,7 @@ def extract(
         for pixels in torch.split(torch.from_numpy(chunk.pixels).permute(0, 3, 1, 2), batch):
             filled = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, batch - len(pixels)))
             maps = encoder(network_input(filled.to(device), input))
-            values.append(pooled(maps, stages, peaks=True)[: len(pixels)].float().cpu())
+            values.append(pooled(maps, STAGES, peaks=True)[: len(pixels)].float().cpu())
     encoder.train(training)
     if not sum(map(len, values)):
         name, reason = next(iter(skipped.items()), ("", "no pictures"))

@@ -85,9 +85,9 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Data, task, protocol and size, and what was scored unless it is the val split."""
-        data = self.record["data"]
-        parts = [data["spec"], self.record["task"], self.record["protocol"], f"{self.record['size']} px"]
+        """Data, task, protocol, size and backbone, and what was scored unless it is the val split."""
+        data, size, backbone = self.record["data"], self.record["size"], self.record["init"]["backbone"]
+        parts = [data["spec"], self.record["task"], self.record["protocol"], f"{size} px", backbone]
         return " · ".join(parts + ([f"scored on {data['eval_split']}"] if data["eval_split"] != "val" else []))
 
     @property

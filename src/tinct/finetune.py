@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinct.data.base import VOID
-from tinct.data.random import rng
+from tinct.data.random import rng, torch_seed
 from tinct.errors import TinctError
 from tinct.examples import Chunk, Examples
 from tinct.models.encoder import Encoder
@@ -65,7 +65,7 @@ def train(
     losses: list[float] = []
     steps = track(range(settings.steps), "training", console=console, disable=console.quiet, transient=True)
     for step in steps:
-        torch.manual_seed(int(rng(settings.seed, _NETWORK, step).integers(1 << 63)))
+        torch.manual_seed(torch_seed(settings.seed, _NETWORK, step))
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * group.get("lr_scale", 1.0) * rate(step, settings.steps)
         pixels, targets = batch(examples, labels, step, settings)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -83,12 +84,12 @@ class Grid:
         if not self.common.trains or len(self.lrs) == 1:
             return []
         fewer = max(1, round(TUNING_SHARE * self.common.min_positives))  # the tuning part is small
-        base = replace(self.common, evaluate="tuning", labels=self.tuning_labels, seed=TUNING_SEED, min_positives=fewer)
+        base = replace(self.common, evaluate="tuning", labels=self.tuning_labels, min_positives=fewer)
         return [
             Planned(
                 arm.name,
                 self.out / "tuning" / f"{arm.name}-{lr:g}",
-                replace(base, init=arm.init(TUNING_SEED), lr=lr),
+                begun(base, arm, TUNING_SEED, lr=lr),
             )
             for arm in self.arms
             for lr in self.lrs
@@ -100,12 +101,19 @@ class Grid:
             Planned(
                 arm.name,
                 self.out / "cells" / f"{arm.name}-{amount}-{seed}",
-                replace(self.common, init=arm.init(seed), labels=amount, seed=seed, lr=rates[arm.name]),
+                begun(self.common, arm, seed, labels=amount, lr=rates[arm.name]),
             )
             for seed in range(self.seeds)
             for amount in self.amounts
             for arm in self.arms
         ]
+
+
+def begun(common: TransferSettings, arm: Arm, seed: int, **own: Any) -> TransferSettings:
+    """The settings of an arm's cell. Random weights have no decoder to carry over, where the others do."""
+    init = arm.init(seed)
+    decoder = "fresh" if init == "random" else common.decoder
+    return replace(common, init=init, decoder=decoder, seed=seed, **own)
 
 
 def run_cells(grid: Grid, planned: Sequence[Planned], jobs: int, title: str) -> list[dict[str, Any]]:
@@ -114,6 +122,8 @@ def run_cells(grid: Grid, planned: Sequence[Planned], jobs: int, title: str) -> 
     Raises:
         TinctError: a cell failed (those that were finished stay), or one on disk is not what is planned.
     """
+    if not planned:
+        return []
     records: dict[Path, dict[str, Any] | None] = {one.folder: _finished(grid, one) for one in planned}
     missing = [one for one in planned if records[one.folder] is None]
     columns = TextColumn(title), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn()
@@ -146,13 +156,23 @@ def _finished(grid: Grid, planned: Planned) -> dict[str, Any] | None:
 
 
 def _run(planned: Sequence[Planned], jobs: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Run cells, here or in processes of their own, and give each record when it is there."""
+    """Run cells, here or in processes of their own, and give each record when it is there.
+
+    Raises:
+        TinctError: a cell failed, or a process was killed.
+    """
     if min(jobs, len(planned)) <= 1:
         yield from map(_run_one, planned)
         return
     with _pool(jobs) as pool:
-        for future in as_completed([pool.submit(_run_one, one) for one in planned]):
-            yield future.result()
+        try:
+            for future in as_completed([pool.submit(_run_one, one) for one in planned]):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise TinctError(
+                "a transfer's process was killed, most likely for want of memory; the finished ones are kept: repeat "
+                "the command with fewer --jobs"
+            ) from error
 
 
 def _run_one(planned: Planned) -> tuple[Path, dict[str, Any]]:

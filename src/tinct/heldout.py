@@ -14,12 +14,15 @@ from tinct.color import clip_to_gamut, lab_to_srgb, srgb_to_lab
 from tinct.color_metrics import colorfulness, psnr
 from tinct.data.base import Source
 from tinct.data.decode import is_grey
-from tinct.data.loader import centre_crop
 from tinct.data.random import rng
+from tinct.data.transforms import centre
 from tinct.errors import PictureError
 from tinct.files import atomic_path
 
 __all__ = ["balance", "colour_scores", "colourise", "sample_sheet", "take_held_out"]
+
+COLUMNS = 8
+"""Pictures on a sample sheet."""
 
 Colourer = Callable[[Tensor], Tensor]
 """L (B, 1, H, W) in [0, 100] to ab (B, 2, H/s, W/s) in Lab units."""
@@ -42,7 +45,7 @@ def take_held_out(source: Source, count: int, size: int) -> tuple[NDArray[np.uin
             continue  # counted when training meets its like
         if not is_grey(picture):
             indices.append(int(index))
-            pictures.append(centre_crop(picture, size))
+            pictures.append(centre(picture, size))
     return np.array(indices, np.uint32), np.array(pictures, np.uint8).reshape(-1, size, size, 3)
 
 
@@ -86,15 +89,13 @@ def balance(ab_error: float, colourfulness_ratio: float) -> float:
     return ab_error * max(ratio, 1 / ratio)
 
 
-def sample_sheet(
-    path: Path, colourer: Colourer, pictures: NDArray[np.uint8], device: torch.device, columns: int = 8
-) -> Tensor:
+def sample_sheet(path: Path, colourer: Colourer, pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Write the first pictures as a PNG of three rows: grey, truth, coloured now.
 
     Returns:
-        The sheet, (3, 3 H, columns W) uint8.
+        The sheet, (3, 3 H, COLUMNS W) uint8.
     """
-    truth = torch.from_numpy(pictures[:columns]).permute(0, 3, 1, 2).float() / 255
+    truth = torch.from_numpy(pictures[:COLUMNS]).permute(0, 3, 1, 2).float() / 255
     lab = srgb_to_lab(truth)
     grey = lab_to_srgb(torch.cat((lab[:, :1], torch.zeros_like(lab[:, 1:])), dim=1))
     coloured = colourise(colourer, truth.to(device)).cpu()

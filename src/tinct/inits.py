@@ -1,6 +1,5 @@
 """Where a transfer starts from: one name, an encoder with those weights in it, and an account of every key."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tinct.data.random import rng
+from tinct.data.random import torch_seed
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
-from tinct.models.layouts import PICKLES, Translation, read_pickle, translate
+from tinct.models.layouts import PICKLES, Translation, classifier_names, read_pickle, translate
 from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
 from tinct.models.stem import Input, Statistics, refit, stem_name
 from tinct.runs import Run
-from tinct.shipped import entries, find
-from tinct.weights import load_strict, read_weights
+from tinct.shipped import digest, entries, find
+from tinct.weights import check_header, load_strict, read_weights
 
 __all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init", "located", "seen_by"]
 
@@ -94,7 +93,7 @@ def load_init(
     if weights is not None and not name.startswith("timm:"):
         raise TinctError(f"weights is {weights} with init {name}; it goes with timm:NAME only")
     if name == "random":
-        torch.manual_seed(int(rng(seed, _WEIGHTS).integers(1 << 63)))
+        torch.manual_seed(torch_seed(seed, _WEIGHTS))
         encoder = Encoder(backbone or RANDOM_BACKBONE, 1 if input == "grey" else 3)
         return Start(encoder, {"weights": "random", "seed": seed, "selected_with_labels": False})
     if name == "imagenet-lite":
@@ -156,10 +155,17 @@ def _timm(name: str, input: Input, backbone: str | None, weights: str | None) ->
     _same_backbone(f"timm:{name}", architecture, backbone)
     if architecture not in timm.list_models():
         raise TinctError(f"timm:{name}: timm {timm.__version__} has no such model; see timm.list_pretrained()")
-    cfg = timm.get_pretrained_cfg(name)
+    try:
+        cfg = timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        cfg = None  # no weights of that tag
+    if cfg is None:
+        raise TinctError(
+            f"timm:{name}: timm {timm.__version__} knows no weights of that name; see timm.list_pretrained()"
+        )
     if weights is not None:
         tensors, _ = read_weights(Path(weights))
-        said = {"weights": f"timm:{name}", "file": weights, "sha256": _digest(Path(weights))}
+        said = {"weights": f"timm:{name}", "file": weights, "sha256": digest(Path(weights))[:16]}
     else:
         print(f"downloading the weights of {name} through timm; --weights FILE takes them from a file")  # noqa: T201
         try:
@@ -168,10 +174,6 @@ def _timm(name: str, input: Input, backbone: str | None, weights: str | None) ->
             reason = " ".join(str(error).split())[:200]
             raise TinctError(f"timm:{name}: cannot be downloaded ({reason}); give --weights FILE") from error
         said = {"weights": f"timm:{name}"}
-    if cfg is None:
-        raise TinctError(
-            f"timm:{name}: timm {timm.__version__} knows no weights of that name; see timm.list_pretrained()"
-        )
     return _fitted(architecture, tensors, input, (cfg.mean, cfg.std), {**said, "supervised": None})
 
 
@@ -183,8 +185,9 @@ def _file(path: Path, input: Input, backbone: str | None) -> Start:
         )
     tensors, meta = (read_pickle(path), {}) if path.suffix in PICKLES else read_weights(path)
     tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-    said: dict[str, Any] = {"weights": str(path), "sha256": _digest(path)}
+    said: dict[str, Any] = {"weights": str(path), "sha256": digest(path)[:16]}
     if meta.get("kind") == "encoder":
+        check_header(meta, path, "backbone")
         _same_backbone(str(path), meta["backbone"], backbone)
         said |= {key: value for key, value in meta.items() if key not in ("kind", "format", "backbone", "in_channels")}
         start = _fitted(meta["backbone"], tensors, input, None, said)
@@ -210,8 +213,7 @@ def _fitted(
 ) -> Start:
     """Fold the first convolution, drop a classifier, and load what remains strictly."""
     encoder, changed = refit(backbone, tensors, input, trained)
-    heads = encoder.body.default_cfg.get("classifier") or ()
-    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    heads = classifier_names(encoder.body)
     expected = encoder.body.state_dict()
     left = tuple(key for key in changed if key not in expected and key.rpartition(".")[0] in heads)
     kept = {key: value for key, value in changed.items() if key not in left}
@@ -229,9 +231,3 @@ def _fitted(
 def _same_backbone(name: str, own: str, asked: str | None) -> None:
     if asked is not None and asked != own:
         raise TinctError(f"backbone is {asked}, but {name} is a {own}; leave --backbone out or compare like with like")
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, 16 hex digits: the weights, whatever the file is called."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

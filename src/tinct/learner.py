@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from timm.optim import param_groups_weight_decay
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from tinct.config import Config
 from tinct.data.loader import Crops
-from tinct.data.random import rng
+from tinct.data.random import torch_seed
 from tinct.errors import TinctError
 from tinct.inits import load_init, located
 from tinct.models.discriminator import PatchDiscriminator
@@ -58,7 +59,7 @@ class Learner:
         self.ema = ModelEmaV3(self.pretext, config.ema, use_warmup=True)
         self.model, self.optimizer = fabric.setup(
             self.pretext,
-            self._adamw(decay_groups(self.pretext, config.weight_decay), config.lr),
+            self._adamw(self.pretext, config.weight_decay, config.lr),
         )
         self.discriminator: PatchDiscriminator | None = None
         if config.adversarial != "none":
@@ -74,10 +75,11 @@ class Learner:
         self.discriminator.to(self.fabric.device).to(memory_format=torch.channels_last)
         self.critic, self.critic_optimizer = self.fabric.setup(
             self.discriminator,
-            self._adamw(decay_groups(self.discriminator, 0.0), config.discriminator_lr),
+            self._adamw(self.discriminator, 0.0, config.discriminator_lr),
         )
 
-    def _adamw(self, groups: list[dict[str, Any]], rate: float) -> torch.optim.AdamW:
+    def _adamw(self, module: nn.Module, weight_decay: float, rate: float) -> torch.optim.AdamW:
+        groups = param_groups_weight_decay(module, weight_decay)[::-1]  # biases and norms, not decayed, come last
         # One pass over the weights instead of ten; Fabric cannot clip fused steps under fp16's gradient scaling.
         return torch.optim.AdamW(groups, rate, self.config.betas, fused=not self.config.precision.startswith("16"))
 
@@ -100,7 +102,7 @@ class Learner:
         Raises:
             TinctError: a loss or the gradient is not finite; weights are as before the step.
         """
-        torch.manual_seed(stream(self.config.seed, step, self.fabric.global_rank))  # for backbones with dropout
+        torch.manual_seed(torch_seed(self.config.seed, step, self.fabric.global_rank))  # for backbones with dropout
         weights = {**self.config.terms, "adversarial": adversarial_weight or 0.0}
         means: dict[str, float] = defaultdict(float)
         for part in parts:
@@ -212,15 +214,6 @@ def normal_init(module: nn.Module, std: float) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW: biases and norms are not decayed; frozen parameters are left out."""
-    used = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in used if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in used if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
 def check_finite(values: dict[str, float], step: int) -> None:
     """Stop before a bad number reaches the weights.
 
@@ -233,8 +226,3 @@ def check_finite(values: dict[str, float], step: int) -> None:
                 f"{name} became {value} at step {step}; the last checkpoint is kept: "
                 "lower lr or clip, or use precision 32-true, in a new run"
             )
-
-
-def stream(*key: int) -> int:
-    """A torch seed that follows from integers."""
-    return int(rng(*key).integers(1 << 63))

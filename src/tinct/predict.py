@@ -19,8 +19,7 @@ from torch.nn import functional as F
 from tinct.data.base import Source
 from tinct.data.decode import PICTURE_SUFFIXES
 from tinct.data.folder import PathSource
-from tinct.data.overlay import _color as color_of
-from tinct.data.overlay import draw_labels
+from tinct.data.overlay import class_color, draw_labels
 from tinct.data.sources import Joined, open_sources
 from tinct.data.transforms import centre, letterbox
 from tinct.errors import TinctError
@@ -157,5 +156,5 @@ def shares(mask: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, float]:
 def indexed(mask: NDArray[np.uint8]) -> Image.Image:
     """A mask as an image whose values are its class numbers, with a palette of the overlays' colours."""
     image = Image.fromarray(mask)
-    image.putpalette([0, 0, 0, *(part for value in range(1, 256) for part in color_of(value))])
+    image.putpalette([0, 0, 0, *(part for value in range(1, 256) for part in class_color(value))])
     return image

@@ -7,7 +7,8 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -25,6 +26,7 @@ from tinct.data.ledger import Ledger
 from tinct.data.loader import Photographs, crops_loader
 from tinct.data.sources import open_sources
 from tinct.errors import TinctError
+from tinct.examples import open_labels
 from tinct.files import write_json
 from tinct.learner import Learner
 from tinct.monitor import Monitor
@@ -53,6 +55,8 @@ def run_pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
         TinctError: the settings, the pictures, the folder or the machine make it impossible, or training diverged.
     """
     config.check()
+    if config.probe is not None:  # else a mistake in it would show at the first checkpoint
+        open_labels(config.probe, "train", "multilabel", config.size).parts()
     run = Run(out)
     if resume and run.finished():
         print(f"{out} is finished; nothing to do")  # noqa: T201
@@ -116,7 +120,7 @@ class Training:
             config.workers,
             pin_memory=self.fabric.device.type == "cuda",
         )
-        with Monitor(self.run, config, self.fabric, self.ledger, self.held_out) as monitor, self._signals():
+        with Monitor(self.run, config, self.fabric, self.ledger, self.held_out) as monitor, interruptible(self):
             batches = iter(loader)
             while self.total is None or self.step < self.total:
                 began = time.perf_counter()
@@ -133,9 +137,10 @@ class Training:
                     self.durations.append(duration)
                     if self.step == TIMED_STEPS:
                         self._fix_total(self.durations)
-                if self._stop_asked() or self.step % config.checkpoint_every == 0 or self.step == self.total:
+                stop = self._stop_asked()  # once: a rank that is signalled later must not leave alone
+                if stop or self.step % config.checkpoint_every == 0 or self.step == self.total:
                     self._checkpoint(monitor)
-                if self.stopping and self.step != self.total:
+                if stop and self.step != self.total:
                     monitor.interrupted(self.step)
                     return 130
             if self.fabric.is_global_zero:
@@ -225,35 +230,25 @@ class Training:
         """Whether any rank was interrupted."""
         if self.fabric.world_size > 1:
             flag = torch.tensor(float(self.stopping), device=self.fabric.device)
-            self.stopping = bool(self.fabric.all_reduce(flag, reduce_op="sum"))
+            return bool(self.fabric.all_reduce(flag, reduce_op="sum"))
         return self.stopping
 
-    def _signals(self) -> "Interruptible":
-        return Interruptible(self)
 
-
-class Interruptible:
+@contextmanager
+def interruptible(training: Training) -> Iterator[None]:
     """Within it, Ctrl-C and SIGTERM let the step end and a checkpoint be written; a second one stops at once."""
 
-    def __init__(self, training: Training) -> None:
-        """For `training`."""
-        self.training = training
-        self.before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> None:
-        """Install the handlers."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.before[number] = signal.signal(number, self._handle)
-
-    def __exit__(self, *_: object) -> None:
-        """Put back the handlers that were there."""
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.training.stopping:
+    def handle(number: int, _: FrameType | None) -> None:
+        if training.stopping:
             raise KeyboardInterrupt
-        self.training.stopping = True
+        training.stopping = True
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def stored(config: Config) -> dict[str, Any]:

@@ -61,8 +61,7 @@ def fit_linear(
         tuning_labels: (M, C). A class without a positive here gets the strength that is best over the others.
         strengths: to choose from, falling.
     """
-    mean, deviation = features.mean(0), features.std(0, correction=0)
-    deviation = torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, torch.inf)  # a constant tells nothing
+    mean, deviation = statistics_of(features)
     x, tuning = ((values - mean) / deviation for values in (features, tuning_features))
     names = [str(index) for index in range(labels.shape[1])]
     weight, bias = x.new_zeros(labels.shape[1], x.shape[1]), x.new_zeros(labels.shape[1])
@@ -80,9 +79,13 @@ def fit_linear(
     return LinearFit(scaled, bias - scaled @ mean, tuple(strengths[row] for row in best))
 
 
-def logistic(
-    x: Tensor, labels: Tensor, strength: float, weight: Tensor, bias: Tensor, steps: int = 200
-) -> tuple[Tensor, Tensor]:
+def statistics_of(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (D,) of features (N, D); infinite for a constant, which tells nothing."""
+    mean, deviation = features.mean(0), features.std(0, correction=0)
+    return mean, torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, torch.inf)
+
+
+def logistic(x: Tensor, labels: Tensor, strength: float, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Minimise, for every class at once, the mean over known labels of the logistic loss + strength / 2 |w|^2.
 
     Args:
@@ -91,13 +94,12 @@ def logistic(
         strength: of the penalty; the bias has none.
         weight: (C, D) to start from.
         bias: (C,) to start from.
-        steps: L-BFGS iterations at most.
     """
     known = ~labels.isnan()
     targets, share = labels.nan_to_num(), known / known.sum(0).clamp(min=1)
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     solver = torch.optim.LBFGS(
-        [weight, bias], max_iter=steps, tolerance_grad=1e-6, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+        [weight, bias], max_iter=200, tolerance_grad=1e-6, tolerance_change=1e-9, line_search_fn="strong_wolfe"
     )
 
     def objective() -> float:
@@ -141,8 +143,7 @@ class Neighbours:
 
 def fit_knn(features: Tensor, labels: Tensor, tuning_features: Tensor, tuning_labels: Tensor) -> Neighbours:
     """Nearest neighbours, their number chosen by mAP on other pictures; arguments as of `fit_linear`."""
-    mean, deviation = features.mean(0), features.std(0, correction=0)
-    deviation = torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, torch.inf)
+    mean, deviation = statistics_of(features)
     unit = F.normalize((features - mean) / deviation)
     names = [str(index) for index in range(labels.shape[1])]
     candidates = [

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from tinct.data.decode import _transform
+from tinct.data.decode import transform_to_srgb
 from tinct.errors import PictureError
 
 __all__ = ["srgb", "to_srgb"]
@@ -46,7 +46,7 @@ def to_srgb(profile: bytes, dtype: Any, channels: int) -> Callable[[NDArray[Any]
     Raises:
         PictureError: the samples have 16 bits and the profile holds tables, or curves that lead to Lab.
     """
-    transform = _transform(profile, "L" if channels == 1 else "RGB")
+    transform = transform_to_srgb(profile, "L" if channels == 1 else "RGB")
     if transform is None:
         return None
     if dtype == np.uint16:

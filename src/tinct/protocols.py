@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from tinct.data.hashes import near
-from tinct.data.random import rng
+from tinct.data.random import torch_seed
 from tinct.errors import TinctError
 from tinct.examples import Examples, Labelled, evaluation_chunks
 from tinct.features import STAGES, Features, cached_features
@@ -82,7 +82,7 @@ def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabr
     decoder, said = None, {}
     if settings.decoder == "carried":
         decoder, shape["stride"], shape["width"], said["decoder"] = carried_decoder(settings.init)
-    torch.manual_seed(int(rng(settings.seed, _HEAD).integers(1 << 63)))  # every arm's head starts alike
+    torch.manual_seed(torch_seed(settings.seed, _HEAD))  # every arm's head starts alike
     network = build_network(start.encoder, shape)
     if decoder is not None and isinstance(network, Segmenter):
         load_strict(network.decoder, decoder, Path(settings.init) / said["decoder"])
@@ -184,7 +184,7 @@ def score(result: Result, evaluated: Labelled, settings: TransferSettings) -> tu
         background = evaluated.source.background
         masks = segmentation_scores(result.output.long().sum(0), names, scored, background)
         value, metrics = masks.mean_iou, asdict(masks)
-        scored = sorted({*scored, background} - {None}) if background is not None else scored
+        scored = sorted({*scored, background}) if background is not None else scored
         scored = [index for index in scored if names[index] in masks.iou]  # not if lost when masks were made smaller
     return 100 * value, [names[index] for index in scored], {**metrics, **result.metrics}
 

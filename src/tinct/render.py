@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from tinct.color import (
+    BISECTIONS,
     LAB_EPSILON,
     LAB_SLOPE,
     RGB_TO_XYZ,
     SRGB_KNEE,
+    TOLERANCE,
     XYZ_TO_RGB,
     lab_to_srgb,
     srgb_to_lab,
@@ -22,9 +24,6 @@ from tinct.color import (
 from tinct.pictures import Pixels, top, unit
 
 __all__ = ["lightness", "samples"]
-
-TOLERANCE = 1e-4
-"""In linear light, beyond which a colour is outside the gamut; as `tinct.color.in_gamut` has it."""
 
 STEPS = 1 << 17
 """Steps of a table: L* is met within 0.0015, samples within 1 of 65,535."""
@@ -83,10 +82,10 @@ def _fits(linear: Tensor) -> Tensor:
     return (linear.amin(0) >= -TOLERANCE) & (linear.amax(0) <= 1 + TOLERANCE)
 
 
-def _clipped(lab: Tensor, iterations: int = 12) -> Tensor:
+def _clipped(lab: Tensor) -> Tensor:
     """`tinct.color.clip_to_gamut` for (3, N) colours that are all outside."""
     low, high = torch.zeros(lab.shape[1]), torch.ones(lab.shape[1])  # grey always fits
-    for _ in range(iterations):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         fits = _fits(_linear(torch.cat((lab[:1], lab[1:] * middle))))
         low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)

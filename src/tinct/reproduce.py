@@ -9,7 +9,7 @@ import yaml
 from rich.console import Console
 
 from tinct.compare import run_compare, show
-from tinct.config import Config
+from tinct.config import BUDGETS, RECIPES, Config, recipe_file
 from tinct.data.sources import open_labelled
 from tinct.errors import TinctError
 from tinct.pretrain import run_pretrain
@@ -17,9 +17,6 @@ from tinct.report import write_report
 from tinct.settings import TransferSettings
 
 __all__ = ["Experiment", "read_experiment", "reproduce"]
-
-RECIPES = Path(__file__).parent / "recipes"
-BUDGETS = ("steps", "epochs", "minutes")
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ def configured(settings: dict[str, Any], seed: int) -> Config:
         TinctError: a setting is unknown or out of range.
     """
     settings = dict(settings)
-    recipe = yaml.safe_load((RECIPES / f"{settings.pop('recipe')}.yaml").read_text())
+    recipe = yaml.safe_load(recipe_file(settings.pop("recipe")).read_text())
     if any(budget in settings for budget in BUDGETS):
         recipe = {key: value for key, value in recipe.items() if key not in BUDGETS}
     known = {field.name for field in fields(Config)}

@@ -1,6 +1,6 @@
 """The run folder: configuration, log, metrics, checkpoints that are whole or absent, and the record.
 
-config.yaml  log.jsonl  metrics.csv  events.*  samples/step-*.png  seen.npy
+config.yaml  budget.json (of a budget in minutes)  log.jsonl  metrics.csv  events.*  samples/step-*.png  seen.npy
 checkpoints/step-N/{generator,discriminator,ema}.safetensors optim.pt state.json; last.json and best.json name one
 encoder.safetensors  encoder.json  colorizer.safetensors  record.json  README.md
 """

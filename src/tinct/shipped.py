@@ -113,8 +113,8 @@ def find(name: str) -> Path:
     return known[name].path
 
 
-def resolve(model: str | Path, file: str = "colorizer.safetensors") -> Path:
-    """The file that `model` means: the name of weights, a file, or a run's folder with `file` in it.
+def resolve(model: str | Path) -> Path:
+    """The file that `model` means: the name of weights, a file, or a run's folder.
 
     Raises:
         TinctError: as `find`.
@@ -123,7 +123,7 @@ def resolve(model: str | Path, file: str = "colorizer.safetensors") -> Path:
     if bare and (model in entries() or not Path(model).exists()):
         return find(str(model))
     path = Path(model).expanduser()
-    return path / file if path.is_dir() else path
+    return path / "colorizer.safetensors" if path.is_dir() else path
 
 
 def verify(entry: Entry) -> None:

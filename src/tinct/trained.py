@@ -10,8 +10,7 @@ from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.models.heads import SMP, Classifier, Segmenter, smp_segmenter
 from tinct.models.stem import give_bias, stem_name
-from tinct.weights import _write as write_weights
-from tinct.weights import load_strict, read_weights
+from tinct.weights import load_strict, read_weights, write_weights
 
 __all__ = ["build_network", "load_trained", "save_trained"]
 

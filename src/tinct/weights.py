@@ -18,6 +18,7 @@ from tinct.objectives.base import ColourTerm, Decoding
 
 __all__ = [
     "ColourNet",
+    "check_header",
     "copy_in_half",
     "load_colorizer",
     "load_encoder",
@@ -54,7 +55,7 @@ class ColourNet(nn.Module):
 def save_encoder(path: Path, encoder: Encoder, meta: dict[str, Any]) -> None:
     """Write the encoder's weights under timm's own names."""
     described = {"kind": "encoder", "backbone": encoder.backbone, "in_channels": encoder.in_channels, **meta}
-    _write(path, encoder.body.state_dict(), described)
+    write_weights(path, encoder.body.state_dict(), described)
 
 
 def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
@@ -64,7 +65,7 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
         TinctError: the file is absent, damaged, of another kind, or its weights do not fit the backbone it names.
     """
     tensors, meta = read_weights(path, "encoder")
-    _check(meta, path, "backbone", "in_channels")
+    check_header(meta, path, "backbone", "in_channels")
     encoder = Encoder(meta["backbone"], meta["in_channels"])
     load_strict(encoder.body, tensors, path)
     return encoder, meta
@@ -88,7 +89,7 @@ def save_colorizer(
         "decoding": asdict(colour.decoding),
         **meta,
     }
-    _write(path, tensors, described)
+    write_weights(path, tensors, described)
 
 
 def load_colorizer(path: Path) -> ColourNet:
@@ -98,7 +99,7 @@ def load_colorizer(path: Path) -> ColourNet:
         TinctError: as `load_encoder`.
     """
     tensors, meta = read_weights(path, "colorizer")
-    _check(meta, path, "backbone", "in_channels", "chroma_stride", "width", "term", "size")
+    check_header(meta, path, "backbone", "in_channels", "chroma_stride", "width", "term", "size")
     shown = meta.get("min_crop", 1.0)
     if type(shown) not in (int, float) or not 0 < shown <= 1:
         raise TinctError(f"{path}: its header is damaged, min_crop is {shown!r}; fetch or export it again")
@@ -128,7 +129,7 @@ def copy_in_half(source: Path, target: Path) -> None:
     for key, value in halves.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise TinctError(f"{source}: {key} does not fit into half precision; store the file as it is")
-    _write(target, halves, meta)
+    write_weights(target, halves, meta)
 
 
 def read_weights(path: Path, kind: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -177,8 +178,12 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
     module.load_state_dict(tensors)
 
 
-def _check(meta: dict[str, Any], path: Path, *names: str) -> None:
-    """Hold a header to what building the network takes for granted."""
+def check_header(meta: dict[str, Any], path: Path, *names: str) -> None:
+    """Hold a header to what building the network takes for granted.
+
+    Raises:
+        TinctError: one of `names` is missing or out of range.
+    """
     for name in names:
         value = meta.get(name)
         good = isinstance(value, str)
@@ -188,6 +193,6 @@ def _check(meta: dict[str, Any], path: Path, *names: str) -> None:
             raise TinctError(f"{path}: its header is damaged, {name} is {value!r}; fetch or export it again")
 
 
-def _write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+def write_weights(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     header = {"format": "pt", "tinct": json.dumps({"format": FORMAT, **meta})}
     write_bytes(path, save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, header))

@@ -100,6 +100,8 @@ def edit(root, change):
         (lambda content: content["annotations"][1].update(category_id=3), "annotation 1 has unknown category 3"),
         (lambda content: content["annotations"][1].pop("category_id"), "instances_train2017.json.*category_id"),
         (lambda content: content.update(images=3), "instances format"),
+        (lambda content: content["images"][1].pop("file_name"), "instances_train2017.json: KeyError 'file_name'"),
+        (lambda content: content["images"][1].pop("height"), "instances_train2017.json: KeyError 'height'"),
     ],
 )
 def test_a_damaged_file_is_named(root, change, message):

@@ -110,7 +110,7 @@ def voc(folder):
     (folder / "ImageSets/Segmentation").mkdir()
     (folder / "ImageSets/Main/train.txt").write_text("a\nb\n")
     (folder / "ImageSets/Main/dog_train.txt").write_text("e 1\n")
-    (folder / "ImageSets/Main/val.txt").write_text("d\n")
+    (folder / "ImageSets/Main/val.txt").write_text("d\n  \n")
     (folder / "ImageSets/Segmentation/train.txt").write_text("c\nd\n")
     (folder / "ImageSets/Segmentation/val.txt").write_text("b\n")
 

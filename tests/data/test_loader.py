@@ -8,9 +8,10 @@ from PIL import Image
 
 from tinct.data.hashes import dhash
 from tinct.data.ledger import Ledger
-from tinct.data.loader import EXCLUDED, GREY_SKIP, Photographs, centre_crop, crops_loader
+from tinct.data.loader import EXCLUDED, GREY_SKIP, Photographs, crops_loader
 from tinct.data.photos import Photos
 from tinct.data.sources import open_sources
+from tinct.data.transforms import centre
 from tinct.errors import TinctError
 
 
@@ -148,10 +149,10 @@ def test_a_ledger_survives_a_checkpoint_and_merges_ranks(tmp_path):
     assert set(both.hashes[both.seen]) == set(first.hashes[first.seen]) | set(second.hashes[second.seen])
 
 
-def test_centre_crop_is_the_middle_square():
+def test_centre_is_the_middle_square():
     picture = np.zeros((20, 60, 3), np.uint8)
     picture[:, 20:40] = 200
-    crop = centre_crop(picture, 10)
+    crop = centre(picture, 10)
     assert crop.shape == (10, 10, 3)
     assert (crop[:, 1:-1] == 200).all()  # the filter reaches a little beyond the box
     assert (crop[:, [0, -1]] > 150).all()

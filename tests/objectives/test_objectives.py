@@ -142,9 +142,11 @@ def test_turns_are_those_of_rot90_and_colours_turn_with_their_picture():
     turns = torch.tensor([0, 1, 2, 3, 1])
     for picture, quarter, turned in zip(pictures, turns, turn(pictures, turns), strict=True):
         assert torch.equal(turned, torch.rot90(picture, int(quarter), (1, 2)))
-    keys = torch.arange(40)
-    batch = Rotation([8]).prepare(Batch(torch.rand(40, 1, 8, 8), torch.rand(40, 2, 4, 4), keys))
-    assert sorted(set(turns_of(batch.keys).tolist())) == [0, 1, 2, 3]
+    l, keys = torch.rand(40, 1, 8, 8), torch.arange(40)
+    batch = Rotation([8]).prepare(Batch(l, F.avg_pool2d(l, 2).expand(-1, 2, -1, -1), keys))
+    assert sorted(set(turns_of(keys).tolist())) == [0, 1, 2, 3]
+    assert torch.equal(batch.l, turn(l, turns_of(keys)))
+    assert torch.allclose(batch.ab, F.avg_pool2d(batch.l, 2).expand(-1, 2, -1, -1))
 
 
 def test_rotation_alone_can_be_learned():

@@ -75,14 +75,6 @@ class LabelledSource(Source):
         """
         raise NotImplementedError
 
-    def mask_presence(self) -> NDArray[np.bool_]:
-        """Which classes appear in which mask: (N, len(mask_classes)). Reads every mask once."""
-        presence = np.zeros((len(self), len(self.mask_classes)), bool)
-        for index in range(len(self)):
-            values = np.unique(self.mask(index))
-            presence[index, values[values != VOID]] = True
-        return presence
-
 
 def fingerprint_of(names: Iterable[str]) -> str:
     """SHA-256 over `names` in order, each ended by a newline: 16 hex digits."""

@@ -15,7 +15,7 @@ from tinct.data.parallel import each_picture
 from tinct.errors import PictureError, TinctError
 from tinct.files import atomic_path
 
-__all__ = ["CachedSource"]
+__all__ = ["CachedSource", "shrunk"]
 
 # The file: all pixels back to back; (height, width) of each picture, 0 x 0 for a bad one; {index: reason} of the bad
 # ones as JSON; and last, what is needed to find these.
@@ -100,7 +100,7 @@ class CachedSource(Source):
 
     def _is_current(self) -> bool:
         for index in np.linspace(0, len(self) - 1, min(4, len(self))).astype(int):
-            now = _shrunk(self.source, int(index), self.side)
+            now = shrunk(self.source, int(index), self.side)
             if isinstance(now, str):
                 continue  # gone or out of reach: the cache may outlive the files
             if not self._sizes[index].any() or not np.array_equal(now, self.picture(int(index))):
@@ -111,7 +111,7 @@ class CachedSource(Source):
         sizes, reasons = np.zeros((len(self), 2), "<u4"), {}
         # The processes start first, so that they do not hold the unfinished file open.
         with (
-            each_picture(self.source, partial(_shrunk, side=self.side), "caching pictures", processes) as pictures,
+            each_picture(self.source, partial(shrunk, side=self.side), "caching pictures", processes) as pictures,
             atomic_path(self.path) as unfinished,
             unfinished.open("wb") as file,
         ):
@@ -126,7 +126,7 @@ class CachedSource(Source):
             file.write(text + _TRAILER.pack(pixels, len(self), len(text), _MARK))
 
 
-def _shrunk(source: Source, index: int, side: int) -> NDArray[np.uint8] | str:
+def shrunk(source: Source, index: int, side: int) -> NDArray[np.uint8] | str:
     """The picture with its shorter side reduced to `side`, or why there is none."""
     try:
         rgb = source.picture(index, side)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinct.data.folder import _split_folders, scan
+from tinct.data.folder import scan, split_folders
 from tinct.data.labelled import LabelledFiles, Task
 from tinct.data.subsets import held_out
 from tinct.errors import TinctError
@@ -35,7 +35,7 @@ class ClassFolders(LabelledFiles):
             raise TinctError(f"folder:{path}: has no masks; choose the multilabel task")
         root = Path(path).expanduser()
         folders = _folders(root)
-        if _split_folders(folders, "train") is None:
+        if split_folders(folders, "train") is None:
             self.classes = tuple(sorted(folders))
             pictures = _of_classes(root, "", self.classes)
             in_val = held_out(np.array([column for _, column in pictures]))
@@ -84,7 +84,7 @@ def _folders(root: Path) -> set[str]:
 
 
 def _split_folder(root: Path, folders: set[str], split: str) -> str:
-    found = sorted(_split_folders(folders, split) or ())
+    found = sorted(split_folders(folders, split) or ())
     if not found:
         raise TinctError(f"{root}: no folder of the {split} split beside {', '.join(sorted(folders))}")
     return found[0]

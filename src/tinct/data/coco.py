@@ -99,6 +99,8 @@ def _load(path: Path) -> Any:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             coco.createIndex()
         wrong = [entry for entry in coco.anns.values() if entry["category_id"] not in coco.cats]
+        for entry in coco.imgs.values():  # what is asked of a picture later
+            _ = entry["file_name"], entry["height"], entry["width"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__} {' '.join(str(error).split())}"
         raise TinctError(f"{path}: {reason}; expected COCO's instances format") from error

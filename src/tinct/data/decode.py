@@ -22,6 +22,7 @@ __all__ = [
     "decode",
     "header",
     "is_grey",
+    "transform_to_srgb",
 ]
 
 MAX_BYTES = 1 << 28
@@ -186,7 +187,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
     elif image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
     if profile:
-        transform = _transform(profile, image.mode)
+        transform = transform_to_srgb(profile, image.mode)
         if transform is not None:
             return transform.apply(image)
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -216,7 +217,7 @@ def _lab_transform() -> ImageCms.ImageCmsTransform:
 
 
 @lru_cache(maxsize=32)
-def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+def transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """The transform from an embedded profile to sRGB; None where there is nothing to do or nothing that can be done.
 
     A profile is taken for sRGB by what it does, since its name may be anything.

@@ -14,7 +14,7 @@ from tinct.data.base import Source
 from tinct.data.decode import PICTURE_SUFFIXES, decode
 from tinct.errors import TinctError
 
-__all__ = ["PathSource", "open_folder", "scan"]
+__all__ = ["PathSource", "open_folder", "scan", "split_folders"]
 
 _SPLIT_FOLDERS = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}, "test": {"test", "testing"}}
 # Folders of masks hold PNGs that are no photographs. The second list also names things that can be photographed, so
@@ -128,7 +128,7 @@ def _walk(folder: Path, prefix: str, split: str, seen: set[tuple[int, int]]) -> 
     if {"ImageSets", "JPEGImages"} <= folders and split != "all":
         yield from (f"{prefix}JPEGImages/{name}.jpg" for name in _voc_names(folder / "ImageSets", split))
         return
-    chosen = _split_folders(folders, split)
+    chosen = split_folders(folders, split)
     for name, is_folder in entries:
         if is_folder:
             if name in (_photographs(folders) if chosen is None else chosen):
@@ -145,7 +145,7 @@ def _photographs(folders: set[str]) -> set[str]:
     return plain
 
 
-def _split_folders(folders: set[str], split: str) -> set[str] | None:
+def split_folders(folders: set[str], split: str) -> set[str] | None:
     """Which of the folders side by side are `split`; None where they are no splits, or all are wanted."""
     if split == "all":
         return None
@@ -168,7 +168,9 @@ def _voc_names(image_sets: Path, split: str) -> list[str]:
 
     def listed(part: str) -> set[str]:
         lists = [image_sets / task / f"{part}.txt" for task in ("Main", "Segmentation")]
-        return {line.split()[0] for path in lists if path.exists() for line in path.read_text().splitlines() if line}
+        return {
+            line.split()[0] for path in lists if path.exists() for line in path.read_text().splitlines() if line.strip()
+        }
 
     held_out = listed("val") | listed("test") if split == "train" else set()
     return sorted(listed(split) - held_out)

@@ -7,7 +7,7 @@ takes its share of the same positions.
 
 import math
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from tinct.data.hashes import dhash, near
 from tinct.data.random import rng
 from tinct.errors import PictureError
 
-__all__ = ["EXCLUDED", "GREY_SKIP", "Crop", "Crops", "Photographs", "centre_crop", "crops_loader"]
+__all__ = ["EXCLUDED", "GREY_SKIP", "Crop", "Crops", "Photographs", "crops_loader"]
 
 GREY_SKIP = f"grey: mean chroma below {GREY:g}"
 EXCLUDED = "excluded: like a picture that must not be seen"
@@ -148,15 +148,6 @@ def random_crop(picture: NDArray[np.uint8], size: int, share: float, draw: np.ra
     return crop[:, ::-1] if draw.random() < 0.5 else crop
 
 
-def centre_crop(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The largest centred square of an (H, W, 3) picture, resized to (size, size, 3)."""
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
-    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box=box))
-
-
 def to_tensor(picture: NDArray[np.uint8]) -> Tensor:
     """(H, W, 3) uint8 array to (3, H, W) uint8 tensor."""
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
@@ -172,35 +163,21 @@ def crops_loader(
     workers: int = 0,
     pin_memory: bool = False,
 ) -> Iterable[Crops]:
-    """Batches for `steps` of a run, `accumulate` of them a step: this rank's share of the global `batch_size`."""
+    """Batches for `steps` of a run, `accumulate` of them a step: this rank's share of the global `batch_size`.
+
+    They can be gone through once.
+    """
     share = batch_size // (ranks * accumulate)
+    firsts = (((step * accumulate + part) * ranks + rank) * share for step in iter(steps) for part in range(accumulate))
     return DataLoader[Any](
         photographs,
-        batch_sampler=_Positions(steps, share, rank, ranks, accumulate),
+        batch_sampler=(list(range(first, first + share)) for first in firsts),
         collate_fn=_collate,
         num_workers=workers,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_quiet_worker,
     )
-
-
-@dataclass(frozen=True)
-class _Positions:
-    steps: range
-    share: int
-    rank: int
-    ranks: int
-    accumulate: int
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in self.steps:
-            for micro in range(self.accumulate):
-                first = ((step * self.accumulate + micro) * self.ranks + self.rank) * self.share
-                yield list(range(first, first + self.share))
-
-    def __len__(self) -> int:
-        return len(self.steps) * self.accumulate
 
 
 def _collate(crops: list[Crop]) -> Crops:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from tinct.data.base import VOID, LabelledSource
 
-__all__ = ["draw_labels", "overlay"]
+__all__ = ["class_color", "draw_labels", "overlay"]
 
 
 def overlay(source: LabelledSource, index: int) -> Image.Image:
@@ -41,10 +41,10 @@ def draw_labels(
     blended, lines = picture.copy(), [(name, (255, 255, 255)) for name in classes]
     if mask is not None:
         values = [int(value) for value in np.unique(mask) if value not in (VOID, background)]
-        lines = [(classes[value], _color(value)) for value in values]
+        lines = [(classes[value], class_color(value)) for value in values]
         for value in values:
             here = mask == value
-            blended[here] = blended[here] // 2 + np.array(_color(value), np.uint8) // 2
+            blended[here] = blended[here] // 2 + np.array(class_color(value), np.uint8) // 2
     image = Image.fromarray(blended)
     image.thumbnail((480, 480))
     sheet = Image.new("RGB", (max(image.width, 160), image.height + _LINE * len(lines) + 4))
@@ -58,7 +58,7 @@ def draw_labels(
 _LINE = 16  # pixels
 
 
-def _color(value: int) -> tuple[int, int, int]:
+def class_color(value: int) -> tuple[int, int, int]:
     """A colour for a class, far from its neighbours': hues a golden angle apart."""
     red, green, blue = colorsys.hsv_to_rgb(value * 0.618034 % 1, 0.8, 1)
     return int(255 * red), int(255 * green), int(255 * blue)

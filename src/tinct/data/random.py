@@ -7,7 +7,7 @@ import numpy as np
 from numpy.random.bit_generator import ISeedSequence
 from numpy.typing import NDArray
 
-__all__ = ["rng"]
+__all__ = ["rng", "torch_seed"]
 
 
 class _Digest(ISeedSequence):
@@ -37,3 +37,8 @@ def rng(*key: int) -> np.random.Generator:
     text = ",".join(str(int(part)) for part in key)
     digest = _Digest(hashlib.blake2b(text.encode(), digest_size=16).digest())
     return np.random.Generator(np.random.Philox(digest))  # type: ignore[arg-type]  # numpy's stub forgets ISeedSequence
+
+
+def torch_seed(*key: int) -> int:
+    """A seed for torch that follows from integers, as `rng` does: 0 to 2^63 - 1."""
+    return int(rng(*key).integers(1 << 63))

@@ -22,7 +22,7 @@ def label_subset(presence: NDArray[np.generic], amount: int | float | str, seed:
 
     Args:
         presence: (N, C), 1 or True where the class is present in the picture: multi-labels (NaN = unknown) or
-            `LabelledSource.mask_presence`. Classes that no picture has are passed over.
+            the classes of masks. Classes that no picture has are passed over.
         amount: an int, or digits, is a count; a float or a text with a point, over 0 and up to 1, is a share of N,
             rounded; `all` is N.
         seed: draws the order.

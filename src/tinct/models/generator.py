@@ -60,7 +60,7 @@ class Decoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """L to colour at a `chroma_stride`-th of the resolution (DESIGN: chroma at quarter resolution)."""
+    """L to colour at a `chroma_stride`-th of the resolution (docs/design.md: chroma at quarter resolution)."""
 
     def __init__(self, encoder: Encoder, out_channels: int, chroma_stride: int = 4, width: int = 64) -> None:
         """Put a decoder and an output convolution of `out_channels` on `encoder`.
@@ -79,7 +79,7 @@ class Generator(nn.Module):
     def forward(self, l: Tensor) -> Tensor:
         """L* (B, 1, H, W) in [0, 100] to the objective's output (B, out_channels, H/stride, W/stride).
 
-        H and W must be multiples of the encoder's deepest reduction (see `pad_to`), as at training sizes.
+        H and W must be multiples of the encoder's deepest reduction, as at training sizes.
         """
         l_norm = normalize_l(l)
         return self.decode(self.encoder(l_norm), l_norm)

@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from tinct.errors import TinctError
 
-__all__ = ["PICKLES", "Translation", "from_torchvision", "read_pickle", "torchvision_name", "translate"]
+__all__ = [
+    "PICKLES",
+    "Translation",
+    "classifier_names",
+    "from_torchvision",
+    "read_pickle",
+    "torchvision_name",
+    "translate",
+]
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 """Suffixes of torch's own files, which are read as weights only: no code in them is run."""
@@ -97,9 +105,7 @@ def translate(tensors: Mapping[str, Tensor], body: nn.Module, path: Path) -> tup
         TinctError: they fit no known layout; names the closest, and what does not fit.
     """
     wanted = {key: tuple(value.shape) for key, value in body.state_dict().items()}
-    config: dict[str, Any] = getattr(body, "default_cfg", {})
-    heads = config.get("classifier") or ()
-    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    heads = classifier_names(body)
     tried = [_try(tensors, wanted, heads, *layout) for layout in _layouts()]
     best = max(tried, key=lambda found: found.score)  # the first of equals: plain names before wrapped ones
     if best.missing or best.extra or best.wrong:
@@ -136,10 +142,18 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         raise TinctError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]}); fetch it again") from error
     for name in ("state_dict", "model", "teacher"):
         content = content[name] if isinstance(content, dict) and isinstance(content.get(name), dict) else content
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)} if content else {}
+    found = content.items() if isinstance(content, dict) else ()
+    tensors = {key: value for key, value in found if isinstance(value, Tensor)}
     if not tensors:
         raise TinctError(f"{path}: holds no state dict; expected names and tensors")
     return {str(key).removeprefix("module."): value for key, value in tensors.items()}
+
+
+def classifier_names(body: nn.Module) -> tuple[str, ...]:
+    """What timm calls the layers of a network's classifier; () where it says nothing of one."""
+    config: dict[str, Any] = getattr(body, "default_cfg", {})
+    heads = config.get("classifier") or ()
+    return (heads,) if isinstance(heads, str) else tuple(heads)
 
 
 def torchvision_name(backbone: str) -> str | None:

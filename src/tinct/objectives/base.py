@@ -46,7 +46,7 @@ class Decoding:
         return cls(**values)
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Fabric copies it field by field under mixed precision
 class Batch:
     """Photographs on the device, taken apart.
 

@@ -14,7 +14,7 @@ __all__ = ["Pretext", "take_apart", "to_chroma_resolution"]
 
 
 class Pretext(nn.Module):
-    """Weighted terms over one pass of one encoder.
+    """The terms over one pass of one encoder; the learner weighs them.
 
     Attributes:
         encoder: what transfers.
@@ -29,7 +29,6 @@ class Pretext(nn.Module):
             TinctError: see `make_terms` and `Generator`.
         """
         super().__init__()
-        self.weights = weights
         self.colour, self.features = make_terms(weights, encoder.channels)
         self.encoder = encoder
         self.generator = Generator(encoder, self.colour.out_channels, chroma_stride, width) if self.colour else None

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tinct.data.base import VOID
+from tinct.data.overlay import class_color
 from tinct.findings import Comparison
 
-__all__ = ["arm_colors", "class_bars", "class_color", "curves", "differences", "inline", "mask_over", "training"]
+__all__ = ["arm_colors", "class_bars", "curves", "differences", "inline", "mask_over", "training"]
 
 _COLORS = ("#8d949e", "#e8590c", "#1c7ed6", "#2f9e44", "#9c36b5", "#e0a100", "#0c8599", "#d6336c")
 _INK = "#010203"  # drawn in this, the page's own text colour takes its place
@@ -170,14 +171,6 @@ def inline(picture: NDArray[np.uint8] | Image.Image, quality: int = 88) -> str:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     image.convert("RGB").save(buffer, "JPEG", quality=quality, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def class_color(index: int) -> tuple[int, int, int]:
-    """A colour for mask value `index`, far from its neighbours'."""
-    from matplotlib import colormaps
-
-    red, green, blue, _ = colormaps["tab20"]((2 * index + index // 10) % 20)
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def mask_over(picture: NDArray[np.uint8], mask: NDArray[np.uint8], background: int | None) -> NDArray[np.uint8]:

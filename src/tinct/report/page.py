@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from tinct import wording
 from tinct.data.base import VOID
+from tinct.data.overlay import class_color
 from tinct.findings import Comparison
 from tinct.records import Cell
 from tinct.report import figures
@@ -202,9 +203,7 @@ def _legend(cells: Sequence[Cell], kept: Sequence[dict[str, Any]]) -> list[tuple
         return []
     values = np.unique(np.concatenate([part.ravel() for one in kept for part in (one["masks"], one["truths"])]))
     classes, background = cells[0].record["data"]["classes"], _background(cells[0])
-    return [
-        (classes[value], f"rgb{figures.class_color(int(value))}") for value in values if value not in (VOID, background)
-    ]
+    return [(classes[value], f"rgb{class_color(int(value))}") for value in values if value not in (VOID, background)]
 
 
 def _background(cell: Cell) -> int | None:
