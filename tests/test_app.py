@@ -142,6 +142,9 @@ def test_settings_out_of_range_get_a_sentence(client, photograph):
     for wrong in ({"saturation": 5}, {"size": 10**9}, {"versions": 99}, {"size": 1}, {"versions": 0}):
         with pytest.raises(gradio_client.exceptions.AppError, match=r"maximum|minimum|expected"):
             ask(client, photograph, **wrong)
+    for wrong in ({"saturation": "x"}, {"size": None}, {"versions": True}):
+        with pytest.raises(gradio_client.exceptions.AppError, match="expected a number"):
+            ask(client, photograph, **wrong)
     with pytest.raises(gradio_client.exceptions.AppError, match="no photograph yet"):
         client.predict(None, 1.0, 64, 1, api_name="/colour")
 

@@ -58,7 +58,7 @@ def test_a_transfer_has_a_card(tmp_path, capsys):
 
 def test_other_folders_are_named(tmp_path, capsys):
     assert main(["card", str(tmp_path)]) == 2
-    assert "no readable record" in capsys.readouterr().err
+    assert "cannot be read" in capsys.readouterr().err
     for record, message in (({"what": "report"}, "expected that of a pretraining"), ({"what": "pretrain"}, "lacks")):
         (tmp_path / "record.json").write_text(json.dumps(record))
         assert main(["card", str(tmp_path)]) == 2

@@ -221,10 +221,26 @@ def test_wrong_arguments_are_one_sentence(image, says):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("settings", [{"saturation": -1}, {"saturation": float("nan")}, {"size": 8}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"saturation": -1},
+        {"saturation": float("nan")},
+        {"saturation": "1"},
+        {"size": 8},
+        {"size": "64"},
+        {"size": 64.5},
+        {"seed": 1.5},
+    ],
+)
 def test_wrong_settings_are_refused(settings):
     with pytest.raises(TinctError, match="expected"):
         colorizer()(np.zeros((4, 4), np.uint8), **settings)
+
+
+def test_a_model_is_named_by_text():
+    with pytest.raises(TinctError, match="model is a NoneType"):
+        Colorizer.load(None)
 
 
 def test_threads_get_what_one_gets():

@@ -373,6 +373,11 @@ def test_mistakes_are_named(runs, tmp_path, monkeypatch, words, message, capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 
+def test_shipped_weights_have_names(tmp_path):
+    assert main(["export", "tinct-small-ssl", "--to", "timm", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
 def test_a_source_without_weights_is_named(tmp_path, capsys):
     assert main(["export", str(tmp_path), "--to", "timm", str(tmp_path / "out")]) == 2
     assert "encoder.safetensors: no such file" in capsys.readouterr().err

@@ -98,7 +98,7 @@ def test_wrong_folders_are_named(tmp_path):
     with pytest.raises(TinctError, match=r"no record\.json in it"):
         find_records([tmp_path])
     (tmp_path / "record.json").write_text("{")
-    with pytest.raises(TinctError, match=r"record\.json: no readable record"):
+    with pytest.raises(TinctError, match=r"record\.json: cannot be read"):
         find_records([tmp_path])
     (tmp_path / "record.json").write_text(json.dumps({"what": "evaluate"}))
     assert find_records([tmp_path]).cells == []

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 
 import numpy as np
@@ -94,3 +95,20 @@ def test_mistakes_are_one_line(trained, tmp_path, capsys):
     assert "holds predictions" in capsys.readouterr().err
     assert main(["predict", str(trained / "classes"), picture, picture, "--out", out]) == 2
     assert "two pictures" in capsys.readouterr().err
+    assert main(["predict", str(trained / "classes"), picture, "--out", out, "--threshold", "7"]) == 2
+    assert "expected a probability" in capsys.readouterr().err
+
+
+def test_names_that_differ_in_their_suffix_or_are_no_text(trained, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with Image.open(trained / "16.png") as image:
+        image.convert("RGB").save(folder / "a.jpg")
+        image.save(folder / "a.png")
+        image.save(folder / "b.png")
+        image.save(os.fsencode(folder) + b"/\xff.png")
+    out = tmp_path / "out"
+    assert main(["predict", str(trained / "classes"), str(folder), "--out", str(out)]) == 0
+    drawn = sorted(os.listdir(os.fsencode(out / "overlays")))
+    assert drawn == [b"a.jpg.png", b"a.png.png", b"b.png", b"\xff.png"]
+    assert b"\xff.png" in (out / "predictions.csv").read_bytes()

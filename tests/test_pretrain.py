@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -503,3 +504,29 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
     assert {path.name for path in (out / "checkpoints").iterdir()} == {"step-3"}
     monkeypatch.undo()
     assert run_pretrain(TINY, out=out, resume=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("last.json", b"{"),
+        ("last.json", b'{"checkpoint": "checkpoints/step-99"}'),
+        ("config.yaml", b""),
+        ("checkpoints/step-6/optim.pt", b"torn"),
+        ("checkpoints/step-6/optim.pt", None),
+        ("checkpoints/step-6/ema.safetensors", b"torn"),
+    ],
+)
+def test_a_run_that_was_damaged_is_named(whole, tmp_path, name, content):
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "record.json").unlink()
+    (tmp_path / "run" / name).unlink() if content is None else (tmp_path / "run" / name).write_bytes(content)
+    with pytest.raises(TinctError, match=r"cannot be read|no such file"):
+        run_pretrain(TINY, out=tmp_path / "run", resume=True)
+
+
+def test_a_finished_run_is_left_alone_but_not_taken_for_another(whole, capsys):
+    assert run_pretrain(TINY, out=whole, resume=True) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    with pytest.raises(TinctError, match=r"steps is 500, but the run in .* began with 6"):
+        run_pretrain(tiny(steps=500), out=whole, resume=True)

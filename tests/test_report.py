@@ -1,7 +1,10 @@
 """The page, its Markdown and its CSV: figures of records, whole and self-contained."""
 
 import csv
+import json
+import math
 import re
+import shutil
 
 import pytest
 from fake_records import fake_grid
@@ -87,7 +90,44 @@ def test_what_cannot_be_reported(tmp_path, capsys, out, says):
     assert not (tmp_path / out).exists()
 
 
-def test_a_damaged_record_is_named(records):
-    (records / "run" / "record.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]", "\xff", '{"what": "pretrain"}'])
+def test_a_damaged_record_is_named(records, content):
+    (records / "run" / "record.json").write_text(content, encoding="latin-1")
     with pytest.raises(TinctError, match=r"run.record\.json"):
         write_report([records], records / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("value", "high", "value is missing or not"),
+        ("value", math.nan, "value is missing or not"),
+        ("metrics", None, "metrics is missing or not"),
+        ("data", [], "data is missing or not"),
+        ("data", {"spec": "x"}, r"data\.train_fingerprint is missing or not"),
+    ],
+)
+def test_a_record_edited_by_hand_is_named(records, key, value, says):
+    path = records / "classes" / "cells" / "cgan-50-1" / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(TinctError, match=rf"cgan-50-1.record\.json: {says}"):
+        write_report([records], records / "report.html")
+
+
+@pytest.mark.parametrize("name", ["predictions.safetensors", "../../compare.json"])
+def test_a_file_cut_short_is_named(records, name):
+    path = (records / "classes" / "cells" / "cgan-50-1" / name).resolve()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(TinctError, match=rf"{path.name}: cannot be read"):
+        write_report([records], records / "report.html")
+
+
+def test_what_an_unfinished_grid_cannot_compare_is_said(records):
+    for cell in ("random-50-0", "random-50-2", "cgan-50-1"):
+        shutil.rmtree(records / "classes" / "cells" / cell)
+    text = write_report([records / "classes"], records / "report.html")[0].with_suffix(".md").read_text()
+    assert "Not compared yet: cgan and random have no seed in common at 50 labels." in text
+    for cell in (records / "classes" / "cells").glob("cgan-*"):
+        shutil.rmtree(cell)
+    text = write_report([records / "classes"], records / "report.html")[0].with_suffix(".md").read_text()
+    assert "Not compared yet: nothing of cgan is finished." in text

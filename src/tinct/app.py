@@ -208,6 +208,8 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
         views = gr.State([], time_to_live=KEPT_SECONDS)
         picture.async_move_resource_to_block_cache = _files_only(picture.async_move_resource_to_block_cache)
 
+        for setting in (saturation, size, versions):
+            setting.preprocess = _numbers_only(setting.label, setting.preprocess)
         settings = [picture, saturation, size, versions]
         how: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "colour", "show_progress_on": slider}
         found, shown = [results, views], ([views, results, choice], [slider, choice, download])
@@ -260,6 +262,17 @@ def _files_only(move: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if str(path).lower().startswith(("http:", "https:")):
             raise _gradio().Error("upload the picture itself, not its address", print_exception=False)
         return await move(path)
+
+    return checked
+
+
+def _numbers_only(label: str, preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Say what is wrong with a setting that is no number; gradio would give its client an error without a word."""
+
+    def checked(value: Any) -> Any:
+        if type(value) not in (int, float):
+            raise _gradio().Error(f"{label.lower()} is {value!r}; expected a number", print_exception=False)
+        return preprocess(value)
 
     return checked
 

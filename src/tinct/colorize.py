@@ -98,6 +98,8 @@ class Colorizer:
         Raises:
             TinctError: there is no such model or device, or its file is damaged or not what its hash says.
         """
+        if not isinstance(model, (str, Path)):
+            raise TinctError(f"model is a {type(model).__name__}; expected a name or a path")
         chosen = named_device(device)
         network = load_colorizer(resolve(model))
         shown = (1 + network.meta.get("min_crop", 1.0)) / 2  # of a picture's shorter side, in a mean training crop
@@ -150,6 +152,9 @@ class Colorizer:
         self, pictures: Sequence[Picture], *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
     ) -> list[Chroma]:
         """Find the colour of pictures, each decided on the whole picture; those of one working size share a batch."""
+        for name, value, kind in (("saturation", saturation, (int, float)), ("seed", seed, int), ("size", size, int)):
+            if value is not None and not isinstance(value, kind):
+                raise TinctError(f"{name} is {value!r}, a {type(value).__name__}; expected a number")
         if not 0 <= saturation <= MAX_SATURATION:
             raise TinctError(f"saturation is {saturation}; expected 0 to {MAX_SATURATION:g}")
         if seed is not None and not getattr(self.network, "samples", False):

@@ -77,7 +77,7 @@ def colorize(
         saturation: chroma is multiplied by this, 0 to 4.
         seed: the first sample's seed.
         samples: write so many plausible versions (NAME-1, NAME-2, ...), where the model can draw them.
-        compare: also write NAME-compare.jpg, a sheet of before and after.
+        compare: also write NAME-compare.jpg, a sheet of before and after; NAME.png-compare.jpg beside a NAME.jpg.
         keep_colour: leave colour photographs as they are; sepia and other toned prints count as monochrome.
         batch_size: pictures that go through the network together.
         device: auto, cpu, cuda, cuda:N or mps.

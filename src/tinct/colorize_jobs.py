@@ -2,10 +2,12 @@
 
 import glob
 import itertools
+import logging
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -15,6 +17,8 @@ from tinct.pictures import FORMATS, SUFFIXES
 from tinct.readers import MAX_BYTES, form_in, pixel_count
 
 __all__ = ["Job", "batches", "clashes", "find_jobs", "form_of"]
+
+logger = logging.getLogger(__name__)
 
 BATCH_PIXELS = 32_000_000
 """A batch is closed once its pictures have so many pixels; a larger picture goes alone."""
@@ -28,11 +32,13 @@ class Job:
         source: a path, or the content of standard input.
         target: where to, None being standard output.
         form: the result's format, a key of `FORMATS`; None keeps the input's.
+        alike: another result differs in its suffix only, so that the sheet is called after all of the name.
     """
 
     source: Path | bytes
     target: Path | None
     form: str | None = None
+    alike: bool = False
 
     @property
     def name(self) -> str:
@@ -47,7 +53,9 @@ class Job:
 
     def sheet(self) -> Path | None:
         """Where the before/after sheet goes."""
-        return None if self.target is None else self.target.with_name(f"{self.target.stem}-compare.jpg")
+        if self.target is None:
+            return None
+        return self.target.with_name(f"{self.target.name if self.alike else self.target.stem}-compare.jpg")
 
     def results(self, versions: int, compare: bool, keep_colour: bool = False) -> list[Path]:
         """All files that the job writes, or may write where it leaves colour photographs as they are."""
@@ -83,7 +91,9 @@ def find_jobs(inputs: list[str], output: Path, form: str | None) -> list[Job]:
         return [_single(*found[0], output, form)]
     if str(output) == "-" or (output.suffix.lower() in SUFFIXES and not output.is_dir()):
         raise TinctError(f"{len(found)} pictures cannot go to {output}; name a folder")
-    return [Job(path, output / _renamed(relative, form), form) for path, relative in found]
+    jobs = [Job(path, output / _renamed(relative, form), form) for path, relative in found]
+    stems = Counter(job.sheet() for job in jobs)
+    return [replace(job, alike=stems[job.sheet()] > 1) for job in jobs]
 
 
 def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
@@ -95,7 +105,7 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
         if path.is_dir():
             if _real(path) == _real(output):
                 raise TinctError(f"output is {output}, the folder of the pictures themselves; choose another")
-            yield from _below(path, sorted(path.rglob("*")), output)
+            yield from _below(path, _all_below(path), output)
         elif not path.exists() and glob.has_magic(name):
             fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
             yield from _below(Path(*fixed), [Path(match) for match in sorted(glob.glob(name, recursive=True))], output)
@@ -103,16 +113,39 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
             yield path, Path(path.name)
 
 
-def _below(folder: Path, files: list[Path], output: Path) -> Iterator[tuple[Path, Path]]:
-    """Give those of `files` that look like pictures, without hidden ones and results of an earlier run."""
+def _all_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder in order, through links too, each folder once."""
+    seen: set[Path] = set()
+    for name, folders, files in os.walk(folder, followlinks=True):
+        if _real(Path(name)) in seen:
+            folders.clear()
+            continue
+        seen.add(_real(Path(name)))
+        folders.sort()
+        yield from (Path(name, file) for file in sorted(files))
+
+
+def _below(folder: Path, files: Iterable[Path], output: Path) -> Iterator[tuple[Path, Path]]:
+    """Give those of `files` that look like pictures, without hidden ones and results of an earlier run.
+
+    A link that leads nowhere is given too: reading it says so. Pictures of other formats are counted in the log.
+    """
     results = _real(output)
     apart = _real(folder) in results.parents
+    others: Counter[str] = Counter()
     for file in files:
         relative = file.relative_to(folder)
         hidden = any(part.startswith(".") for part in relative.parts)
         earlier = apart and results in _real(file).parents
-        if file.suffix.lower() in SUFFIXES and file.is_file() and not hidden and not earlier:
+        if hidden or earlier or not (file.is_file() or file.is_symlink()):
+            continue
+        if file.suffix.lower() in SUFFIXES:
             yield file, relative
+        elif file.suffix.lower() in Image.registered_extensions():
+            others[file.suffix.lower()] += 1
+    if others:
+        listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        logger.warning("%s: passed over pictures of formats that are not coloured: %s", folder, listed)
 
 
 def _real(path: Path) -> Path:

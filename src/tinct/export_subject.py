@@ -15,6 +15,7 @@ from tinct.models.encoder import Encoder
 from tinct.models.heads import Classifier
 from tinct.models.stem import Input, refit, stem_name
 from tinct.parity import fold_error
+from tinct.shipped import entries, find
 from tinct.trained import load_trained
 from tinct.weights import load_colorizer, load_encoder, load_strict, read_weights
 
@@ -104,6 +105,8 @@ def load_subject(path: Path, input: Input | None) -> Subject:
     Raises:
         TinctError: there are no weights of tinct's, or they cannot have that input.
     """
+    if str(path) in entries():
+        path = find(str(path))
     if path.is_dir():
         names = ("encoder.safetensors", "model.safetensors")
         path = next((path / name for name in names if (path / name).exists()), path / names[0])

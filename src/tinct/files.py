@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import TinctError
 
-__all__ = ["atomic_path", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_path", "read_json", "write_bytes", "write_json", "write_text"]
 
 UMASK = os.umask(0)  # which can be read only by setting it, for all threads: so once, while there is one
 os.umask(UMASK)
@@ -55,13 +55,28 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write `content` to `path` as UTF-8, atomically."""
-    write_bytes(path, content.encode())
+    """Write `content` to `path` as UTF-8, atomically; bytes of file names that are none pass through."""
+    write_bytes(path, content.encode("utf-8", "surrogateescape"))
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` to `path` as indented JSON, atomically. NaN is refused: JSON has none."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """What a JSON file holds.
+
+    Raises:
+        TinctError: it is absent, cannot be read, or holds no object; `remedy` ends the line.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:  # ValueError: no JSON, or no text
+        raise TinctError(f"{path}: cannot be read ({error}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise TinctError(f"{path}: holds {type(content).__name__}, expected a JSON object; {remedy}")
+    return content
 
 
 def sync(path: Path) -> None:

@@ -1,6 +1,5 @@
 """A paired grid of transfers on disk: which cells are to be there, which are, and running the others."""
 
-import json
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
@@ -17,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tinct.data.subsets import TUNING_SHARE
 from tinct.errors import TinctError
-from tinct.files import write_json
+from tinct.files import read_json, write_json
 from tinct.findings import PER_CELL
-from tinct.records import PLAN
-from tinct.runs import environment, read_record
+from tinct.records import PLAN, read_checked
+from tinct.runs import environment
 from tinct.settings import TransferSettings
 from tinct.transfer import run_transfer
 
@@ -143,7 +142,7 @@ def _finished(grid: Grid, planned: Planned) -> dict[str, Any] | None:
     """
     if not (planned.folder / "record.json").exists():
         return None
-    record = read_record(planned.folder)
+    record = read_checked(planned.folder / "record.json")
     remedy = "choose another --out, or remove that folder"
     no_matter = ("cache", "accelerator") if planned.settings.trains else ("cache", "accelerator", "lr")
     for key, value in asdict(planned.settings).items():
@@ -205,10 +204,13 @@ def _begin(devices: Any, threads: int) -> None:
 
 
 def read_plan(out: Path) -> dict[str, Any]:
-    """The plan of the grid in `out`; {} if there is none."""
+    """The plan of the grid in `out`; {} if there is none.
+
+    Raises:
+        TinctError: it cannot be read.
+    """
     path = out / PLAN
-    plan: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return plan
+    return read_json(path, "put it back, or choose another --out") if path.exists() else {}
 
 
 def write_plan(

@@ -1,7 +1,6 @@
 """`tinct predict`: what a trained classifier or segmenter says of pictures."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -25,7 +24,7 @@ from tinct.data.transforms import centre, letterbox
 from tinct.errors import TinctError
 from tinct.examples import SHARPNESS, shrunk
 from tinct.files import write_json
-from tinct.predictions import logits_of, save_image, target_of, write_table
+from tinct.predictions import logits_of, png_names, save_image, write_table
 from tinct.trained import load_trained
 
 __all__ = ["predict"]
@@ -48,7 +47,7 @@ def predict(model: str, pictures: list[str], *, out: Path, threshold: float = 0.
     A classifier writes predictions.json and predictions.csv: a probability for each class (of a classifier trained
     with --balanced, one that makes both answers equally frequent). A segmenter writes masks/*.png, at the pictures'
     own size, whose values are class numbers, and predictions.json: each class's share of the pixels. Overlays show
-    either on the picture.
+    either on the picture. A PNG is called after its picture, a.png, or a.jpg.png where a.png is there too.
 
     Args:
         model: a model.safetensors, or the folder of the transfer that wrote it.
@@ -61,13 +60,14 @@ def predict(model: str, pictures: list[str], *, out: Path, threshold: float = 0.
         0, or 1 when a picture could not be read; it is named.
 
     Raises:
-        TinctError: the model or a source cannot be read, or `out` not be written.
+        TinctError: the model or a source cannot be read, two pictures have one name, or `out` cannot be written.
     """
     network, meta = load_trained(Path(model).expanduser())
     source = open_pictures(pictures)
-    twice = [path for path, count in Counter(targets(source, out)).items() if count > 1]
-    if twice:
-        raise TinctError(f"two pictures would be written to {twice[0]}; give them to two runs with an out each")
+    if not 0 <= threshold <= 1:
+        raise TinctError(f"threshold is {threshold}; expected a probability, 0 to 1")
+    drawn = overlays or meta["task"] == "segmentation"
+    places = png_names([source.name(index) for index in range(len(source))]) if drawn else []
     console = Console(stderr=True)
     answers: list[dict[str, Any]] = []
     rows: list[tuple[str, Tensor]] = []
@@ -80,14 +80,14 @@ def predict(model: str, pictures: list[str], *, out: Path, threshold: float = 0.
                 rows.append((one.name, row))
                 answers.append({"path": one.name, "present": present, "probabilities": values})
                 if overlays:
-                    save_image(target_of(out / "overlays", one.name), draw_labels(one.small, present))
+                    save_image(out / "overlays" / places[one.index], draw_labels(one.small, present))
         else:
-            for name, picture, mask in segmented(network, source, batch, meta):
-                answers.append({"path": name, "shares": shares(mask, meta["classes"])})
-                save_image(target_of(out / "masks", name), indexed(mask))
+            for one, picture, mask in segmented(network, source, batch, meta):
+                answers.append({"path": one.name, "shares": shares(mask, meta["classes"])})
+                save_image(out / "masks" / places[one.index], indexed(mask))
                 if overlays:
-                    drawn = draw_labels(picture, meta["classes"], mask, meta["background"])
-                    save_image(target_of(out / "overlays", name), drawn)
+                    overlay = draw_labels(picture, meta["classes"], mask, meta["background"])
+                    save_image(out / "overlays" / places[one.index], overlay)
     failed = len(source) - len(answers)
     write_json(out / "predictions.json", {"model": str(model), "classes": meta["classes"], "pictures": answers})
     if rows:
@@ -111,11 +111,6 @@ def open_pictures(words: Sequence[str]) -> Source:
     return parts[0] if len(parts) == 1 else Joined(parts)
 
 
-def targets(source: Source, out: Path) -> list[Path]:
-    """Where each picture's overlay goes."""
-    return [target_of(out / "overlays", source.name(index)) for index in range(len(source))]
-
-
 def readable(source: Source, side: int, console: Console) -> Iterator[list[Small]]:
     """Batches of what can be read; what cannot is named on the console."""
     indices = iter(range(len(source)))
@@ -133,8 +128,8 @@ def readable(source: Source, side: int, console: Console) -> Iterator[list[Small
 
 def segmented(
     network: nn.Module, source: Source, batch: Sequence[Small], meta: dict[str, Any]
-) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Name, picture and mask (H, W) of class numbers: logits are enlarged to the picture's size, then compared."""
+) -> Iterator[tuple[Small, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Each picture, whole, and its mask (H, W) of class numbers: logits are enlarged to its size, then compared."""
     size = meta["size"]
     squares = np.stack([letterbox(one.small, None, size)[0] for one in batch])
     for one, logits in zip(batch, logits_of(network, squares, meta["input"]), strict=True):
@@ -144,7 +139,7 @@ def segmented(
         rows, columns = np.nonzero(np.asarray(inside) == 0)  # where padding is not
         part = logits[None, :, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
         full = F.interpolate(part, size=(height, width), mode="bilinear", align_corners=False)
-        yield one.name, picture, full[0].argmax(0).to(torch.uint8).numpy()
+        yield one, picture, full[0].argmax(0).to(torch.uint8).numpy()
 
 
 def shares(mask: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -14,12 +15,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tinct.data.overlay import draw_labels
+from tinct.errors import TinctError
 from tinct.examples import Labelled, evaluation_chunks
 from tinct.files import atomic_path, write_bytes, write_text
 from tinct.models.stem import Input, network_input
 from tinct.protocols import Result
 
-__all__ = ["save_image", "target_of", "write_predictions", "write_table"]
+__all__ = ["png_names", "save_image", "write_predictions", "write_table"]
 
 SHOWN = 12
 """Evaluated pictures that predictions.safetensors holds as the network saw them, for reports to show."""
@@ -52,6 +54,7 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
     )
     if not overlays:
         return
+    places = png_names(names)
     if masks is None:
         write_table(out / "predictions.csv", names, evaluated.classes, result.output)
     for row, number in enumerate(shown):
@@ -60,7 +63,7 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
             image = draw_labels(chunk.pixels[row], [evaluated.classes[index] for index in best])
         else:
             image = draw_labels(chunk.pixels[row], evaluated.classes, masks[row], evaluated.source.background)
-        save_image(target_of(out / "overlays", names[number]), image)
+        save_image(out / "overlays" / places[number], image)
 
 
 @torch.no_grad()
@@ -79,10 +82,21 @@ def write_table(path: Path, names: Sequence[str], classes: Sequence[str], scores
     write_text(path, text.getvalue())
 
 
-def target_of(folder: Path, name: str) -> Path:
-    """Where a PNG about picture `name` goes: its path below `folder`, never outside."""
-    parts = [part.replace(":", "_") for part in PurePosixPath(name).parts if part not in ("/", "..", ".")]
-    return folder.joinpath(*parts).with_suffix(".png")
+def png_names(names: Sequence[str]) -> list[Path]:
+    """Where PNGs about pictures go in a folder, never outside: a.png for a.jpg, or a.jpg.png where a.png is there too.
+
+    Raises:
+        TinctError: two pictures have one name.
+    """
+    whole = [
+        Path(*(part.replace(":", "_") for part in PurePosixPath(name).parts if part not in ("/", "..", ".")))
+        for name in names
+    ]
+    shared = Counter(path.with_suffix(".png") for path in whole)
+    places = [path.with_name(f"{path.name}.png") if shared[path.with_suffix(".png")] > 1 else path for path in whole]
+    if twice := [path for path, count in Counter(places).items() if count > 1]:
+        raise TinctError(f"two pictures would be written to {twice[0]}; give them to two runs with an out each")
+    return [path.with_suffix(".png") for path in places]
 
 
 def save_image(path: Path, image: Image.Image) -> None:

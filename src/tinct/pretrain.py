@@ -27,12 +27,12 @@ from tinct.data.loader import Photographs, crops_loader
 from tinct.data.sources import open_sources
 from tinct.errors import TinctError
 from tinct.examples import open_labels
-from tinct.files import write_json
+from tinct.files import read_json, write_json
 from tinct.learner import Learner
 from tinct.monitor import Monitor
 from tinct.preparation import engine_for, hashes_to_avoid, prepare, set_aside
 from tinct.results import write_results
-from tinct.runs import Run
+from tinct.runs import DAMAGED, Run
 
 __all__ = ["run_pretrain"]
 
@@ -46,7 +46,7 @@ def run_pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
     Args:
         config: what to do.
         out: the run's folder; see `tinct.runs`.
-        resume: go on with the run that is in `out`, or begin it; a finished one is left alone.
+        resume: go on with the run that is in `out`, or begin it; a finished one of the same settings is left alone.
 
     Returns:
         0, or 130 when interrupted: the run can be resumed.
@@ -59,6 +59,7 @@ def run_pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
         open_labels(config.probe, "train", "multilabel", config.size).parts()
     run = Run(out)
     if resume and run.finished():
+        run.check_same(stored(config), FREE)
         print(f"{out} is finished; nothing to do")  # noqa: T201
         return 0
     fabric = engine_for(config)
@@ -193,7 +194,7 @@ class Training:
         if config.epochs is not None:
             return math.ceil(config.epochs * len(self.photographs) / config.batch_size)
         path = self.run.folder / "budget.json"
-        return int(json.loads(path.read_text())["steps"]) if path.exists() else None
+        return int(read_json(path, DAMAGED).get("steps", 0)) or None if path.exists() else None
 
     def _fix_total(self, durations: Sequence[float]) -> None:
         """Turn minutes into steps, once, and store it before any further step."""

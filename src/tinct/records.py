@@ -1,7 +1,8 @@
 """Records of transfers and pretraining runs, found below folders: what each says, and which arm it stands for."""
 
-import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,14 +10,34 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from tinct.errors import TinctError
+from tinct.files import read_json
 from tinct.statistics import resampled_map, resampled_miou
 
-__all__ = ["PLAN", "Cell", "Records", "find_records"]
+__all__ = ["PLAN", "Cell", "Records", "damaged", "find_records", "read_checked"]
 
 PLAN = "compare.json"
 """The file that says which arms a grid has; its cells are below it."""
+REMEDY = "remove its folder and run its command again"
+NUMBER = (int, float)
+TRANSFER: dict[str, Any] = {
+    **dict.fromkeys(("task", "protocol", "metric", "input", "labels"), str),
+    **dict.fromkeys(("value", "seconds"), NUMBER),
+    **dict.fromkeys(("seed", "n_labels", "size"), int),
+    "settings": {"lr": NUMBER, "eleven_point": bool},
+    "metrics": {},
+    "init": {"name": str, "backbone": str, "provenance": {}},
+    "data": {
+        **dict.fromkeys(("spec", "train_fingerprint", "eval_split", "eval_fingerprint"), str),
+        **dict.fromkeys(("classes", "scored"), list),
+    },
+}
+"""What is asked of a transfer's record: a type, or the same for what lies within. There may be more."""
+PRETRAIN: dict[str, Any] = {"config": {"terms": {}}, "data": {}, "budget": {}, "metrics": {}}
+"""What is asked of a pretraining run's."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +88,13 @@ class Cell:
         path = self.folder / "predictions.safetensors"
         if not path.exists():
             return None
-        from safetensors.numpy import load_file
-
-        kept, data = load_file(path), self.record["data"]
-        scored = [data["classes"].index(name) for name in data["scored"]]
-        if self.record["metric"] == "miou":
-            return resampled_miou(kept["confusions"], scored)
-        eleven_point = self.record["settings"]["eleven_point"]
-        return resampled_map(kept["scores"][:, scored], kept["labels"][:, scored], eleven_point)
+        with damaged(path):
+            kept, data = load_file(path), self.record["data"]
+            scored = [data["classes"].index(name) for name in data["scored"]]
+            if self.record["metric"] == "miou":
+                return resampled_miou(kept["confusions"], scored)
+            eleven_point = self.record["settings"]["eleven_point"]
+            return resampled_map(kept["scores"][:, scored], kept["labels"][:, scored], eleven_point)
 
 
 class Records(NamedTuple):
@@ -96,12 +116,12 @@ def find_records(folders: Iterable[Path]) -> Records:
     for folder in folders:
         if not folder.is_dir():
             raise TinctError(f"{folder}: no such folder; name folders that tinct compare, transfer or pretrain wrote")
-        plans |= {path.parent.resolve(): _read(path) for path in folder.rglob(PLAN)}
+        plans |= {path.parent.resolve(): read_json(path, REMEDY) for path in folder.rglob(PLAN)}
         paths = sorted(folder.rglob("record.json"))
         if not paths:
             raise TinctError(f"{folder}: no record.json in it or below; name a folder with finished cells or runs")
         for path in paths:
-            record, home = _read(path), path.parent.resolve()
+            record, home = read_checked(path), path.parent.resolve()
             if record.get("what") == "pretrain":
                 runs[home] = record
             elif record.get("what") == "transfer" and not _chose_settings(record):
@@ -121,9 +141,37 @@ def _arm(plan: dict[str, Any], record: dict[str, Any]) -> str:
     return next((arm for arm, inits in plan.get("arms", {}).items() if name in inits), name)
 
 
-def _read(path: Path) -> dict[str, Any]:
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """What goes wrong in reading `path` within it is said as one mistake of that file."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise TinctError(f"{path}: no readable record ({error}); remove it and run its command again") from error
+        yield
+    except (SafetensorError, OSError, KeyError, IndexError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise TinctError(f"{path}: cannot be read ({type(error).__name__}: {reason}); {REMEDY}") from error
+
+
+def read_checked(path: Path) -> dict[str, Any]:
+    """A record, with all in it that is asked for later.
+
+    Raises:
+        TinctError: it cannot be read, or something is missing or of another kind; names it.
+    """
+    record = read_json(path, REMEDY)
+    wrong = _wrong(record, {"transfer": TRANSFER, "pretrain": PRETRAIN}.get(record.get("what", ""), {}))
+    if wrong is not None:
+        raise TinctError(f"{path}: {wrong} is missing or not what a record has there; {REMEDY}")
     return record
+
+
+def _wrong(content: dict[str, Any], shape: dict[str, Any], where: str = "") -> str | None:
+    """The first key of `shape` that `content` does not have as it should be."""
+    for key, kind in shape.items():
+        value = content.get(key)
+        if isinstance(kind, dict):
+            found = _wrong(value, kind, f"{where}{key}.") if isinstance(value, dict) else where + key
+            if found is not None:
+                return found
+        elif not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
+            return where + key
+    return None

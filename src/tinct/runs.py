@@ -23,14 +23,16 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tinct.errors import TinctError
-from tinct.files import sync, write_json, write_text
-from tinct.weights import load_strict
+from tinct.files import read_json, sync, write_json, write_text
+from tinct.weights import load_strict, read_weights
 
-__all__ = ["Checkpoint", "Run", "environment", "read_record"]
+__all__ = ["DAMAGED", "Checkpoint", "Run", "environment", "read_record"]
+
+DAMAGED = "the run was damaged from outside: put the file back, or begin a new run"
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,16 @@ class Checkpoint:
     def load_into(self, name: str, module: nn.Module) -> None:
         """Load `name`.safetensors strictly."""
         path = self.folder / f"{name}.safetensors"
-        load_strict(module, load_file(path), path)
+        load_strict(module, read_weights(path)[0], path)
 
     def optimizers(self) -> dict[str, Any]:
         """The optimizers' states by name."""
-        states: dict[str, Any] = torch.load(self.folder / "optim.pt", map_location="cpu", weights_only=True)
+        path = self.folder / "optim.pt"
+        try:
+            states: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # what unpickling raises follows from the damage
+            reason = " ".join(str(error).split())[:120]
+            raise TinctError(f"{path}: cannot be read ({type(error).__name__}: {reason}); {DAMAGED}") from error
         return states
 
 
@@ -72,7 +79,11 @@ class Run:
             raise TinctError(f"out is {self.folder}, a file; expected a folder's name")
         written = self.folder / "config.yaml"
         if written.exists():
-            self._check_same(config, written, resume, free)
+            if not resume:
+                raise TinctError(
+                    f"out is {self.folder}, which holds another run; choose another folder, or --resume to go on"
+                )
+            self.check_same(config, free)
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise TinctError(f"out is {self.folder}, which holds other files; choose a new or empty folder")
         else:
@@ -81,12 +92,17 @@ class Run:
         self._drop_rows_after(checkpoint.state["step"] if checkpoint else 0)
         return checkpoint
 
-    def _check_same(self, config: Mapping[str, Any], written: Path, resume: bool, free: Sequence[str]) -> None:
-        if not resume:
-            raise TinctError(
-                f"out is {self.folder}, which holds another run; choose another folder, or --resume to go on"
-            )
-        before = yaml.safe_load(written.read_text())
+    def check_same(self, config: Mapping[str, Any], free: Sequence[str] = ()) -> None:
+        """Hold settings, those named in `free` aside, to those the run began with.
+
+        Raises:
+            TinctError: one differs, or config.yaml cannot be read.
+        """
+        written = self.folder / "config.yaml"
+        try:
+            before = dict(yaml.safe_load(written.read_bytes()))
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+            raise TinctError(f"{written}: cannot be read ({' '.join(str(error).split())}); {DAMAGED}") from error
         changed = [key for key in config if before.get(key) != config[key] and key not in free]
         if changed:
             key = changed[0]
@@ -100,8 +116,8 @@ class Run:
         pointer = self.folder / f"{name}.json"
         if not pointer.exists():
             return None
-        folder = self.folder / json.loads(pointer.read_text())["checkpoint"]
-        return Checkpoint(folder, json.loads((folder / "state.json").read_text()))
+        folder = self.folder / str(read_json(pointer, DAMAGED).get("checkpoint"))
+        return Checkpoint(folder, read_json(folder / "state.json", DAMAGED))
 
     def save(
         self, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Any], state: Mapping[str, Any], best: bool
@@ -169,7 +185,7 @@ class Run:
         """Forget the metrics of steps that will be taken again."""
         path = self.folder / "metrics.csv"
         rows = list(csv.reader(path.read_text().splitlines()))[1:] if path.exists() else []
-        kept = [row for row in rows if len(row) == 3 and int(row[0]) <= step]
+        kept = [row for row in rows if len(row) == 3 and row[0].isdecimal() and int(row[0]) <= step]
         write_text(path, "".join(f"{','.join(row)}\n" for row in [["step", "name", "value"], *kept]))
 
     def write_record(self, record: Mapping[str, Any]) -> None:
@@ -185,14 +201,9 @@ def read_record(folder: Path) -> dict[str, Any]:
     """A run's record.
 
     Raises:
-        TinctError: there is none.
+        TinctError: there is none that can be read.
     """
-    path = folder / "record.json"
-    try:
-        record: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise TinctError(f"{path}: no readable record; is {folder} a finished run?") from error
-    return record
+    return read_json(folder / "record.json", f"is {folder} a finished run?")
 
 
 def environment() -> dict[str, Any]:

@@ -69,8 +69,20 @@ def rows(comparison: Comparison) -> list[Row]:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """The answer, one sentence or two for each contrast."""
-    return [sentence(comparison, contrast) for contrast in comparison.contrasts]
+    """The answer, one sentence or two for each contrast, and one for each that an unfinished grid lacks."""
+    return [*(sentence(comparison, contrast) for contrast in comparison.contrasts), *_missing(comparison)]
+
+
+def _missing(comparison: Comparison) -> list[str]:
+    """What a table shows, or a plan names, and nothing compares."""
+    compared = {(contrast.arm, contrast.labels) for contrast in comparison.contrasts}
+    planned = {arm for cell in comparison.cells for arm in cell.plan.get("arms", {})}
+    return [
+        f"Not compared yet: {arm} and {comparison.baseline} have no seed in common at {labels} labels."
+        for arm in comparison.arms[1:]
+        for labels in comparison.amounts
+        if (arm, labels) not in compared and comparison.values(arm, labels)
+    ] + [f"Not compared yet: nothing of {arm} is finished." for arm in sorted(planned - set(comparison.arms))]
 
 
 def sentence(comparison: Comparison, contrast: Contrast) -> str:

@@ -164,9 +164,10 @@ def test_pickled_objects_are_refused_unread(tmp_path):
     torch.save([torch.zeros(1)], tmp_path / "list.pt")
     torch.save(torch.zeros(2), tmp_path / "tensor.pt")
     (tmp_path / "torn.pt").write_bytes(b"PK\x03\x04torn")
+    (tmp_path / "cut.pt").write_bytes(b"torn")
     for name in ("empty", "list", "tensor"):
         with pytest.raises(TinctError, match="holds no state dict"):
             read_pickle(tmp_path / f"{name}.pt")
-    for name, message in (("torn.pt", "cannot be read"), ("absent.pt", "no such file")):
+    for name, message in (("torn.pt", "cannot be read"), ("cut.pt", "cannot be read"), ("absent.pt", "no such file")):
         with pytest.raises(TinctError, match=message):
             read_pickle(tmp_path / name)

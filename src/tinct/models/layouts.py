@@ -138,7 +138,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
             f"{path}: holds objects besides weights, which are not run here; export its state dict (lightly-train: "
             "lightly_train.export) or convert it to safetensors"
         ) from error
-    except (OSError, RuntimeError, EOFError) as error:
+    except Exception as error:  # what unpickling raises follows from the damage
         raise TinctError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]}); fetch it again") from error
     for name in ("state_dict", "model", "teacher"):
         content = content[name] if isinstance(content, dict) and isinstance(content.get(name), dict) else content

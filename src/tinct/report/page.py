@@ -17,7 +17,7 @@ from tinct import wording
 from tinct.data.base import VOID
 from tinct.data.overlay import class_color
 from tinct.findings import Comparison
-from tinct.records import Cell
+from tinct.records import Cell, damaged
 from tinct.report import figures
 
 __all__ = ["render"]
@@ -87,8 +87,9 @@ def run(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """One pretraining run."""
     rows: dict[str, list[tuple[int, float]]] = defaultdict(list)
     path = folder / "metrics.csv"
-    for row in csv.DictReader(path.read_text().splitlines()) if path.exists() else []:
-        rows[row["name"]].append((int(row["step"]), float(row["value"])))
+    with damaged(path):
+        for row in csv.DictReader(path.read_text().splitlines()) if path.exists() else []:
+            rows[row["name"]].append((int(row["step"]), float(row["value"])))
     sheets = sorted((folder / "samples").glob("step-*.png"))
     name = wording.pretraining_of({"name": folder.name, "provenance": record["config"]})
     return {
@@ -144,7 +145,7 @@ def _predictions(folder: Path) -> dict[str, Any]:
     path = folder / "predictions.safetensors"
     if not path.exists():
         return {}
-    with safe_open(str(path), framework="numpy") as file:
+    with damaged(path), safe_open(str(path), framework="numpy") as file:
         tensors: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys() if key != "confusions"}  # noqa: SIM118
         header = json.loads((file.metadata() or {}).get("tinct", "{}"))
     if "pictures" not in tensors:
