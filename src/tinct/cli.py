@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_type_hints
 
-from tinct.config import BUDGETS, recipe_file, recipes
+from tinct.config import BUDGETS, Config, recipe_file, recipes
 from tinct.errors import TinctError
 
 __all__ = ["COMMANDS", "main"]
@@ -78,7 +78,7 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
     """The keyword arguments that `words` give for `command`.
 
     Parameters without a default are positionals, keyword-only ones options; the fields of a dataclass parameter are
-    options too, and can be read from `--recipe NAME` or `--config FILE`.
+    options too, and those of `Config` can be read from `--recipe NAME` or `--config FILE`.
 
     Raises:
         TinctError: `words` do not fit.
@@ -88,9 +88,10 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
 
     hints = get_type_hints(command)
     bundles = {key: kind for key, kind in hints.items() if is_dataclass(kind) and isinstance(kind, type)}
-    about = COMMANDS[name][1] + (RECIPE_FIRST if bundles else "")
+    with_recipes = Config in bundles.values()
+    about = COMMANDS[name][1] + (RECIPE_FIRST if with_recipes else "")
     parser = ArgumentParser(prog=f"tinct {name}", description=about, exit_on_error=False)
-    if bundles:
+    if with_recipes:
         parser.add_argument("--config", action="config", help="a YAML file of settings; options after it win")
         parser.add_argument(
             "--recipe",
@@ -172,8 +173,10 @@ def options_of(bundle: Any) -> Iterator[tuple[str, Any, Any, str, bool, bool]]:
     """What `add` takes for each field of a dataclass; one whose metadata says `positional` is so."""
     hints, texts = get_type_hints(bundle), described(bundle)
     for field in fields(bundle):
+        required = field.default is MISSING and field.default_factory is MISSING
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        yield field.name, hints[field.name], default, texts.get(field.name, ""), "positional" in field.metadata, False
+        place = "positional" in field.metadata
+        yield field.name, hints[field.name], None if required else default, texts.get(field.name, ""), place, required
 
 
 def described(command: Callable[..., Any]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The settings of a transfer: flags on the command line, cells of a comparison, fields here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tinct.data.labelled import Task
@@ -19,11 +19,38 @@ Head = Literal["decoder", "unet", "fpn", "deeplabv3plus"]
 class TransferSettings:
     """Everything that a transfer follows from: equal settings give equal records (on a CPU, times aside).
 
-    Attributes:
-        source: a labelled source; this and all others are described at `tinct.transfer.transfer`.
+    Args:
+        source: a labelled source: voc:DIR, coco:DIR, camvid:DIR, csv:FILE, folder:DIR, mosaic:
+        task: multilabel or segmentation.
+        init: random, tinct-small-ssl (which comes with tinct), a run's folder or its encoder.safetensors, timm:NAME,
+            imagenet-lite, or a file of weights (safetensors, or .pth read as tensors only) in the names of timm,
+            torchvision, lightly or lightly-train.
+        backbone: a timm name, for random (resnet18 without) and for weights that do not say theirs.
+        weights: a safetensors file for timm:NAME, in place of a download.
+        protocol: finetune (everything), frozen (the head only), linear or knn (on features of an untouched encoder).
+        labels: how many labelled pictures may be used: a count, a share such as 0.2, or all; small ones are inside
+            larger ones, and every class keeps a positive.
+        evaluate: the split to score: val, test, or tuning, a fixed fifth of train that no label subset touches; linear
+            and knn then choose their strength on a fifth of the rest.
+        seed: of random weights, label subset, order and augmentation.
+        size: height and width of the network's input in pixels, a multiple of 32.
+        input: grey or rgb.
+        head: for segmentation: decoder, unet, fpn, deeplabv3plus (the latter from segmentation-models-pytorch).
+        decoder: fresh, or carried over from the run's colorizer.
+        lr: peak learning rate.
+        layer_decay: factor of the learning rate from layer to layer towards the input; 1 for none, 0.7 is usual.
+        weight_decay: AdamW's.
+        steps: updates.
+        batch_size: pictures an update.
+        balanced: weigh positives and negatives of each class alike.
+        min_positives: classes with fewer evaluated positives are not scored.
+        eleven_point: VOC2007's average precision.
+        cache: a folder for decoded pictures and features, to be shared by many transfers.
+        accelerator: auto, cpu, cuda, mps.
+        precision: 32-true, bf16-mixed, 16-mixed.
     """
 
-    source: str
+    source: str = field(metadata={"positional": True})
     task: Task
     init: str = "random"
     backbone: str | None = None

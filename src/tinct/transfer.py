@@ -3,25 +3,22 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from tinct.data.base import fingerprint_of
-from tinct.data.labelled import Task
 from tinct.data.subsets import label_subset, tuning_split
 from tinct.engine import make_fabric
 from tinct.errors import TinctError
 from tinct.examples import open_labels
 from tinct.files import write_json
 from tinct.inits import load_init
-from tinct.metrics import MIN_POSITIVES
-from tinct.models.stem import Input
 from tinct.predictions import write_predictions
 from tinct.protocols import Parts, probed, score, scored_in, seen_pictures, trained
 from tinct.runs import environment
-from tinct.settings import Head, Protocol, Split, TransferSettings
+from tinct.settings import TransferSettings
 from tinct.trained import save_trained
 
 __all__ = ["TransferSettings", "run_transfer", "transfer"]
@@ -31,72 +28,16 @@ NAMED = 50
 NOTES = {"mosaic:": "checks the plumbing; no evidence"}
 
 
-def transfer(
-    source: str,
-    *,
-    task: Task,
-    out: Path,
-    init: str = "random",
-    backbone: str | None = None,
-    weights: str | None = None,
-    protocol: Protocol = "finetune",
-    labels: str = "all",
-    evaluate: Split = "val",
-    seed: int = 0,
-    size: int = 96,
-    input: Input = "grey",
-    head: Head = "decoder",
-    decoder: Literal["fresh", "carried"] = "fresh",
-    lr: float = 1e-3,
-    layer_decay: float = 1.0,
-    weight_decay: float = 0.05,
-    steps: int = 600,
-    batch_size: int = 32,
-    balanced: bool = False,
-    min_positives: int = MIN_POSITIVES,
-    eleven_point: bool = False,
-    cache: str | None = None,
-    accelerator: str = "auto",
-    precision: str = "32-true",
-    predictions: bool = False,
-) -> int:
+def transfer(settings: TransferSettings, *, out: Path, predictions: bool = False) -> int:
     """Train on labels from an encoder, and score it on pictures that training never saw.
 
     Args:
-        source: a labelled source: voc:DIR, coco:DIR, camvid:DIR, csv:FILE, folder:DIR, mosaic:
-        task: multilabel or segmentation.
+        settings: what to do.
         out: folder for record.json, predictions.safetensors and model.safetensors.
-        init: random, tinct-small-ssl (which comes with tinct), a run's folder or its encoder.safetensors, timm:NAME,
-            imagenet-lite, or a file of weights (safetensors, or .pth read as tensors only) in the names of timm,
-            torchvision, lightly or lightly-train.
-        backbone: a timm name, for random (resnet18 without) and for weights that do not say theirs.
-        weights: a safetensors file for timm:NAME, in place of a download.
-        protocol: finetune (everything), frozen (the head only), linear or knn (on features of an untouched encoder).
-        labels: how many labelled pictures may be used: a count, a share such as 0.2, or all; small ones are inside
-            larger ones, and every class keeps a positive.
-        evaluate: the split to score: val, test, or tuning, a fixed fifth of train that no label subset touches; linear
-            and knn then choose their strength on a fifth of the rest.
-        seed: of random weights, label subset, order and augmentation.
-        size: height and width of the network's input in pixels, a multiple of 32.
-        input: grey or rgb.
-        head: for segmentation: decoder, unet, fpn, deeplabv3plus (the latter from segmentation-models-pytorch).
-        decoder: fresh, or carried over from the run's colorizer.
-        lr: peak learning rate.
-        layer_decay: factor of the learning rate from layer to layer towards the input; 1 for none, 0.7 is usual.
-        weight_decay: AdamW's.
-        steps: updates.
-        batch_size: pictures an update.
-        balanced: weigh positives and negatives of each class alike.
-        min_positives: classes with fewer evaluated positives are not scored.
-        eleven_point: VOC2007's average precision.
-        cache: a folder for decoded pictures and features, to be shared by many transfers.
-        accelerator: auto, cpu, cuda, mps.
-        precision: 32-true, bf16-mixed, 16-mixed.
         predictions: write predictions.csv and overlays too.
     """
-    given = {key: value for key, value in locals().items() if key not in ("out", "predictions")}
     console = Console(stderr=True)
-    record = run_transfer(TransferSettings(**given), out, predictions=predictions, console=console)
+    record = run_transfer(settings, out, predictions=predictions, console=console)
     scored, name = record["data"]["scored"], {"map": "mAP", "miou": "mIoU"}[record["metric"]]
     print(  # noqa: T201
         f"{name} {record['value']:.2f} over {len(scored)} classes, {record['n_labels']} labels, "
