@@ -203,6 +203,15 @@ def test_a_failing_cell_is_named(tmp_path, monkeypatch, runs):
         run_compare("mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out")
 
 
+def test_arms_of_earlier_calls_are_not_said_to_be_missing(tmp_path, transfers, runs):
+    for run in runs[:2]:
+        inits = f"random,x{run[-1]}={run}"
+        found = run_compare("mosaic:", task="multilabel", inits=inits, out=tmp_path / "out", labels="50", lrs="1e-3")
+    assert found.comparison.arms == ["random", "x1"]
+    assert not any("Not compared" in line for line in found.answers)
+    assert len(json.loads((tmp_path / "out" / "compare.json").read_text())["arms"]) == 3
+
+
 def test_a_killed_process_is_said_in_a_line(tmp_path, monkeypatch, runs):
     monkeypatch.setattr(tinct.grid, "_run_one", kill_itself)
     with pytest.raises(TinctError, match="process was killed"):

@@ -178,7 +178,7 @@ def run_grid(grid: Grid, jobs: int) -> CompareResult:
     rates = {
         arm: max(tried.items(), key=lambda pair: pair[1], default=(grid.lrs[0],))[0] for arm, tried in scores.items()
     }
-    plan = write_plan(grid, rates, scores)
+    plan = write_plan(grid, rates, scores) | {"arms": {arm.name: list(arm.inits) for arm in grid.arms}}
     cells = grid.cells(rates)
     records = run_cells(grid, cells, jobs, "transfers")
     (made,) = comparisons([Cell(one.folder, record, one.arm, plan) for one, record in zip(cells, records, strict=True)])
