@@ -53,7 +53,8 @@ def test_figures_of_the_encoder_follow_from_records():
             baseline = sum(contrast.baseline.values()) / len(contrast.baseline)
             low, high = plain(contrast.difference.low), plain(contrast.difference.high)
             difference = f"{signed(contrast.difference.mean)} ({low} to {high})"
-            assert f"| {kind}, {one.metric} | {contrast.labels:,} | {baseline:.1f} | {difference} |" in card
+            where = f"{kind} at {one.record['size']} px, {one.metric}"
+            assert f"| {where} | {contrast.labels:,} | {baseline:.1f} | {difference} |" in card
             found += 1
     assert found
 
