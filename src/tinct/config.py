@@ -39,7 +39,8 @@ class Config:
         chroma_stride: colours are learned at 1/1, 1/2, 1/4 or 1/8 of the resolution; coarser is faster.
         width: channels of the decoder at its finest level.
         terms: what to learn, with weights: at most one of l1, huber, bins, which make a colorizer; palette
-            (colours without a decoder); rotation; siamese (two views a picture).
+            (colours without a decoder); rotation; siamese (two views a picture), or
+            multicrop (four small ones beside them).
         adversarial: the discriminator's loss; none trains without one.
         adversarial_weight: of the adversarial term.
         adversarial_start: share of the run that passes before the discriminator joins.

@@ -123,7 +123,8 @@ def pretraining_of(init: dict[str, Any]) -> str:
     terms = {term for stage in stages for term in stage.get("terms") or {}}
     colour = any(stage.get("adversarial", "none") != "none" for stage in stages) or bool(terms & COLOUR_TERMS)
     parts = ["colour"] if colour else []
-    parts += [name for name in ("rotation", "siamese") if name in terms]
+    parts += ["rotation"] if "rotation" in terms else []
+    parts += ["siamese"] if terms & {"siamese", "multicrop"} else []
     labels = any(stage.get("supervised") for stage in stages)
     if parts:
         return f"{' and '.join(parts).capitalize()} pretraining" + (" after ImageNet's labels" if labels else "")

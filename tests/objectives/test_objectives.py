@@ -15,7 +15,7 @@ from tinct.objectives.palette import Palette, palette
 from tinct.objectives.pixel import L1, Huber
 from tinct.objectives.pretext import Pretext, take_apart
 from tinct.objectives.rotation import Rotation, turn, turns_of
-from tinct.objectives.siamese import Siamese, nt_xent
+from tinct.objectives.siamese import MultiCrop, Siamese, nt_xent
 
 
 def real_ab(pictures: int = 3, side: int = 12) -> torch.Tensor:
@@ -238,6 +238,36 @@ def test_views_follow_from_keys_and_colours_from_their_view():
     for index in range(12):
         pair = torch.stack((F.avg_pool2d(both.l[index], 4).flatten(), both.ab[index, 0].flatten()))
         assert torch.corrcoef(pair)[0, 1] > 0.5
+
+
+def test_small_views_are_compared_with_both_large_ones():
+    torch.manual_seed(0)
+    term = MultiCrop([8])
+    l, keys = 100 * torch.rand(3, 1, 32, 32), torch.arange(3)
+    batch = term.prepare(Batch(l, torch.rand(3, 2, 8, 8), keys))
+    assert (batch.l.shape, batch.ab.shape, batch.small.shape) == ((6, 1, 32, 32), (6, 2, 8, 8), (12, 1, 16, 16))
+    assert torch.equal(batch.l, Siamese([8]).prepare(Batch(l, torch.rand(3, 2, 8, 8), keys)).l)
+    assert torch.equal(batch.small, term.prepare(Batch(l, torch.rand(3, 2, 8, 8), keys)).small)
+    assert not torch.equal(batch.small[:3], batch.small[3:6])
+    large, small = torch.randn(6, 8, 1, 1), torch.randn(12, 8, 1, 1)
+    vectors = [term.head(maps.flatten(1)) for maps in (large[:3], large[3:], *small.split(3))]
+    pairs = [(0, 1), *((one, other) for one in (0, 1) for other in (2, 3, 4, 5))]
+    expected = sum(nt_xent(vectors[one], vectors[other], term.temperature) for one, other in pairs) / 9
+    torch.testing.assert_close(term.loss([large], batch, [small]), expected)
+
+
+def test_small_views_leave_the_running_statistics_alone():
+    torch.manual_seed(0)
+    batch = Batch(100 * torch.rand(4, 1, 32, 32), torch.rand(4, 2, 8, 8), torch.arange(4))
+    ends = []
+    for terms in ({"siamese": 1.0}, {"multicrop": 1.0}):
+        torch.manual_seed(1)
+        pretext = Pretext(Encoder("resnet10t"), terms)
+        losses, _ = pretext(pretext.prepare(batch))
+        ends.append({key: value for key, value in pretext.encoder.state_dict().items() if "running" in key})
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+    losses["multicrop"].backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in pretext.parameters())
 
 
 def test_siamese_alone_can_be_learned():

@@ -17,7 +17,7 @@ from .bins import Bins
 from .palette import Palette
 from .pixel import L1, Huber
 from .rotation import Rotation
-from .siamese import Siamese
+from .siamese import MultiCrop, Siamese
 
 __all__ = ["Batch", "ColourTerm", "FeatureTerm", "make_terms"]
 
@@ -26,6 +26,7 @@ FEATURE: dict[str, Callable[[list[int]], FeatureTerm]] = {
     "palette": Palette,
     "rotation": Rotation,
     "siamese": Siamese,
+    "multicrop": MultiCrop,
 }
 
 

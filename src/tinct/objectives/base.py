@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -54,11 +55,13 @@ class Batch:
         l: (B, 1, H, W) L* in [0, 100].
         ab: (B, 2, H/s, W/s) in Lab units, s the chroma stride.
         keys: (B,) int64, a random number of each picture's position in the run: what a term draws must follow from it.
+        small: (N, 1, h, w) L* of smaller views, which the encoder is shown apart, for the term that asked for them.
     """
 
     l: Tensor
     ab: Tensor
     keys: Tensor
+    small: Tensor | None = None
 
 
 class ColourTerm(nn.Module, ABC):
@@ -99,5 +102,5 @@ class FeatureTerm(nn.Module, ABC):
         return batch
 
     @abstractmethod
-    def loss(self, features: list[Tensor], batch: Batch) -> Tensor:
-        """A scalar from the feature maps of the prepared batch, finest first."""
+    def loss(self, features: list[Tensor], batch: Batch, small: Sequence[Tensor] = ()) -> Tensor:
+        """A scalar from the feature maps of the prepared batch, finest first, and from those of its small views."""

@@ -1,5 +1,7 @@
 """Which colours are there, cell by cell: colouring without a decoder (after Larsson et al. 2017)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,7 +35,7 @@ class Palette(FeatureTerm):
         """See `FeatureTerm.fit`: rare colours weigh more, as in `Bins`."""
         self.bins.fit(ab)
 
-    def loss(self, features: list[Tensor], batch: Batch) -> Tensor:
+    def loss(self, features: list[Tensor], batch: Batch, small: Sequence[Tensor] = ()) -> Tensor:
         """See `FeatureTerm.loss`: cross-entropy with the cells' shares, a mean over cells and over the two maps."""
         losses = []
         for head, features_of in zip(self.heads, features[-MAPS:], strict=True):

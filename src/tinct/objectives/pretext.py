@@ -50,11 +50,23 @@ class Pretext(nn.Module):
         """The unweighted loss of each term on a prepared batch, and the generator's output (None without colour)."""
         l_norm = normalize_l(batch.l)
         maps = self.encoder(l_norm)
-        losses = {term.name: term.loss(maps, batch) for term in self.terms()}
+        small = () if batch.small is None else self._unrecorded(normalize_l(batch.small))
+        losses = {term.name: term.loss(maps, batch, small) for term in self.terms()}
         if self.generator is None or self.colour is None:
             return losses, None
         output = self.generator.decode(maps, l_norm)
         return {self.colour.name: self.colour.loss(output, batch.ab), **losses}, output
+
+    def _unrecorded(self, l_norm: Tensor) -> list[Tensor]:
+        """Feature maps of small views; the norms' running statistics, for use, stay those of pictures at full size."""
+        norms = [one for one in self.encoder.modules() if isinstance(one, nn.BatchNorm2d | nn.SyncBatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 0.0
+        maps: list[Tensor] = self.encoder(l_norm)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        return maps
 
     def terms(self) -> list[FeatureTerm]:
         """The feature terms."""

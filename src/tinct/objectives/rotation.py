@@ -1,5 +1,6 @@
 """Rotation prediction (Gidaris et al. 2018): the cheap baseline pretext, alone or beside colouring."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -30,7 +31,7 @@ class Rotation(FeatureTerm):
         turns = turns_of(batch.keys)
         return replace(batch, l=turn(batch.l, turns), ab=turn(batch.ab, turns))
 
-    def loss(self, features: list[Tensor], batch: Batch) -> Tensor:
+    def loss(self, features: list[Tensor], batch: Batch, small: Sequence[Tensor] = ()) -> Tensor:
         """See `FeatureTerm.loss`."""
         return F.cross_entropy(self.head(features[-1].mean((2, 3))).float(), turns_of(batch.keys))
 

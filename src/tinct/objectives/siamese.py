@@ -1,15 +1,21 @@
 """Two views of one picture shall lie close together, those of others apart (SimCLR, Chen et al. 2020)."""
 
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base import Batch, FeatureTerm
 
-__all__ = ["Siamese", "nt_xent", "view"]
+__all__ = ["MultiCrop", "Siamese", "nt_xent", "view"]
 
 SIDE = (0.45, 1.0)
 """The side of a view as a share of the crop's: an area of 0.2 to 1. (SimCLR's 0.08 is of whole photographs.)"""
+SMALL, SMALL_SIDE = 4, (0.25, 0.6)
+"""How many small views there are, and their sides: areas of 0.06 to 0.36."""
 CONTRAST = 0.4
 LIGHTNESS = 15.0
 """The largest changes of contrast, as a share, and of L*, in its units: what is left of colour jitter in grey."""
@@ -41,32 +47,63 @@ class Siamese(FeatureTerm):
 
     def prepare(self, batch: Batch) -> Batch:
         """See `FeatureTerm.prepare`: (B, ...) becomes (2B, ...), the first views and then the second."""
-        draws = torch.stack([torch.rand(2, 7, generator=torch.Generator().manual_seed(k)) for k in batch.keys.tolist()])
-        views = [view(batch, draws[:, which].to(batch.l)) for which in (0, 1)]
-        l, ab = (torch.cat(parts) for parts in zip(*views, strict=True))
-        return Batch(l.contiguous(memory_format=torch.channels_last), ab, torch.cat((batch.keys, batch.keys)))
+        l, ab = (torch.cat(parts) for parts in zip(*(view(batch, one) for one in drawn(batch, 2)), strict=True))
+        l = l.contiguous(memory_format=torch.channels_last)
+        return replace(batch, l=l, ab=ab, keys=torch.cat((batch.keys, batch.keys)))
 
-    def loss(self, features: list[Tensor], batch: Batch) -> Tensor:
+    def loss(self, features: list[Tensor], batch: Batch, small: Sequence[Tensor] = ()) -> Tensor:
         """See `FeatureTerm.loss`."""
         first, second = self.head(features[-1].mean((2, 3))).float().chunk(2)
         return nt_xent(first, second, self.temperature)
 
 
-def view(batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor]:
+class MultiCrop(Siamese):
+    """Four small views beside the two: each shall lie close to both (multi-crop, Caron et al. 2020, section 3.2).
+
+    They are half as wide, so that all four cost the encoder as much as one. A term that turns pictures goes before it.
+    """
+
+    name = "multicrop"
+
+    def prepare(self, batch: Batch) -> Batch:
+        """See `FeatureTerm.prepare`; the small views, (4B, 1, H/2, W/2), come one after the other."""
+        small = [view(batch, one, SMALL_SIDE, 2)[0] for one in drawn(batch, SMALL, 1)]
+        small_l = torch.cat(small).contiguous(memory_format=torch.channels_last)
+        return replace(super().prepare(batch), small=small_l)
+
+    def loss(self, features: list[Tensor], batch: Batch, small: Sequence[Tensor] = ()) -> Tensor:
+        """See `FeatureTerm.loss`: a mean over the pairs of a large view with the other or a small one."""
+        large, others = (self.head(maps[-1].mean((2, 3))).float() for maps in (features, small))
+        first, second = large.chunk(2)
+        pairs = [(first, second), *itertools.product((first, second), others.chunk(SMALL))]
+        return torch.stack([nt_xent(*pair, self.temperature) for pair in pairs]).mean()
+
+
+def drawn(batch: Batch, views: int, stream: int = 0) -> list[Tensor]:
+    """For each view (B, 7) numbers in [0, 1) that follow from the pictures' keys; other streams are others."""
+    generators = [torch.Generator().manual_seed(key + stream) for key in batch.keys.tolist()]
+    draws = torch.stack([torch.rand(views, 7, generator=generator) for generator in generators])
+    return list(draws.to(batch.l).unbind(1))
+
+
+def view(batch: Batch, draws: Tensor, sides: tuple[float, float] = SIDE, shrink: int = 1) -> tuple[Tensor, Tensor]:
     """L and ab of a part of each picture, brought to size, maybe mirrored, L in other light and maybe blurred.
 
     Args:
         batch: of B pictures.
         draws: (B, 7) in [0, 1), what to do with each.
+        sides: the least and the largest side of the part, as shares.
+        shrink: the result is so many times smaller than the picture.
     """
-    side = SIDE[0] + (SIDE[1] - SIDE[0]) * draws[:, 0]
+    side = sides[0] + (sides[1] - sides[0]) * draws[:, 0]
     mirror = torch.where(draws[:, 1] < 0.5, -1.0, 1.0)
     matrix = torch.zeros(len(draws), 2, 3, device=draws.device)
     matrix[:, 0, 0], matrix[:, 1, 1] = side * mirror, side
     matrix[:, :, 2] = (2 * draws[:, 2:4] - 1) * (1 - side)[:, None]
 
     def cut(planes: Tensor) -> Tensor:
-        grid = F.affine_grid(matrix, list(planes.shape), align_corners=False)
+        height, width = (length // shrink for length in planes.shape[2:])
+        grid = F.affine_grid(matrix, [*planes.shape[:2], height, width], align_corners=False)
         return F.grid_sample(planes, grid, padding_mode="border", align_corners=False)
 
     l = cut(batch.l)
