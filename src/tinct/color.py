@@ -33,11 +33,12 @@ LAB_EPSILON = 0.008856
 """Below this the cube root gives way to a line (CIE 15:2004, section 8.2.1); (6/29)^3 rounded, as scikit-image does."""
 LAB_SLOPE = 7.787
 SRGB_KNEE = 0.04045
+"""Below this the sRGB curve is a line (IEC 61966-2-1)."""
 TOLERANCE = 1e-4
 """In linear light, beyond which a colour is outside sRGB: a third of an 8-bit step in the shadows, where steps are
 finest."""
 BISECTIONS = 12
-"""Below this the sRGB curve is a line (IEC 61966-2-1)."""
+"""Halvings that find the largest share of a chroma that fits, to 2^-12."""
 
 
 def srgb_to_lab(rgb: Tensor) -> Tensor:

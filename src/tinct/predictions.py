@@ -54,7 +54,8 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
     )
     if not overlays:
         return
-    places = png_names(names)
+    once = list(dict.fromkeys(names))  # a table may list a picture twice
+    places = dict(zip(once, png_names(once), strict=True))
     if masks is None:
         write_table(out / "predictions.csv", names, evaluated.classes, result.output)
     for row, number in enumerate(shown):
@@ -63,7 +64,7 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
             image = draw_labels(chunk.pixels[row], [evaluated.classes[index] for index in best])
         else:
             image = draw_labels(chunk.pixels[row], evaluated.classes, masks[row], evaluated.source.background)
-        save_image(out / "overlays" / places[number], image)
+        save_image(out / "overlays" / places[names[number]], image)
 
 
 @torch.no_grad()
