@@ -29,6 +29,9 @@ MAX_SIZE = 1024
 
 MAX_VERSIONS = 4
 
+THUMBNAIL = 160
+"""Side of an example's picture in pixels."""
+
 Views: TypeAlias = list[NDArray[np.uint8]]
 """Before, then every version, as small as the page shows them."""
 
@@ -88,12 +91,12 @@ def examples() -> dict[str, NDArray[np.uint8]]:
     return found
 
 
-def thumbnail(pixels: NDArray[np.uint8], side: int = 160) -> Image.Image:
-    """The middle square of (H, W) grey, `side` pixels a side."""
+def thumbnail(pixels: NDArray[np.uint8]) -> Image.Image:
+    """The middle square of (H, W) grey, `THUMBNAIL` pixels a side."""
     image = Image.fromarray(pixels)
     edge = min(image.size)
     left, top = (image.width - edge) // 2, (image.height - edge) // 2
-    return image.resize((side, side), Image.Resampling.LANCZOS, (left, top, left + edge, top + edge))
+    return image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, (left, top, left + edge, top + edge))
 
 
 def _bytes(picture: Picture) -> NDArray[np.uint8]:

@@ -25,6 +25,8 @@ __all__ = ["engine_for", "hashes_to_avoid", "prepare", "set_aside"]
 
 HELD_OUT = 64
 """Photographs coloured at every checkpoint."""
+FIRST, FIRST_BATCH = 512, 64
+"""How many crops are read before a run, and how many at a time."""
 
 
 def engine_for(config: Config) -> Fabric:
@@ -76,16 +78,15 @@ def hashes_to_avoid(specs: Sequence[str]) -> NDArray[np.uint64]:
     return np.unique(np.array(found, np.uint64))
 
 
-def prepare(learner: Learner, photographs: Photographs, pictures: int = 512) -> None:
+def prepare(learner: Learner, photographs: Photographs) -> None:
     """Read the run's first crops: to refuse before anything is written, and for terms that need colours' statistics.
 
     Raises:
         TinctError: most pictures are unusable.
     """
     ledger = Ledger(photographs.source)
-    batch = min(64, pictures)
     chroma = []
-    for part in crops_loader(photographs, batch, range(min(pictures, len(photographs)) // batch + 1)):
+    for part in crops_loader(photographs, FIRST_BATCH, range(min(FIRST, len(photographs)) // FIRST_BATCH + 1)):
         ledger.note(part.crops)
         chroma.append(take_apart(part.pixels, part.keys, learner.config.chroma_stride).ab)
     photographs.forget()

@@ -66,13 +66,12 @@ class Worth:
     reason: str = ""
 
 
-def paired_difference(treated: Sequence[float], baseline: Sequence[float], level: float = LEVEL) -> Difference:
+def paired_difference(treated: Sequence[float], baseline: Sequence[float]) -> Difference:
     """The mean of `treated - baseline` with Student's t interval over pairs.
 
     Args:
         treated: one value a pair.
         baseline: the same pairs in the same order.
-        level: coverage of the interval, in (0, 1).
 
     Raises:
         TinctError: no pairs, or their numbers differ.
@@ -85,22 +84,21 @@ def paired_difference(treated: Sequence[float], baseline: Sequence[float], level
     mean, df = float(differences.mean()), len(differences) - 1
     if not df:
         return Difference(mean, None, None, df)
-    half = float(stats.t.ppf(0.5 + level / 2, df) * differences.std(ddof=1) / math.sqrt(len(differences)))
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, df) * differences.std(ddof=1) / math.sqrt(len(differences)))
     return Difference(mean, mean - half, mean + half, df)
 
 
 def bootstrap_difference(
-    treated: Sequence[NDArray[np.float64]], baseline: Sequence[NDArray[np.float64]], level: float = LEVEL
+    treated: Sequence[NDArray[np.float64]], baseline: Sequence[NDArray[np.float64]]
 ) -> tuple[float, float]:
     """The percentile interval (Efron and Tibshirani 1993, section 13.3) of the mean paired difference.
 
     Args:
         treated: for each pair, the metric on each resample (R,), from `resampled_map` or `resampled_miou`.
         baseline: the same for the other arm, on the same resamples.
-        level: coverage.
     """
     difference = np.mean(treated, axis=0) - np.mean(baseline, axis=0)
-    low, high = np.nanquantile(difference, [0.5 - level / 2, 0.5 + level / 2])
+    low, high = np.nanquantile(difference, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     return float(low), float(high)
 
 

@@ -15,7 +15,7 @@ from tinct.objectives.palette import Palette, palette
 from tinct.objectives.pixel import L1, Huber
 from tinct.objectives.pretext import Pretext, take_apart
 from tinct.objectives.rotation import Rotation, turn, turns_of
-from tinct.objectives.siamese import MultiCrop, Siamese, nt_xent
+from tinct.objectives.siamese import TEMPERATURE, MultiCrop, Siamese, nt_xent
 
 
 def real_ab(pictures: int = 3, side: int = 12) -> torch.Tensor:
@@ -252,7 +252,7 @@ def test_small_views_are_compared_with_both_large_ones():
     large, small = torch.randn(6, 8, 1, 1), torch.randn(12, 8, 1, 1)
     vectors = [term.head(maps.flatten(1)) for maps in (large[:3], large[3:], *small.split(3))]
     pairs = [(0, 1), *((one, other) for one in (0, 1) for other in (2, 3, 4, 5))]
-    expected = sum(nt_xent(vectors[one], vectors[other], term.temperature) for one, other in pairs) / 9
+    expected = sum(nt_xent(vectors[one], vectors[other], TEMPERATURE) for one, other in pairs) / 9
     torch.testing.assert_close(term.loss([large], batch, [small]), expected)
 
 

@@ -19,6 +19,7 @@ __all__ = ["Mosaic"]
 
 COUNTS = {"train": 400, "val": 200, "test": 200}
 SIDE = 96
+"""Height and width of a picture in pixels."""
 ZOOMS = (1.0, 1.5, 2.25)
 """How many sides of a picture fit into the shorter side of a half photograph, at each scale that crops come from."""
 SMALLEST = 0.08
@@ -37,23 +38,19 @@ class Mosaic(LabelledSource):
         split: `train`, `val` or `test`.
         task: which labels to give.
         count: the number of pictures; by default 400, 200 and 200.
-        side: height and width of a picture in pixels.
         seed: another seed gives another set.
 
     Raises:
         TinctError: a path is given, or an unknown split.
     """
 
-    def __init__(
-        self, path: str, split: str, task: Task, *, count: int | None = None, side: int = SIDE, seed: int = 0
-    ) -> None:
+    def __init__(self, path: str, split: str, task: Task, *, count: int | None = None, seed: int = 0) -> None:
         if path:
             raise TinctError(f"mosaic:{path}: takes no path; write mosaic:")
         if split not in COUNTS:
             raise TinctError(f"mosaic: has no {split} split; choose {', '.join(COUNTS)}")
         self.spec, self.split = "mosaic:", split
         self._count = COUNTS[split] if count is None else count
-        self._side = side
         self._key = (seed, list(COUNTS).index(split))
         names = tuple(photographs())
         if task == "multilabel":
@@ -67,16 +64,16 @@ class Mosaic(LabelledSource):
 
     def name(self, index: int) -> str:
         """Such as `mosaic:train/17`; what differs from the default is in it."""
-        extra = "" if (self._key[0], self._side) == (0, SIDE) else f"/seed{self._key[0]}-{self._side}px"
+        extra = f"/seed{self._key[0]}" if self._key[0] else ""
         return f"mosaic:{self.split}{extra}/{index}"
 
     def picture(self, index: int, min_side: int | None = None) -> NDArray[np.uint8]:
         """Lay out picture `index`; `min_side` is not needed, for nothing is decoded."""
         generator, chosen, cells = self._layout(index)
-        scales = _scaled(self.split == "train", self._side)
-        picture = np.empty((self._side, self._side, 3), np.uint8)
+        scales = _scaled(self.split == "train")
+        picture = np.empty((SIDE, SIDE, 3), np.uint8)
         for cell, photograph in enumerate(chosen):
-            crop = _crop(scales[photograph][generator.integers(len(ZOOMS))], self._side, generator)
+            crop = _crop(scales[photograph][generator.integers(len(ZOOMS))], generator)
             inside = cells == cell
             picture[inside] = crop[inside]
         return picture
@@ -101,7 +98,7 @@ class Mosaic(LabelledSource):
         """The generator to go on with, the photographs, and the number of each pixel's cell."""
         generator = rng(*self._key, index)
         chosen = self._chosen(generator)
-        grid = (np.arange(self._side, dtype=np.float32) + 0.5) / self._side
+        grid = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE
         while True:
             points = generator.random((len(chosen), 2), np.float32)
             rows = (grid[None, :] - points[:, :1]) ** 2
@@ -112,10 +109,10 @@ class Mosaic(LabelledSource):
 
 
 @cache
-def _scaled(train: bool, side: int) -> list[list[NDArray[np.uint8]]]:
+def _scaled(train: bool) -> list[list[NDArray[np.uint8]]]:
     """Each photograph's half at each zoom, so that a crop costs no resizing."""
     halves = [left(photograph) if train else right(photograph) for photograph in photographs().values()]
-    return [[_shrink(half, round(zoom * side)) for zoom in ZOOMS] for half in halves]
+    return [[_shrink(half, round(zoom * SIDE)) for zoom in ZOOMS] for half in halves]
 
 
 def _shrink(picture: NDArray[np.uint8], shorter: int) -> NDArray[np.uint8]:
@@ -125,9 +122,9 @@ def _shrink(picture: NDArray[np.uint8], shorter: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
-def _crop(picture: NDArray[np.uint8], side: int, generator: np.random.Generator) -> NDArray[np.uint8]:
+def _crop(picture: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.uint8]:
     """A random square crop, mirrored half the time."""
-    top = generator.integers(picture.shape[0] - side, endpoint=True)
-    start = generator.integers(picture.shape[1] - side, endpoint=True)
-    crop = picture[top : top + side, start : start + side]
+    top = generator.integers(picture.shape[0] - SIDE, endpoint=True)
+    start = generator.integers(picture.shape[1] - SIDE, endpoint=True)
+    crop = picture[top : top + SIDE, start : start + SIDE]
     return crop[:, ::-1] if generator.random() < 0.5 else crop

@@ -10,6 +10,8 @@ __all__ = ["TUNING_SHARE", "held_out", "label_subset", "tuning_split"]
 
 TUNING_SHARE = 0.2
 """The share of a training split that settings are chosen on; label subsets are drawn from the rest."""
+VAL_SHARE = 0.2
+"""The share held out of a set without a validation split."""
 
 _TUNING_KEY = 0x7E57  # no reported seed enters: the tuning part is the same for every arm, seed and subset
 
@@ -42,14 +44,11 @@ def label_subset(presence: NDArray[np.generic], amount: int | float | str, seed:
     return np.sort(order[:count])
 
 
-def tuning_split(
-    presence: NDArray[np.generic], share: float = TUNING_SHARE
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Set a part of the training pictures aside for choosing settings: the same part for every seed.
+def tuning_split(presence: NDArray[np.generic]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Set `TUNING_SHARE` of the training pictures aside for choosing settings: the same part for every seed.
 
     Args:
         presence: as for `label_subset`.
-        share: how much to set aside, over 0 and under 1.
 
     Returns:
         The tuning part and the rest, picture indices, rising; the rest keeps a positive of every class.
@@ -58,20 +57,19 @@ def tuning_split(
         TinctError: too few pictures for both parts.
     """
     order, cover = _covering_order(presence, rng(_TUNING_KEY))
-    count = round(share * len(order))
+    count = round(TUNING_SHARE * len(order))
     if not 0 < count <= len(order) - cover:
         raise TinctError(
-            f"{len(order)} pictures are too few to set {share:.0%} aside and keep a positive of each class"
+            f"{len(order)} pictures are too few to set {TUNING_SHARE:.0%} aside and keep a positive of each class"
         )
     return np.sort(order[-count:]), np.sort(order[:-count])
 
 
-def held_out(groups: NDArray[np.generic], share: float = 0.2) -> NDArray[np.bool_]:
-    """Draw a validation split for a set that has none: a fixed, random `share` of each group, at least one picture.
+def held_out(groups: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Draw a validation split for a set that has none: a fixed, random `VAL_SHARE` of each group, at least one picture.
 
     Args:
         groups: (N,) what to draw within, such as each picture's class. A group of one picture is not split.
-        share: how much to hold out.
 
     Returns:
         (N,) True = validation.
@@ -79,7 +77,7 @@ def held_out(groups: NDArray[np.generic], share: float = 0.2) -> NDArray[np.bool
     held = np.zeros(len(groups), bool)
     for number, group in enumerate(np.unique(groups)):
         members = np.flatnonzero(groups == group)
-        count = min(max(1, round(share * len(members))), len(members) - 1)
+        count = min(max(1, round(VAL_SHARE * len(members))), len(members) - 1)
         held[rng(number).permutation(members)[:count]] = True
     return held
 

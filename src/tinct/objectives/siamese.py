@@ -16,6 +16,8 @@ SIDE = (0.45, 1.0)
 """The side of a view as a share of the crop's: an area of 0.2 to 1. (SimCLR's 0.08 is of whole photographs.)"""
 SMALL, SMALL_SIDE = 4, (0.25, 0.6)
 """How many small views there are, and their sides: areas of 0.06 to 0.36."""
+HIDDEN, VECTOR, TEMPERATURE = 512, 128, 0.2
+"""The head's hidden width, the length of its vectors, and the temperature of the softmax over their cosines."""
 CONTRAST = 0.4
 LIGHTNESS = 15.0
 """The largest changes of contrast, as a share, and of L*, in its units: what is left of colour jitter in grey."""
@@ -32,18 +34,10 @@ class Siamese(FeatureTerm):
 
     name = "siamese"
 
-    def __init__(self, channels: list[int], width: int = 512, out: int = 128, temperature: float = 0.2) -> None:
-        """Build the head for the last feature map.
-
-        Args:
-            channels: of the encoder's feature maps, finest first.
-            width: of the hidden layer.
-            out: length of the vectors.
-            temperature: of the softmax over cosines.
-        """
+    def __init__(self, channels: list[int]) -> None:
+        """Build the head for the last of the encoder's feature maps, whose `channels` are given finest first."""
         super().__init__()
-        self.temperature = temperature
-        self.head = nn.Sequential(nn.Linear(channels[-1], width), nn.ReLU(inplace=True), nn.Linear(width, out))
+        self.head = nn.Sequential(nn.Linear(channels[-1], HIDDEN), nn.ReLU(inplace=True), nn.Linear(HIDDEN, VECTOR))
 
     def prepare(self, batch: Batch) -> Batch:
         """See `FeatureTerm.prepare`: (B, ...) becomes (2B, ...), the first views and then the second."""
@@ -54,7 +48,7 @@ class Siamese(FeatureTerm):
     def loss(self, features: list[Tensor], batch: Batch, small: Sequence[Tensor] = ()) -> Tensor:
         """See `FeatureTerm.loss`."""
         first, second = self.head(features[-1].mean((2, 3))).float().chunk(2)
-        return nt_xent(first, second, self.temperature)
+        return nt_xent(first, second, TEMPERATURE)
 
 
 class MultiCrop(Siamese):
@@ -76,7 +70,7 @@ class MultiCrop(Siamese):
         large, others = (self.head(maps[-1].mean((2, 3))).float() for maps in (features, small))
         first, second = large.chunk(2)
         pairs = [(first, second), *itertools.product((first, second), others.chunk(SMALL))]
-        return torch.stack([nt_xent(*pair, self.temperature) for pair in pairs]).mean()
+        return torch.stack([nt_xent(*pair, TEMPERATURE) for pair in pairs]).mean()
 
 
 def drawn(batch: Batch, views: int, stream: int = 0) -> list[Tensor]:

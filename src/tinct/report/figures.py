@@ -165,11 +165,11 @@ def training(rows: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         return _svg(figure, "Pretraining curves")
 
 
-def inline(picture: NDArray[np.uint8] | Image.Image, quality: int = 88) -> str:
+def inline(picture: NDArray[np.uint8] | Image.Image) -> str:
     """A picture as a JPEG data URL."""
     buffer = io.BytesIO()
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    image.convert("RGB").save(buffer, "JPEG", quality=quality, optimize=True)
+    image.convert("RGB").save(buffer, "JPEG", quality=88, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
