@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from tinct.calibrate import COLOURFULNESS, calibrate
 from tinct.color import normalize_ab, srgb_to_lab
 from tinct.errors import TinctError
-from tinct.heldout import colour_scores
+from tinct.heldout import balance, colour_scores
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives.base import Decoding
@@ -99,3 +99,10 @@ def test_a_colorizer_remembers_its_decoding(tmp_path):
     generator = Generator(Encoder("resnet18"), colour.out_channels, 4, 8)
     save_colorizer(tmp_path / "a.safetensors", generator, colour, {"size": 64})
     assert load_colorizer(tmp_path / "a.safetensors").colour.decoding == Decoding(1.5, 0.2, 0.25)
+
+
+def test_balance_asks_as_much_of_dull_as_of_gaudy_colours():
+    assert balance(10.0, 1.0) == 10.0
+    assert balance(10.0, 0.8) == pytest.approx(12.5)
+    assert balance(10.0, 1.25) == pytest.approx(12.5)
+    assert np.isfinite(balance(10.0, 0.0))

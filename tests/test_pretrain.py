@@ -17,6 +17,7 @@ import yaml
 from conftest import write_colourful
 from safetensors.torch import load_file
 
+from tinct import monitor
 from tinct.cli import parse
 from tinct.config import Config
 from tinct.data.hashes import dhash
@@ -187,13 +188,13 @@ def test_mixed_precision_trains(tmp_path):
     assert read_record(tmp_path / "run")["config"]["precision"] == "bf16-mixed"
 
 
-@pytest.mark.parametrize("moment", [1, 3, 4])
-def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeypatch, moment):
+@pytest.mark.parametrize(("moment", "signalled"), [(1, signal.SIGINT), (3, signal.SIGTERM), (4, signal.SIGINT)])
+def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeypatch, moment, signalled):
     out, learn = tmp_path / "run", Learner.learn
 
     def interrupt(self, parts, step, *rest):
         if step == moment:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signalled)
         return learn(self, parts, step, *rest)
 
     with monkeypatch.context() as patch:
@@ -288,6 +289,34 @@ def test_a_budget_in_minutes_is_measured_across_an_interruption(tmp_path, monkey
     assert len(json.loads((out / "checkpoints" / "step-19" / "state.json").read_text())["durations"]) == 19
     assert run_pretrain(config, out=out, resume=True) == 0
     assert seen == list(range(json.loads((out / "budget.json").read_text())["steps"]))
+
+
+def test_epochs_become_steps(tmp_path):
+    write_colourful(tmp_path / "few", 10)
+    run_pretrain(
+        tiny(sources=[str(tmp_path / "few")], steps=None, epochs=1.5, adversarial="none"), out=tmp_path / "run"
+    )
+    record = read_record(tmp_path / "run")
+    pool = 10 - 10 // 8  # one in eight is held out
+    assert record["budget"]["steps"] == -(-3 * pool // (2 * TINY.batch_size))
+
+
+@pytest.mark.parametrize(("best", "step"), [("ab_error", 2), ("psnr", 3)])
+def test_the_best_checkpoint_is_of_the_score_that_was_asked_for(tmp_path, monkeypatch, best, step):
+    measured = monitor.colour_scores
+    scores = iter([{"ab_error": 9.0, "psnr": 1.0}, {"ab_error": 7.0, "psnr": 2.0}, {"ab_error": 8.0, "psnr": 3.0}])
+    monkeypatch.setattr(monitor, "colour_scores", lambda *given: measured(*given) | next(scores))
+    run_pretrain(tiny(best=best, steps=3, checkpoint_every=1, adversarial="none"), out=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "best.json").read_text())["step"] == step
+
+
+def test_a_wide_start_is_the_one_that_was_asked_for(tmp_path):
+    still = tiny(init_std=0.3, lr=1e-12, ema=0.0, weight_decay=0.0, steps=1, checkpoint_every=1)
+    run_pretrain(still, out=tmp_path / "run")
+    found = load_file(tmp_path / "run" / "encoder.safetensors")
+    kernels = torch.cat([value.flatten().float() for value in found.values() if value.ndim == 4])
+    assert abs(float(kernels.std()) - 0.3) < 0.01
+    assert abs(float(kernels.mean())) < 0.01
 
 
 def test_few_pictures_make_a_colorizer_too(tmp_path):

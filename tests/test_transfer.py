@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tinct.cli import main
 from tinct.data.hashes import dhash
 from tinct.errors import TinctError
-from tinct.finetune import loss_of, positive_weights, rate
+from tinct.finetune import groups, loss_of, positive_weights, rate
 from tinct.inits import carried_decoder, load_init
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
@@ -249,6 +249,23 @@ def test_unknown_labels_and_void_have_no_part_in_the_loss():
 def test_balanced_positives_weigh_as_much_as_negatives():
     labels = torch.tensor([[1.0, 0, 1], [0, 0, 1], [0, 0, float("nan")], [0, 0, 0]])
     assert positive_weights(labels).tolist() == [3.0, 1.0, 0.5]
+
+
+def test_rates_fall_by_the_decay_from_layer_to_layer_towards_the_input():
+    network = Segmenter(Encoder("resnet18", 1), classes=3)
+    settings = TransferSettings("mosaic:", "segmentation", layer_decay=0.5)
+    made = groups(network, settings)
+    scale = {id(parameter): group.get("lr_scale", 1.0) for group in made for parameter in group["params"]}
+    assert len(scale) == len(list(network.parameters()))  # each once
+    body = network.encoder.body
+    stages = [body.conv1, body.layer1, body.layer2, body.layer3, body.layer4]
+    found = [{scale[id(parameter)] for parameter in stage.parameters()} for stage in stages]
+    lowest = [min(scales) for scales in found]
+    assert lowest == sorted(lowest)
+    assert lowest[0] <= 0.5**4
+    assert max(found[-1]) <= 1
+    rest = [parameter for name, parameter in network.named_parameters() if not name.startswith("encoder.")]
+    assert {scale[id(parameter)] for parameter in rest} == {1.0}
 
 
 def test_the_rate_rises_and_falls():

@@ -1,0 +1,63 @@
+"""Nobody ever sees half a file."""
+
+import errno
+import os
+import stat
+
+import pytest
+
+from tinct.errors import TinctError
+from tinct.files import atomic_path, read_json, write_bytes, write_json
+
+
+def test_what_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "kept.bin"
+    write_bytes(path, b"old")
+
+    class Stop(Exception):
+        pass
+
+    def fail():
+        with atomic_path(path) as unfinished:
+            unfinished.write_bytes(b"half")
+            assert unfinished.suffix == path.suffix
+            raise Stop
+
+    with pytest.raises(Stop):
+        fail()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["kept.bin"]
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    path = tmp_path / "kept.bin"
+    write_bytes(path, b"old")
+
+    def fill():
+        with atomic_path(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(TinctError, match=r"cannot write .*kept\.bin: No space left on device; free some space"):
+        fill()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["kept.bin"]
+
+
+def test_a_folder_in_the_way_of_a_file_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(TinctError, match="choose a folder you may write to"):
+        write_bytes(tmp_path / "file" / "below.bin", b"")
+
+
+def test_a_file_may_be_read_by_whom_other_files_may(tmp_path):
+    write_bytes(tmp_path / "ours", b"")
+    (tmp_path / "plain").write_bytes(b"")
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def test_json_comes_back_and_has_no_nan(tmp_path):
+    write_json(tmp_path / "a.json", {"x": [1, 0.1, "é"]})
+    assert read_json(tmp_path / "a.json", "") == {"x": [1, 0.1, "é"]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "b.json", {"x": float("nan")})
+    assert not (tmp_path / "b.json").exists()
