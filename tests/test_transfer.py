@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 from tinct.cli import main
 from tinct.data.hashes import dhash
+from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
-from tinct.finetune import groups, loss_of, positive_weights, rate
+from tinct.finetune import groups, loss_of, positive_weights
 from tinct.inits import carried_decoder, load_init
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
@@ -269,11 +270,13 @@ def test_rates_fall_by_the_decay_from_layer_to_layer_towards_the_input():
 
 
 def test_the_rate_rises_and_falls():
-    rates = [rate(step, 100) for step in range(100)]
+    rates = [warmup_cosine(step, 100, 5) for step in range(100)]
     assert rates[0] == pytest.approx(0.2)
     assert rates[4] == rates[5] == 1
     assert rates[-1] < 0.001
     assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert [warmup_cosine(step, None, 4) for step in (0, 1, 3, 99)] == [0.25, 0.5, 1.0, 1.0]
+    assert warmup_cosine(0, 10, 0) == 1
 
 
 @pytest.mark.parametrize(

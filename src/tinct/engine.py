@@ -1,11 +1,13 @@
-"""The engine that training runs on: devices, precision, ranks (Lightning Fabric)."""
+"""The engine that training runs on: devices, precision, ranks (Lightning Fabric), and the course of its rates."""
+
+import math
 
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from tinct.errors import TinctError
 
-__all__ = ["make_fabric"]
+__all__ = ["make_fabric", "warmup_cosine"]
 
 
 def make_fabric(accelerator: str, precision: str, devices: str = "1", strategy: str = "auto") -> Fabric:
@@ -29,3 +31,13 @@ def make_fabric(accelerator: str, precision: str, devices: str = "1", strategy: 
             f"{precision}: {reason}; try --accelerator auto"
         ) from error
     return fabric
+
+
+def warmup_cosine(step: int, total: int | None, warmup: int) -> float:
+    """Share of the peak learning rate: a linear rise over `warmup` steps, then a cosine to zero at `total`.
+
+    While the total is not known yet, the rate stays at its peak.
+    """
+    if step < warmup or total is None:
+        return min(1.0, (step + 1) / max(1, warmup))
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from tinct.data.base import VOID
 from tinct.data.random import rng, torch_seed
+from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
 from tinct.examples import Chunk, Examples
 from tinct.models.encoder import Encoder
@@ -63,11 +64,12 @@ def train(
     labels = torch.from_numpy(examples.labels())
     weights = positive_weights(labels).to(fabric.device) if settings.balanced else None
     losses: list[float] = []
+    warmup = max(1, round(WARMUP * settings.steps))
     steps = track(range(settings.steps), "training", console=console, disable=console.quiet, transient=True)
     for step in steps:
         torch.manual_seed(torch_seed(settings.seed, _NETWORK, step))
         for group in optimizer.param_groups:
-            group["lr"] = settings.lr * group.get("lr_scale", 1.0) * rate(step, settings.steps)
+            group["lr"] = settings.lr * group.get("lr_scale", 1.0) * warmup_cosine(step, settings.steps, warmup)
         pixels, targets = batch(examples, labels, step, settings)
         output = model(network_input(pixels.to(fabric.device), settings.input))
         loss = loss_of(output.float(), targets.to(fabric.device), weights)
@@ -95,14 +97,6 @@ def groups(network: nn.Module, settings: TransferSettings) -> list[dict[str, Any
     rest = nn.ModuleDict({name: child for name, child in network.named_children() if name != "encoder"})
     layered = param_groups_layer_decay(network.encoder.body, decay, layer_decay=settings.layer_decay)
     return [*layered, *param_groups_weight_decay(rest, decay)]
-
-
-def rate(step: int, steps: int) -> float:
-    """Share of the peak learning rate: a linear warm-up, then a cosine to zero."""
-    warmup = max(1, round(WARMUP * steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def batch(examples: Examples, labels: Tensor, step: int, settings: TransferSettings) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ from tinct.data.cache import CachedSource
 from tinct.data.ledger import Ledger
 from tinct.data.loader import Photographs, crops_loader
 from tinct.data.sources import open_sources
+from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
 from tinct.examples import open_labels
 from tinct.files import read_json, write_json
@@ -151,13 +152,11 @@ class Training:
         return 0
 
     def _rate(self) -> float:
-        """Share of the peak learning rates: a linear warm-up, then a cosine to zero."""
+        """Share of the peak learning rates; in short runs of known length the warm-up is a fifth at most."""
         warmup = self.config.warmup_steps
         if self.config.minutes is None and self.total is not None:
             warmup = min(warmup, self.total // 5)
-        if self.step < warmup or self.total is None:
-            return min(1.0, (self.step + 1) / max(1, warmup))
-        return 0.5 * (1 + math.cos(math.pi * (self.step - warmup) / max(1, self.total - warmup)))
+        return warmup_cosine(self.step, self.total, warmup)
 
     def _adversarial_weight(self) -> float | None:
         """The weight of the adversarial term at this step; None where the discriminator has no part.
