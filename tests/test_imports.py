@@ -29,9 +29,10 @@ ALLOWED = {
     "preparation": r"config|engine|data\..+|heldout|learner|objectives\.pretext",
     "records": "statistics",
     "findings": "records|statistics",
+    "continuation": "findings|statistics",
     "compare_words": "grid|settings",
-    "wording": "findings|statistics",
-    r"report(\..+)?": r"records|findings|wording|statistics|cards|data\.(base|overlay)|report\..+",
+    "wording": "continuation|findings|statistics",
+    r"report(\..+)?": r"records|findings|continuation|wording|statistics|cards|data\.(base|overlay)|report\..+",
 }
 NEVER = "cli|app|demo"
 

@@ -4,10 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinct.continuation import pictures_read, steps, trends
 from tinct.findings import Comparison, Contrast
 from tinct.statistics import Worth
 
-__all__ = ["Row", "columns", "plain", "pretraining_of", "rows", "sentence", "sentences", "signed"]
+__all__ = ["Row", "columns", "going_on", "plain", "pretraining_of", "rows", "sentence", "sentences", "signed"]
 
 COLOUR_TERMS = {"l1", "huber", "bins", "palette"}
 
@@ -70,7 +71,31 @@ def rows(comparison: Comparison) -> list[Row]:
 
 def sentences(comparison: Comparison) -> list[str]:
     """The answer, one sentence or two for each contrast, and one for each that an unfinished grid lacks."""
-    return [*(sentence(comparison, contrast) for contrast in comparison.contrasts), *_missing(comparison)]
+    answers = [sentence(comparison, contrast) for contrast in comparison.contrasts]
+    return [*answers, *going_on(comparison), *_missing(comparison)]
+
+
+def going_on(comparison: Comparison) -> list[str]:
+    """What arms that went on from others gained by it, and where that might lead."""
+    said = []
+    for step in steps(comparison):
+        read = " to ".join(f"{pictures_read(comparison, arm):,}" for arm in (step.earlier, step.later))
+        change, low, high = step.difference.mean, step.difference.low, step.difference.high
+        interval, verdict = "", ""
+        if low is not None and high is not None:
+            interval = f" (95 % CI {plain(low)} to {plain(high)}, {step.difference.pairs} paired seeds)"
+            verdict = "; the interval contains 0" if low <= 0 <= high else ""
+        said.append(
+            f"Going on from {step.earlier} to {step.later}, from {read} pictures read, changes {comparison.metric} by "
+            f"{signed(change)} points{interval} at {step.labels} labels{verdict}."
+        )
+    for trend in trends(comparison):
+        said.append(
+            f"A straight line through {', '.join(trend.arms)} gives {signed(trend.per_doubling)} points for each "
+            f"doubling of the pictures read, at {trend.labels} labels; it would come to {signed(trend.gain)} at "
+            f"{trend.pictures:,}. That is an extrapolation, not a measurement, and such curves flatten."
+        )
+    return said
 
 
 def _missing(comparison: Comparison) -> list[str]:

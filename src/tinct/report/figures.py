@@ -14,11 +14,12 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from tinct.continuation import pictures_read, steps, trends
 from tinct.data.base import VOID
 from tinct.data.overlay import class_color
 from tinct.findings import Comparison
 
-__all__ = ["arm_colors", "class_bars", "curves", "differences", "inline", "mask_over", "training"]
+__all__ = ["arm_colors", "class_bars", "curves", "differences", "going_on", "inline", "mask_over", "training"]
 
 _COLORS = ("#8d949e", "#e8590c", "#1c7ed6", "#2f9e44", "#9c36b5", "#e0a100", "#0c8599", "#d6336c")
 _INK = "#010203"  # drawn in this, the page's own text colour takes its place
@@ -89,6 +90,48 @@ def differences(made: Comparison) -> str:
         axes.set_xlabel(f"{made.metric} points over {made.baseline}")
         axes.grid(axis="x")
         return _svg(figure, f"Paired differences in {made.metric} points")
+
+
+def going_on(made: Comparison) -> str:
+    """Gains of arms that went on from others, against the pictures they had read, and where a line through them leads.
+
+    Bars are t intervals over seed pairs; "" where no arm went on from another.
+    """
+    linked = steps(made)
+    if not linked:
+        return ""
+    gains = {(one.arm, one.labels): one.difference for one in made.contrasts}
+    read = {arm: pictures_read(made, arm) or 0 for step in linked for arm in (step.earlier, step.later)}
+    colors = dict(zip(made.amounts, arm_colors(len(made.amounts) + 1)[1:], strict=True))
+    with rc_context(_STYLE):
+        figure, axes = _figure(7.6, 3.4)
+        for labels, color in colors.items():
+            points = {arm: gains[arm, labels] for arm in read if (arm, labels) in gains}
+            for arm, gap in points.items():
+                if gap.low is not None and gap.high is not None:
+                    axes.plot([read[arm]] * 2, [gap.low, gap.high], color=color, linewidth=3, alpha=0.3)
+                axes.plot(read[arm], gap.mean, "o", color=color, markersize=6)
+            for pair in ((step.earlier, step.later) for step in linked if step.labels == labels):
+                if points.keys() >= set(pair):
+                    axes.plot([read[arm] for arm in pair], [points[arm].mean for arm in pair], color=color)
+            for trend in (trend for trend in trends(made) if trend.labels == labels):
+                first = trend.gain - trend.per_doubling * np.log2(trend.pictures / read[trend.arms[0]])
+                axes.plot([read[trend.arms[0]], trend.pictures], [first, trend.gain], "--", color=color, linewidth=1.2)
+            axes.plot([], [], color=color, marker="o", label=f"{labels:,} labels")
+        ends = {f"{arm}, {pictures:,}": pictures for arm, pictures in read.items()}
+        ends |= {f"extrapolated, {trend.pictures:,}": trend.pictures for trend in trends(made)}
+        for text, pictures in ends.items():
+            axes.annotate(text, (pictures, 1.01), xycoords=("data", "axes fraction"), rotation=30, fontsize=8)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(sorted(ends.values())))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticklabels([])
+        axes.set(
+            xlabel="pictures read in pretraining, logarithmic", ylabel=f"{made.metric} points over {made.baseline}"
+        )
+        axes.grid(axis="y")
+        axes.legend(loc="best")
+        return _svg(figure, "Gains against pictures read in pretraining")
 
 
 def class_bars(made: Comparison, amount: int) -> str:

@@ -53,6 +53,8 @@ def section(made: Comparison) -> dict[str, Any]:
         "data": made.record["data"],
         "answers": [(contrast, wording.sentence(made, contrast)) for contrast in made.contrasts],
         "curves": Markup(figures.curves(made)),
+        "going_on": Markup(figures.going_on(made)),
+        "said_of_it": wording.going_on(made),
         "differences": Markup(figures.differences(made)) if made.contrasts else "",
         "columns": wording.columns(made),
         "rows": wording.rows(made),
