@@ -11,9 +11,11 @@ import torch
 from safetensors.numpy import save_file
 
 from tinct.data.random import rng
+from tinct.errors import TinctError
 from tinct.files import write_json
 from tinct.metrics import multilabel_scores, segmentation_scores
 from tinct.settings import TransferSettings
+from tinct.transfer import contents_of, parts_of
 
 CLASSES = {"multilabel": ["cat", "dog", "sheep"], "segmentation": ["background", "cat", "dog"]}
 PICTURES = 80
@@ -56,9 +58,9 @@ def fake_transfer(
         "protocol": settings.protocol,
         "data": {
             "spec": settings.source,
-            "train_fingerprint": "0123456789abcdef",
+            **contents(settings),
             "eval_split": settings.evaluate,
-            "eval_fingerprint": "fedcba9876543210",
+            "unreadable": [],
             "eval_pictures": PICTURES,
             "classes": classes,
             "scored": classes,
@@ -67,7 +69,7 @@ def fake_transfer(
         "init": {
             "name": settings.init,
             "backbone": settings.backbone or "resnet18",
-            "provenance": provenance(settings.init),
+            "provenance": provenance(settings),
             "keys_taken": 0 if settings.init == "random" else 120,
         },
         "labels": settings.labels,
@@ -90,11 +92,21 @@ def fake_transfer(
     return record
 
 
-def provenance(init: str) -> dict[str, Any]:
+def contents(settings: TransferSettings) -> dict[str, str]:
+    """The digests of what there is to learn from; made-up ones where there is nothing."""
+    try:
+        return contents_of(parts_of(settings))
+    except TinctError:
+        return {"train_fingerprint": "0123456789abcdef", "eval_fingerprint": "fedcba9876543210", "labels_sha256": "0"}
+
+
+def provenance(settings: TransferSettings) -> dict[str, Any]:
     """Where weights came from, and their digest where there are any."""
-    path = Path(init) / "encoder.safetensors"
+    if settings.init == "random":
+        return {"weights": "random", "seed": settings.seed}
+    path = Path(settings.init) / "encoder.safetensors"
     digest = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]} if path.exists() else {}
-    return {} if init == "random" else {"terms": {"bins": 1.0}, "adversarial": "none", **digest}
+    return {"terms": {"bins": 1.0}, "adversarial": "none", **digest}
 
 
 def fake_grid(out: Path, inits: dict[str, list[str]], labels: tuple[str, ...], seeds: int, **changed: Any) -> None:

@@ -305,3 +305,31 @@ def test_too_few_positives_are_said_before_any_transfer(tmp_path, transfers, run
     assert transfers == []
     run_compare(spec, **arguments, min_positives=3, seeds=1)
     assert transfers
+
+
+FIRST_ROW = "0.png,0-mask.png,train,0,0"
+CHANGED = FIRST_ROW.replace("train,0", "train,1")
+
+
+@pytest.mark.parametrize("correct", [lambda text: text.replace(FIRST_ROW, CHANGED), lambda text: f"{text}{CHANGED}\n"])
+def test_a_grid_does_not_go_on_with_other_labels(tmp_path, transfers, runs, correct):
+    asked = {"task": "multilabel", "inits": f"random,colour={runs[0]}", "labels": "10", "lrs": "1e-3"}
+    asked |= {"min_positives": 1, "out": tmp_path / "out"}
+    spec = make_table(tmp_path)
+    run_compare(spec, seeds=1, **asked)
+    before, plan = keep(tmp_path / "out"), (tmp_path / "out" / "compare.json").read_text()
+    table = tmp_path / "table.csv"
+    table.write_text(correct(table.read_text()))
+    with pytest.raises(TinctError, match=r"was made with other pictures or labels than csv:.* has now"):
+        run_compare(spec, seeds=2, **asked)
+    assert keep(tmp_path / "out") == before
+    assert (tmp_path / "out" / "compare.json").read_text() == plan
+
+
+def test_a_refused_command_leaves_the_plan_as_it_was(tmp_path, transfers, runs):
+    asked = {"task": "multilabel", "labels": "20", "seeds": 1, "lrs": "1e-3", "out": tmp_path / "out"}
+    run_compare("mosaic:", inits=f"random,mine={runs[0]}", **asked)
+    plan = (tmp_path / "out" / "compare.json").read_text()
+    with pytest.raises(TinctError, match="choose another --out"):
+        run_compare("mosaic:", inits=f"random,mine={runs[1]}", **asked)
+    assert (tmp_path / "out" / "compare.json").read_text() == plan

@@ -102,3 +102,26 @@ def test_wrong_folders_are_named(tmp_path):
         find_records([tmp_path])
     (tmp_path / "record.json").write_text(json.dumps({"what": "evaluate"}))
     assert find_records([tmp_path]).cells == []
+
+
+def test_what_is_fitted_on_all_labels_counts_once_for_each_pair_of_encoders(tmp_path):
+    fake_grid(tmp_path, {"old": ["old"], "new": RUNS}, ("50", "all"), seeds=6, protocol="linear")
+    (made,) = comparisons(find_records([tmp_path]).cells)
+    few, everything = made.contrasts
+    assert (few.difference.pairs, everything.difference.pairs) == (6, 3)
+    values = [made.values(arm, 320) for arm in ("new", "old")]
+    assert everything.difference == paired_difference(*([one[seed] for seed in range(3)] for one in values))
+
+
+def test_random_weights_are_others_for_each_seed(tmp_path):
+    fake_grid(tmp_path, {"random": ["random"], "new": ["new"]}, ("all",), seeds=4, protocol="linear")
+    (contrast,) = comparisons(find_records([tmp_path]).cells)[0].contrasts
+    assert contrast.difference.pairs == 4
+
+
+def test_grids_with_other_labels_are_not_pooled(tmp_path):
+    fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2)
+    path = tmp_path / "cells" / "cgan-50-1" / "record.json"
+    path.write_text(path.read_text().replace('"labels_sha256": "0"', '"labels_sha256": "1"'))
+    with pytest.raises(TinctError, match="their labels differ; report their folders apart"):
+        comparisons(find_records([tmp_path]).cells)

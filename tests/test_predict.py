@@ -10,6 +10,7 @@ from fake_labels import make_table
 from PIL import Image
 from safetensors.torch import load_file
 
+from tinct import predict
 from tinct.cli import main
 from tinct.transfer import TransferSettings, run_transfer
 
@@ -112,3 +113,13 @@ def test_names_that_differ_in_their_suffix_or_are_no_text(trained, tmp_path):
     drawn = sorted(os.listdir(os.fsencode(out / "overlays")))
     assert drawn == [b"a.jpg.png", b"a.png.png", b"b.png", b"\xff.png"]
     assert b"\xff.png" in (out / "predictions.csv").read_bytes()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (37, 80), (301, 5)])
+def test_strips_of_enlarged_logits_are_the_whole(monkeypatch, shape):
+    logits = torch.randn(7, 12, 9, generator=torch.Generator().manual_seed(0))
+    whole = torch.nn.functional.interpolate(logits[None].double(), size=shape, mode="bilinear", align_corners=False)[0]
+    monkeypatch.setattr(predict, "STRIP", 7 * shape[1] * 5)
+    found = torch.from_numpy(predict.largest(logits, *shape)).long()
+    lost = whole.max(0).values - whole.gather(0, found[None])[0]
+    assert float(lost.max()) < 1e-5  # ties may fall either way

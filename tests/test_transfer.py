@@ -15,13 +15,14 @@ from tinct.cli import main
 from tinct.data.hashes import dhash
 from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
+from tinct.examples import open_labels
 from tinct.finetune import groups, loss_of, positive_weights
 from tinct.inits import carried_decoder, load_init
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.models.heads import Segmenter
 from tinct.objectives import make_terms
-from tinct.protocols import probed, score
+from tinct.protocols import probed, score, scored_in
 from tinct.trained import load_trained
 from tinct.transfer import TransferSettings, run_transfer
 from tinct.weights import save_colorizer, save_encoder
@@ -283,6 +284,9 @@ def test_the_rate_rises_and_falls():
     ("changes", "message"),
     [
         ({"size": 40}, "size is 40"),
+        ({"protocol": "fine-tune"}, "protocol is 'fine-tune'; expected finetune, frozen, linear, knn"),
+        ({"input": "gray"}, "input is 'gray'; expected grey, rgb"),
+        ({"evaluate": "valid"}, "evaluate is 'valid'; expected val, test, tuning"),
         ({"lr": 0.0}, "lr is 0.0"),
         ({"batch_size": 1}, "batch_size is 1"),
         ({"task": "segmentation", "protocol": "knn"}, "use frozen"),
@@ -330,3 +334,31 @@ def test_too_few_positives_are_said_before_training(table, tmp_path, monkeypatch
     monkeypatch.setattr("tinct.protocols.train", None)
     with pytest.raises(TinctError, match="no class has 20 positives among the 12 evaluated pictures"):
         run_transfer(settings_for(table, min_positives=20), tmp_path / "out")
+
+
+def test_a_table_without_a_single_0_is_no_evidence(tmp_path):
+    spec = make_table(tmp_path)
+    path = tmp_path / "table.csv"
+    path.write_text(path.read_text().replace(",0,0\n", ",,\n").replace(",0\n", ",\n").replace("l,0,", "l,,"))
+    settings = TransferSettings(spec, "multilabel", labels="10", min_positives=1)
+    with pytest.raises(TinctError, match="no evaluated picture is known to lack any class; say 0 where"):
+        run_transfer(settings, tmp_path / "out")
+
+
+def test_a_class_that_no_picture_lacks_is_not_scored(table):
+    labelled = open_labels(table, "val", "multilabel", 32)
+    presence = labelled.presence.copy()
+    presence[:, 1] = np.where(presence[:, 1] == 1, 1, np.nan)
+    found = scored_in(
+        replace(labelled, presence=presence), np.arange(len(presence)), settings_for(table, min_positives=1)
+    )
+    assert found == [0]
+
+
+def test_labels_that_were_corrected_are_read_anew(tmp_path):
+    spec = make_table(tmp_path)
+    before = open_labels(spec, "train", "multilabel", 32).presence
+    path = tmp_path / "table.csv"
+    path.write_text(path.read_text().replace("0.png,0-mask.png,train,0,0", "0.png,0-mask.png,train,1,0"))
+    after = open_labels(spec, "train", "multilabel", 32).presence
+    assert (before != after).sum() == 1

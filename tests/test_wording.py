@@ -13,6 +13,7 @@ def cell(arm, labels, seed, value, init=None, **init_fields):
     """A bare record: enough for words."""
     named = {"name": init or arm, "provenance": {"terms": {"bins": 1.0}}, **init_fields}
     record = {"init": named, "n_labels": labels, "seed": seed, "value": value, "metric": "map"}
+    record |= {"protocol": "finetune", "labels": str(labels), "data": {"unreadable": []}}
     return Cell(Path("nowhere"), record, arm)
 
 
@@ -106,7 +107,10 @@ def test_earlier_runs_and_labels_are_part_of_the_name():
 
 
 def test_seeds_that_repeat_each_other_are_no_evidence():
-    (said,) = sentences(compared(("old", [62.5, 62.5, 62.5]), ("new", [62.8, 62.8, 62.8])))
+    made = compared(("old", [62.5, 62.5, 62.5]), ("new", [62.8, 62.8, 62.80001]), one_encoder=True)
+    for one in made.cells:
+        one.record.update(protocol="linear", labels="all")
+    (said,) = sentences(made)
     assert said.startswith(
         "No gain shown: nothing differs from seed to seed, which gives no interval. Colour pretraining"
     )
@@ -115,3 +119,12 @@ def test_seeds_that_repeat_each_other_are_no_evidence():
 
 def test_signs():
     assert [signed(value) for value in (1.26, -1.26, 0.0, -0.01)] == ["+1.3", "−1.3", "+0.0", "+0.0"]
+
+
+def test_pictures_that_could_not_be_read_are_said():
+    made = compared(("random", [1.0, 2.0]), ("mine", [3.0, 4.5]))
+    made.cells[0].record["data"]["unreadable"] = ["b.jpg", "a.jpg"]
+    made.cells[3].record["data"]["unreadable"] = ["a.jpg", "c.jpg", "d.jpg"]
+    assert sentences(made)[-1] == (
+        "4 labelled pictures could not be read and have no part in this: a.jpg, b.jpg, c.jpg, …."
+    )

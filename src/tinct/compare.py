@@ -1,5 +1,6 @@
 """Does it help my labels? Arms, numbers of labels and seeds in, one paired grid of transfers and its answer out."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ from tinct import wording
 from tinct.compare_words import further, parallel, parse_arms, rates_of, words
 from tinct.data.labelled import Task
 from tinct.errors import TinctError
+from tinct.examples import forget_labels
 from tinct.findings import Comparison, comparisons
-from tinct.grid import Grid, run_cells, write_plan
+from tinct.grid import Grid, check_finished, run_cells, write_plan
 from tinct.inits import RANDOM_BACKBONE, Start, load_init
 from tinct.leaks import evaluated_and_seen, leaks
 from tinct.protocols import scored_in
 from tinct.records import Cell
 from tinct.settings import Protocol, TransferSettings
-from tinct.transfer import parts_of
+from tinct.transfer import contents_of, parts_of
 
 __all__ = ["CompareResult", "compare", "run_compare"]
 
@@ -90,7 +92,7 @@ def compare(
         jobs: transfers at a time; by default one for each GPU, or one.
         dry_run: list the cells, run one of them, and estimate the time of the others.
     """
-    budget = {key: value for key, value in {"steps": steps, "size": size}.items() if value is not None}
+    budget: dict[str, Any] = {key: value for key, value in {"steps": steps, "size": size}.items() if value is not None}
     grid = make_grid(source, task, inits, out, labels, seeds, protocol, lrs, **budget, **further(settings))
     console = Console()
     for line in leaks(grid):
@@ -128,13 +130,14 @@ def make_grid(
     task: Task,
     inits: str,
     out: Path,
-    labels: str,
-    seeds: int,
-    protocol: Protocol,
-    lrs: str,
+    labels: str = "50,all",
+    seeds: int = 3,
+    protocol: Protocol = "finetune",
+    lrs: str = "3e-3,1e-3,3e-4",
+    later: Collection[str] = (),
     **settings: Any,
 ) -> Grid:
-    """Check all that can be checked before hours are spent; see `compare`.
+    """Check all that can be checked before hours are spent; see `compare`. `later` names inits that are not made yet.
 
     Raises:
         TinctError: as `run_compare`.
@@ -146,8 +149,9 @@ def make_grid(
     common.check()
     if common.evaluate == "tuning" and common.trains:
         raise TinctError("evaluate is tuning, where learning rates are chosen; take val, or protocol linear or knn")
+    forget_labels()  # in a notebook they may have been corrected since
     arms = parse_arms(inits)
-    pretrained = [init for arm in arms for init in arm.inits if init != "random"]
+    pretrained = [init for arm in arms for init in arm.inits if init != "random" and init not in later]
     starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
     amounts = words(labels, "labels")
     grid = Grid(
@@ -157,14 +161,20 @@ def make_grid(
         lrs=tuple(rates_of(lrs)),
         common=replace(common, backbone=common_backbone(starts, common.backbone)),
         digests={init: start.provenance.get("sha256") for init, start in starts.items()},
+        contents={},
         seen={},
         out=out,
     )
     rates = {arm.name: grid.lrs[0] for arm in arms}
+    contents: dict[str, dict[str, str]] = {}
     for one in (*grid.cells(rates), *grid.tuning()[:1]):
         if one.arm == arms[0].name:  # the others' parts are the same
             parts = parts_of(one.settings)
             scored_in(parts.evaluated, parts.where, one.settings)
+            if one.settings.evaluate not in contents:
+                contents[one.settings.evaluate] = contents_of(parts)
+    grid = replace(grid, contents=contents)
+    check_finished(grid, [*grid.tuning(), *grid.cells(rates)])
     return replace(grid, seen=evaluated_and_seen(arms, starts, common))
 
 

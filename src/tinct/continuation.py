@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinct.findings import Comparison
+from tinct.findings import Comparison, distinct
 from tinct.statistics import Difference, paired_difference
 
 __all__ = ["AHEAD", "Step", "Trend", "pictures_read", "steps", "trends"]
@@ -68,11 +68,10 @@ def steps(made: Comparison) -> list[Step]:
     found = []
     for later, earlier in _parents(made).items():
         for labels in made.amounts:
-            ours, theirs = made.values(later, labels), made.values(earlier, labels)
-            if common := sorted(ours.keys() & theirs.keys()):
-                pairs = [(ours[seed], theirs[seed]) for seed in common]
-                pairs = pairs if len(set(pairs)) > 1 else pairs[:1]  # repeats of one observation
-                found.append(Step(earlier, later, labels, paired_difference(*map(list, zip(*pairs, strict=True)))))
+            ours, theirs = made.by_seed(later, labels), made.by_seed(earlier, labels)
+            if seeds := distinct(ours, theirs, sorted(ours.keys() & theirs.keys())):
+                values = ([cells[seed].value for seed in seeds] for cells in (ours, theirs))
+                found.append(Step(earlier, later, labels, paired_difference(*values)))
     return found
 
 

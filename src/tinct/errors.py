@@ -4,11 +4,15 @@ Every message is one line that names the offending value, says what was expected
 The command line prints it and leaves with exit code 2.
 """
 
-__all__ = ["PictureError", "TinctError"]
+__all__ = ["AbsentSplitError", "PictureError", "TinctError"]
 
 
 class TinctError(Exception):
     """A mistake its user can mend: a wrong path, an impossible setting, a full disk."""
+
+
+class AbsentSplitError(TinctError):
+    """A labelled source that has no such split, or no labels for such a task, as few have all of them."""
 
 
 class PictureError(TinctError):

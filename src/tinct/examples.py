@@ -20,7 +20,7 @@ from tinct.data.subsets import tuning_split
 from tinct.data.transforms import augment, centre, letterbox
 from tinct.errors import PictureError, TinctError
 
-__all__ = ["SHARPNESS", "Chunk", "Examples", "Labelled", "evaluation_chunks", "open_labels", "shrunk"]
+__all__ = ["SHARPNESS", "Chunk", "Examples", "Labelled", "evaluation_chunks", "forget_labels", "open_labels", "shrunk"]
 
 SHARPNESS = 1.5
 """Pictures are held with a shorter side of this many times the network's: the smallest training crop is 0.55 of it."""
@@ -78,14 +78,30 @@ def open_labels(spec: str, split: str, task: Task, size: int, cache: str | None 
     Raises:
         TinctError: see `open_labelled`.
     """
-    source, presence, bad = _opened(spec, split, task)
+    source, presence, bad = _opened(spec, split, task, _stamp(spec))
     side = math.ceil(SHARPNESS * size)
     pictures = CachedSource(source, Path(cache), side) if cache else source
     return Labelled(source, pictures, presence, bad, side, task)
 
 
+def forget_labels() -> None:
+    """Read labels anew the next time they are wanted: their files may have changed since."""
+    _opened.cache_clear()
+
+
+def _stamp(spec: str) -> tuple[int, int]:
+    """What changes when the file of a spec, such as a table, is written anew; alike for all else."""
+    try:
+        status = Path(spec.partition(":")[2]).stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
+
+
 @functools.lru_cache(maxsize=8)  # a grid of transfers opens the same few splits again and again
-def _opened(spec: str, split: str, task: Task) -> tuple[LabelledSource, NDArray[np.float32], dict[str, str]]:
+def _opened(
+    spec: str, split: str, task: Task, _: tuple[int, int]
+) -> tuple[LabelledSource, NDArray[np.float32], dict[str, str]]:
     source = open_labelled(spec, split, task)
     if task == "multilabel":
         return source, source.labels(), {}

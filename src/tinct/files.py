@@ -39,7 +39,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         sync(unfinished)
         unfinished.chmod(0o666 & ~UMASK)  # mkstemp's 0600 would hide the file from the group
         unfinished.replace(path)
-        sync(path.parent)
+        if os.name != "nt":  # where folders cannot be opened
+            sync(path.parent)
     except OSError as error:
         raise TinctError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
@@ -81,7 +82,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 
 def sync(path: Path) -> None:
     """Force a file's content, or a folder's entries, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows syncs only what may be written
     try:
         os.fsync(descriptor)
     finally:

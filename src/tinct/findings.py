@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from tinct.errors import TinctError
 from tinct.records import Cell
 from tinct.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
 
-__all__ = ["PER_CELL", "Comparison", "Contrast", "comparisons"]
+__all__ = ["PER_CELL", "Comparison", "Contrast", "comparisons", "distinct"]
 
 PER_CELL = ("init", "backbone", "weights", "decoder", "labels", "seed", "lr", "cache", "accelerator")
 """Settings that may differ from cell to cell of one comparison; whatever else differs makes another one."""
@@ -96,13 +96,22 @@ class Comparison:
         return self.record.get("note") or ""
 
     @cached_property
+    def unreadable(self) -> list[str]:
+        """The names of pictures that some transfer had to pass over."""
+        return sorted({name for cell in self.cells for name in cell.record["data"].get("unreadable", ())})
+
+    @cached_property
     def amounts(self) -> list[int]:
         """The numbers of labels, rising."""
         return sorted({cell.labels for cell in self.cells})
 
     def values(self, arm: str, labels: int) -> dict[int, float]:
         """By seed."""
-        return {cell.seed: cell.value for cell in self._of(arm, labels)}
+        return {seed: cell.value for seed, cell in self.by_seed(arm, labels).items()}
+
+    def by_seed(self, arm: str, labels: int) -> dict[int, Cell]:
+        """The cells of an arm at a number of labels."""
+        return {cell.seed: cell for cell in self.cells if (cell.arm, cell.labels) == (arm, labels)}
 
     @cached_property
     def contrasts(self) -> list[Contrast]:
@@ -111,14 +120,11 @@ class Comparison:
         return [contrast for contrast in found if contrast is not None]
 
     def _contrast(self, arm: str, labels: int) -> Contrast | None:
-        ours = {cell.seed: cell for cell in self._of(arm, labels)}
-        theirs = {cell.seed: cell for cell in self._of(self.baseline, labels)}
+        ours, theirs = self.by_seed(arm, labels), self.by_seed(self.baseline, labels)
         common = sorted(ours.keys() & theirs.keys())
         if not common:
             return None
-        pairs = [(ours[seed].value, theirs[seed].value) for seed in common]
-        # Seeds that repeat each other, as those of two linear probes on all labels, are one observation, not several.
-        pairs = pairs if len(set(pairs)) > 1 else pairs[:1]
+        pairs = [(ours[seed].value, theirs[seed].value) for seed in distinct(ours, theirs, common)]
         difference = paired_difference([our for our, _ in pairs], [their for _, their in pairs])
         curve = {
             amount: float(np.mean(list(values.values())))
@@ -138,8 +144,23 @@ class Comparison:
             encoders=len({_encoder(ours[s].record["init"]) for s in common}),
         )
 
-    def _of(self, arm: str, labels: int) -> list[Cell]:
-        return [cell for cell in self.cells if (cell.arm, cell.labels) == (arm, labels)]
+
+def distinct(ours: Mapping[int, Cell], theirs: Mapping[int, Cell], seeds: Sequence[int]) -> list[int]:
+    """Those seeds whose pair is an observation of its own.
+
+    What is fitted on the features of all labels follows from the encoder alone, so there only the first seed of each
+    pair of encoders counts; random weights are other ones for each seed.
+    """
+    first: dict[tuple[str, ...], int] = {}
+    for seed in seeds:
+        cells = ours[seed], theirs[seed]
+        fixed = all(_fitted_on_all(cell.record) for cell in cells)
+        first.setdefault(tuple(_encoder(cell.record["init"]) for cell in cells) if fixed else (str(seed),), seed)
+    return list(first.values())
+
+
+def _fitted_on_all(record: Mapping[str, Any]) -> bool:
+    return record.get("protocol") in ("linear", "knn") and record["labels"] in ("all", "1.0")
 
 
 def comparisons(cells: Sequence[Cell]) -> list[Comparison]:
@@ -173,8 +194,12 @@ def _each_once(cells: list[Cell]) -> list[Cell]:
     """Drop copies of a cell.
 
     Raises:
-        TinctError: two cells of one arm, number of labels and seed differ, as those of two grids may.
+        TinctError: two cells of one arm, number of labels and seed differ, as those of two grids may, or their labels.
     """
+    by_labels = {digest: cell for cell in cells if (digest := cell.record["data"].get("labels_sha256"))}
+    if len(by_labels) > 1:
+        one, other, *_ = by_labels.values()
+        raise TinctError(f"{one.folder} and {other.folder}: their labels differ; report their folders apart")
     found: dict[tuple[str, str, int], Cell] = {}
     for cell in cells:
         first = found.setdefault((cell.arm, str(cell.record["labels"]), cell.seed), cell)
@@ -188,7 +213,8 @@ def _each_once(cells: list[Cell]) -> list[Cell]:
 
 def _encoder(init: dict[str, Any]) -> str:
     """What tells one set of weights from another, whatever its file is called."""
-    return str((init.get("provenance") or {}).get("sha256", init["name"]))
+    provenance = init.get("provenance") or {}
+    return str(provenance.get("sha256") or f"{init['name']} {provenance.get('seed', '')}")
 
 
 def _bootstrap(treated: Sequence[Cell], baseline: Sequence[Cell]) -> tuple[float, float] | None:

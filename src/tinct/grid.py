@@ -23,7 +23,7 @@ from tinct.runs import environment
 from tinct.settings import TransferSettings
 from tinct.transfer import run_transfer
 
-__all__ = ["TUNING_SEED", "Arm", "Grid", "Planned", "read_plan", "run_cells", "write_plan"]
+__all__ = ["TUNING_SEED", "Arm", "Grid", "Planned", "check_finished", "read_plan", "run_cells", "write_plan"]
 
 TUNING_SEED = 0x7E57
 """The seed of the transfers that learning rates are chosen by; no reported seed comes near it."""
@@ -59,6 +59,7 @@ class Grid:
         lrs: learning rates to choose from.
         common: the settings that all cells share.
         digests: SHA-256 of each init's weights; none for `random`.
+        contents: for each evaluated split the digests of pictures and labels; see `contents_of`.
         seen: for each arm, the names of evaluated pictures that are among those its encoders saw, or copies of them.
         out: the folder.
     """
@@ -69,6 +70,7 @@ class Grid:
     lrs: tuple[float, ...]
     common: TransferSettings
     digests: dict[str, str | None]
+    contents: dict[str, dict[str, str]]
     seen: dict[str, list[str]]
     out: Path
 
@@ -115,6 +117,16 @@ def begun(common: TransferSettings, arm: Arm, seed: int, **own: Any) -> Transfer
     return replace(common, init=init, decoder=decoder, seed=seed, **own)
 
 
+def check_finished(grid: Grid, planned: Sequence[Planned]) -> None:
+    """Refuse a grid whose finished cells are not what is planned, whatever their learning rates, before it is changed.
+
+    Raises:
+        TinctError: one is not.
+    """
+    for one in planned:
+        _finished(grid, one, any_rate=True)
+
+
 def run_cells(grid: Grid, planned: Sequence[Planned], jobs: int, title: str) -> list[dict[str, Any]]:
     """The records of cells, in order; those on disk are taken as they are.
 
@@ -134,23 +146,28 @@ def run_cells(grid: Grid, planned: Sequence[Planned], jobs: int, title: str) -> 
     return [record for one in planned if (record := records[one.folder]) is not None]
 
 
-def _finished(grid: Grid, planned: Planned) -> dict[str, Any] | None:
-    """The record of a finished cell, or None.
+def _finished(grid: Grid, planned: Planned, any_rate: bool = False) -> dict[str, Any] | None:
+    """The record of a finished cell, or None. `any_rate` takes any learning rate.
 
     Raises:
-        TinctError: the cell was made with other settings, or from other weights of the same name.
+        TinctError: the cell was made with other settings or labels, or from other weights of the same name.
     """
     if not (planned.folder / "record.json").exists():
         return None
     record = read_checked(planned.folder / "record.json")
     remedy = "choose another --out, or remove that folder"
-    no_matter = ("cache", "accelerator") if planned.settings.trains else ("cache", "accelerator", "lr")
+    any_rate = any_rate or not planned.settings.trains
+    no_matter = ("cache", "accelerator", "lr") if any_rate else ("cache", "accelerator")
     for key, value in asdict(planned.settings).items():
         before = record["settings"].get(key)
         if before != value and key not in no_matter:
             raise TinctError(f"{planned.folder} was made with {key} {before!r}, now it is {value!r}; {remedy}")
     if record["init"]["provenance"].get("sha256") != grid.digests.get(planned.settings.init):
         raise TinctError(f"{planned.folder} began with other weights than {planned.settings.init} has now; {remedy}")
+    for key, now in grid.contents.get(planned.settings.evaluate, {}).items():
+        if record["data"].get(key, now) != now:  # older records lack some
+            spec = planned.settings.source
+            raise TinctError(f"{planned.folder} was made with other pictures or labels than {spec} has now; {remedy}")
     return record
 
 
@@ -169,8 +186,8 @@ def _run(planned: Sequence[Planned], jobs: int) -> Iterator[tuple[Path, dict[str
                 yield future.result()
         except BrokenProcessPool as error:
             raise TinctError(
-                "a transfer's process was killed, most likely for want of memory; the finished ones are kept: repeat "
-                "the command with fewer --jobs"
+                "a transfer's process was killed, most likely for want of memory (or a script has no `if __name__ == "
+                "'__main__':`); the finished ones are kept: repeat the command with fewer --jobs"
             ) from error
 
 

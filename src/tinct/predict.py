@@ -30,6 +30,8 @@ from tinct.trained import load_trained
 __all__ = ["predict"]
 
 BATCH = 16
+STRIP = 1 << 24
+"""Logits of a strip of enlarged rows: 64 MB."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,26 @@ def segmented(
         _, inside = letterbox(one.small, np.zeros(one.small.shape[:2], np.uint8), size)
         rows, columns = np.nonzero(np.asarray(inside) == 0)  # where padding is not
         part = logits[None, :, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-        full = F.interpolate(part, size=(height, width), mode="bilinear", align_corners=False)
-        yield one, picture, full[0].argmax(0).to(torch.uint8).numpy()
+        yield one, picture, largest(part[0], height, width)
+
+
+def largest(logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
+    """Which of (K, h, w) logits is largest in each of (height, width) pixels they are enlarged to, bilinearly.
+
+    A strip of rows at a time: with 81 classes, 12 megapixels would take 4 GB at once.
+    """
+    count, below = logits.shape[:2]
+    wide = F.interpolate(logits[None], size=(below, width), mode="bilinear", align_corners=False)[0]
+    mask = np.empty((height, width), np.uint8)
+    rows = max(1, STRIP // (count * width))
+    for top in range(0, height, rows):
+        at = torch.arange(top, min(top + rows, height)) + 0.5  # pixel centres, as F.interpolate counts
+        at = (at * (below / height) - 0.5).clamp(0, below - 1)
+        first = at.long()
+        second = (first + 1).clamp(max=below - 1)
+        strip = torch.lerp(wide[:, first], wide[:, second], (at - first)[:, None])
+        mask[top : top + rows] = strip.argmax(0).to(torch.uint8).numpy()
+    return mask
 
 
 def shares(mask: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, float]:

@@ -24,6 +24,8 @@ B.1) sweep the cost of each class's classifier over decades in the same way."""
 NEIGHBOURS = (1, 3, 5, 10, 20, 50, 100, 200)
 TEMPERATURE = 0.07
 """Of the neighbours' weights exp(cosine / T), as in Wu et al. (2018), section 3.4."""
+QUERIES = 1024
+"""Pictures whose cosines with all labelled ones are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,9 @@ class Neighbours:
 
     def scores(self, features: Tensor) -> Tensor:
         """(M, D) features to (M, C) shares of the votes, in [0, 1]."""
+        return torch.cat([self._votes(part) for part in features.split(QUERIES)])
+
+    def _votes(self, features: Tensor) -> Tensor:
         queries = F.normalize((features - self.mean) / self.deviation)
         near = (queries @ self.features.T).topk(min(self.k, len(self.features)))
         votes = ((near.values - near.values[:, :1]) / TEMPERATURE).exp()[:, :, None]

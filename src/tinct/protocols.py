@@ -157,11 +157,21 @@ def probed(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabri
 def scored_in(evaluated: Labelled, indices: NDArray[np.int64], settings: TransferSettings) -> list[int]:
     """The classes that have enough positives among the pictures `indices`, which can be asked before any is read.
 
+    A multilabel class that no picture is known to lack is left out: every score of it is perfect.
+
     Raises:
         TinctError: none has.
     """
     presence = torch.from_numpy(evaluated.presence[indices])
-    if settings.task == "segmentation" and evaluated.source.background is not None:
+    if settings.task == "multilabel":
+        without = (presence == 0).sum(0) == 0  # any ranking is perfect there
+        if without.all():
+            raise TinctError(
+                f"{settings.source}: no evaluated picture is known to lack any class; say 0 where a class is absent "
+                "(an empty cell is unknown)"
+            )
+        presence[:, without] = 0
+    elif evaluated.source.background is not None:
         presence[:, evaluated.source.background] = 0  # it is in every picture, and alone no evidence
     return scored_classes(presence, settings.min_positives)
 

@@ -8,9 +8,8 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from tinct.compare import run_compare, show
+from tinct.compare import make_grid, run_compare, show
 from tinct.config import BUDGETS, RECIPES, Config, recipe_file
-from tinct.data.sources import open_labelled
 from tinct.errors import TinctError
 from tinct.pretrain import run_pretrain
 from tinct.report import write_report
@@ -47,8 +46,7 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         for line in described(plan, out):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return 0
-    for keywords in plan.comparisons.values():  # a mistake there must not show after hours of pretraining
-        open_labelled(keywords["source"], "train", keywords["task"])
+    check_comparisons(plan, out)  # a mistake there must not show after hours of pretraining
     for name, config in plan.runs.items():
         if code := run_pretrain(config, out=out / "pretrained" / name, resume=True):
             return code
@@ -62,6 +60,22 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
     return 0
 
 
+def check_comparisons(plan: Experiment, out: Path) -> None:
+    """Refuse comparisons that could not be run, or not go on with what is in `out`, once all runs are there.
+
+    Raises:
+        TinctError: one cannot.
+    """
+    runs = [out / "pretrained" / name for name in plan.runs]
+    later = {str(run) for run in runs if not (run / "encoder.safetensors").exists()}
+    for title, keywords in plan.comparisons.items():
+        own = {key: value for key, value in keywords.items() if key != "jobs"}
+        try:
+            make_grid(**own, out=out / title, later=later)
+        except TinctError as error:
+            raise TinctError(f"comparison {title}: {error}") from error
+
+
 def read_experiment(name: str, data: Path, out: Path) -> Experiment:
     """Read a shipped experiment or a file.
 
@@ -71,8 +85,11 @@ def read_experiment(name: str, data: Path, out: Path) -> Experiment:
         out: where runs will be; comparisons name them.
 
     Raises:
-        TinctError: there is no such file, it is not of this form, or a setting is unknown or out of range.
+        TinctError: there is no such file, it is not of this form, a setting is unknown or out of range, or the name of
+            `out` cannot be part of an arm.
     """
+    if set(":,") & set(str(out)):
+        raise TinctError(f"out is {out}; expected no colon and no comma in it, which separate encoders and arms")
     path = RECIPES / f"{name}.yaml"
     path = path if path.exists() else Path(name)
     try:
@@ -85,8 +102,9 @@ def read_experiment(name: str, data: Path, out: Path) -> Experiment:
         }
         inits = {arm: arm + "=" + ":".join(str(out / "pretrained" / run) for run in runs_of(arm, runs)) for arm in arms}
         comparisons = {title: compared(title, keywords, inits) for title, keywords in asked.items()}
-    except FileNotFoundError as error:
-        raise TinctError(f"experiment is {name!r}; expected paper, paper-cpu, yardstick, or a YAML file") from error
+    except OSError as error:
+        expected = "expected paper, paper-cpu, yardstick, or a YAML file"
+        raise TinctError(f"experiment is {name!r} ({error.strerror}); {expected}") from error
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise TinctError(

@@ -1,5 +1,6 @@
 """Transfer: an encoder and labels in, a score on pictures it never trained on out, as one record."""
 
+import hashlib
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -67,6 +68,22 @@ def parts_of(settings: TransferSettings) -> Parts:
     return Parts(labelled, chosen, tuning, evaluated, where)
 
 
+def contents_of(parts: Parts) -> dict[str, str]:
+    """What tells the pictures and labels of a record from others: digests of names, and of labels with their classes.
+
+    Of masks it is which classes each holds, not where they are.
+    """
+    evaluated = parts.evaluated
+    labels = hashlib.sha256(repr((parts.train.classes, evaluated.classes)).encode())
+    for presence in (parts.train.presence, evaluated.presence[parts.where]):
+        labels.update(np.ascontiguousarray(presence).tobytes())
+    return {
+        "train_fingerprint": parts.train.source.fingerprint(),
+        "eval_fingerprint": fingerprint_of(evaluated.source.name(int(index)) for index in parts.where),
+        "labels_sha256": labels.hexdigest()[:16],
+    }
+
+
 def run_transfer(
     settings: TransferSettings,
     out: Path,
@@ -105,8 +122,8 @@ def run_transfer(
     )
     console.print(start.report(), highlight=False, markup=False)
     parts = parts_of(settings)
-    labelled, evaluated, where = parts.train, parts.evaluated, parts.where
-    scored_in(evaluated, where, settings)  # before anything is trained for it
+    evaluated = parts.evaluated
+    scored_in(evaluated, parts.where, settings)  # before anything is trained for it
     work = trained if settings.trains else probed
     result = work(settings, start, parts, fabric, console)
     value, scored, metrics = score(result, evaluated, settings)
@@ -117,9 +134,8 @@ def run_transfer(
         "protocol": settings.protocol,
         "data": {
             "spec": settings.source,
-            "train_fingerprint": labelled.source.fingerprint(),
+            **contents_of(parts),
             "eval_split": settings.evaluate,
-            "eval_fingerprint": fingerprint_of(evaluated.source.name(int(index)) for index in where),
             "eval_pictures": len(result.indices),
             "classes": list(evaluated.classes),
             "scored": scored,
@@ -142,7 +158,7 @@ def run_transfer(
         "value": value,
         "metrics": metrics,
         "seconds": round(time.perf_counter() - began, 3),
-        "note": NOTES.get(settings.source),
+        "note": NOTES.get(settings.source) or getattr(evaluated.source, "note", "") or None,
         **environment(),
     }
     warn(console, result.skipped, seen)

@@ -8,8 +8,21 @@ from tinct.continuation import pictures_read, steps, trends
 from tinct.findings import Comparison, Contrast
 from tinct.statistics import Worth
 
-__all__ = ["Row", "columns", "going_on", "plain", "pretraining_of", "rows", "sentence", "sentences", "signed"]
+__all__ = [
+    "Row",
+    "columns",
+    "going_on",
+    "plain",
+    "pretraining_of",
+    "provisos",
+    "rows",
+    "sentence",
+    "sentences",
+    "signed",
+]
 
+NAMED = 3
+"""Unreadable pictures that are named where many may be."""
 COLOUR_TERMS = {"l1", "huber", "bins", "palette"}
 
 
@@ -72,7 +85,7 @@ def rows(comparison: Comparison) -> list[Row]:
 def sentences(comparison: Comparison) -> list[str]:
     """The answer, one sentence or two for each contrast, and one for each that an unfinished grid lacks."""
     answers = [sentence(comparison, contrast) for contrast in comparison.contrasts]
-    return [*answers, *going_on(comparison), *_missing(comparison)]
+    return [*answers, *going_on(comparison), *provisos(comparison)]
 
 
 def going_on(comparison: Comparison) -> list[str]:
@@ -96,6 +109,18 @@ def going_on(comparison: Comparison) -> list[str]:
             f"{trend.pictures:,}. That is an extrapolation, not a measurement, and such curves flatten."
         )
     return said
+
+
+def provisos(comparison: Comparison) -> list[str]:
+    """What makes the answers say less: pictures that could not be read, and what nothing compares yet."""
+    said, names = [], comparison.unreadable
+    if names:
+        more = ", …" if len(names) > NAMED else ""
+        said.append(
+            f"{len(names)} labelled pictures could not be read and have no part in this: "
+            f"{', '.join(names[:NAMED])}{more}."
+        )
+    return said + _missing(comparison)
 
 
 def _missing(comparison: Comparison) -> list[str]:

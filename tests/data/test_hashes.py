@@ -43,7 +43,9 @@ def test_the_search_agrees_with_counting_one_by_one(first, second, distance):
     pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if bits(a[i], b[j]) <= distance]
     assert near_pairs(a, b, distance).tolist() == [list(pair) for pair in pairs]
     assert near(a, b, distance).tolist() == [any(i == p for p, _ in pairs) for i in range(len(a))]
-    own = [[i, j] for i in range(len(a)) for j in range(i + 1, len(a)) if bits(a[i], a[j]) <= distance]
+    firsts = [i for i in range(len(a)) if a[i] not in a[:i]]
+    own = [[i, j] for i in firsts for j in range(i + 1, len(a)) if bits(a[i], a[j]) <= distance]
+    own = [[i, j] for i, j in own if j in firsts or a[i] == a[j]]
     assert near_pairs(a, distance=distance).tolist() == own
 
 
@@ -54,3 +56,11 @@ def test_planted_copies_are_found_across_blocks():
     assert near_pairs(values).tolist() == [[3, 8999]]
     assert near_pairs(values, distance=5).tolist() == [[3, 8999], [4090, 4100]]
     assert np.flatnonzero(near(values[:4096], values[4096:])).tolist() == [3]
+
+
+def test_many_equal_pictures_are_few_pairs():
+    values = np.array([7, 5, 5, 4, *[5] * 5000], np.uint64)
+    found = near_pairs(values, distance=1)
+    assert len(found) == 5001 + 1 + 1  # the other fives; 5 and 7, 5 and 4
+    assert [0, 1] in found.tolist()
+    assert [1, 3] in found.tolist()

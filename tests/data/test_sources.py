@@ -1,3 +1,4 @@
+import shutil
 import sys
 from types import ModuleType
 
@@ -6,8 +7,8 @@ import pytest
 from PIL import Image
 
 from tinct.data.photos import Photos
-from tinct.data.sources import Joined, open_labelled, open_sources
-from tinct.errors import TinctError
+from tinct.data.sources import Joined, open_held_out, open_labelled, open_sources
+from tinct.errors import AbsentSplitError, TinctError
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_labelled_prefixes_are_imported_when_asked_for(monkeypatch):
     class Voc(Photos):
         def __init__(self, path, split, task):
             if split == "test" or task == "multilabel":
-                raise TinctError(f"no {task} labels for {split}")
+                raise AbsentSplitError(f"no {task} labels for {split}")
             super().__init__(split)
             self.spec = f"voc:{path}"
 
@@ -72,3 +73,18 @@ def test_mistakes_are_named(folder):
             open_sources(specs, split)
     with pytest.raises(TinctError, match="not a labelled source; write voc:"):
         open_labelled(folder, "train", "multilabel")
+
+
+def test_a_broken_split_is_not_taken_for_an_absent_one(tmp_path):
+    for name in ("train/cat/a", "train/dog/b", "val/Dog/c", "test/cat/d"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(path)
+    spec = f"folder:{tmp_path}"
+    for asked in (lambda: open_held_out(spec), lambda: open_sources([spec], "train")):
+        with pytest.raises(TinctError, match="class 'Dog' is not among the 2 folders of train"):
+            asked()
+    (tmp_path / "val" / "Dog").rename(tmp_path / "val" / "dog")
+    assert len(open_held_out(spec)) == 2
+    shutil.rmtree(tmp_path / "val")
+    assert len(open_held_out(spec)) == 1  # few sets have every split

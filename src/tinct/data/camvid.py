@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tinct.data.decode import PICTURE_SUFFIXES
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices
-from tinct.errors import TinctError
+from tinct.errors import AbsentSplitError, TinctError
 
 __all__ = ["CLASSES", "CamVid"]
 
@@ -37,7 +37,7 @@ class CamVid(LabelledFiles):
 
     def __init__(self, path: str, split: str, task: Task) -> None:
         if task != "segmentation":
-            raise TinctError(f"camvid:{path}: has masks only; choose the segmentation task")
+            raise AbsentSplitError(f"camvid:{path}: has masks only; choose the segmentation task")
         root = Path(path).expanduser()
         pictures, masks = (_by_stem(root / folder) for folder in (split, f"{split}annot"))
         alone = sorted(pictures.keys() ^ masks.keys())
@@ -60,7 +60,7 @@ class CamVid(LabelledFiles):
 def _by_stem(folder: Path) -> dict[str, str]:
     """File names by stem."""
     if not folder.is_dir():
-        raise TinctError(f"{folder}: no such folder; expected pictures in train, masks in trainannot, and so on")
+        raise AbsentSplitError(f"{folder}: no such folder; expected pictures in train, masks in trainannot, and so on")
     return {
         file.stem: file.name
         for file in folder.iterdir()

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tinct.data.folder import scan, split_folders
 from tinct.data.labelled import LabelledFiles, Task
 from tinct.data.subsets import held_out
-from tinct.errors import TinctError
+from tinct.errors import AbsentSplitError, TinctError
 
 __all__ = ["ClassFolders"]
 
@@ -32,7 +32,7 @@ class ClassFolders(LabelledFiles):
 
     def __init__(self, path: str, split: str, task: Task) -> None:
         if task == "segmentation":
-            raise TinctError(f"folder:{path}: has no masks; choose the multilabel task")
+            raise AbsentSplitError(f"folder:{path}: has no masks; choose the multilabel task")
         root = Path(path).expanduser()
         folders = _folders(root)
         if split_folders(folders, "train") is None:
@@ -43,14 +43,14 @@ class ClassFolders(LabelledFiles):
                 pictures = [item for item, val in zip(pictures, in_val, strict=True) if val == (split == "val")]
             else:
                 pictures = []
-            self.note = "no split folders: a fixed random fifth of each class is val, the rest train"
+            self.note = "has no split folders: a fixed random fifth of each class is val, the rest train"
         else:
             self.classes = tuple(sorted(_folders(root / _split_folder(root, folders, "train"))))
             pictures = self._of_split(root, _split_folder(root, folders, split), split)
         if len(self.classes) < 2:
             raise TinctError(f"{root}: {len(self.classes)} folders of classes in it; expected at least two")
         if not pictures:
-            raise TinctError(f"{root}: no pictures of the {split} split in its folders of classes")
+            raise AbsentSplitError(f"{root}: no pictures of the {split} split in its folders of classes")
         super().__init__((name for name, _ in pictures), root, f"folder:{path}", split)
         self._columns = np.array([column for _, column in pictures])
 
@@ -86,7 +86,7 @@ def _folders(root: Path) -> set[str]:
 def _split_folder(root: Path, folders: set[str], split: str) -> str:
     found = sorted(split_folders(folders, split) or ())
     if not found:
-        raise TinctError(f"{root}: no folder of the {split} split beside {', '.join(sorted(folders))}")
+        raise AbsentSplitError(f"{root}: no folder of the {split} split beside {', '.join(sorted(folders))}")
     return found[0]
 
 

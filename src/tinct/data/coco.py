@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 from tinct.data.base import VOID
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, require_positives
-from tinct.errors import PictureError, TinctError
+from tinct.errors import AbsentSplitError, PictureError, TinctError
 
 __all__ = ["Coco"]
 
@@ -37,7 +37,7 @@ class Coco(LabelledFiles):
         root = Path(path).expanduser()
         files = sorted(root.glob(f"annotations/instances_{split}20[0-9][0-9].json"))
         if not files:
-            raise TinctError(f"{path}: no annotations/instances_{split}2017.json or of another year in it")
+            raise AbsentSplitError(f"{path}: no annotations/instances_{split}2017.json or of another year in it")
         self._file = files[-1]
         self._coco = _load(self._file)
         self._ids = sorted(self._coco.imgs)

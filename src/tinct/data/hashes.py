@@ -56,18 +56,27 @@ def near_pairs(
 ) -> NDArray[np.int64]:
     """All pairs (i, j) with `hashes[i]` within `distance` bits of `known[j]`: (P, 2), in order.
 
-    Without `known`, the pairs i < j within `hashes`.
+    Without `known`, the pairs i < j within `hashes`. There equal hashes are paired with the first of them only, and
+    that one stands for all: a thousand black frames are 999 pairs, not half a million.
     """
-    pairs = []
-    for row, column, close in _blocks(hashes, hashes if known is None else known, distance):
+    if known is None:
+        values, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+        among = np.sort(first[_pairs(values, values, distance)], axis=1)
+        equal = np.column_stack((first[inverse], np.arange(len(hashes))))
+        found = np.concatenate((among, equal))
+        found = found[found[:, 0] < found[:, 1]]
+        found = np.unique(found, axis=0)
+    else:
+        found = _pairs(hashes, known, distance)
+    return found[np.lexsort((found[:, 1], found[:, 0]))]
+
+
+def _pairs(rows: NDArray[np.uint64], columns: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
+    pairs = [np.zeros((0, 2), np.int64)]
+    for row, column, close in _blocks(rows, columns, distance):
         if close.any():
             pairs.append(np.argwhere(close) + np.array((row, column)))
-    if not pairs:
-        return np.zeros((0, 2), np.int64)
-    found = np.concatenate(pairs)
-    if known is None:
-        found = found[found[:, 0] < found[:, 1]]
-    return found[np.lexsort((found[:, 1], found[:, 0]))]
+    return np.concatenate(pairs)
 
 
 def _blocks(

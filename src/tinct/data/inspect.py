@@ -25,7 +25,7 @@ from tinct.data.overlay import overlay
 from tinct.data.parallel import each_picture
 from tinct.data.sources import is_labelled, open_labelled, open_sources
 from tinct.data.survey import Survey, survey
-from tinct.errors import PictureError, TinctError
+from tinct.errors import AbsentSplitError, PictureError, TinctError
 from tinct.files import atomic_path
 
 __all__ = ["TOO_RARE", "data"]
@@ -102,7 +102,7 @@ def _open(spec: str, split: str) -> list[_Set]:
     for task, part in product(TASKS, ("train", "val", "test")):
         try:
             sets.append(_Set(open_labelled(spec, part, task), task))
-        except TinctError as error:  # few sets have every split and both tasks
+        except AbsentSplitError as error:  # few sets have every split and both tasks
             refusals.append(error)
     if not sets:
         raise refusals[0]

@@ -13,7 +13,7 @@ from tinct.data.base import LabelledSource
 from tinct.data.labelled import Task
 from tinct.data.photos import left, photographs, right
 from tinct.data.random import rng
-from tinct.errors import TinctError
+from tinct.errors import AbsentSplitError, TinctError
 
 __all__ = ["Mosaic"]
 
@@ -48,7 +48,7 @@ class Mosaic(LabelledSource):
         if path:
             raise TinctError(f"mosaic:{path}: takes no path; write mosaic:")
         if split not in COUNTS:
-            raise TinctError(f"mosaic: has no {split} split; choose {', '.join(COUNTS)}")
+            raise AbsentSplitError(f"mosaic: has no {split} split; choose {', '.join(COUNTS)}")
         self.spec, self.split = "mosaic:", split
         self._count = COUNTS[split] if count is None else count
         self._key = (seed, list(COUNTS).index(split))

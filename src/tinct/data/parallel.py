@@ -67,7 +67,8 @@ def each_picture(
                 yield progress.track(results(), total, description=title)
         except BrokenProcessPool as error:
             raise TinctError(
-                f"{title}: a worker process was killed, most likely for want of memory; free some"
+                f"{title}: a worker process was killed, most likely for want of memory; free some (or a script has no "
+                "`if __name__ == '__main__':`, which such processes need on macOS and Windows)"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)

@@ -12,7 +12,7 @@ from tinct.data.base import LabelledSource, Source, fingerprint_of
 from tinct.data.folder import PathSource, open_folder
 from tinct.data.labelled import Task
 from tinct.data.photos import Photos
-from tinct.errors import TinctError
+from tinct.errors import AbsentSplitError, TinctError
 
 __all__ = ["Joined", "is_labelled", "open_held_out", "open_labelled", "open_sources"]
 
@@ -132,7 +132,7 @@ def open_labelled(spec: str, split: str, task: Task) -> LabelledSource:
     module, name = _LABELLED[prefix]
     source: LabelledSource = getattr(importlib.import_module(f"tinct.data.{module}"), name)(path, split, task)
     if not len(source):
-        raise TinctError(f"{spec}: no pictures of the {split} split in it")
+        raise AbsentSplitError(f"{spec}: no pictures of the {split} split in it")
     return source
 
 
@@ -178,7 +178,7 @@ def _pictures_of(spec: str, split: str) -> Source:
     return found[0] if len(found) == 1 else Joined(found)
 
 
-def _parts_of(spec: str, splits: Sequence[str], tasks: Sequence[Task]) -> tuple[list[Source], list[TinctError]]:
+def _parts_of(spec: str, splits: Sequence[str], tasks: Sequence[Task]) -> tuple[list[Source], list[AbsentSplitError]]:
     """The splits of a labelled source, each picture once; and why others cannot be opened."""
     found: list[Source] = []
     files: set[Path] = set()
@@ -187,7 +187,7 @@ def _parts_of(spec: str, splits: Sequence[str], tasks: Sequence[Task]) -> tuple[
         for task in tasks:
             try:
                 source = open_labelled(spec, split, task)
-            except TinctError as error:
+            except AbsentSplitError as error:
                 refusals.append(error)
                 continue
             if not isinstance(source, PathSource):  # the same pictures for every task

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices, require_positives
 from tinct.data.subsets import held_out
-from tinct.errors import TinctError
+from tinct.errors import AbsentSplitError, TinctError
 
 __all__ = ["Table"]
 
@@ -41,12 +41,12 @@ class Table(LabelledFiles):
         if not names:
             raise TinctError(f"{file}: no class column; add one for each class beside {', '.join(RESERVED)}")
         if task == "segmentation" and "mask" not in rows[0][1]:
-            raise TinctError(f"{file}: no column 'mask'; add one, or choose the multilabel task")
+            raise AbsentSplitError(f"{file}: no column 'mask'; add one, or choose the multilabel task")
         rows = self._of_split(rows, split, file)
         if task == "segmentation":  # after the split, which is the same for both tasks
             rows = [(line, row) for line, row in rows if row["mask"]]
             if not rows:
-                raise TinctError(f"{file}: no row of the {split} split has a mask")
+                raise AbsentSplitError(f"{file}: no row of the {split} split has a mask")
         self._file, self._rows = file, rows
         super().__init__((row["path"] for _, row in rows), file.parent, f"csv:{path}", split)
         if task == "multilabel":
@@ -68,9 +68,11 @@ class Table(LabelledFiles):
             val = {path for path, is_val in zip(paths, held_out(np.zeros(len(paths))), strict=True) if is_val}
             chosen = [(line, row) for line, row in rows if split == ("val" if row["path"] in val else "train")]
             present = {"train", "val"}
-            self.note = "no column 'split': a fixed random fifth of the rows is val, the rest train"
+            self.note = "has no column 'split': a fixed random fifth of the rows is val, the rest train"
         if not chosen:
-            raise TinctError(f"{file}: no rows of the {split} split; its splits are: {', '.join(sorted(present))}")
+            raise AbsentSplitError(
+                f"{file}: no rows of the {split} split; its splits are: {', '.join(sorted(present))}"
+            )
         return chosen
 
     def labels(self) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices, require_positives
-from tinct.errors import TinctError
+from tinct.errors import AbsentSplitError, TinctError
 
 __all__ = ["CLASSES", "Voc"]
 
@@ -46,7 +46,7 @@ class Voc(LabelledFiles):
         except OSError as error:
             # Main also holds a list for each class, such as cat_train.txt
             present = ", ".join(sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)) or "none"
-            raise TinctError(
+            raise AbsentSplitError(
                 f"{lists / split}.txt: {error.strerror}; the lists there for {task} are: {present}"
             ) from error
         self._ids = [line.split()[0] for line in lines if line.strip()]

@@ -63,6 +63,7 @@ def section(made: Comparison) -> dict[str, Any]:
         "colors": dict(zip(made.arms, figures.arm_colors(len(made.arms)), strict=True)),
         "arms": {arm: _origins(made, arm) for arm in made.arms},
         "seen": _seen(made),
+        "provisos": wording.provisos(made),
         "settings": {key: value for key, value in settings.items() if key not in VARIED},
         "rates": {arm: sorted({cell.record["settings"]["lr"] for cell in _cells(made, arm)}) for arm in made.arms},
         "tuning": made.cells[0].plan.get("tuning", {}),
