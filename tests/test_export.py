@@ -19,6 +19,7 @@ from tinct.errors import TinctError
 from tinct.export import export_to
 from tinct.export_onnx import static_padding
 from tinct.export_subject import load_subject
+from tinct.inits import load_init
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.models.stem import lightness_of, network_input
@@ -384,3 +385,29 @@ def test_a_source_without_weights_is_named(tmp_path, capsys):
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     assert main(["export", str(tmp_path / "a.safetensors"), "--to", "timm", str(tmp_path / "out")]) == 2
     assert "weights of another program" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "README.md"])
+def test_a_folder_called_like_a_file_of_its_own_is_a_folder(runs, tmp_path, name):
+    export_to(runs("resnet18"), tmp_path / name, "timm")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert {path.name for path in (tmp_path / name).iterdir()} == {"config.json", "export.json", "model.safetensors"}
+
+
+def test_a_report_in_the_way_is_not_replaced(runs, tmp_path):
+    (tmp_path / "out.safetensors.json").write_text("mine")
+    with pytest.raises(TinctError, match="where the report goes, exists"):
+        export_to(runs("resnet18"), tmp_path / "out.safetensors", "torchvision")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.safetensors.json", "mine")]
+
+
+@pytest.mark.parametrize(("to", "name"), [("timm", "out/model.safetensors"), ("torchvision", "out.safetensors")])
+@pytest.mark.parametrize("stem", ["rgb", "grey"])
+def test_what_was_exported_comes_back_through_init(runs, tmp_path, to, name, stem):
+    export_to(runs("resnet18"), tmp_path / name.split("/")[0], to, input=stem)
+    given = load_init(str(tmp_path / name), input=stem, backbone="resnet18").encoder.eval()
+    expected = load_init(str(runs("resnet18")), input=stem).encoder.eval()
+    fed = sample_inputs(stem)[0]
+    with torch.no_grad():
+        for ours, theirs in zip(expected(fed), given(fed), strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-5)

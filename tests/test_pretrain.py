@@ -15,7 +15,8 @@ import pytest
 import torch
 import yaml
 from conftest import write_colourful
-from safetensors.torch import load_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from tinct import monitor
 from tinct.cli import parse
@@ -25,6 +26,7 @@ from tinct.data.sources import open_sources
 from tinct.errors import TinctError
 from tinct.inits import load_init
 from tinct.learner import Learner
+from tinct.models.encoder import Encoder
 from tinct.preparation import set_aside
 from tinct.pretrain import run_pretrain
 from tinct.runs import Run, read_record
@@ -559,3 +561,63 @@ def test_a_finished_run_is_left_alone_but_not_taken_for_another(whole, capsys):
     assert "nothing to do" in capsys.readouterr().out
     with pytest.raises(TinctError, match=r"steps is 500, but the run in .* began with 6"):
         run_pretrain(tiny(steps=500), out=whole, resume=True)
+
+
+def test_pictures_that_cannot_be_read_cannot_be_excluded_in_silence(tmp_path):
+    write_colourful(tmp_path / "few", 4)
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"gone/{number}.png\n" for number in range(4)))
+    with pytest.raises(TinctError, match=r"exclude .*list\.txt: 4 of its 4 pictures cannot be read, so nothing keeps"):
+        run_pretrain(tiny(exclude=[str(listed)]), out=tmp_path / "run")
+
+
+def test_the_best_psnr_of_nothing_is_no_score(tmp_path):
+    write_colourful(tmp_path / "few", 5)
+    run_pretrain(tiny(sources=[str(tmp_path / "few")], steps=2, best="psnr"), out=tmp_path / "run")
+    assert not (tmp_path / "run" / "best.json").exists()
+    assert read_record(tmp_path / "run")["metrics"] == {"last": {}}
+
+
+def test_weights_of_unknown_making_are_recorded_as_such(tmp_path):
+    encoder = Encoder(TINY.backbone, 1)
+    save_file(encoder.body.state_dict(), tmp_path / "theirs.safetensors")
+    out = tmp_path / "run"
+    run_pretrain(tiny(init=str(tmp_path / "theirs.safetensors"), steps=1, adversarial="none"), out=out)
+    assert read_record(out)["supervised"] is None
+    card = (out / "README.md").read_text()
+    assert "after weights of unknown making" in card
+    assert "do not say how they were made: no evidence" in card
+    (out / "seen.npy").write_bytes(b"damaged")
+    with pytest.raises(TinctError, match=r"seen\.npy: cannot be read"):
+        load_init(str(out))
+
+
+def test_a_folder_in_use_is_refused_before_any_preparation(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr("tinct.pretrain.open_sources", lambda *_: pytest.fail("prepared first"))
+    with pytest.raises(TinctError, match="which holds another run"):
+        run_pretrain(TINY, out=whole)
+    with pytest.raises(TinctError, match="began with"):
+        run_pretrain(tiny(lr=0.5), out=whole, resume=True)
+
+
+def test_a_resumed_run_has_seen_the_same_hashes(tmp_path, monkeypatch):
+    """Of large JPEGs, which are decoded at a scale that follows from the crop: the first reading counts."""
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        soft = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        (tmp_path / "large").mkdir(exist_ok=True)
+        soft.resize((1000, 750), Image.Resampling.BICUBIC).save(tmp_path / "large" / f"{number}.jpg")
+    config = tiny(sources=[str(tmp_path / "large")], steps=8, checkpoint_every=4, adversarial="none", min_crop=0.05)
+    run_pretrain(config, out=tmp_path / "whole")
+    learn = Learner.learn
+
+    def interrupt(self, parts, step, *rest):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return learn(self, parts, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "learn", interrupt)
+        assert run_pretrain(config, out=tmp_path / "cut") == 130
+    run_pretrain(config, out=tmp_path / "cut", resume=True)
+    assert np.array_equal(np.load(tmp_path / "whole" / "seen.npy"), np.load(tmp_path / "cut" / "seen.npy"))

@@ -52,6 +52,12 @@ def test_the_yardstick_is_kept_from_the_val_split_and_its_budgets_are_in_steps()
         ("seeds: 2, steps", "seeds: 2, step", "unknown keyword 'step' of comparison classes"),
         ("size: 32,", "size: 33,", "size is 33; expected a multiple of 32"),
         ("multilabel", "multilabel, lr: 1", "unknown keyword 'lr' of comparison classes"),
+        ("multilabel", "multi-label", "task is 'multi-label'; expected multilabel, segmentation"),
+        ("random,cgan", "random,cgna", "comparison classes: init is cgna"),
+        ('"20"', '"20000"', "comparison classes: 20000 labels"),
+        ("1e-3", "fast", "comparison classes: lrs is 'fast'"),
+        ("seeds: 2, steps", "seeds: 0, steps", "comparison classes: seeds is 0"),
+        ("adversarial: hinge", "adversarial: hing", "adversarial is 'hing'; expected"),
     ],
 )
 def test_mistakes_in_a_comparison_show_before_any_pretraining(tmp_path, capsys, was, becomes, said):
@@ -103,3 +109,10 @@ def test_files_that_are_none(tmp_path, text, says):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(TinctError, match=says):
         read_experiment(str(tmp_path / "bad.yaml"), tmp_path, tmp_path)
+
+
+def test_a_folder_is_no_experiment_and_out_must_not_part_names(tmp_path, capsys):
+    assert main(["reproduce", str(tmp_path), "--data", "x", "--out", str(tmp_path / "out")]) == 2
+    assert "Is a directory" in capsys.readouterr().err
+    assert main(["reproduce", "yardstick", "--data", "x", "--out", str(tmp_path / "10:30")]) == 2
+    assert "expected no colon and no comma" in capsys.readouterr().err

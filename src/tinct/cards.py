@@ -65,7 +65,9 @@ def pretraining_card(record: dict[str, Any]) -> str:
     ]
     if record["selected_with_labels"]:
         lines.append("- steered by a probe on labels: no evidence for self-supervised learning")
-    if record.get("supervised"):
+    if record.get("supervised", False) is None:
+        lines.append("- its encoder began with weights that do not say how they were made: no evidence, either")
+    elif record.get("supervised"):
         lines.append("- its encoder began with weights that were trained on ImageNet's labels: no evidence, either")
     for name, scores in record["metrics"].items():
         if "ab_error" in scores:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tinct.errors import TinctError
+from tinct.errors import TinctError, check_choices
 
 __all__ = ["BUDGETS", "RECIPES", "TIMED_STEPS", "Config", "recipe_file", "recipes"]
 
@@ -48,7 +48,8 @@ class Config:
         discriminator_norm: spectral or instance.
         discriminator_lr: its peak learning rate.
         batch_size: pictures a step, over all devices and accumulated parts together.
-        accumulate: parts a step's pictures are taken in, to save memory.
+        accumulate: parts a step's pictures are taken in, to save memory. Batch norm, siamese and multicrop look at the
+            pictures of a part only, so with them it is another step.
         steps: the budget; give one of steps, epochs, minutes.
         epochs: the budget in passes over the pictures.
         minutes: the budget in minutes of training on this machine, turned into steps once, after 30 of them.
@@ -124,6 +125,7 @@ class Config:
         Raises:
             TinctError: names the first setting that is out of range.
         """
+        check_choices(self)
         positive = ("size", "batch_size", "accumulate", "checkpoint_every", "lr", "discriminator_lr", "clip", "width")
         for name in (*positive, "discriminator_width", *BUDGETS, "init_std"):
             value = getattr(self, name)

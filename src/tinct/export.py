@@ -97,12 +97,14 @@ def export_to(
         raise TinctError(f"dest is {dest}; expected a file ending in {suffix} for --to {to}")
     if dest.exists() and (dest.is_file() or any(dest.iterdir())):
         raise TinctError(f"dest is {dest}, which exists; choose another name or remove it")
+    if suffix and (beside := dest.with_name(f"{dest.name}.json")).exists():
+        raise TinctError(f"{beside}, where the report goes, exists; choose another name for dest or remove it")
     subject = load_subject(Path(run).expanduser(), input)
     rounding = None
     if half:
         exact, subject = subject, subject.rounded()
         rounding = rounding_error(exact.network, subject.network, sample_inputs(subject.fed))
-    with staging(dest) as folder:
+    with staging(dest, single=bool(suffix)) as folder:
         target = folder / dest.name if suffix else folder
         report = {
             "to": to,
@@ -141,10 +143,10 @@ WRITERS: dict[Target, Callable[[Subject, Path, bool], dict[str, Any]]] = {
 
 
 @contextlib.contextmanager
-def staging(dest: Path) -> Iterator[Path]:
+def staging(dest: Path, single: bool) -> Iterator[Path]:
     """Give a folder beside `dest` to write to; put it, or the files in it, into place when the block ends well.
 
-    A `dest` with a suffix is a file among those of the folder.
+    `single` says that `dest` is a file, among those of the folder.
     """
     beside = None
     try:
@@ -153,7 +155,7 @@ def staging(dest: Path) -> Iterator[Path]:
         yield beside
         for file in beside.iterdir():
             sync(file)
-        if (beside / dest.name).exists():
+        if single:
             for file in sorted(beside.iterdir(), key=lambda file: file.name == dest.name):  # the report first
                 file.replace(dest.parent / file.name)
         else:

@@ -14,9 +14,9 @@ from tinct.files import write_bytes, write_json
 from tinct.models.encoder import look_at_features
 from tinct.models.heads import SMP, smp_keys
 from tinct.models.layouts import from_torchvision, torchvision_name
-from tinct.models.stem import stem_name
+from tinct.models.stem import Input, stem_name
 from tinct.parity import HALF, SINGLE, compare, sample_inputs
-from tinct.weights import load_strict
+from tinct.weights import FED_KEY, load_strict
 
 __all__ = ["to_segmentation_models", "to_timm", "to_torchvision"]
 
@@ -48,7 +48,7 @@ def to_timm(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
     if classes:
         document["label_names"] = classes
     write_json(folder / "config.json", document)
-    save_tensors(tensors, folder / "model.safetensors", half)
+    save_tensors(tensors, folder / "model.safetensors", half, subject.input)
     theirs = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     last = "logits" if classes else "pooled"
     ours = subject.network if classes else body
@@ -90,7 +90,7 @@ def to_torchvision(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
     )
     if not fits:
         raise TinctError(f"torchvision's {name} is built differently from timm's; export --to timm or onnx")
-    save_tensors({key: own[ours].reshape(shapes[key]) for key, ours in names.items()}, path, half)
+    save_tensors({key: own[ours].reshape(shapes[key]) for key, ours in names.items()}, path, half, subject.input)
     network.load_state_dict(load_file(path), strict=True)
     network.eval()
     ours = subject.network if classes else body
@@ -122,7 +122,7 @@ def to_segmentation_models(subject: Subject, folder: Path, half: bool) -> dict[s
     if subject.meta.get("head") in SMP:
         network: Any = subject.network
         network.save_pretrained(folder)
-        save_tensors(network.state_dict(), folder / "model.safetensors", half)
+        save_tensors(network.state_dict(), folder / "model.safetensors", half, subject.input)
         (folder / "README.md").unlink(missing_ok=True)  # a template that nobody filled in
         whole = smp.from_pretrained(folder).eval()
         found = compare(
@@ -138,7 +138,8 @@ def to_segmentation_models(subject: Subject, folder: Path, half: bool) -> dict[s
         channels = encoder.in_channels
         inner = smp_encoder(smp, backbone, channels)
         own = encoder.body.state_dict()
-        save_tensors({theirs: own[key] for theirs, key in smp_keys(encoder, inner).items()}, folder / NAME, half)
+        tensors = {theirs: own[key] for theirs, key in smp_keys(encoder, inner).items()}
+        save_tensors(tensors, folder / NAME, half, subject.input)
         again = smp_encoder(smp, backbone, channels)
         load_strict(again, load_file(folder / NAME), folder / NAME)
         levels = len(encoder.reductions)
@@ -167,10 +168,11 @@ def smp_encoder(smp: Any, backbone: str, channels: int) -> nn.Module:
     return encoder.eval()
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path, half: bool) -> None:
-    """Write safetensors; with `half`, tensors of two axes or more in half precision.
+def save_tensors(tensors: dict[str, Tensor], path: Path, half: bool, fed: Input) -> None:
+    """Write safetensors that say what they are fed; with `half`, tensors of two axes or more in half precision.
 
     Norms, biases and running statistics stay in float32: they are few, and a running variance may not fit.
     """
     stored = {key: value.half() if half and value.ndim >= 2 else value for key, value in tensors.items()}
-    write_bytes(path, save({key: value.detach().contiguous() for key, value in stored.items()}, {"format": "pt"}))
+    header = {"format": "pt", FED_KEY: fed}
+    write_bytes(path, save({key: value.detach().contiguous() for key, value in stored.items()}, header))

@@ -18,7 +18,7 @@ from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state
 from tinct.models.stem import Input, Statistics, refit, stem_name
 from tinct.runs import Run
 from tinct.shipped import digest, entries, find
-from tinct.weights import check_header, load_strict, read_weights
+from tinct.weights import check_header, fed_with, load_strict, read_weights
 
 __all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init", "located", "seen_by"]
 
@@ -118,10 +118,17 @@ def located(name: str) -> Path:
 
 
 def seen_by(path: Path) -> NDArray[np.uint64] | None:
-    """Difference hashes of the pictures that the encoder in a file saw, where they lie beside it."""
+    """Difference hashes of the pictures that the encoder in a file saw, where they lie beside it.
+
+    Raises:
+        TinctError: they cannot be read.
+    """
     for beside in (path.with_suffix(".seen.npy"), path.with_name("seen.npy")):
         if beside.exists():
-            hashes: NDArray[np.uint64] = np.load(beside, allow_pickle=False)
+            try:
+                hashes: NDArray[np.uint64] = np.load(beside, allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise TinctError(f"{beside}: cannot be read ({error}); remove it, or put it back") from error
             return hashes
     return None
 
@@ -204,6 +211,8 @@ def _file(path: Path, input: Input, backbone: str | None) -> Start:
     trained: Statistics | None = (body.default_cfg["mean"], body.default_cfg["std"])
     if stem is not None and stem.shape[1] == 1:
         trained = None  # a grey stem; tinct's is the only convention there is
+    elif path.suffix not in PICKLES and fed_with(path) == "rgb":
+        trained = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # tinct's own export
     start = _fitted(backbone, tensors, input, trained, {**said, "layout": layout.layout})
     return Start(**{**vars(start), "layout": layout})
 

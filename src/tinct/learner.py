@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from timm.layers import convert_sync_batchnorm
 from timm.optim import param_groups_weight_decay
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ class Learner:
             normal_init(pretext, config.init_std)
         self.history = start_from(config.init, pretext) if config.init != "random" else {}
         if fabric.world_size > 1 and fabric.device.type == "cuda":
-            pretext = nn.SyncBatchNorm.convert_sync_batchnorm(pretext)
+            pretext = convert_sync_batchnorm(pretext)  # timm's, which keeps the activations inside its norms
         self.pretext = pretext.to(fabric.device).to(memory_format=torch.channels_last)
         self.ema = ModelEmaV3(self.pretext, config.ema, use_warmup=True)
         self.model, self.optimizer = fabric.setup(

@@ -68,13 +68,19 @@ def hashes_to_avoid(specs: Sequence[str]) -> NDArray[np.uint64]:
     """Hashes of the pictures of `specs`; of a labelled source, those of its val and test splits.
 
     Raises:
-        TinctError: one cannot be opened.
+        TinctError: one cannot be opened, or more than half of its pictures cannot be read, so that they would get in.
     """
     found: list[np.uint64] = []
     for spec in specs:
         source = open_held_out(spec) if is_labelled(spec) else open_sources([spec], "all")
         with each_picture(source, hash_of, f"hashing {spec}") as hashes:
-            found += [value for value in hashes if value is not None]
+            read = [value for value in hashes if value is not None]
+        if len(read) < len(source) / 2:
+            raise TinctError(
+                f"exclude {spec}: {len(source) - len(read)} of its {len(source)} pictures cannot be read, so nothing "
+                "keeps them out; mend their paths"
+            )
+        found += read
     return np.unique(np.array(found, np.uint64))
 
 

@@ -56,11 +56,11 @@ def run_pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
         TinctError: the settings, the pictures, the folder or the machine make it impossible, or training diverged.
     """
     config.check()
+    run = Run(out)
+    run.check_may_open(stored(config), resume, FREE)  # on every rank, and before hours of preparation
     if config.probe is not None:  # else a mistake in it would show at the first checkpoint
         open_labels(config.probe, "train", "multilabel", config.size).parts()
-    run = Run(out)
     if resume and run.finished():
-        run.check_same(stored(config), FREE)
         print(f"{out} is finished; nothing to do")  # noqa: T201
         return 0
     fabric = engine_for(config)
@@ -218,7 +218,7 @@ class Training:
         if self.fabric.is_global_zero:
             scores = monitor.scores(self.learner, self.step)
             value = scores.get(self.config.best, math.inf) * (-1 if self.config.best == "psnr" else 1)
-            better = value < self.best
+            better = self.config.best in scores and value < self.best
             self.best = min(self.best, value)
             state = {"step": self.step, "seconds": self.seconds, "best": self.best, "scores": scores}
             state |= {"pictures": self.pictures, "durations": self.durations}

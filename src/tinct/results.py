@@ -29,7 +29,8 @@ def write_results(
     `config.best`, or the last one where nothing was held out.
     """
     steered = config.probe is not None or bool(learner.history.get("selected_with_labels"))
-    supervised = bool(learner.history.get("supervised"))
+    # of somebody else's weights nobody knows
+    supervised = learner.history.get("supervised", False if learner.history or config.init == "random" else None)
     origin = {
         "init": config.init,
         "terms": config.terms,
@@ -66,7 +67,7 @@ def write_results(
     best = run.checkpoint("best")
     if average.generator is not None:
         shown = step
-        if best is not None:  # none where nothing was held out to choose by
+        if best is not None and len(held_out):  # none where nothing was held out to choose by
             best.load_into("ema", average)
             colourer = colourer_of(learner, held_out)
             assert colourer is not None

@@ -66,14 +66,12 @@ class Run:
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
 
-    def open(self, config: Mapping[str, Any], resume: bool, free: Sequence[str] = ()) -> Checkpoint | None:
-        """Make the folder, or continue the run that is in it; the checkpoint to go on from, if there is one.
-
-        Settings named in `free` may differ from those the run began with.
+    def check_may_open(self, config: Mapping[str, Any], resume: bool, free: Sequence[str] = ()) -> None:
+        """Refuse what `open` would refuse; nothing is written.
 
         Raises:
             TinctError: the folder holds something else, a run of another configuration, or a run and `resume` is not
-                set; or it cannot be written.
+                set.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise TinctError(f"out is {self.folder}, a file; expected a folder's name")
@@ -86,7 +84,18 @@ class Run:
             self.check_same(config, free)
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise TinctError(f"out is {self.folder}, which holds other files; choose a new or empty folder")
-        else:
+
+    def open(self, config: Mapping[str, Any], resume: bool, free: Sequence[str] = ()) -> Checkpoint | None:
+        """Make the folder, or continue the run that is in it; the checkpoint to go on from, if there is one.
+
+        Settings named in `free` may differ from those the run began with.
+
+        Raises:
+            TinctError: as `check_may_open`, or the folder cannot be written.
+        """
+        self.check_may_open(config, resume, free)
+        written = self.folder / "config.yaml"
+        if not written.exists():
             write_text(written, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
         checkpoint = self.checkpoint("last")
         self._drop_rows_after(checkpoint.state["step"] if checkpoint else 0)

@@ -1,10 +1,10 @@
 """The settings of a transfer: flags on the command line, cells of a comparison, fields here."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
 from tinct.data.labelled import Task
-from tinct.errors import TinctError
+from tinct.errors import TinctError, check_choices
 from tinct.metrics import MIN_POSITIVES
 from tinct.models.stem import Input
 
@@ -86,9 +86,7 @@ class TransferSettings:
         Raises:
             TinctError: names the first setting that is out of range or does not go with another.
         """
-        for name, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
-                raise TinctError(f"{name} is {getattr(self, name)!r}; expected {', '.join(get_args(kind))}")
+        check_choices(self)
         for name in ("lr", "steps", "layer_decay", "min_positives"):
             if not getattr(self, name) > 0:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected a positive number")

@@ -17,9 +17,11 @@ from tinct.objectives import make_terms
 from tinct.objectives.base import ColourTerm, Decoding
 
 __all__ = [
+    "FED_KEY",
     "ColourNet",
     "check_header",
     "copy_in_half",
+    "fed_with",
     "load_colorizer",
     "load_encoder",
     "load_strict",
@@ -30,6 +32,9 @@ __all__ = [
 
 FORMAT = 1
 """Version of these files; every later version of tinct reads every earlier one."""
+
+FED_KEY = "tinct_fed"
+"""Where the header of an exported file says what its network is fed; see `tinct.models.stem`."""
 
 LIMITS = {"in_channels": 16, "chroma_stride": 32, "width": 1024, "size": 4096}
 """The largest numbers that a header may ask for; building a network for larger ones could take all memory."""
@@ -156,6 +161,19 @@ def read_weights(path: Path, kind: str | None = None) -> tuple[dict[str, Tensor]
     except FileNotFoundError as error:
         raise TinctError(f"{path}: no such file; expected weights in safetensors format") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise TinctError(f"{path}: cannot be read as safetensors ({error}); fetch or export it again") from error
+
+
+def fed_with(path: Path) -> str | None:
+    """What an exported file says that its network is fed, `grey` or `rgb`; None in files of others.
+
+    Raises:
+        TinctError: the file cannot be read.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return (file.metadata() or {}).get(FED_KEY)
+    except (SafetensorError, OSError) as error:
         raise TinctError(f"{path}: cannot be read as safetensors ({error}); fetch or export it again") from error
 
 

@@ -176,8 +176,10 @@ def pretraining_of(init: dict[str, Any]) -> str:
     parts += ["rotation"] if "rotation" in terms else []
     parts += ["siamese"] if terms & {"siamese", "multicrop"} else []
     labels = any(stage.get("supervised") for stage in stages)
+    unknown = any(stage.get("supervised", False) is None for stage in stages)
     if parts:
-        return f"{' and '.join(parts).capitalize()} pretraining" + (" after ImageNet's labels" if labels else "")
+        before = " after ImageNet's labels" if labels else " after weights of unknown making" if unknown else ""
+        return f"{' and '.join(parts).capitalize()} pretraining{before}"
     return "ImageNet pretraining" if init["name"] == "imagenet-lite" else "Pretraining"
 
 

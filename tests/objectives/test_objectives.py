@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch.nn import functional as F
 
 from tinct.color import srgb_to_lab
@@ -286,3 +287,24 @@ def test_siamese_alone_can_be_learned():
         optimizer.step()
         losses.append(float(loss.detach()))
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_views_are_of_turned_pictures_whatever_the_order_of_the_terms():
+    torch.manual_seed(0)
+    l, ab, keys = 100 * torch.rand(4, 1, 32, 32), torch.rand(4, 2, 8, 8), torch.arange(4)
+    made = []
+    for names in (("rotation", "multicrop"), ("multicrop", "rotation")):
+        pretext = Pretext(Encoder("test_resnet", 1), dict.fromkeys(names, 1.0))
+        made.append(pretext.prepare(Batch(l, ab, keys)))
+    assert torch.equal(made[0].l, made[1].l)
+    assert torch.equal(made[0].small, made[1].small)
+
+
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "mobilenetv3_small_050", "resnet18"])
+def test_norms_made_for_several_gpus_compute_the_same(backbone):
+    torch.manual_seed(0)
+    encoder = Encoder(backbone, 1).eval()
+    fed = torch.rand(2, 1, 64, 64)
+    before = encoder(fed)
+    after = convert_sync_batchnorm(encoder).eval()(fed)
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))

@@ -46,9 +46,9 @@ class Ledger:
                         news.append((self.source.name(index), reason))
             if crop.index < 0:
                 raise TinctError(self._complaint("found no usable picture"))
-            self.seen[crop.index] = True
-            if crop.hash is not None:
+            if crop.hash is not None and not self.seen[crop.index]:  # later ones are of other reduced versions
                 self.hashes[crop.index] = crop.hash
+            self.seen[crop.index] = True
         tried = int(self.seen.sum()) + len(self.skipped)
         if tried >= min(PATIENCE, len(self.source)) and self.counts()["unreadable"] > tried / 2:
             raise TinctError(self._complaint("more than half of the pictures cannot be read"))

@@ -90,9 +90,15 @@ class ColourTerm(nn.Module, ABC):
 
 
 class FeatureTerm(nn.Module, ABC):
-    """A pretext on the encoder's features that may change the batch before the encoder sees it."""
+    """A pretext on the encoder's features that may change the batch before the encoder sees it.
+
+    Attributes:
+        name: as in a recipe.
+        before_others: whether it changes pictures that other terms then take views of.
+    """
 
     name: str
+    before_others: bool = False
 
     def fit(self, ab: Tensor) -> None:
         """See `ColourTerm.fit`."""

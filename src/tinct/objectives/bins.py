@@ -81,9 +81,8 @@ class Bins(ColourTerm):
 
     def fit(self, ab: Tensor) -> None:
         """Set the weights of equation 4 from the pictures' own colours; they average to 1 over those pictures."""
-        bins, shares = self.encode(ab)
-        counts = torch.zeros(self.out_channels, dtype=torch.float64, device=ab.device)
-        prior = counts.index_add_(0, bins.flatten(), shares.flatten().double())
+        bins, shares = (part.flatten().cpu() for part in self.encode(ab))  # Apple's GPUs have no float64
+        prior = torch.zeros(self.out_channels, dtype=torch.float64).index_add_(0, bins, shares.double())
         prior /= prior.sum()
         weight = 1 / ((1 - self.uniform) * prior + self.uniform / self.out_channels)
         self.weight.copy_(weight / (prior * weight).sum())

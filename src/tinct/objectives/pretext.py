@@ -41,8 +41,8 @@ class Pretext(nn.Module):
             term.fit(ab)
 
     def prepare(self, batch: Batch) -> Batch:
-        """Let every feature term change the batch."""
-        for term in self.terms():
+        """Let every feature term change the batch, those first whose changes others shall see."""
+        for term in sorted(self.terms(), key=lambda term: not term.before_others):
             batch = term.prepare(batch)
         return batch
 

@@ -20,6 +20,7 @@ class Rotation(FeatureTerm):
     """
 
     name = "rotation"
+    before_others = True
 
     def __init__(self, channels: list[int]) -> None:
         """Build the head for the last feature map of `channels`."""

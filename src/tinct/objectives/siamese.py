@@ -54,7 +54,7 @@ class Siamese(FeatureTerm):
 class MultiCrop(Siamese):
     """Four small views beside the two: each shall lie close to both (multi-crop, Caron et al. 2020, section 3.2).
 
-    They are half as wide, so that all four have as many pixels as one. A term that turns pictures goes before it.
+    They are half as wide, so that all four have as many pixels as one.
     """
 
     name = "multicrop"
