@@ -45,6 +45,7 @@ def runs(tmp_path):
         folder.mkdir()
         meta = {"terms": {"bins": 1.0}, "adversarial": "none", "seed": number, "selected_with_labels": False}
         save_encoder(folder / "encoder.safetensors", Encoder(TINY), meta)
+        np.save(folder / "seen.npy", np.zeros(0, np.uint64))
     return [str(folder) for folder in folders]
 
 
@@ -333,3 +334,12 @@ def test_a_refused_command_leaves_the_plan_as_it_was(tmp_path, transfers, runs):
     with pytest.raises(TinctError, match="choose another --out"):
         run_compare("mosaic:", inits=f"random,mine={runs[1]}", **asked)
     assert (tmp_path / "out" / "compare.json").read_text() == plan
+
+
+def test_weights_whose_pictures_nobody_knows_are_said_to_be_such(tmp_path, transfers, runs):
+    (tmp_path / "run1" / "seen.npy").unlink()
+    inits = f"random,known={runs[0]},foreign={runs[1]}:{runs[2]}"
+    found = run_compare(
+        "mosaic:", task="multilabel", inits=inits, out=tmp_path / "out", labels="20", lrs="1e-3", seeds=1
+    )
+    assert found.warnings[0].startswith("foreign: which pictures its weights were made from is not known in full")

@@ -137,6 +137,7 @@ def test_a_run_starts_from_anothers_weights_and_says_so(whole, tmp_path):
         assert record["began_with"]["init"] == "random"
         assert record["began_with"]["pictures_read"] == 24
         assert set(np.load(out / "seen.npy")) >= set(np.load(whole / "seen.npy"))
+        assert load_encoder(out / "encoder.safetensors")[1]["seen_known"] is True
     without = tiny(init=str(whole / "colorizer.safetensors"), terms={"rotation": 1.0}, adversarial="none")
     with pytest.raises(TinctError, match="terms has no colours"):
         run_pretrain(without, out=tmp_path / "none")
@@ -584,6 +585,7 @@ def test_weights_of_unknown_making_are_recorded_as_such(tmp_path):
     out = tmp_path / "run"
     run_pretrain(tiny(init=str(tmp_path / "theirs.safetensors"), steps=1, adversarial="none"), out=out)
     assert read_record(out)["supervised"] is None
+    assert load_encoder(out / "encoder.safetensors")[1]["seen_known"] is False
     card = (out / "README.md").read_text()
     assert "after weights of unknown making" in card
     assert "do not say how they were made: no evidence" in card

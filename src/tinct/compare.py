@@ -16,7 +16,7 @@ from tinct.examples import forget_labels
 from tinct.findings import Comparison, comparisons
 from tinct.grid import Grid, check_finished, run_cells, write_plan
 from tinct.inits import RANDOM_BACKBONE, Start, load_init
-from tinct.leaks import evaluated_and_seen, leaks
+from tinct.leaks import evaluated_and_seen, leaks, untold
 from tinct.protocols import scored_in
 from tinct.records import Cell
 from tinct.settings import Protocol, TransferSettings
@@ -162,6 +162,7 @@ def make_grid(
         common=replace(common, backbone=common_backbone(starts, common.backbone)),
         digests={init: start.provenance.get("sha256") for init, start in starts.items()},
         contents={},
+        untold=untold(arms, starts),
         seen={},
         out=out,
     )

@@ -60,6 +60,7 @@ class Grid:
         common: the settings that all cells share.
         digests: SHA-256 of each init's weights; none for `random`.
         contents: for each evaluated split the digests of pictures and labels; see `contents_of`.
+        untold: the arms with an encoder of which nobody knows all the pictures that it saw.
         seen: for each arm, the names of evaluated pictures that are among those its encoders saw, or copies of them.
         out: the folder.
     """
@@ -71,6 +72,7 @@ class Grid:
     common: TransferSettings
     digests: dict[str, str | None]
     contents: dict[str, dict[str, str]]
+    untold: tuple[str, ...]
     seen: dict[str, list[str]]
     out: Path
 

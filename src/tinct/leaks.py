@@ -14,7 +14,7 @@ from tinct.inits import Start
 from tinct.records import PLAN
 from tinct.settings import TransferSettings
 
-__all__ = ["evaluated_and_seen", "leaks"]
+__all__ = ["evaluated_and_seen", "leaks", "untold"]
 
 NAMED = 10
 """How many pictures a warning names; the plan names all."""
@@ -45,8 +45,16 @@ def evaluated_and_seen(arms: Sequence[Arm], starts: dict[str, Start], common: Tr
     return {arm: listed for arm, listed in names.items() if listed}
 
 
+def untold(arms: Sequence[Arm], starts: dict[str, Start]) -> tuple[str, ...]:
+    """The arms with an encoder of which nobody knows all the pictures that it saw."""
+    unknown = {
+        init for init, start in starts.items() if start.seen is None or not start.provenance.get("seen_known", True)
+    }
+    return tuple(arm.name for arm in arms if unknown & set(arm.inits))
+
+
 def leaks(grid: Grid) -> tuple[str, ...]:
-    """A line for each arm whose encoders saw evaluated pictures."""
+    """A line for each arm whose encoders saw evaluated pictures, and one for those of which that is not known."""
     remedy = f"pretrain with --exclude {grid.common.source}"
     if grid.common.evaluate == "tuning":
         remedy = "they are training pictures, which --exclude leaves in"
@@ -56,5 +64,10 @@ def leaks(grid: Grid) -> tuple[str, ...]:
         lines.append(
             f"{arm}: {len(names)} evaluated pictures, or near-copies of them, are among those that its encoder saw: "
             f"{', '.join(names[:NAMED])}{more}; {remedy}"
+        )
+    if grid.untold:
+        lines.append(
+            f"{', '.join(grid.untold)}: which pictures its weights were made from is not known in full; evaluated ones may "
+            "be among them"
         )
     return tuple(lines)

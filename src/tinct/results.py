@@ -31,6 +31,7 @@ def write_results(
     steered = config.probe is not None or bool(learner.history.get("selected_with_labels"))
     # of somebody else's weights nobody knows
     supervised = learner.history.get("supervised", False if learner.history or config.init == "random" else None)
+    before = seen_before(config)
     origin = {
         "init": config.init,
         "terms": config.terms,
@@ -44,6 +45,7 @@ def write_results(
         "seed": config.seed,
         "selected_with_labels": steered,
         "supervised": supervised,
+        "seen_known": before is not None and learner.history.get("seen_known", True),
         **({"began_with": learner.history} if config.init != "random" else {}),
     }
     average: Any = learner.ema.module
@@ -61,7 +63,8 @@ def write_results(
         },
     )
     with atomic_path(run.folder / "seen.npy") as unfinished, unfinished.open("wb") as file:
-        np.save(file, np.unique(np.concatenate([ledger.hashes[ledger.seen], seen_before(config)])))
+        hashes = [ledger.hashes[ledger.seen]] + ([] if before is None else [before])
+        np.save(file, np.unique(np.concatenate(hashes)))
     last = run.checkpoint("last")
     scores = {"last": last.state["scores"] if last else {}}
     best = run.checkpoint("best")
@@ -101,10 +104,11 @@ def write_results(
     run.write_record(record)
 
 
-def seen_before(config: Config) -> NDArray[np.uint64]:
-    """Hashes of what the run that `config.init` is from had seen, where they lie beside it."""
-    found = None if config.init in ("random", "imagenet-lite") else seen_by(located(config.init))
-    return np.empty(0, np.uint64) if found is None else found
+def seen_before(config: Config) -> NDArray[np.uint64] | None:
+    """Hashes of what the weights that a run begins with had seen; None where they do not lie beside them."""
+    if config.init == "random":
+        return np.empty(0, np.uint64)
+    return None if config.init == "imagenet-lite" else seen_by(located(config.init))
 
 
 def run_config(run: Run) -> dict[str, Any]:
