@@ -67,7 +67,7 @@ def leaks(grid: Grid) -> tuple[str, ...]:
         )
     if grid.untold:
         lines.append(
-            f"{', '.join(grid.untold)}: which pictures its weights were made from is not known in full; evaluated ones may "
-            "be among them"
+            f"{', '.join(grid.untold)}: which pictures its weights were made from is not known in full; evaluated "
+            "ones may be among them"
         )
     return tuple(lines)
