@@ -74,6 +74,14 @@ def test_another_recipe_ends_a_trend_but_is_still_a_step(made, tmp_path):
     assert {step.later for step in steps(made)} == {"second", "third"}
 
 
+def test_a_trend_ends_where_another_recipe_goes_on(made, tmp_path):
+    for cell in made.cells:
+        if cell.arm == "other":  # goes on from the third, and learns something else
+            cell.record["init"]["provenance"] |= {"terms": {"palette": 1.0}, "began_with": THIRD}
+    assert [trend.arms for trend in trends(made)] == [("first", "second", "third")] * 2
+    assert {step.later for step in steps(made)} == {"second", "third", "other"}
+
+
 def test_it_is_said_and_drawn(made):
     said = going_on(made)
     assert said[0].startswith("Going on from first to second, from 1,000 to 2,000 pictures read, changes mAP by +")

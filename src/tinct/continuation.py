@@ -78,9 +78,10 @@ def steps(made: Comparison) -> list[Step]:
 def trends(made: Comparison) -> list[Trend]:
     """A trend for each last arm of three or more that share their recipe, at every number of labels."""
     parents = _parents(made)
+    gone_on = {earlier for later, earlier in parents.items() if _recipe(made, later) == _recipe(made, earlier)}
     gains = {(one.arm, one.labels): one.difference.mean for one in made.contrasts}
     found = []
-    for last in parents.keys() - set(parents.values()):
+    for last in parents.keys() - gone_on:
         arms = [last]
         while (earlier := parents.get(arms[-1])) and _recipe(made, earlier) == _recipe(made, last):
             arms.append(earlier)

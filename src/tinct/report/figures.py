@@ -121,7 +121,7 @@ def going_on(made: Comparison) -> str:
         ends = {f"{arm}, {pictures:,}": pictures for arm, pictures in read.items()}
         ends |= {f"extrapolated, {trend.pictures:,}": trend.pictures for trend in trends(made)}
         for text, pictures in ends.items():
-            axes.annotate(text, (pictures, 1.01), xycoords=("data", "axes fraction"), rotation=30, fontsize=8)
+            axes.annotate(text, (pictures, 1.01), xycoords=("data", "axes fraction"), rotation=55, fontsize=8)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(sorted(ends.values())))
         axes.xaxis.set_minor_locator(NullLocator())
