@@ -66,7 +66,7 @@ def test_the_trend_is_the_least_squares_line_over_doublings(made):
     assert (few.pictures, few.gain) == (16_000, pytest.approx(level + 4 * slope))
 
 
-def test_another_recipe_ends_a_trend_but_is_still_a_step(made, tmp_path):
+def test_another_recipe_ends_a_trend_but_is_still_a_step(made):
     for cell in made.cells:
         if cell.arm == "third":
             cell.record["init"]["provenance"]["terms"] = {"palette": 1.0}
@@ -74,7 +74,7 @@ def test_another_recipe_ends_a_trend_but_is_still_a_step(made, tmp_path):
     assert {step.later for step in steps(made)} == {"second", "third"}
 
 
-def test_a_trend_ends_where_another_recipe_goes_on(made, tmp_path):
+def test_a_trend_ends_where_another_recipe_goes_on(made):
     for cell in made.cells:
         if cell.arm == "other":  # goes on from the third, and learns something else
             cell.record["init"]["provenance"] |= {"terms": {"palette": 1.0}, "began_with": THIRD}

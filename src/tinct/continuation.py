@@ -8,7 +8,7 @@ import numpy as np
 from tinct.findings import Comparison, distinct
 from tinct.statistics import Difference, paired_difference
 
-__all__ = ["AHEAD", "Step", "Trend", "pictures_read", "steps", "trends"]
+__all__ = ["AHEAD", "Step", "Trend", "pictures_read", "stages_of", "steps", "trends"]
 
 AHEAD = 4
 """How many times the pictures of the last arm a trend is extended to."""
@@ -95,6 +95,14 @@ def trends(made: Comparison) -> list[Trend]:
     return sorted(found, key=lambda trend: (made.arms.index(trend.arms[-1]), trend.labels))
 
 
+def stages_of(init: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is known of the stages of an init's pretraining, the last one first."""
+    stages = [init.get("provenance") or {}]
+    while earlier := stages[-1].get("began_with"):
+        stages.append(earlier)
+    return stages
+
+
 def _parents(made: Comparison) -> dict[str, str]:
     """For each arm that began where others had ended, the latest of those."""
     read = {arm: pictures for arm in made.arms if (pictures := pictures_read(made, arm))}
@@ -118,10 +126,7 @@ def _origins(made: Comparison, arm: str) -> list[list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for cell in made.cells:
         if cell.arm == arm:
-            stages = [cell.record["init"].get("provenance") or {}]
-            while earlier := stages[-1].get("began_with"):
-                stages.append(earlier)
-            found[cell.record["init"]["name"]] = stages
+            found[cell.record["init"]["name"]] = stages_of(cell.record["init"])
     return [stages for stages in found.values() if stages[0].get("terms")]
 
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinct.continuation import pictures_read, steps, trends
+from tinct.continuation import pictures_read, stages_of, steps, trends
 from tinct.findings import Comparison, Contrast
 from tinct.statistics import Worth
 
@@ -167,9 +167,7 @@ def sentence(comparison: Comparison, contrast: Contrast) -> str:
 
 def pretraining_of(init: dict[str, Any]) -> str:
     """Name a pretraining by what was learned, in earlier runs too: with more in it than colour, never that alone."""
-    stages = [init.get("provenance") or {}]
-    while earlier := stages[-1].get("began_with"):
-        stages.append(earlier)
+    stages = stages_of(init)
     terms = {term for stage in stages for term in stage.get("terms") or {}}
     colour = any(stage.get("adversarial", "none") != "none" for stage in stages) or bool(terms & COLOUR_TERMS)
     parts = ["colour"] if colour else []

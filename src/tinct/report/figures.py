@@ -97,7 +97,7 @@ def going_on(made: Comparison) -> str:
 
     Bars are t intervals over seed pairs; "" where no arm went on from another.
     """
-    linked = steps(made)
+    linked, lines = steps(made), trends(made)
     if not linked:
         return ""
     gains = {(one.arm, one.labels): one.difference for one in made.contrasts}
@@ -114,12 +114,12 @@ def going_on(made: Comparison) -> str:
             for pair in ((step.earlier, step.later) for step in linked if step.labels == labels):
                 if points.keys() >= set(pair):
                     axes.plot([read[arm] for arm in pair], [points[arm].mean for arm in pair], color=color)
-            for trend in (trend for trend in trends(made) if trend.labels == labels):
+            for trend in (trend for trend in lines if trend.labels == labels):
                 first = trend.gain - trend.per_doubling * np.log2(trend.pictures / read[trend.arms[0]])
                 axes.plot([read[trend.arms[0]], trend.pictures], [first, trend.gain], "--", color=color, linewidth=1.2)
             axes.plot([], [], color=color, marker="o", label=f"{labels:,} labels")
         ends = {f"{arm}, {pictures:,}": pictures for arm, pictures in read.items()}
-        ends |= {f"extrapolated, {trend.pictures:,}": trend.pictures for trend in trends(made)}
+        ends |= {f"extrapolated, {trend.pictures:,}": trend.pictures for trend in lines}
         for text, pictures in ends.items():
             axes.annotate(text, (pictures, 1.01), xycoords=("data", "axes fraction"), rotation=55, fontsize=8)
         axes.set_xscale("log")
