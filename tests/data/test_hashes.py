@@ -37,8 +37,14 @@ hash_lists = st.lists(st.integers(0, 2**64 - 1), max_size=12)
 
 
 @settings(max_examples=30, deadline=None)
-@given(hash_lists, hash_lists, st.integers(0, 40))
-def test_the_search_agrees_with_counting_one_by_one(first, second, distance):
+@given(hash_lists, hash_lists, st.integers(0, 64), st.sampled_from([1, 7, 1 << 20]))
+def test_the_search_agrees_with_counting_one_by_one(first, second, distance, together):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_TOGETHER", together)  # few at a time, or all with all
+        check_search(first, second, distance)
+
+
+def check_search(first, second, distance):
     a, b = np.array(first, np.uint64), np.array(second, np.uint64)
     pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if bits(a[i], b[j]) <= distance]
     assert near_pairs(a, b, distance).tolist() == [list(pair) for pair in pairs]
@@ -49,7 +55,7 @@ def test_the_search_agrees_with_counting_one_by_one(first, second, distance):
     assert near_pairs(a, distance=distance).tolist() == own
 
 
-def test_planted_copies_are_found_across_blocks():
+def test_planted_copies_are_found_among_many():
     values = np.random.default_rng(0).integers(0, 2**64, 9000, dtype=np.uint64)
     values[8999] = values[3] ^ np.uint64(0b1011)
     values[4100] = values[4090] ^ np.uint64(0b11111)

@@ -14,7 +14,9 @@ __all__ = ["DISTANCE", "dhash", "hash_of", "near", "near_pairs"]
 DISTANCE = 4
 """Two hashes that differ in at most this many of 64 bits count as the same picture."""
 
-_ROWS, _COLUMNS = 128, 4096  # one block of comparisons: 4 MB, which stays in the processor's cache
+_BITS = np.uint64(1) << np.arange(64, dtype=np.uint64)
+_Indices = NDArray[np.intp]
+_TOGETHER = 1 << 20  # pairs that are compared at a time
 
 
 def dhash(rgb: NDArray[np.uint8]) -> np.uint64:
@@ -44,10 +46,10 @@ def hash_of(source: Source, index: int) -> np.uint64 | None:
 
 
 def near(hashes: NDArray[np.uint64], known: NDArray[np.uint64], distance: int = DISTANCE) -> NDArray[np.bool_]:
-    """Which of `hashes` (N,) lie within `distance` bits of any of `known` (M,); memory is N + M, time N x M."""
+    """Which of `hashes` (N,) lie within `distance` bits of any of `known` (M,)."""
     found = np.zeros(len(hashes), bool)
-    for row, _, close in _blocks(hashes, known, distance):
-        found[row : row + len(close)] |= close.any(1)
+    for rows, _ in _matches(hashes, known, distance):
+        found[rows] = True
     return found
 
 
@@ -65,28 +67,39 @@ def near_pairs(
         equal = np.column_stack((first[inverse], np.arange(len(hashes))))
         found = np.concatenate((among, equal))
         found = found[found[:, 0] < found[:, 1]]
-        found = np.unique(found, axis=0)
     else:
         found = _pairs(hashes, known, distance)
-    return found[np.lexsort((found[:, 1], found[:, 0]))]
+    return np.unique(found, axis=0)
 
 
 def _pairs(rows: NDArray[np.uint64], columns: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
-    pairs = [np.zeros((0, 2), np.int64)]
-    for row, column, close in _blocks(rows, columns, distance):
-        if close.any():
-            pairs.append(np.argwhere(close) + np.array((row, column)))
-    return np.concatenate(pairs)
+    """The matches (P, 2), some of them more than once."""
+    none = np.zeros((0, 2), np.int64)
+    return np.concatenate([none, *(np.column_stack(match) for match in _matches(rows, columns, distance))])
 
 
-def _blocks(
+def _matches(
     rows: NDArray[np.uint64], columns: NDArray[np.uint64], distance: int
-) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
-    """Compare all with all, block by block: (first row, first column, which are close)."""
-    for row in range(0, len(rows), _ROWS):
-        start = (
-            row // _COLUMNS * _COLUMNS if columns is rows else 0
-        )  # a table against itself: half is the other's mirror
-        for column in range(start, len(columns), _COLUMNS):
-            differing = rows[row : row + _ROWS, None] ^ columns[None, column : column + _COLUMNS]
-            yield row, column, np.bitwise_count(differing) <= distance
+) -> Iterator[tuple[_Indices, _Indices]]:
+    """Indices of rows and of columns that lie within `distance` bits, every pair at least once.
+
+    Cut into `distance` + 1 parts, two such hashes agree wholly in one of them. So where there are many, only those are
+    compared that do: of 23,000 photographs one pair in 900. A part is every so-manieth bit, since neighbouring cells of
+    a picture are alike.
+    """
+    if len(rows) * len(columns) <= _TOGETHER:
+        row, column = np.nonzero(np.bitwise_count(rows[:, None] ^ columns) <= distance)
+        yield row, column
+        return
+    for part in range(distance + 1):
+        mask = np.bitwise_or.reduce(_BITS[part :: distance + 1], initial=np.uint64(0))
+        order = np.argsort(columns & mask)
+        first, after = (np.searchsorted((columns & mask)[order], rows & mask, side) for side in ("left", "right"))
+        counts = after - first
+        cuts = np.searchsorted(np.cumsum(counts), np.arange(_TOGETHER, counts.sum(), _TOGETHER))
+        for some in np.split(np.arange(len(rows)), cuts):
+            row = np.repeat(some, counts[some])
+            starts = np.cumsum(counts[some]) - counts[some]
+            column = order[np.arange(len(row)) + np.repeat(first[some] - starts, counts[some])]
+            close = np.bitwise_count(rows[row] ^ columns[column]) <= distance
+            yield row[close], column[close]
