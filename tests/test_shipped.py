@@ -405,3 +405,18 @@ def taken_apart(path: Path) -> tuple[dict, dict]:
 
 def put_together(path: Path, header: dict, tensors: dict) -> None:
     save_file(tensors, path, {"tinct": json.dumps(header["tinct"])})
+
+
+def test_hashes_of_what_an_encoder_saw_stay_with_it(shelves, card, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    save_encoder(run / "encoder.safetensors", Encoder("mobilenetv3_small_050"), {})
+    np.save(run / "seen.npy", np.arange(3, dtype=np.uint64))
+    shelf = tmp_path / "shelf"
+    first = add("one", run / "encoder.safetensors", None, shelf=shelf)
+    again = add("one", first.path, card, shelf=shelf)  # its own file, to give it a card
+    other = add("two", first.path, None, shelf=shelf)
+    for entry in (again, other):
+        assert np.load(entry.seen).tolist() == [0, 1, 2]
+    (run / "seen.npy").unlink()
+    assert not add("one", run / "encoder.safetensors", None, shelf=shelf).seen.exists()  # not another encoder's

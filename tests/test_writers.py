@@ -229,3 +229,36 @@ def test_resources_that_a_jpeg_has_no_room_for_do_not_cost_the_picture():
     block[270], block[34377] = "a caption", bytes(80_000)
     back = through(dataclasses.replace(picture(), exif=block.tobytes(), alpha=None), "JPEG")
     assert facts(back.exif)["main"] == {270: "a caption"}
+
+
+def said(content: bytes) -> tuple:
+    with Image.open(io.BytesIO(content)) as image:
+        exif = image.getexif()
+        return exif.get(33432), exif.get_ifd(0x8769).get(42032)
+
+
+@pytest.mark.parametrize("raw", ["© Café".encode("latin-1"), "© Café".encode()])
+def test_text_beyond_ascii_in_tags_survives(tmp_path, raw):
+    grey, tags = np.zeros((16, 16), np.uint8), [(33432, "s", 0, raw, True)]
+    tifffile.imwrite(tmp_path / "c.tif", grey, photometric="minisblack", extratags=tags, metadata=None)
+    expected = said((tmp_path / "c.tif").read_bytes())[0]
+    assert expected.encode("latin-1") == raw
+    for form in ("TIFF", "JPEG", "PNG", "WEBP"):
+        assert through(read(tmp_path / "c.tif"), form).exif.count(raw) == 1, form
+        buffer = io.BytesIO()
+        encode(read(tmp_path / "c.tif"), buffer, form)
+        assert said(buffer.getvalue())[0] == expected, form
+
+
+def test_text_beyond_ascii_in_exif_survives_where_a_resolution_is_added():
+    exif = Image.Exif()
+    exif[33432] = "X Caf\1"
+    exif.get_ifd(0x8769)[42032] = "Ren\2"
+    block = exif.tobytes().replace(b"X Caf\1", b"\xa9 Caf\xe9").replace(b"Ren\2", b"Ren\xe9")
+    content = io.BytesIO()
+    Image.new("L", (16, 16)).save(content, "JPEG", exif=block, dpi=(300, 300))
+    original = read(content.getvalue())
+    for form in ("JPEG", "TIFF", "PNG", "WEBP"):
+        buffer = io.BytesIO()
+        encode(original, buffer, form)
+        assert said(buffer.getvalue()) == ("© Café", "René"), form

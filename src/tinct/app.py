@@ -65,6 +65,8 @@ def serve(
     """
     if min(max_megabytes, max_megapixels, max_queue) < 1:
         raise TinctError("max_megabytes, max_megapixels and max_queue are expected to be at least 1")
+    if not 1 <= port <= 65535:
+        raise TinctError(f"port is {port}; expected 1 to 65535")
     _gradio()
     colorizer = Colorizer.load(model, device)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the uploads' folder is removed then too

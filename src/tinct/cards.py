@@ -1,12 +1,14 @@
 """`tinct card`: what a run is, in Markdown, from its record."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tinct.errors import TinctError
 from tinct.files import write_text
 from tinct.runs import read_record
+from tinct.shipped import entries
 from tinct.wording import COLOUR_TERMS, pretraining_of
 
 __all__ = ["card", "card_of", "hub_card", "pretraining_card"]
@@ -109,25 +111,34 @@ def transfer_card(record: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def hub_card(folder: Path, report: dict[str, Any]) -> str:
-    """A hub's README.md: its header, the card of the run in `folder` if there is a record, and how to open the files.
+def hub_card(file: Path, meta: Mapping[str, Any], report: dict[str, Any]) -> str:
+    """A hub's README.md: its header, the card of the weights or of their run, and how to open the files.
 
     Args:
-        folder: of the run.
+        file: the weights that were exported.
+        meta: their header. Only where it says that no label played a part are they called self-supervised.
         report: of the export (`tinct.export.export_to`).
     """
     parity, fold = report["parity"], report.get("fold")
     labelled = "classes" in report["what"]
     task = "image-classification" if labelled else "image-feature-extraction"
-    if (folder / "record.json").exists():
-        text = card_of(read_record(folder)).partition("\n`encoder.safetensors`")[0].rstrip()  # names of other files
+    known = next((entry for entry in entries().values() if entry.path == file), None)
+    unlabelled = meta.get("supervised") is False and meta.get("selected_with_labels") is False
+    tags = ["timm", "tinct", "image-colorization", *(["self-supervised"] if unlabelled and not labelled else [])]
+    if known and known.card:
+        text = (known.shelf / known.card).read_text(encoding="utf-8").rstrip()
+    elif (file.parent / "record.json").exists():
+        text = (
+            card_of(read_record(file.parent)).partition("\n`encoder.safetensors`")[0].rstrip()
+        )  # names of other files
     else:
         text = f"# {report['what']}, exported by tinct"
     lines = [
         "---",
         "library_name: timm",
         f"pipeline_tag: {task}",
-        "tags: " + json.dumps(["timm", "tinct", "image-colorization", *([] if labelled else ["self-supervised"])]),
+        "tags: " + json.dumps(tags),
+        *([f"license: {known.licence.lower()}"] if known else []),
         "---",
         text,
         "",

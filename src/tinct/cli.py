@@ -62,6 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TinctError as error:
         print(f"tinct {name}: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
         return 2
+    except OSError as error:  # a folder that may not be entered, a name that is too long: nothing that tinct can mend
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"tinct {name}: {where}{error.strerror or error}", file=sys.stderr)  # noqa: T201
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         return 130

@@ -14,6 +14,8 @@ __all__ = ["ab_error", "ciede2000", "colorfulness", "psnr", "ssim"]
 
 SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window in pixels (Wang et al. 2004, section III-C)."""
+STRIP = 1 << 18
+"""Pixels that are compared at a time where it takes dozens of planes."""
 
 
 def psnr(rgb: Tensor, truth: Tensor) -> Tensor:
@@ -46,11 +48,20 @@ def ssim(rgb: Tensor, truth: Tensor) -> Tensor:
     if min(rgb.shape[-2:]) < SSIM_WINDOW:
         size = f"{rgb.shape[-1]}x{rgb.shape[-2]}"
         raise TinctError(f"SSIM of pictures of {size}: expected at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels")
-    _, values = structural_similarity_index_measure(
-        rgb.float(), truth.float(), data_range=1.0, reduction="none", return_full_image=True
-    )
     border = SSIM_WINDOW // 2  # where the window hangs over the edge there is no value in the paper
-    return torch.as_tensor(values)[..., border:-border, border:-border].mean((1, 2, 3))
+    height, rows = rgb.shape[-2], max(1, STRIP // rgb.shape[-1])
+    strips = []
+    for top in range(0, height - 2 * border, rows):
+        part = slice(top, min(top + rows + 2 * border, height))
+        _, values = structural_similarity_index_measure(
+            rgb[..., part, :].float(),
+            truth[..., part, :].float(),
+            data_range=1.0,
+            reduction="none",
+            return_full_image=True,
+        )
+        strips.append(torch.as_tensor(values)[..., border:-border, border:-border].mean((1, 3)))
+    return torch.cat(strips, dim=1).mean(1)
 
 
 def ab_error(ab: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import io
+import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +97,8 @@ def colorize(
     jobs = find_jobs(inputs, output, form_of(format))
     seeds = tuple(range(seed, seed + samples)) if samples > 1 else (None,)
     how = How(size, saturation, seeds, compare, keep_colour, overwrite)
+    if not overwrite and any(isinstance(job.source, bytes) and _done(job, how) for job in jobs):
+        raise TinctError(f"{output} has a result already, maybe of another picture; give --overwrite or another name")
     failures = clashes(jobs, samples, compare, keep_colour)
     todo = [job for job in jobs if job not in failures and (overwrite or not _done(job, how))]
     console = Console(stderr=True)
@@ -244,7 +247,7 @@ def _content(source: Path | bytes) -> bytes:
 
 def _done(job: Job, how: How) -> bool:
     results = job.results(len(how.seeds), how.compare)
-    return bool(results) and all(path.is_file() for path in results)
+    return bool(results) and all(os.path.isfile(path) for path in results)  # no error for names that are too long
 
 
 def _report(console: Console, counts: dict[str, int], failures: dict[Job, str]) -> None:

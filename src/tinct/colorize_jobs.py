@@ -100,6 +100,8 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
     """Give each picture's path, and where in the output folder it belongs."""
     for name in inputs:
         path = Path(name)
+        if not name:
+            raise TinctError("an input is empty; expected a file, a folder or a pattern (. is the current folder)")
         if name == "-":
             raise TinctError("- (standard input) is expected alone")
         if path.is_dir():
@@ -116,7 +118,11 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
 def _all_below(folder: Path) -> Iterator[Path]:
     """All files below a folder in order, through links too, each folder once."""
     seen: set[Path] = set()
-    for name, folders, files in os.walk(folder, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        raise TinctError(f"{error.filename}: {error.strerror}; leave it out, or let it be read") from error
+
+    for name, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         if _real(Path(name)) in seen:
             folders.clear()
             continue

@@ -16,7 +16,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from tinct.errors import PictureError
 from tinct.pictures import add_samples, samples_of, strips
 
-__all__ = ["by_tifffile", "by_two_passes", "for_tifffile", "is_reduced", "key_to_alpha", "whole_range"]
+__all__ = ["by_tifffile", "by_two_passes", "for_tifffile", "is_reduced", "key_to_alpha"]
 
 READ_AHEAD = 1 << 24
 """Bytes of packed strips that tifffile may hold; its own 256 MB are 0.4 GB more for a scan of 100 megapixels."""
@@ -131,16 +131,6 @@ def key_to_alpha(samples: NDArray[np.uint16], key: Any) -> NDArray[np.uint16]:
         return samples
     alpha = np.where((samples == np.asarray(key, np.uint16)).all(2), 0, 65535).astype(np.uint16)
     return np.dstack((samples, alpha))
-
-
-def whole_range(samples: NDArray[np.uint16], image: Image.Image) -> NDArray[np.uint16]:
-    """Grey samples of a TIFF from 0, black, to 65,535: Pillow leaves 12 bits as they are, and white as 0."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        if image.tag_v2.get(258) == (12,):
-            samples = np.rint(samples * (65535 / 4095)).astype(np.uint16)
-        if image.tag_v2.get(262) == 0:
-            samples = 65535 - samples
-    return samples
 
 
 def _rawmode(image: Image.Image) -> str:

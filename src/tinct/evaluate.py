@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.color import lab_to_srgb, srgb_to_lab
-from tinct.color_metrics import SSIM_WINDOW, ab_error, ciede2000, colorfulness, psnr, ssim
+from tinct.color_metrics import SSIM_WINDOW, STRIP, ab_error, ciede2000, colorfulness, psnr, ssim
 from tinct.colorize import Colorizer
 from tinct.data.base import Source
 from tinct.data.decode import GREY, is_grey
@@ -43,12 +43,13 @@ PROTOCOLS = {
     "fid_inception": "FID (Heusel et al. 2017): Frechet distance over the 2048 pooled features of Inception-v3, "
     "torch-fidelity's weights; biased for few pictures, so to be compared only over the same ones",
     "perceptual_lite0": "mean over pictures of LPIPS's formula (Zhang et al. 2018, equation 1) with weights 1, over "
-    "the five feature maps of EfficientNet-lite0; not LPIPS",
-    "lpips_alex": "LPIPS (Zhang et al. 2018, version 0.1, AlexNet), mean over pictures of at least 64 px",
+    "the five feature maps of EfficientNet-lite0; not LPIPS; pictures of more than 2 megapixels are shrunk to that",
+    "lpips_alex": "LPIPS (Zhang et al. 2018, version 0.1, AlexNet), mean over pictures of at least 64 px; those of "
+    "more than 2 megapixels are shrunk to that",
 }
 """How each figure is measured, beside which it is shown and recorded."""
-STRIP = 1 << 18
-"""Pixels whose CIEDE2000 is computed at a time."""
+SEEN = 1 << 21
+"""Pixels at which a network compares pictures, at most: beyond, its feature maps fill the memory."""
 
 
 def evaluate(
@@ -133,9 +134,11 @@ def evaluate(
         "seconds": time.perf_counter() - begin,
         **environment(),
     }
-    _show(record, Console())
-    if output is not None:
-        write_json(output, record)
+    try:
+        if output is not None:
+            write_json(output, record)
+    finally:  # an hour's work is shown even where it cannot be written
+        _show(record, Console())
     return 0
 
 
@@ -179,9 +182,18 @@ def _scores(rgb: Tensor, truth: Tensor, perceptual: dict[str, Callable[[Tensor, 
         "ciede2000": _mean_ciede2000(lab, true_lab),
         "colourfulness": colorfulness(rgb),
         "colourfulness_truth": colorfulness(truth),
-        **{name: distance(rgb, truth) for name, distance in perceptual.items()},
+        **{name: distance(_as_seen(rgb), _as_seen(truth)) for name, distance in perceptual.items()},
     }
     return {name: float(value) for name, value in values.items()}
+
+
+def _as_seen(rgb: Tensor) -> Tensor:
+    """A picture (1, 3, H, W) for a network to compare: shrunk to `SEEN` pixels where it has more."""
+    scale = (SEEN / (rgb.shape[2] * rgb.shape[3])) ** 0.5
+    if scale >= 1:
+        return rgb
+    size = [max(1, round(side * scale)) for side in rgb.shape[2:]]
+    return F.interpolate(rgb, size, mode="bilinear", antialias=True)
 
 
 def _mean_ciede2000(lab: Tensor, true_lab: Tensor) -> Tensor:
@@ -197,8 +209,6 @@ def _show(record: dict[str, Any], console: Console) -> None:
     table = Table("figure", Column("value", justify="right"), "how it is measured")
     for name, metric in record["metrics"].items():
         table.add_row(name, f"{metric['value']:.3f}", metric["protocol"])
-    console.print(
-        f"{record['colorizer']} on {data['pictures']} pictures of {', '.join(data['sources'])}; left out: {left_out}",
-        markup=False,
-    )
+    said = f"{record['colorizer']} on {data['pictures']} pictures of {', '.join(data['sources'])}; left out: {left_out}"
+    console.print(said.encode("utf-8", "replace").decode(), markup=False)  # a folder's name may be no text
     console.print(table)

@@ -19,7 +19,7 @@ from tinct.errors import TinctError
 from tinct.export_onnx import to_onnx
 from tinct.export_subject import Subject, load_subject
 from tinct.export_torch import to_segmentation_models, to_timm, to_torchvision
-from tinct.files import sync, write_json, write_text
+from tinct.files import expanded, sync, write_json, write_text
 from tinct.models.stem import Input
 from tinct.parity import rounding_error, sample_inputs
 
@@ -91,15 +91,15 @@ def export_to(
         TinctError: `run` holds no weights, `dest` exists, the other library is missing or has no such network, or
             computes something else. Then nothing is left behind.
     """
-    dest = Path(dest).expanduser()
+    dest = expanded(dest)
     suffix = SUFFIX.get(to, "")
     if suffix and dest.suffix != suffix:
         raise TinctError(f"dest is {dest}; expected a file ending in {suffix} for --to {to}")
-    if dest.exists() and (dest.is_file() or any(dest.iterdir())):
+    if dest.is_symlink() or (dest.exists() and (suffix or dest.is_file() or any(dest.iterdir()))):
         raise TinctError(f"dest is {dest}, which exists; choose another name or remove it")
     if suffix and (beside := dest.with_name(f"{dest.name}.json")).exists():
         raise TinctError(f"{beside}, where the report goes, exists; choose another name for dest or remove it")
-    subject = load_subject(Path(run).expanduser(), input)
+    subject = load_subject(expanded(run), input)
     rounding = None
     if half:
         exact, subject = subject, subject.rounded()
@@ -129,7 +129,7 @@ def to_hub(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
     colorizer = subject.path.parent / "colorizer.safetensors"
     if subject.kind in ("encoder", "colorizer") and colorizer.exists():
         shutil.copyfile(colorizer, folder / colorizer.name)
-    write_text(folder / "README.md", hub_card(subject.path.parent, {**report, "fold": subject.fold}))
+    write_text(folder / "README.md", hub_card(subject.path, subject.meta, {**report, "fold": subject.fold}))
     return report
 
 

@@ -19,7 +19,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from tinct.errors import TinctError
-from tinct.files import atomic_path
+from tinct.files import atomic_path, expanded
 from tinct.shipped import NAME, Entry, add, digest, entries, name_error, own_shelf, put, verify
 from tinct.weights import read_weights
 
@@ -106,7 +106,7 @@ def fetch(entry: Entry, mirror: str | None = None) -> Entry:
             elif urlsplit(mirror).scheme in ("http", "https"):
                 _from_address(f"{mirror.rstrip('/')}/{quote(entry.file)}", entry, unfinished)
             else:
-                with (Path(mirror).expanduser() / entry.file).open("rb") as source:
+                with (expanded(mirror) / entry.file).open("rb") as source:
                     _copy(source, unfinished, entry)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise TinctError(f"{entry.name} cannot be fetched: {_reason(error)}; try again, or --mirror") from error

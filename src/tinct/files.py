@@ -60,6 +60,11 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8", "surrogateescape"))
 
 
+def expanded(path: str | Path) -> Path:
+    """`path` with a leading ~ replaced by the home folder; left as it is where nobody has one, which reading says."""
+    return Path(os.path.expanduser(path))
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` to `path` as indented JSON, atomically. NaN is refused: JSON has none."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

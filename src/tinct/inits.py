@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tinct.data.random import torch_seed
 from tinct.errors import TinctError
+from tinct.files import expanded
 from tinct.models.encoder import Encoder
 from tinct.models.layouts import PICKLES, Translation, classifier_names, read_pickle, translate
 from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
@@ -102,7 +103,10 @@ def load_init(
         return _fitted(LITE0, imagenet_lite_state_dict(), input, (LITE0_MEAN, LITE0_STD), said)
     if name.startswith("timm:"):
         return _timm(name.removeprefix("timm:"), input, backbone, weights)
-    return _file(located(name), input, backbone)
+    start = _file(located(name), input, backbone)
+    if name in entries():
+        start.provenance["weights"] = name  # where this machine keeps them is nobody's business
+    return start
 
 
 def located(name: str) -> Path:
@@ -113,7 +117,7 @@ def located(name: str) -> Path:
     """
     if name in entries():
         return find(name)
-    path = Path(name).expanduser()
+    path = expanded(name)
     return path / "encoder.safetensors" if path.is_dir() else path
 
 
@@ -142,7 +146,7 @@ def carried_decoder(name: str) -> tuple[dict[str, Tensor], int, int, str]:
     Raises:
         TinctError: `name` is no run that learned to colour.
     """
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     folder = folder if folder.is_dir() else folder.parent
     colorizer = folder / "colorizer.safetensors"
     if name == "random" or not colorizer.exists():

@@ -5,7 +5,7 @@ import math
 import struct
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 __all__ = ["STORAGE_TAGS", "metadata_of"]
 
@@ -19,6 +19,14 @@ PHOTOSHOP = b"Photoshop 3.0\0"
 """What an APP13 segment of image resources begins with."""
 PREVIEWS = (1033, 1036)
 """The resources that are thumbnails."""
+
+
+def _latin_1(_: TiffImagePlugin.ImageFileDirectory_v2, value: str | bytes | int) -> bytes:
+    """A tag's text as Pillow decoded it, so that its bytes come back; Pillow itself writes ? for all but ASCII."""
+    return (value if isinstance(value, bytes) else str(value).encode("latin-1", "replace")) + b"\0"
+
+
+TiffImagePlugin.ImageFileDirectory_v2._write_dispatch[2] = _latin_1  # 2: TIFF's type of text
 
 
 def metadata_of(image: Image.Image) -> dict[str, Any]:

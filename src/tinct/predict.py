@@ -23,7 +23,7 @@ from tinct.data.sources import Joined, open_sources
 from tinct.data.transforms import centre, letterbox
 from tinct.errors import TinctError
 from tinct.examples import SHARPNESS, shrunk
-from tinct.files import write_json
+from tinct.files import expanded, write_json
 from tinct.predictions import logits_of, png_names, save_image, write_table
 from tinct.trained import load_trained
 
@@ -64,7 +64,7 @@ def predict(model: str, pictures: list[str], *, out: Path, threshold: float = 0.
     Raises:
         TinctError: the model or a source cannot be read, two pictures have one name, or `out` cannot be written.
     """
-    network, meta = load_trained(Path(model).expanduser())
+    network, meta = load_trained(expanded(model))
     source = open_pictures(pictures)
     if not 0 <= threshold <= 1:
         raise TinctError(f"threshold is {threshold}; expected a probability, 0 to 1")
@@ -107,7 +107,7 @@ def open_pictures(words: Sequence[str]) -> Source:
     """
     parts: list[Source] = []
     for word in words:
-        path = Path(word).expanduser()
+        path = expanded(word)
         single = path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES
         parts.append(PathSource([path], spec=word, split="all") if single else open_sources([word], "all"))
     return parts[0] if len(parts) == 1 else Joined(parts)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from tinct import deep, profiles
-from tinct.data.decode import MAX_PIXELS, reason_of, to_srgb
+from tinct.data.decode import MAX_PIXELS, reason_of, to_srgb, whole_range
 from tinct.errors import PictureError
 from tinct.metadata import metadata_of
 from tinct.pictures import FORMATS, Picture, Pixels, samples_of, strips
@@ -131,7 +131,7 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
     elif by_two_passes and source is not None:
         samples = deep.key_to_alpha(deep.by_two_passes(image, partial(_open, source)), image.info.get("transparency"))
     elif image.mode.startswith("I;16"):
-        samples = deep.whole_range(np.array(image, np.uint16)[..., None], image)
+        samples = whole_range(np.array(image, np.uint16)[..., None], image)
         samples = deep.key_to_alpha(samples, image.info.get("transparency"))
     else:
         if image.mode not in ("L", "LA", "RGB", "RGBA") or "transparency" in image.info:

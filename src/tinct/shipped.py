@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tinct.errors import TinctError
-from tinct.files import atomic_path, write_json, write_text
+from tinct.files import atomic_path, expanded, write_json, write_text
 
 __all__ = ["SHIPPED", "Entry", "add", "entries", "find", "name_error", "own_shelf", "put", "resolve", "verify"]
 
@@ -74,9 +74,9 @@ class Entry:
 def own_shelf() -> Path:
     """The user's own shelf: `$TINCT_WEIGHTS`, or `tinct/weights` in the user's cache folder."""
     if named := os.environ.get("TINCT_WEIGHTS"):
-        return Path(named).expanduser()
+        return expanded(named)
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "tinct" / "weights"
+    return (Path(cache) if cache else expanded("~/.cache")) / "tinct" / "weights"
 
 
 def entries(*shelves: Path) -> dict[str, Entry]:
@@ -105,7 +105,8 @@ def find(name: str) -> Path:
     """
     known = entries()
     if name not in known:
-        named = f"one of {', '.join(sorted(known))}, or " if known else ""
+        colorizers = sorted(name for name, entry in known.items() if entry.kind == "colorizer")
+        named = f"one of {', '.join(colorizers)}, or " if colorizers else ""
         raise TinctError(
             f"no weights are called {name!r}; give as --model {named}the path of a run's colorizer.safetensors"
         )
@@ -122,7 +123,7 @@ def resolve(model: str | Path) -> Path:
     bare = isinstance(model, str) and NAME.fullmatch(model) and not model.endswith(".safetensors")
     if bare and (model in entries() or not Path(model).exists()):
         return find(str(model))
-    path = Path(model).expanduser()
+    path = expanded(model)
     return path / "colorizer.safetensors" if path.is_dir() else path
 
 
@@ -187,10 +188,12 @@ def add(
         write_text(shelf / entry.card, text)
     with atomic_path(entry.path) as unfinished:
         (copy_in_half if half else shutil.copyfile)(file, unfinished)
-    entry.seen.unlink(missing_ok=True)  # of weights that had the name before
-    if kind == "encoder" and (seen := file.with_name("seen.npy")).exists():
+    beside = [path for path in (file.with_suffix(".seen.npy"), file.with_name("seen.npy")) if path.exists()]
+    if kind == "encoder" and beside:
         with atomic_path(entry.seen) as unfinished:
-            shutil.copyfile(seen, unfinished)
+            shutil.copyfile(beside[0], unfinished)
+    else:
+        entry.seen.unlink(missing_ok=True)  # of weights that had the name before
     entry = dataclasses.replace(entry, sha256=digest(entry.path), size=entry.path.stat().st_size)
     put(entry)
     return entry

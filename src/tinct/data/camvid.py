@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tinct.data.decode import PICTURE_SUFFIXES
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices
 from tinct.errors import AbsentSplitError, TinctError
+from tinct.files import expanded
 
 __all__ = ["CLASSES", "CamVid"]
 
@@ -38,7 +39,7 @@ class CamVid(LabelledFiles):
     def __init__(self, path: str, split: str, task: Task) -> None:
         if task != "segmentation":
             raise AbsentSplitError(f"camvid:{path}: has masks only; choose the segmentation task")
-        root = Path(path).expanduser()
+        root = expanded(path)
         pictures, masks = (_by_stem(root / folder) for folder in (split, f"{split}annot"))
         alone = sorted(pictures.keys() ^ masks.keys())
         if alone:

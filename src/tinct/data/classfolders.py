@@ -9,6 +9,7 @@ from tinct.data.folder import scan, split_folders
 from tinct.data.labelled import LabelledFiles, Task
 from tinct.data.subsets import held_out
 from tinct.errors import AbsentSplitError, TinctError
+from tinct.files import expanded
 
 __all__ = ["ClassFolders"]
 
@@ -33,7 +34,7 @@ class ClassFolders(LabelledFiles):
     def __init__(self, path: str, split: str, task: Task) -> None:
         if task == "segmentation":
             raise AbsentSplitError(f"folder:{path}: has no masks; choose the multilabel task")
-        root = Path(path).expanduser()
+        root = expanded(path)
         folders = _folders(root)
         if split_folders(folders, "train") is None:
             self.classes = tuple(sorted(folders))

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from tinct.data.base import VOID
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, require_positives
 from tinct.errors import AbsentSplitError, PictureError, TinctError
+from tinct.files import expanded
 
 __all__ = ["Coco"]
 
@@ -34,7 +35,7 @@ class Coco(LabelledFiles):
     """
 
     def __init__(self, path: str, split: str, task: Task) -> None:
-        root = Path(path).expanduser()
+        root = expanded(path)
         files = sorted(root.glob(f"annotations/instances_{split}20[0-9][0-9].json"))
         if not files:
             raise AbsentSplitError(f"{path}: no annotations/instances_{split}2017.json or of another year in it")

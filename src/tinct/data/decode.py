@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
 from tinct.errors import PictureError
 
@@ -171,6 +171,16 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def whole_range(samples: NDArray[np.uint16], image: Image.Image) -> NDArray[np.uint16]:
+    """Grey samples of a TIFF from 0, black, to 65,535: Pillow leaves 12 bits as they are, and white as 0."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        if image.tag_v2.get(258) == (12,):
+            samples = np.rint(samples * (65535 / 4095)).astype(np.uint16)
+        if image.tag_v2.get(262) == 0:
+            samples = 65535 - samples
+    return samples
+
+
 def to_srgb(image: Image.Image) -> Image.Image:
     """Convert a loaded picture of any mode to RGB in sRGB."""
     profile = image.info.get("icc_profile")
@@ -179,7 +189,8 @@ def to_srgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = _over_white(image)
     elif image.mode.startswith("I;16"):
-        image = Image.fromarray(((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+        samples = whole_range(np.array(image, np.uint16), image)
+        image = Image.fromarray(((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
     elif image.mode in ("I", "F"):
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
     elif image.mode == "LAB":

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tinct.data.base import Source
 from tinct.data.decode import PICTURE_SUFFIXES, decode
 from tinct.errors import TinctError
+from tinct.files import expanded
 
 __all__ = ["PathSource", "open_folder", "scan", "split_folders"]
 
@@ -85,7 +86,7 @@ def open_folder(spec: str, split: str = "train") -> PathSource:
     Raises:
         TinctError: nothing there, nothing readable, or no pictures in it.
     """
-    path = Path(spec).expanduser()
+    path = expanded(spec)
     try:
         if path.is_dir():
             source = PathSource(scan(path, split), path, spec, split)
@@ -178,7 +179,7 @@ def _voc_names(image_sets: Path, split: str) -> list[str]:
 
 def _read_list(path: Path) -> bytes:
     """The lines of a text file, blank ones dropped, each ended by one newline."""
-    if path.suffix.lower() in PICTURE_SUFFIXES:
+    if path.suffix.lower() in PICTURE_SUFFIXES and path.exists():
         raise TinctError(f"{path}: a single file; expected a folder of pictures or a text file of paths")
     lines = path.read_bytes()
     if b"\0" in lines[:4096]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices, require_positives
 from tinct.data.subsets import held_out
 from tinct.errors import AbsentSplitError, TinctError
+from tinct.files import expanded
 
 __all__ = ["Table"]
 
@@ -35,7 +36,7 @@ class Table(LabelledFiles):
     """
 
     def __init__(self, path: str, split: str, task: Task) -> None:
-        file = Path(path).expanduser()
+        file = expanded(path)
         rows = _read(file)
         names = tuple(column for column in rows[0][1] if column not in RESERVED)
         if not names:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices, require_positives
 from tinct.errors import AbsentSplitError, TinctError
+from tinct.files import expanded
 
 __all__ = ["CLASSES", "Voc"]
 
@@ -80,7 +81,7 @@ def _year_folder(path: str) -> Path:
     folder, _, year = path.rpartition("@")
     if not re.fullmatch(r"20\d\d", year):
         folder, year = path, "20[0-9][0-9]"
-    base = Path(folder).expanduser()
+    base = expanded(folder)
     if (base / "ImageSets").is_dir() and year in (base.name[3:], "20[0-9][0-9]"):
         return base
     found = [*base.glob(f"VOC{year}/ImageSets"), *base.glob(f"VOCdevkit/VOC{year}/ImageSets")]
