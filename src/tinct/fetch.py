@@ -147,6 +147,10 @@ def _wanted(what: str, revision: str | None, sha256: str | None, licence: str, s
 
 def _from_hub(entry: Entry, target: Path) -> None:
     """Download from a hub, which `HF_ENDPOINT` may name."""
+    if not entry.hub and entry.path.exists():
+        raise TinctError(
+            f"{entry.name} is here already, and no hub is known to have it; name another place with --mirror"
+        )
     if not entry.hub:
         raise TinctError(f"no hub is known to have {entry.name}; name a folder or address with --mirror")
     from huggingface_hub import hf_hub_download

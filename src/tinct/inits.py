@@ -192,7 +192,8 @@ def _file(path: Path, input: Input, backbone: str | None) -> Start:
     """tinct's own encoder, or somebody's weights in names that are known."""
     if not path.exists() and not path.suffix:
         raise TinctError(
-            f"init is {path}; expected random, imagenet-lite, timm:NAME, a run's folder or a safetensors file"
+            f"init is {path}; expected random, a name that tinct weights list shows, imagenet-lite, timm:NAME, a run's "
+            "folder or a safetensors file"
         )
     tensors, meta = (read_pickle(path), {}) if path.suffix in PICKLES else read_weights(path)
     tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
