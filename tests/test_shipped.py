@@ -130,6 +130,11 @@ def test_only_weights_of_tinct_are_added(file, card, shelves, tmp_path):
     assert not shelves[0].exists()
 
 
+def test_a_folder_is_not_taken_for_weights(shelves, card, tmp_path):
+    with pytest.raises(TinctError, match="is a folder; expected a file of weights"):
+        add("x", tmp_path, card)
+
+
 def test_a_name_of_weights_that_come_with_tinct_is_taken(file, card, shelves):
     add("tiny", file, card, shelf=shelves[0])
     with pytest.raises(TinctError, match="tiny is the name of weights that come with tinct"):

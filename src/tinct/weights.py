@@ -147,6 +147,8 @@ def read_weights(path: Path, kind: str | None = None) -> tuple[dict[str, Tensor]
     Raises:
         TinctError: the file is absent, damaged, or of another kind.
     """
+    if path.is_dir():
+        raise TinctError(f"{path}: is a folder; expected a file of weights in it, such as encoder.safetensors")
     try:
         with safe_open(str(path), framework="pt") as file:
             meta: dict[str, Any] = json.loads((file.metadata() or {}).get("tinct", "{}"))
