@@ -128,9 +128,8 @@ def hub_card(file: Path, meta: Mapping[str, Any], report: dict[str, Any]) -> str
     if known and known.card:
         text = (known.shelf / known.card).read_text(encoding="utf-8").rstrip()
     elif (file.parent / "record.json").exists():
-        text = (
-            card_of(read_record(file.parent)).partition("\n`encoder.safetensors`")[0].rstrip()
-        )  # names of other files
+        whole = card_of(read_record(file.parent))
+        text = whole.partition("\n`encoder.safetensors`")[0].rstrip()  # what follows names other files
     else:
         text = f"# {report['what']}, exported by tinct"
     lines = [
