@@ -66,6 +66,18 @@ def test_the_trend_is_the_least_squares_line_over_doublings(made):
     assert (few.pictures, few.gain) == (16_000, pytest.approx(level + 4 * slope))
 
 
+def test_a_curve_that_has_flattened_is_said_and_no_line_is_extended(made):
+    for cell in made.cells:
+        if cell.arm == "third" and cell.labels == 50:  # 400 still rises
+            cell.record["value"] -= 3
+    few, many = trends(made)
+    assert (few.flat, many.flat) == (True, False)
+    said = [line for line in going_on(made) if "line through" in line or "straight line" in line]
+    assert said[0].startswith("third gained nothing over second at 50 labels, so no line through first, second, third")
+    assert "at 400 labels; it would come to" in said[1]
+    assert figures.going_on(made).count("extrapolated, 16,000") == 1
+
+
 def test_another_recipe_ends_a_trend_but_is_still_a_step(made):
     for cell in made.cells:
         if cell.arm == "third":

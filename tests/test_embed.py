@@ -29,7 +29,7 @@ def expected(run, pictures, pool, layer):
     encoder = load_encoder(run / "encoder.safetensors")[0].eval()
     rows = []
     for path in sorted(pictures.glob("*.png")):
-        pixels = torch.tensor(centre(decode(path), 32)).permute(2, 0, 1)[None]
+        pixels = torch.tensor(centre(decode(path), 96)).permute(2, 0, 1)[None]
         with torch.no_grad():
             found = encoder(network_input(pixels, "grey"))[layer]
         parts = {"avg": [found.mean((2, 3))], "max": [found.amax((2, 3))]}
@@ -47,8 +47,21 @@ def test_a_row_for_each_picture(run, colourful, tmp_path, pool, layer, capsys):
     assert (tmp_path / "f.npy.txt").read_text().split() == [f"{number:04d}.png" for number in range(12)]
     assert "12 rows" in capsys.readouterr().err
     said = json.loads((tmp_path / "f.npy.json").read_text())
-    assert (said["rows"], said["pool"], said["layer"], said["size"], said["skipped"]) == (12, pool, layer, 32, [])
+    assert (said["rows"], said["pool"], said["layer"], said["size"], said["skipped"]) == (
+        12,
+        pool,
+        layer,
+        96,
+        [],
+    )  # pretrained at 32 px
     assert not (tmp_path / "f.npy.partial").exists()
+
+
+@pytest.mark.parametrize(("pretrained", "fed"), [({"size": 64}, 96), ({"size": 160}, 160), ({}, 224)])
+def test_the_size_is_at_least_what_transfers_take(colourful, tmp_path, pretrained, fed):
+    save_encoder(tmp_path / "encoder.safetensors", Encoder("mobilenetv3_small_050"), pretrained)
+    assert embed(str(tmp_path), [str(colourful)], out=tmp_path / "f.npy") == 0
+    assert json.loads((tmp_path / "f.npy.json").read_text())["size"] == fed
 
 
 def test_csv_has_the_same_numbers(run, colourful, tmp_path):

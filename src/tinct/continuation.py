@@ -43,6 +43,7 @@ class Trend:
         per_doubling: points gained with each doubling of the pictures read.
         pictures: `AHEAD` times those of the last arm.
         gain: what the line gives there, in points over the baseline: an extrapolation, no measurement.
+        flat: whether the last arm gained nothing over the one before it, so that the line promises too much.
     """
 
     arms: tuple[str, ...]
@@ -50,6 +51,7 @@ class Trend:
     per_doubling: float
     pictures: int
     gain: float
+    flat: bool
 
 
 def pictures_read(made: Comparison, arm: str) -> int | None:
@@ -89,9 +91,10 @@ def trends(made: Comparison) -> list[Trend]:
         pictures = [pictures_read(made, arm) or 0 for arm in arms]
         for labels in made.amounts:
             if len(arms) > 2 and all((arm, labels) in gains for arm in arms):
-                slope, level = np.polyfit(np.log2(pictures), [gains[arm, labels] for arm in arms], 1)
-                ahead = AHEAD * pictures[-1]
-                found.append(Trend(tuple(arms), labels, float(slope), ahead, float(level + slope * np.log2(ahead))))
+                heights, ahead = [gains[arm, labels] for arm in arms], AHEAD * pictures[-1]
+                slope, level = map(float, np.polyfit(np.log2(pictures), heights, 1))
+                gain = float(level + slope * np.log2(ahead))
+                found.append(Trend(tuple(arms), labels, slope, ahead, gain, flat=heights[-1] <= heights[-2]))
     return sorted(found, key=lambda trend: (made.arms.index(trend.arms[-1]), trend.labels))
 
 

@@ -33,12 +33,11 @@ from tinct.models.encoder import Encoder
 from tinct.models.stem import Input, network_input
 from tinct.predict import open_pictures
 from tinct.row_store import FORMATS, Row, Store
+from tinct.settings import encoder_size
 
 __all__ = ["Pool", "embed"]
 
 Pool = Literal["avg", "max", "avgmax"]
-SIZE = 224
-"""Side of the network's input, in pixels, where the weights do not say what they were trained with."""
 
 
 def embed(
@@ -69,7 +68,7 @@ def embed(
         pool: avg, max, or avgmax (both, one after the other) over a feature map.
         layer: which feature map, finest first; -1 is the deepest.
         size: the largest centred square of a picture is brought to this many pixels, a multiple of 32; by default what
-            the weights were trained with, or 224.
+            the weights were trained with, but at least 96; 224 where they do not say.
         input: grey or rgb.
         backbone: a timm name, for weights that do not say theirs.
         weights: a safetensors file for timm:NAME.
@@ -89,7 +88,7 @@ def embed(
     if min(batch_size, workers) < 1:
         raise TinctError(f"batch_size is {batch_size} and workers {workers}; expected at least 1")
     start = load_init(encoder, input=input, backbone=backbone, weights=weights)
-    size = size or int(start.provenance.get("size", SIZE))
+    size = size or encoder_size(start.provenance.get("size"))
     if size < 32 or size % 32:
         raise TinctError(f"size is {size}; expected a multiple of 32")
     maps = len(start.encoder.channels)

@@ -16,6 +16,7 @@ from tinct.models.heads import SMP, smp_keys
 from tinct.models.layouts import from_torchvision, torchvision_name
 from tinct.models.stem import Input, stem_name
 from tinct.parity import HALF, SINGLE, compare, sample_inputs
+from tinct.settings import encoder_size
 from tinct.weights import FED_KEY, load_strict
 
 __all__ = ["to_segmentation_models", "to_timm", "to_torchvision"]
@@ -28,7 +29,9 @@ def to_timm(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
     encoder, classes = subject.timm_encoder(), subject.classes()
     body: Any = encoder.body
     config: dict[str, Any] = body.default_cfg
-    channels, size = encoder.in_channels, int(subject.meta.get("size", 224))
+    channels, size = encoder.in_channels, subject.meta.get("size")
+    if subject.kind in ("encoder", "colorizer"):
+        size = encoder_size(size)
     tensors = dict(body.state_dict()) | subject.classifier(str(config["classifier"]))
     kept = ("interpolation", "crop_pct", "crop_mode", "pool_size", "fixed_input_size", "first_conv", "classifier")
     document = {

@@ -8,7 +8,7 @@ from tinct.errors import TinctError, check_choices
 from tinct.metrics import MIN_POSITIVES
 from tinct.models.stem import Input
 
-__all__ = ["Head", "Protocol", "Split", "TransferSettings"]
+__all__ = ["Head", "Protocol", "Split", "TransferSettings", "encoder_size"]
 
 Protocol = Literal["finetune", "frozen", "linear", "knn"]
 Split = Literal["val", "test", "tuning"]
@@ -102,3 +102,12 @@ class TransferSettings:
             raise TinctError("head and decoder are for segmentation; leave them out for multilabel")
         if self.decoder == "carried" and self.head != "decoder":
             raise TinctError(f"head {self.head} cannot carry a colorizer's decoder over; use --head decoder")
+
+
+def encoder_size(pretrained: int | None) -> int:
+    """Pixels of the square an encoder is fed where nobody says.
+
+    What it was pretrained at, or what transfers take if that is more: features learned from small crops are better on
+    larger pictures (docs/results.md). 224 where its weights do not say.
+    """
+    return 224 if pretrained is None else max(pretrained, TransferSettings.size)

@@ -70,7 +70,7 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
         TinctError: the file is absent, damaged, of another kind, or its weights do not fit the backbone it names.
     """
     tensors, meta = read_weights(path, "encoder")
-    check_header(meta, path, "backbone", "in_channels")
+    check_header(meta, path, "backbone", "in_channels", *{"size"} & meta.keys())
     encoder = Encoder(meta["backbone"], meta["in_channels"])
     load_strict(encoder.body, tensors, path)
     return encoder, meta

@@ -103,6 +103,12 @@ def going_on(comparison: Comparison) -> list[str]:
             f"{signed(change)} points{interval} at {step.labels} labels{verdict}."
         )
     for trend in trends(comparison):
+        if trend.flat:
+            said.append(
+                f"{trend.arms[-1]} gained nothing over {trend.arms[-2]} at {trend.labels} labels, so no line through "
+                f"{', '.join(trend.arms)} is extended: of more of the same recipe nothing can be promised."
+            )
+            continue
         said.append(
             f"A straight line through {', '.join(trend.arms)} gives {signed(trend.per_doubling)} points for each "
             f"doubling of the pictures read, at {trend.labels} labels; it would come to {signed(trend.gain)} at "

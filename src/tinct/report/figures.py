@@ -97,7 +97,7 @@ def going_on(made: Comparison) -> str:
 
     Bars are t intervals over seed pairs; "" where no arm went on from another.
     """
-    linked, lines = steps(made), trends(made)
+    linked, lines = steps(made), [trend for trend in trends(made) if not trend.flat]
     if not linked:
         return ""
     gains = {(one.arm, one.labels): one.difference for one in made.contrasts}
