@@ -101,6 +101,38 @@ def test_torch_waits_until_it_is_needed():
     assert run(helped).strip().splitlines()[-1] == "none"
 
 
+def test_importing_leaves_the_process_as_it_was():
+    """What other libraries filter is theirs to answer for."""
+    found = run(
+        """
+import sys, warnings
+from PIL import TiffImagePlugin
+
+def watched(change):
+    def wrapped(*words, **named):
+        module = sys._getframe(1).f_globals["__name__"]
+        if module.startswith("tinct"):
+            print(module, words, named)
+        return change(*words, **named)
+    return wrapped
+
+warnings.filterwarnings, warnings.simplefilter = map(watched, (warnings.filterwarnings, warnings.simplefilter))
+writers = dict(TiffImagePlugin.ImageFileDirectory_v2._write_dispatch)
+import tinct, tinct.colorize_files
+for name in tinct.__all__:
+    getattr(tinct, name)
+print([rule for rule in warnings.filters if "PIL" in str(rule)])
+print(TiffImagePlugin.ImageFileDirectory_v2._write_dispatch == writers)
+"""
+    )
+    assert found.splitlines() == ["[]", "True"]
+
+
+def test_a_command_hides_the_warnings_of_the_picture_library():
+    code = "import warnings; from tinct.cli import main; main(['data', 'nowhere']); print(warnings.filters)"
+    assert "PIL" in run(code)
+
+
 def test_public_names_are_there():
     assert sorted(tinct.__all__) == sorted(
         [

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, features
 
 from tinct import profiles
 from tinct.errors import PictureError, TinctError
@@ -18,6 +18,7 @@ from tinct.writers import encode, to_pil, write
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF/></x:xmpmeta>'
 IPTC = b"\xff\xed\x00\x1aPhotoshop 3.0\x008BIM\x04\x04\0\0\0\0"
+AVIF = ["AVIF"] if features.check("avif") else []
 SUFFIX_OF_DEEP = {"PNG", "TIFF"}
 
 
@@ -258,7 +259,20 @@ def test_text_beyond_ascii_in_exif_survives_where_a_resolution_is_added():
     content = io.BytesIO()
     Image.new("L", (16, 16)).save(content, "JPEG", exif=block, dpi=(300, 300))
     original = read(content.getvalue())
-    for form in ("JPEG", "TIFF", "PNG", "WEBP"):
+    for form in ("JPEG", "TIFF", "PNG", "WEBP", *AVIF):
         buffer = io.BytesIO()
         encode(original, buffer, form)
         assert said(buffer.getvalue()) == ("© Café", "René"), form
+
+
+@pytest.mark.parametrize("form", ["TIFF", "JPEG", "PNG", "WEBP", *AVIF])
+def test_text_beyond_ascii_survives_in_a_picture_that_is_turned_and_in_tags_that_a_program_set(form):
+    image = Image.new("RGB", (16, 8))
+    exif = image.getexif()
+    exif[0x0112], exif[33432] = 6, "© Café"
+    exif.get_ifd(0x8769)[42032] = "René"
+    back = through(from_pil(image), form)
+    assert back.size == (16, 8)
+    assert facts(back.exif) == {"main": {33432: "© Café"}, "exif": {42032: "René"}, "gps": {}}
+    again = through(back, form)
+    assert facts(again.exif) == facts(back.exif)

@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise TinctError(f"unknown command {name!r}; expected one of {', '.join(COMMANDS)}")
+        from tinct.data.decode import hide_warnings  # not above: numpy takes its time
+
+        hide_warnings()
         module, _, function = COMMANDS[name][0].partition(":")
         command: Callable[..., int | None] = getattr(importlib.import_module(module), function)
         return command(**parse(name, command, rest)) or 0

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tinct.data.decode import hide_warnings
 from tinct.data.subsets import TUNING_SHARE
 from tinct.errors import TinctError
 from tinct.files import read_json, write_json
@@ -218,6 +219,7 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin(devices: Any, threads: int) -> None:
+    hide_warnings()
     os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
     torch.set_num_threads(threads)
 

@@ -5,9 +5,9 @@ import math
 import struct
 from typing import Any
 
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image
 
-__all__ = ["STORAGE_TAGS", "metadata_of"]
+__all__ = ["STORAGE_TAGS", "SUB_IFDS", "load_exif", "metadata_of"]
 
 # TIFF tags that say how pixels are stored (TIFF 6.0), which their writer states anew; XMP and ICC travel apart.
 STORAGE_TAGS = frozenset(
@@ -15,18 +15,37 @@ STORAGE_TAGS = frozenset(
     # 37724 holds Photoshop's layers, which would still be grey.
 ) | frozenset((338, 339, 340, 341, 347, *range(512, 522), *range(529, 533), 700, 34675, 37724))
 
+SUB_IFDS = {ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo}
+"""The directories within EXIF that are carried."""
+
 PHOTOSHOP = b"Photoshop 3.0\0"
 """What an APP13 segment of image resources begins with."""
 PREVIEWS = (1033, 1036)
 """The resources that are thumbnails."""
 
 
-def _latin_1(_: TiffImagePlugin.ImageFileDirectory_v2, value: str | bytes | int) -> bytes:
-    """A tag's text as Pillow decoded it, so that its bytes come back; Pillow itself writes ? for all but ASCII."""
-    return (value if isinstance(value, bytes) else str(value).encode("latin-1", "replace")) + b"\0"
+class TagText(str):
+    """A tag's text whose bytes come back: Pillow decodes Latin-1 and encodes ASCII, with ? for all else."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """See `str.encode`."""
+        return super().encode("latin-1" if encoding == "ascii" else encoding, errors)
 
 
-TiffImagePlugin.ImageFileDirectory_v2._write_dispatch[2] = _latin_1  # 2: TIFF's type of text
+def load_exif(block: bytes) -> Image.Exif:
+    """Tags that are written as they were read."""
+    exif = Image.Exif()
+    exif.load(block)
+    return keep_text(exif)
+
+
+def keep_text(exif: Image.Exif) -> Image.Exif:
+    """The same tags, with their text as `TagText`."""
+    for tag in SUB_IFDS & exif.keys():
+        exif.get_ifd(tag)  # which reads them
+    for tags in (exif, *exif._ifds.values()):
+        tags.update({tag: TagText(value) for tag, value in tags.items() if isinstance(value, str)})
+    return exif
 
 
 def metadata_of(image: Image.Image) -> dict[str, Any]:
@@ -53,12 +72,24 @@ def _exif(image: Image.Image) -> tuple[bytes, int]:
             for tag in STORAGE_TAGS & exif.keys() - {ExifTags.Base.Orientation}:
                 del exif[tag]
             exif.bigtiff = False  # of the file; a block of EXIF is a plain TIFF
-            block = exif.tobytes() if len(exif) else b""
+            block = keep_text(exif).tobytes() if len(exif) else b""
+        elif type(image).__module__ == "PIL.AvifImagePlugin":
+            block = _avif_block(image, block, orientation)
     except Exception:  # EXIF is a nest of offsets; a broken one must not cost the pixels
         return b"", orientation
     if block and not block.startswith(b"Exif\0\0"):
         block = b"Exif\0\0" + block
     return _without_thumbnail(block), orientation
+
+
+def _avif_block(image: Any, block: bytes, orientation: int) -> bytes:
+    """An AVIF's EXIF. Where the picture is turned, Pillow has written that into the block, and lost text by it."""
+    stored = image._decoder.get_info()[4]
+    if not stored or stored == block:
+        return block
+    exif = load_exif(stored)
+    exif[ExifTags.Base.Orientation] = orientation
+    return exif.tobytes()
 
 
 def _without_thumbnail(block: bytes) -> bytes:

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from tinct import profiles
 from tinct.errors import PictureError
 from tinct.files import atomic_path
-from tinct.metadata import STORAGE_TAGS
+from tinct.metadata import STORAGE_TAGS, SUB_IFDS, load_exif
 from tinct.pictures import Picture, Pixels, strips, to_8_bits, top, upright
 
 __all__ = ["encode", "to_pil", "write"]
@@ -39,7 +39,6 @@ RESOURCES = 34377
 """The TIFF tag of Photoshop's image resources, which may be large: clipping paths, thumbnails."""
 UNDEFINED = 7
 """The type of EXIF's bytes without a meaning of their own."""
-SUB_IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 
 def write(picture: Picture, path: Path, form: str | None = None) -> None:
@@ -109,13 +108,14 @@ def _by_pillow(picture: Picture, file: IO[bytes], form: str) -> None:
         image = image.convert(image.mode[:-1])
     if form in ("WEBP", "AVIF", "HEIF") and picture.dpi:
         options |= {"exif": _with_resolution(picture.exif, picture.dpi)}
+    if form == "AVIF":
+        options |= {"exif": _as_text_is_kept(options.get("exif", b""))}
     image.save(file, form, **options)
 
 
 def _without_resources(block: bytes) -> bytes:
     """EXIF from a TIFF without what a JPEG has another place for, where it is too long for one segment."""
-    exif = Image.Exif()
-    exif.load(block)
+    exif = load_exif(block)
     exif.pop(RESOURCES, None)
     return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
 
@@ -123,14 +123,22 @@ def _without_resources(block: bytes) -> bytes:
 def _with_resolution(block: bytes, dpi: tuple[float, float]) -> bytes:
     """EXIF that says the resolution, for formats that have no other place for it."""
     with contextlib.suppress(Exception):  # EXIF is a nest of offsets; a broken one stays as it is
-        exif = Image.Exif()
-        exif.load(block)
+        exif = load_exif(block)
         stated = (exif.get(ExifTags.Base.XResolution), exif.get(ExifTags.Base.YResolution))
         if stated == dpi and exif.get(ExifTags.Base.ResolutionUnit, INCH) == INCH:
             return block  # as it was, byte for byte
         exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = dpi
         exif[ExifTags.Base.ResolutionUnit] = INCH
         return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+    return block
+
+
+def _as_text_is_kept(block: bytes) -> Image.Exif | bytes:
+    """EXIF for Pillow's AVIF writer, which takes an orientation out of it and writes the rest anew."""
+    with contextlib.suppress(Exception):  # as above
+        exif = load_exif(block)
+        if ExifTags.Base.Orientation in exif:
+            return exif
     return block
 
 
@@ -195,9 +203,8 @@ def _tiff(picture: Picture, file: IO[bytes]) -> None:
     pixels: NDArray[Any] = picture.pixels
     if picture.alpha is not None:
         pixels = np.dstack((pixels, picture.alpha))
-    exif = Image.Exif()
-    exif.load(picture.exif)
-    parts = {tag: dict(exif.get_ifd(tag)) for tag in SUB_IFDS if tag in exif}
+    exif = load_exif(picture.exif)
+    parts = {tag: dict(exif.get_ifd(tag)) for tag in sorted(SUB_IFDS & exif.keys())}
     parts.get(ExifTags.IFD.Exif, {}).pop(ExifTags.IFD.Interop, None)  # an offset into the file it came from
     for tag in parts:
         del exif[tag]

@@ -21,6 +21,7 @@ __all__ = [
     "chroma",
     "decode",
     "header",
+    "hide_warnings",
     "is_grey",
     "transform_to_srgb",
 ]
@@ -59,10 +60,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-# Pillow's warnings on large pictures and broken metadata would tear the progress bar; the limits here are decode()'s.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode(data: bytes | Path, min_side: int | None = None) -> NDArray[np.uint8]:
@@ -125,6 +122,14 @@ def chroma(rgb: NDArray[np.uint8]) -> float:
 def is_grey(rgb: NDArray[np.uint8]) -> bool:
     """Whether an (H, W, 3) sRGB picture has too little colour to learn from: its `chroma` is below `GREY`."""
     return chroma(rgb) < GREY
+
+
+def hide_warnings() -> None:
+    """Hide Pillow's warnings on large pictures and broken metadata, which would tear the progress bar.
+
+    For processes that are tinct's own: commands, and workers. The limits that matter are those of `decode`.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _open(data: bytes | Path) -> tuple[Image.Image, str]:

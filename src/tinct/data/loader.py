@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tinct.data.base import Source
-from tinct.data.decode import GREY, is_grey
+from tinct.data.decode import GREY, hide_warnings, is_grey
 from tinct.data.hashes import dhash, near
 from tinct.data.random import rng
 from tinct.errors import PictureError
@@ -186,6 +186,7 @@ def _collate(crops: list[Crop]) -> Crops:
 
 
 def _quiet_worker(_: int) -> None:
+    hide_warnings()
     torch.set_num_threads(1)  # a worker that spins up a pool takes the cores from the training step
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the main process ends us when it is ready
         signal.signal(number, signal.SIG_IGN)

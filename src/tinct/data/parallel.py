@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tinct.data.base import Source
+from tinct.data.decode import hide_warnings
 from tinct.errors import TinctError
 
 __all__ = ["each_picture"]
@@ -77,6 +78,7 @@ def each_picture(
 def _begin(source: Source, work: Callable[[Source, int], Any]) -> None:
     global _task
     _task = (source, work)
+    hide_warnings()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
 
 
