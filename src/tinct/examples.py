@@ -19,6 +19,7 @@ from tinct.data.sources import open_labelled
 from tinct.data.subsets import tuning_split
 from tinct.data.transforms import augment, centre, letterbox
 from tinct.errors import PictureError, TinctError
+from tinct.files import stamp
 
 __all__ = ["SHARPNESS", "Chunk", "Examples", "Labelled", "evaluation_chunks", "forget_labels", "open_labels", "shrunk"]
 
@@ -78,7 +79,7 @@ def open_labels(spec: str, split: str, task: Task, size: int, cache: str | None 
     Raises:
         TinctError: see `open_labelled`.
     """
-    source, presence, bad = _opened(spec, split, task, _stamp(spec))
+    source, presence, bad = _opened(spec, split, task, stamp(Path(spec.partition(":")[2])))
     side = math.ceil(SHARPNESS * size)
     pictures = CachedSource(source, Path(cache), side) if cache else source
     return Labelled(source, pictures, presence, bad, side, task)
@@ -87,15 +88,6 @@ def open_labels(spec: str, split: str, task: Task, size: int, cache: str | None 
 def forget_labels() -> None:
     """Read labels anew the next time they are wanted: their files may have changed since."""
     _opened.cache_clear()
-
-
-def _stamp(spec: str) -> tuple[int, int]:
-    """What changes when the file of a spec, such as a table, is written anew; alike for all else."""
-    try:
-        status = Path(spec.partition(":")[2]).stat()
-    except OSError:
-        return 0, 0
-    return status.st_mtime_ns, status.st_size
 
 
 @functools.lru_cache(maxsize=8)  # a grid of transfers opens the same few splits again and again

@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import TinctError
 
-__all__ = ["atomic_path", "read_json", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_path", "expanded", "read_json", "stamp", "write_bytes", "write_json", "write_text"]
 
 UMASK = os.umask(0)  # which can be read only by setting it, for all threads: so once, while there is one
 os.umask(UMASK)
@@ -83,6 +83,15 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TinctError(f"{path}: holds {type(content).__name__}, expected a JSON object; {remedy}")
     return content
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file is written anew: its time in nanoseconds and its size; 0, 0 where it cannot be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
 
 
 def sync(path: Path) -> None:

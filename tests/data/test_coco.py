@@ -77,6 +77,17 @@ def test_every_shape_lies_where_pycocotools_puts_it(root):
     assert (source.mask_classes, source.background) == (("background", "person", "fork", "table"), 0)
 
 
+def test_a_file_is_parsed_once_for_both_tasks_and_again_where_it_has_changed(root, monkeypatch):
+    parsed = []
+    monkeypatch.setattr("tinct.data.coco.COCO", lambda: parsed.append(1) or COCO())
+    for task in ("multilabel", "segmentation", "multilabel"):
+        assert len(Coco(str(root), "train", task)) == 3
+    assert len(parsed) == 1
+    edit(root, lambda content: content["images"].pop())
+    assert len(Coco(str(root), "train", "multilabel")) == 2
+    assert len(parsed) == 2
+
+
 def test_crowds_are_void_behind_and_small_things_lie_on_large_ones(root):
     mask = Coco(str(root), "train", "segmentation").mask(2)
     expected = np.zeros((20, 30))

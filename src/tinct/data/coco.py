@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from tinct.data.base import VOID
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, require_positives
 from tinct.errors import AbsentSplitError, PictureError, TinctError
-from tinct.files import expanded
+from tinct.files import expanded, stamp
 
 __all__ = ["Coco"]
 
@@ -40,7 +40,7 @@ class Coco(LabelledFiles):
         if not files:
             raise AbsentSplitError(f"{path}: no annotations/instances_{split}2017.json or of another year in it")
         self._file = files[-1]
-        self._coco = _load(self._file)
+        self._coco = _load(self._file, stamp(self._file))
         self._ids = sorted(self._coco.imgs)
         names = tuple(str(self._coco.cats[key]["name"]) for key in sorted(self._coco.cats))
         self._columns = {key: column for column, key in enumerate(sorted(self._coco.cats))}
@@ -92,8 +92,9 @@ class Coco(LabelledFiles):
         return checked_mask(mask, self._file, self.path(index), len(self.mask_classes))
 
 
-def _load(path: Path) -> Any:
-    """Index an annotation file with pycocotools, which would print to standard output."""
+@lru_cache(maxsize=2)  # train and val, which both tasks open
+def _load(path: Path, written: tuple[int, int]) -> Any:
+    """Index an annotation file with pycocotools, which would print to standard output; again where `written` is new."""
     coco = COCO()
     try:
         coco.dataset = json.loads(path.read_bytes())
