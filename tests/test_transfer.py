@@ -362,3 +362,13 @@ def test_labels_that_were_corrected_are_read_anew(tmp_path):
     path.write_text(path.read_text().replace("0.png,0-mask.png,train,0,0", "0.png,0-mask.png,train,1,0"))
     after = open_labels(spec, "train", "multilabel", 32).presence
     assert (before != after).sum() == 1
+
+
+def test_which_classes_masks_hold_is_read_in_order_with_the_bad_ones_named(tmp_path):
+    spec = make_table(tmp_path, train=40)  # so many that processes share them
+    (tmp_path / "3-mask.png").write_bytes(b"no picture")
+    labelled = open_labels(spec, "train", "segmentation", 32)
+    assert [(name, str(tmp_path / "3-mask.png") in why) for name, why in labelled.bad.items()] == [("3.png", True)]
+    for index in range(len(labelled.source)):
+        values = set() if index == 3 else set(np.unique(labelled.source.mask(index)).tolist()) - {255}
+        assert set(np.flatnonzero(labelled.presence[index]).tolist()) == values

@@ -17,6 +17,7 @@ from tinct.data.hashes import dhash
 from tinct.data.labelled import Task
 from tinct.data.sources import open_labelled
 from tinct.data.subsets import tuning_split
+from tinct.data.survey import mask_pixels
 from tinct.data.transforms import augment, centre, letterbox
 from tinct.errors import PictureError, TinctError
 from tinct.files import stamp
@@ -98,12 +99,11 @@ def _opened(
     if task == "multilabel":
         return source, source.labels(), {}
     presence, bad = np.zeros((len(source), len(source.mask_classes)), np.float32), {}
-    for index in range(len(source)):
-        try:
-            values = np.unique(source.mask(index))
-        except PictureError as error:
-            bad[source.name(index)] = str(error)
+    for index, pixels in enumerate(mask_pixels(source)):
+        if isinstance(pixels, str):
+            bad[source.name(index)] = pixels
         else:
+            values = np.flatnonzero(pixels)
             presence[index, values[values != VOID]] = 1
     return source, presence, bad
 

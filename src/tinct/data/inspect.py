@@ -22,9 +22,8 @@ from tinct.data.decode import GREY, NEAR_GREY
 from tinct.data.hashes import DISTANCE, near_pairs
 from tinct.data.labelled import Task
 from tinct.data.overlay import overlay
-from tinct.data.parallel import each_picture
 from tinct.data.sources import is_labelled, open_labelled, open_sources
-from tinct.data.survey import Survey, survey
+from tinct.data.survey import Survey, mask_pixels, survey
 from tinct.errors import AbsentSplitError, PictureError, TinctError
 from tinct.files import atomic_path
 
@@ -163,8 +162,7 @@ def _describe_labels(part: _Set) -> dict[str, Any]:
         names, positives = source.classes, (labels == 1).sum(0).tolist()
         described["unknown"] = dict(zip(names, np.isnan(labels).sum(0).tolist(), strict=True))
     else:
-        with each_picture(source, _mask_pixels, f"reading masks of {source.spec}") as results:
-            masks = list(results)
+        masks = list(mask_pixels(source))
         mismatches = {index: mask for index, mask in enumerate(masks) if isinstance(mask, str)}
         pixels = np.array([mask for mask in masks if not isinstance(mask, str)], np.int64).reshape(-1, 256)
         names, positives = source.mask_classes, (pixels > 0).sum(0).tolist()[: len(source.mask_classes)]
@@ -175,15 +173,6 @@ def _describe_labels(part: _Set) -> dict[str, Any]:
     counts = dict(zip(names, positives, strict=True))
     scored = [name for value, name in enumerate(names) if source.classes or value != source.background]
     return described | {"positives": counts, "too_rare": [name for name in scored if counts[name] < TOO_RARE]}
-
-
-def _mask_pixels(source: Source, index: int) -> NDArray[np.int64] | str:
-    """How many pixels have each of the 256 values, or why the mask cannot be used."""
-    assert isinstance(source, LabelledSource)
-    try:
-        return np.bincount(source.mask(index).ravel(), minlength=256)
-    except PictureError as error:
-        return str(error)
 
 
 def _write_overlays(sets: list[_Set], folder: Path) -> Iterator[Path]:

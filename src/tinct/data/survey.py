@@ -1,19 +1,20 @@
-"""Looking at every picture of a source once: its size, mode, colour and perceptual hash, or why it cannot be read."""
+"""Looking at all of a source once: each picture's size, mode, colour and hash, or why it cannot be read; masks, too."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinct.data.base import Source
+from tinct.data.base import LabelledSource, Source
 from tinct.data.decode import chroma, header
 from tinct.data.folder import PathSource
 from tinct.data.hashes import dhash
 from tinct.data.parallel import each_picture
 from tinct.errors import PictureError
 
-__all__ = ["Survey", "survey"]
+__all__ = ["Survey", "mask_pixels", "survey"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,20 @@ def survey(source: Source, processes: int | None = None) -> Survey:
         hashes=np.array([look.hash for look in good], np.uint64),
         unreadable={index: look for index, look in enumerate(seen) if isinstance(look, str)},
     )
+
+
+def mask_pixels(source: LabelledSource) -> Iterator[NDArray[np.int64] | str]:
+    """For each mask in order, read in processes: how many pixels have each of the 256 values, or why it is unusable."""
+    with each_picture(source, _count, f"reading masks of {source.spec}") as counts:
+        yield from counts
+
+
+def _count(source: Source, index: int) -> NDArray[np.int64] | str:
+    assert isinstance(source, LabelledSource)
+    try:
+        return np.bincount(source.mask(index).ravel(), minlength=256)
+    except PictureError as error:
+        return str(error)
 
 
 def _look(source: Source, index: int) -> _Seen | str:
