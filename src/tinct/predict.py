@@ -20,12 +20,13 @@ from tinct.data.decode import PICTURE_SUFFIXES
 from tinct.data.folder import PathSource
 from tinct.data.overlay import class_color, draw_labels
 from tinct.data.sources import Joined, open_sources
-from tinct.data.transforms import centre, letterbox
+from tinct.data.transforms import centre, letterbox, placed
 from tinct.errors import TinctError
 from tinct.examples import SHARPNESS, shrunk
 from tinct.files import expanded, write_json
 from tinct.predictions import logits_of, png_names, save_image, write_table
 from tinct.trained import load_trained
+from tinct.upsample import rows_of
 
 __all__ = ["predict"]
 
@@ -137,10 +138,8 @@ def segmented(
     for one, logits in zip(batch, logits_of(network, squares, meta["input"]), strict=True):
         picture = source.picture(one.index)
         height, width = picture.shape[:2]
-        _, inside = letterbox(one.small, np.zeros(one.small.shape[:2], np.uint8), size)
-        rows, columns = np.nonzero(np.asarray(inside) == 0)  # where padding is not
-        part = logits[None, :, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-        yield one, picture, largest(part[0], height, width)
+        rows, columns = placed(one.small.shape[0], one.small.shape[1], size)  # where padding is not
+        yield one, picture, largest(logits[:, rows, columns], height, width)
 
 
 def largest(logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
@@ -153,11 +152,7 @@ def largest(logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
     mask = np.empty((height, width), np.uint8)
     rows = max(1, STRIP // (count * width))
     for top in range(0, height, rows):
-        at = torch.arange(top, min(top + rows, height)) + 0.5  # pixel centres, as F.interpolate counts
-        at = (at * (below / height) - 0.5).clamp(0, below - 1)
-        first = at.long()
-        second = (first + 1).clamp(max=below - 1)
-        strip = torch.lerp(wide[:, first], wide[:, second], (at - first)[:, None])
+        strip = rows_of(wide, top, min(rows, height - top), height)
         mask[top : top + rows] = strip.argmax(0).to(torch.uint8).numpy()
     return mask
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Chroma", "fit"]
+__all__ = ["Chroma", "fit", "rows_of"]
 
 RADIUS = 1
 """Windows are 2 * RADIUS + 1 coarse cells a side: the fewest that can hold an edge. Wider ones bleed further."""
@@ -50,14 +50,19 @@ class Chroma:
             (2, n, W) in Lab units, the same values whatever the strips, up to rounding.
         """
         coarse = torch.cat((self.slope, self.offset))
-        last = coarse.shape[1] - 1
-        at = torch.arange(top, top + l.shape[0], device=l.device) + 0.5  # pixel centres, as F.interpolate counts
-        at = (at * ((last + 1) / height) - 0.5).clamp(0, last)
-        above = at.long()
-        below = (above + 1).clamp(max=last)
-        lines = torch.lerp(coarse[:, above], coarse[:, below], (at - above)[:, None])
+        lines = rows_of(coarse, top, len(l), height)
         wide = F.interpolate(lines[None], l.shape, mode="bilinear", align_corners=False)[0]
         return torch.addcmul(wide[2:], wide[:2], l)
+
+
+def rows_of(planes: Tensor, top: int, count: int, height: int) -> Tensor:
+    """Some rows of (C, h, w) planes brought to `height` rows bilinearly: (C, count, w), from row `top` on."""
+    last = planes.shape[1] - 1
+    at = torch.arange(top, top + count, device=planes.device) + 0.5  # pixel centres, as F.interpolate counts
+    at = (at * ((last + 1) / height) - 0.5).clamp(0, last)
+    above = at.long()
+    below = (above + 1).clamp(max=last)
+    return torch.lerp(planes[:, above], planes[:, below], (at - above)[:, None])
 
 
 def fit(l: Tensor, ab: Tensor, radius: int = RADIUS, epsilon: float = EPSILON, back: int = BACK_PROJECTIONS) -> Chroma:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from skimage import data
 
 from tinct.data.base import VOID
-from tinct.data.transforms import AREA, augment, centre, letterbox
+from tinct.data.transforms import AREA, augment, centre, letterbox, placed
 
 sides = st.integers(8, 90)
 
@@ -88,3 +88,11 @@ def test_centre_is_the_middle_square_and_letterbox_loses_nothing():
     assert (target[20:60] == 3).all()
     assert (target[:20] == VOID).all()
     assert (target[60:] == VOID).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 80), (97, 31), (3, 500), (64, 64)])
+def test_where_letterbox_puts_a_picture(shape):
+    _, target = letterbox(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8), 96)
+    expected = np.full((96, 96), VOID)
+    expected[placed(*shape, 96)] = 0
+    np.testing.assert_array_equal(target, expected)

@@ -13,7 +13,7 @@ from PIL import Image
 from tinct.data.base import VOID
 from tinct.data.random import rng
 
-__all__ = ["AREA", "RATIO", "augment", "centre", "letterbox"]
+__all__ = ["AREA", "RATIO", "augment", "centre", "letterbox", "placed"]
 
 AREA = (0.4, 1.0)
 """The share of the picture that a training crop covers. Narrower than ImageNet training's (0.08, 1), which often cuts
@@ -81,10 +81,8 @@ def letterbox(picture: Picture, mask: Picture | None, size: int) -> tuple[Pictur
         The picture (size, size, 3), centred on mid-grey; the mask (size, size), centred on `VOID`, or None.
     """
     height, width = picture.shape[:2]
-    scale = size / max(height, width)
-    shape = max(1, round(width * scale)), max(1, round(height * scale))
-    rows = slice((size - shape[1]) // 2, (size - shape[1]) // 2 + shape[1])
-    columns = slice((size - shape[0]) // 2, (size - shape[0]) // 2 + shape[0])
+    rows, columns = placed(height, width, size)
+    shape = columns.stop - columns.start, rows.stop - rows.start
     canvas = np.full((size, size, 3), 128, np.uint8)
     canvas[rows, columns] = _resize(picture, shape, (0, 0, width, height))
     if mask is None:
@@ -92,6 +90,14 @@ def letterbox(picture: Picture, mask: Picture | None, size: int) -> tuple[Pictur
     target = np.full((size, size), VOID, np.uint8)
     target[rows, columns] = _resize(mask, shape, (0, 0, mask.shape[1], mask.shape[0]))
     return canvas, target
+
+
+def placed(height: int, width: int, size: int) -> tuple[slice, slice]:
+    """The rows and columns in which `letterbox` puts a picture."""
+    scale = size / max(height, width)
+    lengths = (max(1, round(side * scale)) for side in (height, width))
+    rows, columns = (slice((size - length) // 2, (size - length) // 2 + length) for length in lengths)
+    return rows, columns
 
 
 def _crop_box(height: int, width: int, generator: np.random.Generator) -> Box:
