@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from skimage import data
 from torch import nn
 from torch.nn import functional as F
 
-from tinct.calibrate import COLOURFULNESS, calibrate
+from tinct.calibrate import COLOURFULNESS, calibrate, recalibrate
 from tinct.color import normalize_ab, srgb_to_lab
 from tinct.errors import TinctError
 from tinct.heldout import balance, colour_scores
@@ -55,6 +57,15 @@ def test_dull_regression_is_scaled_up(pictures, chroma):
     vivid = scored(output, colour, pictures)
     assert 0.9 * COLOURFULNESS < vivid["colourfulness_ratio"] < 1.1 * COLOURFULNESS
     assert vivid["ab_error"] < dull["ab_error"]
+
+
+def test_recalibrating_leaves_the_decoding_that_is_found(pictures, chroma):
+    output, colour = normalize_ab(chroma / 2), L1()
+    expected = calibrate(Answers(output), colour, pictures, CPU)
+    colourer = recalibrate(SimpleNamespace(generator=Answers(output), colour=colour), pictures, CPU)
+    assert colour.decoding == expected != Decoding()
+    assert torch.equal(colourer(chroma), colour.decode(output))
+    assert recalibrate(SimpleNamespace(generator=None, colour=None), pictures, CPU) is None
 
 
 def test_bins_are_decoded_with_no_more_error_than_any_way_as_vivid(pictures, chroma):

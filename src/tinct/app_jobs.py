@@ -14,10 +14,9 @@ from PIL import Image
 
 from tinct.color import srgb_to_lab
 from tinct.colorize import Colorizer, paint
-from tinct.colorize_files import view
 from tinct.data.photos import photographs
 from tinct.errors import PictureError, TinctError
-from tinct.pictures import FORMATS, Picture
+from tinct.pictures import FORMATS, Picture, view
 from tinct.readers import pixel_count, read
 from tinct.render import samples
 from tinct.writers import write

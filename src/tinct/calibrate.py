@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from tinct.color import srgb_to_lab
-from tinct.heldout import colour_scores
+from tinct.heldout import Colourer, colour_scores
 from tinct.models.generator import Generator
 from tinct.objectives.base import ColourTerm, Decoding
 from tinct.objectives.bins import Bins
+from tinct.objectives.pretext import Pretext
 
-__all__ = ["COLOURFULNESS", "calibrate"]
+__all__ = ["COLOURFULNESS", "calibrate", "recalibrate"]
 
 COLOURFULNESS = 0.85
 """The share of the truth's colourfulness to reach at the resolution of chroma; enlarged, up to 0.05 are lost.
@@ -86,3 +87,16 @@ def calibrate(generator: Generator, colour: ColourTerm, pictures: NDArray[np.uin
     finally:
         colour.decoding = before
         colour.to(device)
+
+
+def recalibrate(pretext: Pretext, pictures: NDArray[np.uint8], device: torch.device) -> Colourer | None:
+    """Let a pretext's colour term decode as `calibrate` finds best from now on.
+
+    Returns:
+        How it then colours, from L to ab; None where it learns no colours.
+    """
+    generator, colour = pretext.generator, pretext.colour
+    if generator is None or colour is None:
+        return None
+    colour.decoding = calibrate(generator, colour, pictures, device)
+    return lambda l: colour.decode(generator(l))

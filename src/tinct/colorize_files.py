@@ -1,6 +1,5 @@
 """`tinct colorize`: files, folders, globs or standard input, coloured and written with all they carried."""
 
-import dataclasses
 import errno
 import io
 import os
@@ -23,15 +22,12 @@ from tinct.colorize import Colorizer, paint
 from tinct.colorize_jobs import Job, batches, clashes, find_jobs, form_of
 from tinct.errors import PictureError, TinctError
 from tinct.files import write_bytes
-from tinct.pictures import Picture, is_monochrome, reduced
+from tinct.pictures import Picture, is_monochrome, view
 from tinct.readers import read
 from tinct.upsample import Chroma
 from tinct.writers import encode, write
 
-__all__ = ["colorize", "view"]
-
-SHEET_SIDE = 1024
-"""Pictures that are only looked at (a before/after sheet, the page of `tinct serve`) have at most so many a side."""
+__all__ = ["colorize"]
 
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.ELOOP)
 """What is wrong with one result's name alone."""
@@ -217,17 +213,6 @@ def _to_stdout(content: bytes | memoryview) -> None:
         sys.stdout.buffer.flush()
     except OSError as error:
         raise TinctError(f"cannot write to standard output: {error.strerror or error}") from error
-
-
-def view(picture: Picture) -> torch.Tensor:
-    """A small upright copy to look at, over white where it is transparent: (3, h, w) in [0, 1]."""
-    scale = min(1.0, SHEET_SIDE / max(picture.size))
-    height, width = (max(1, round(side * scale)) for side in picture.size)
-    seen = reduced(picture, height, width).expand(3, -1, -1)
-    if picture.alpha is None:
-        return seen
-    opaque = reduced(dataclasses.replace(picture, pixels=picture.alpha), height, width)
-    return 1 - opaque * (1 - seen)
 
 
 def _beside(views: list[torch.Tensor]) -> NDArray[np.uint8]:

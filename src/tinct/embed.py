@@ -24,14 +24,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from tinct.data.base import Source
-from tinct.data.transforms import centre
+from tinct.data.sources import open_pictures
+from tinct.data.transforms import centre, shrunk
 from tinct.device import named_device
 from tinct.errors import TinctError
-from tinct.examples import SHARPNESS, shrunk
+from tinct.examples import SHARPNESS
 from tinct.inits import load_init
 from tinct.models.encoder import Encoder
 from tinct.models.stem import Input, network_input
-from tinct.predict import open_pictures
 from tinct.row_store import FORMATS, Row, Store
 from tinct.settings import encoder_size
 

@@ -21,10 +21,10 @@ from tinct.colorize import Colorizer
 from tinct.data.base import Source
 from tinct.data.decode import GREY, is_grey
 from tinct.data.sources import open_sources
+from tinct.environment import environment
 from tinct.errors import PictureError, TinctError
 from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import write_json
-from tinct.runs import environment
 
 __all__ = ["PROTOCOLS", "evaluate"]
 

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tinct.data.base import VOID, LabelledSource, Source
-from tinct.data.cache import CachedSource, shrunk
+from tinct.data.cache import CachedSource
 from tinct.data.hashes import dhash
 from tinct.data.labelled import Task
 from tinct.data.sources import open_labelled
 from tinct.data.subsets import tuning_split
 from tinct.data.survey import mask_pixels
-from tinct.data.transforms import augment, centre, letterbox
+from tinct.data.transforms import augment, centre, letterbox, shrunk
 from tinct.errors import PictureError, TinctError
 from tinct.files import stamp
 
-__all__ = ["SHARPNESS", "Chunk", "Examples", "Labelled", "evaluation_chunks", "forget_labels", "open_labels", "shrunk"]
+__all__ = ["SHARPNESS", "Chunk", "Examples", "Labelled", "evaluation_chunks", "forget_labels", "open_labels"]
 
 SHARPNESS = 1.5
 """Pictures are held with a shorter side of this many times the network's: the smallest training crop is 0.55 of it."""

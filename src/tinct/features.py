@@ -13,8 +13,9 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
 
+from tinct.data.transforms import shrunk
 from tinct.errors import TinctError
-from tinct.examples import Chunk, Labelled, evaluation_chunks, shrunk
+from tinct.examples import Chunk, Labelled, evaluation_chunks
 from tinct.files import write_bytes
 from tinct.models.encoder import Encoder
 from tinct.models.heads import pooled

@@ -16,11 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tinct.data.decode import hide_warnings
 from tinct.data.subsets import TUNING_SHARE
+from tinct.environment import environment
 from tinct.errors import TinctError
 from tinct.files import read_json, write_json
 from tinct.findings import PER_CELL
 from tinct.records import PLAN, read_checked
-from tinct.runs import environment
 from tinct.settings import TransferSettings
 from tinct.transfer import run_transfer
 

@@ -14,14 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
 
-from tinct.calibrate import calibrate
+from tinct.calibrate import recalibrate
 from tinct.config import Config
 from tinct.data.ledger import Ledger
-from tinct.heldout import Colourer, colour_scores, sample_sheet
+from tinct.heldout import colour_scores, sample_sheet
 from tinct.learner import Learner
 from tinct.runs import Run
 
-__all__ = ["Monitor", "colourer_of"]
+__all__ = ["Monitor"]
 
 EVERY = 20
 """Steps between rows of metrics."""
@@ -85,18 +85,19 @@ class Monitor:
 
     def scores(self, learner: Learner, step: int) -> dict[str, float]:
         """Score the average on the held-out photographs and draw the sample sheet; {} where nothing colours."""
-        colourer = colourer_of(learner, self.held_out)
+        average: Any = learner.ema.module
+        device = learner.fabric.device
+        colourer = recalibrate(average, self.held_out, device)
         if colourer is None or not len(self.held_out):
             scores: dict[str, float] = {}
         else:
-            device = learner.fabric.device
             scores = colour_scores(colourer, self.held_out, device)
             sheet = sample_sheet(self.run.folder / "samples" / f"step-{step:07d}.png", colourer, self.held_out, device)
             self.board.add_image("held out: grey, truth, now", sheet, step)
         if self.config.probe is not None:
             from tinct.probe import probe_encoder  # torchmetrics takes a second to import
 
-            scores["probe_map"] = probe_encoder(learner.ema.module.encoder, self.config.probe, self.config.size)
+            scores["probe_map"] = probe_encoder(average.encoder, self.config.probe, self.config.size)
         self._write(step, scores)
         self.latest = scores
         self.run.log("checkpoint", step=step, **scores, **self.ledger.counts())
@@ -145,12 +146,3 @@ class Monitor:
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
         self._steps, self._seconds, self._waited = 0, 0.0, 0.0
-
-
-def colourer_of(learner: Learner, held_out: NDArray[np.uint8]) -> Colourer | None:
-    """The averaged generator as it would be used, calibrated: from L to ab; None where the run learns no colours."""
-    average: Any = learner.ema.module
-    if average.generator is None:
-        return None
-    average.colour.decoding = calibrate(average.generator, average.colour, held_out, learner.fabric.device)
-    return lambda l: average.colour.decode(average.generator(l))

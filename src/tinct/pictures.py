@@ -32,6 +32,7 @@ __all__ = [
     "top",
     "unit",
     "upright",
+    "view",
 ]
 
 FORMATS = {
@@ -49,6 +50,9 @@ SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suf
 
 STRIP_PIXELS = 1 << 16
 """Pixels in a strip of rows: its float planes (0.25 MB each) stay in the processor's cache."""
+
+SHEET_SIDE = 1024
+"""Pictures that are only looked at (a before/after sheet, the page of `tinct serve`) have at most so many a side."""
 
 MONOCHROME = 1.75
 """Chroma (Lab units, root mean square) that lightness may leave unexplained in a faintly toned picture; see below.
@@ -173,6 +177,17 @@ def reduced(picture: Picture, height: int, width: int) -> Tensor:
     scales = [wanted * factor / side * (1 + 1e-9) for side, wanted in zip(stored, target, strict=True)]
     small = F.interpolate(pooled, scale_factor=scales, mode="bilinear", antialias=True)
     return upright(small[0, :, : target[0], : target[1]].clamp(0, 1), picture.orientation)
+
+
+def view(picture: Picture) -> Tensor:
+    """A small upright copy to look at, over white where it is transparent: (3, h, w) in [0, 1]."""
+    scale = min(1.0, SHEET_SIDE / max(picture.size))
+    height, width = (max(1, round(side * scale)) for side in picture.size)
+    seen = reduced(picture, height, width).expand(3, -1, -1)
+    if picture.alpha is None:
+        return seen
+    opaque = reduced(dataclasses.replace(picture, pixels=picture.alpha), height, width)
+    return 1 - opaque * (1 - seen)
 
 
 def is_monochrome(picture: Picture) -> bool:

@@ -16,13 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinct.data.base import Source
-from tinct.data.decode import PICTURE_SUFFIXES
-from tinct.data.folder import PathSource
 from tinct.data.overlay import class_color, draw_labels
-from tinct.data.sources import Joined, open_sources
-from tinct.data.transforms import centre, letterbox, placed
+from tinct.data.sources import open_pictures
+from tinct.data.transforms import centre, letterbox, placed, shrunk
 from tinct.errors import TinctError
-from tinct.examples import SHARPNESS, shrunk
+from tinct.examples import SHARPNESS
 from tinct.files import expanded, write_json
 from tinct.predictions import logits_of, png_names, save_image, write_table
 from tinct.trained import load_trained
@@ -98,20 +96,6 @@ def predict(model: str, pictures: list[str], *, out: Path, threshold: float = 0.
         write_table(out / "predictions.csv", [name for name, _ in rows], meta["classes"], table)
     console.print(f"{len(answers)} pictures done, {failed} unreadable: {out}", highlight=False, markup=False)
     return 1 if failed else 0
-
-
-def open_pictures(words: Sequence[str]) -> Source:
-    """What the user named, joined: files as they are, everything else as `open_sources` takes it.
-
-    Raises:
-        TinctError: see `open_sources`.
-    """
-    parts: list[Source] = []
-    for word in words:
-        path = expanded(word)
-        single = path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES
-        parts.append(PathSource([path], spec=word, split="all") if single else open_sources([word], "all"))
-    return parts[0] if len(parts) == 1 else Joined(parts)
 
 
 def readable(source: Source, side: int, console: Console) -> Iterator[list[Small]]:

@@ -6,6 +6,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from tinct.calibrate import recalibrate
 from tinct.cards import pretraining_card
 from tinct.config import Config
 from tinct.data.ledger import Ledger
@@ -13,7 +14,6 @@ from tinct.files import atomic_path, write_json, write_text
 from tinct.heldout import colour_scores
 from tinct.inits import located, seen_by
 from tinct.learner import Learner
-from tinct.monitor import colourer_of
 from tinct.runs import Run
 from tinct.weights import save_colorizer, save_encoder
 
@@ -72,7 +72,7 @@ def write_results(
         shown = step
         if best is not None and len(held_out):  # none where nothing was held out to choose by
             best.load_into("ema", average)
-            colourer = colourer_of(learner, held_out)
+            colourer = recalibrate(average, held_out, learner.fabric.device)  # which the file then says
             assert colourer is not None
             scores["best"] = colour_scores(colourer, held_out, learner.fabric.device)
             shown = best.state["step"]

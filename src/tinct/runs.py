@@ -6,14 +6,9 @@ encoder.safetensors  encoder.json  colorizer.safetensors  record.json  README.md
 """
 
 import csv
-import importlib.metadata
 import io
 import json
-import os
-import platform
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -26,11 +21,12 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tinct.environment import environment
 from tinct.errors import TinctError
 from tinct.files import read_json, sync, write_json, write_text
 from tinct.weights import load_strict, read_weights
 
-__all__ = ["DAMAGED", "Checkpoint", "Run", "environment", "read_record"]
+__all__ = ["DAMAGED", "Checkpoint", "Run", "read_record"]
 
 DAMAGED = "the run was damaged from outside: put the file back, or begin a new run"
 
@@ -213,39 +209,6 @@ def read_record(folder: Path) -> dict[str, Any]:
         TinctError: there is none that can be read.
     """
     return read_json(folder / "record.json", f"is {folder} a finished run?")
-
-
-def environment() -> dict[str, Any]:
-    """Versions, commit and machine, for a record."""
-    packages = ("tinct", "torch", "torchvision", "timm", "lightning-fabric", "torchmetrics", "numpy", "Pillow")
-    return {
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in packages},
-        "commit": _commit(),
-        "machine": {
-            "system": platform.system(),
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        },
-        "command": " ".join(["tinct", *sys.argv[1:]]),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the source tree that runs, with + when it was changed since; None in an installed wheel."""
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
-        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10)
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", str(here)], capture_output=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    if tracked.returncode:  # a virtual environment inside somebody else's repository
-        return None
-    return head.stdout.strip() + ("+" if changed.returncode else "")
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

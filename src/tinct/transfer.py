@@ -12,13 +12,13 @@ from rich.console import Console
 from tinct.data.base import fingerprint_of
 from tinct.data.subsets import label_subset, tuning_split
 from tinct.engine import make_fabric
+from tinct.environment import environment
 from tinct.errors import TinctError
 from tinct.examples import open_labels
 from tinct.files import write_json
 from tinct.inits import load_init
 from tinct.predictions import write_predictions
 from tinct.protocols import Parts, probed, score, scored_in, seen_pictures, trained
-from tinct.runs import environment
 from tinct.settings import TransferSettings
 from tinct.trained import save_trained
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from tinct.data.base import Source
 from tinct.data.parallel import each_picture
+from tinct.data.transforms import shrunk
 from tinct.errors import PictureError, TinctError
 from tinct.files import atomic_path
 
-__all__ = ["CachedSource", "shrunk"]
+__all__ = ["CachedSource"]
 
 # The file: all pixels back to back; (height, width) of each picture, 0 x 0 for a bad one; {index: reason} of the bad
 # ones as JSON; and last, what is needed to find these.
@@ -124,17 +124,3 @@ class CachedSource(Source):
             pixels, text = file.tell(), json.dumps(reasons).encode()
             file.write(sizes.data)
             file.write(text + _TRAILER.pack(pixels, len(self), len(text), _MARK))
-
-
-def shrunk(source: Source, index: int, side: int) -> NDArray[np.uint8] | str:
-    """The picture with its shorter side reduced to `side`, or why there is none."""
-    try:
-        rgb = source.picture(index, side)
-    except PictureError as error:
-        return str(error)
-    height, width = rgb.shape[:2]
-    shorter = min(height, width)
-    if shorter > side:
-        size = max(side, round(width * side / shorter)), max(side, round(height * side / shorter))
-        rgb = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
-    return np.ascontiguousarray(rgb)

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinct.data.base import LabelledSource, Source, fingerprint_of
+from tinct.data.decode import PICTURE_SUFFIXES
 from tinct.data.folder import PathSource, open_folder
 from tinct.data.labelled import Task
 from tinct.data.photos import Photos
 from tinct.errors import AbsentSplitError, TinctError
+from tinct.files import expanded
 
-__all__ = ["Joined", "is_labelled", "open_held_out", "open_labelled", "open_sources"]
+__all__ = ["Joined", "is_labelled", "open_held_out", "open_labelled", "open_pictures", "open_sources"]
 
 # prefix: module and class, imported when asked for because some need pycocotools or torchvision
 _LABELLED = {
@@ -100,6 +102,20 @@ def open_sources(specs: Sequence[str], split: str = "train") -> Source:
     if not specs:
         raise TinctError("no source given; name a folder of pictures, a text file of paths, or photos:")
     parts = [_open(str(spec), split) for spec in specs]
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def open_pictures(words: Sequence[str]) -> Source:
+    """What the user named, joined: files as they are, everything else as `open_sources` takes it.
+
+    Raises:
+        TinctError: see `open_sources`.
+    """
+    parts: list[Source] = []
+    for word in words:
+        path = expanded(word)
+        single = path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES
+        parts.append(PathSource([path], spec=word, split="all") if single else open_sources([word], "all"))
     return parts[0] if len(parts) == 1 else Joined(parts)
 
 

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tinct.data.base import VOID
+from tinct.data.base import VOID, Source
 from tinct.data.random import rng
+from tinct.errors import PictureError
 
-__all__ = ["AREA", "RATIO", "augment", "centre", "letterbox", "placed"]
+__all__ = ["AREA", "RATIO", "augment", "centre", "letterbox", "placed", "shrunk"]
 
 AREA = (0.4, 1.0)
 """The share of the picture that a training crop covers. Narrower than ImageNet training's (0.08, 1), which often cuts
@@ -98,6 +99,20 @@ def placed(height: int, width: int, size: int) -> tuple[slice, slice]:
     lengths = (max(1, round(side * scale)) for side in (height, width))
     rows, columns = (slice((size - length) // 2, (size - length) // 2 + length) for length in lengths)
     return rows, columns
+
+
+def shrunk(source: Source, index: int, side: int) -> NDArray[np.uint8] | str:
+    """The picture with its shorter side reduced to `side`, or why there is none."""
+    try:
+        rgb = source.picture(index, side)
+    except PictureError as error:
+        return str(error)
+    height, width = rgb.shape[:2]
+    shorter = min(height, width)
+    if shorter > side:
+        size = max(side, round(width * side / shorter)), max(side, round(height * side / shorter))
+        rgb = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
+    return np.ascontiguousarray(rgb)
 
 
 def _crop_box(height: int, width: int, generator: np.random.Generator) -> Box:
