@@ -18,7 +18,7 @@ from tinct.grid import Grid, check_finished, run_cells, write_plan
 from tinct.inits import RANDOM_BACKBONE, Start, load_init
 from tinct.leaks import evaluated_and_seen, leaks, untold
 from tinct.protocols import scored_in
-from tinct.records import Cell
+from tinct.records import BY_GRADIENTS, Cell
 from tinct.settings import Protocol, TransferSettings
 from tinct.transfer import contents_of, parts_of
 
@@ -232,7 +232,7 @@ def show(result: CompareResult, console: Console) -> None:
         table.add_row(*row.cells[: len(columns)], end_section=row.arm == made.arms[-1])
     console.print(table)
     rates = ", ".join(f"{arm} {rate:g}" for arm, rate in result.rates.items())
-    learned = made.record["protocol"] in ("finetune", "frozen")
+    learned = made.record["protocol"] in BY_GRADIENTS
     console.print(
         "± is the standard deviation over seeds" + (f"; learning rates: {rates}." if learned else "."), highlight=False
     )

@@ -19,7 +19,7 @@ from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state
 from tinct.models.stem import Input, Statistics, refit, stem_name
 from tinct.runs import Run
 from tinct.shipped import digest, entries, find
-from tinct.weights import check_header, fed_with, load_strict, read_weights
+from tinct.weights import cast, check_header, fed_with, load_strict, read_weights
 
 __all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init", "located", "seen_by"]
 
@@ -196,7 +196,7 @@ def _file(path: Path, input: Input, backbone: str | None) -> Start:
             "folder or a safetensors file"
         )
     tensors, meta = (read_pickle(path), {}) if path.suffix in PICKLES else read_weights(path)
-    tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    tensors = cast(tensors, torch.float)
     said: dict[str, Any] = {"weights": str(path), "sha256": digest(path)[:16]}
     if meta.get("kind") == "encoder":
         check_header(meta, path, "backbone")

@@ -23,7 +23,7 @@ from tinct.models.encoder import Encoder
 from tinct.objectives.adversarial import discriminator_loss, generator_loss
 from tinct.objectives.base import Batch
 from tinct.objectives.pretext import Pretext, take_apart, to_chroma_resolution
-from tinct.weights import ColourNet, load_strict, read_weights
+from tinct.weights import ColourNet, cast, load_strict, read_weights
 
 __all__ = ["Learner"]
 
@@ -193,7 +193,7 @@ def start_from(init: str, pretext: Pretext) -> dict[str, Any]:
         return start.provenance
     path = located(init)
     tensors, meta = read_weights(path)
-    tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    tensors = cast(tensors, torch.float)
     if meta.get("kind") != "colorizer":
         load_strict(encoder.body, tensors, path)
     elif pretext.generator is None or pretext.colour is None:

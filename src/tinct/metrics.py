@@ -15,11 +15,10 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
-from .data.base import VOID
+from .data.base import MIN_POSITIVES, VOID
 from .errors import TinctError
 
 __all__ = [
-    "MIN_POSITIVES",
     "MultilabelScores",
     "SegmentationScores",
     "confusions",
@@ -27,9 +26,6 @@ __all__ = [
     "scored_classes",
     "segmentation_scores",
 ]
-
-MIN_POSITIVES = 20
-"""A class with fewer positives than this among the evaluated pictures is too noisy to be scored."""
 
 
 @dataclass(frozen=True)

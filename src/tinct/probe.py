@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tinct.data.base import MIN_POSITIVES
 from tinct.data.labelled import Task
 from tinct.data.subsets import tuning_split
 from tinct.examples import Chunk, evaluation_chunks, open_labels
 from tinct.features import extract
-from tinct.metrics import MIN_POSITIVES, multilabel_scores
+from tinct.metrics import multilabel_scores
 from tinct.models.encoder import Encoder
 
 __all__ = ["LinearFit", "Neighbours", "fit_knn", "fit_linear", "probe_encoder"]

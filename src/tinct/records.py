@@ -17,10 +17,12 @@ from tinct.errors import TinctError
 from tinct.files import read_json
 from tinct.statistics import resampled_map, resampled_miou
 
-__all__ = ["PLAN", "Cell", "Records", "damaged", "find_records", "read_checked"]
+__all__ = ["BY_GRADIENTS", "PLAN", "Cell", "Records", "damaged", "find_records", "read_checked"]
 
 PLAN = "compare.json"
 """The file that says which arms a grid has; its cells are below it."""
+BY_GRADIENTS = ("finetune", "frozen")
+"""The protocols that train a network by gradients; the others fit a probe."""
 REMEDY = "remove its folder and run its command again"
 NUMBER = (int, float)
 TRANSFER: dict[str, Any] = {
@@ -132,7 +134,7 @@ def find_records(folders: Iterable[Path]) -> Records:
 
 def _chose_settings(record: dict[str, Any]) -> bool:
     """Whether a transfer was there to choose a learning rate; probes choose theirs within themselves."""
-    return bool(record["data"]["eval_split"] == "tuning" and record["protocol"] in ("finetune", "frozen"))
+    return bool(record["data"]["eval_split"] == "tuning" and record["protocol"] in BY_GRADIENTS)
 
 
 def _arm(plan: dict[str, Any], record: dict[str, Any]) -> str:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tinct.data.base import MIN_POSITIVES
 from tinct.data.labelled import Task
 from tinct.errors import TinctError, check_choices
-from tinct.metrics import MIN_POSITIVES
 from tinct.models.stem import Input
+from tinct.records import BY_GRADIENTS
 
 __all__ = ["Head", "Protocol", "Split", "TransferSettings", "encoder_size"]
 
@@ -78,7 +79,7 @@ class TransferSettings:
     @property
     def trains(self) -> bool:
         """Whether the protocol trains a network by gradients, so that a learning rate plays a part."""
-        return self.protocol in ("finetune", "frozen")
+        return self.protocol in BY_GRADIENTS
 
     def check(self) -> None:
         """Refuse what cannot be done.

@@ -16,6 +16,7 @@ from tinct.environment import environment
 from tinct.errors import TinctError
 from tinct.examples import open_labels
 from tinct.files import write_json
+from tinct.findings import METRICS
 from tinct.inits import load_init
 from tinct.predictions import write_predictions
 from tinct.protocols import Parts, probed, score, scored_in, seen_pictures, trained
@@ -39,7 +40,7 @@ def transfer(settings: TransferSettings, *, out: Path, predictions: bool = False
     """
     console = Console(stderr=True)
     record = run_transfer(settings, out, predictions=predictions, console=console)
-    scored, name = record["data"]["scored"], {"map": "mAP", "miou": "mIoU"}[record["metric"]]
+    scored, name = record["data"]["scored"], METRICS[record["metric"]]
     print(  # noqa: T201
         f"{name} {record['value']:.2f} over {len(scored)} classes, {record['n_labels']} labels, "
         f"{record['data']['eval_pictures']} pictures of {record['data']['eval_split']}"

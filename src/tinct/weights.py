@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from tinct.objectives.base import ColourTerm, Decoding
 __all__ = [
     "FED_KEY",
     "ColourNet",
+    "cast",
     "check_header",
     "copy_in_half",
     "fed_with",
@@ -83,7 +85,7 @@ def save_colorizer(
     tensors = {f"generator.{key}": value for key, value in generator.state_dict().items()}
     tensors |= {f"colour.{key}": value for key, value in colour.state_dict().items()}
     if half:
-        tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+        tensors = cast(tensors, torch.half)
     described = {
         "kind": "colorizer",
         "backbone": generator.encoder.backbone,
@@ -117,9 +119,7 @@ def load_colorizer(path: Path) -> ColourNet:
     except TinctError as error:
         raise TinctError(f"{path}: {error}; export the run again") from error
     net = ColourNet(Generator(encoder, colour.out_channels, meta["chroma_stride"], meta["width"]), colour, meta)
-    load_strict(
-        net, {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}, path
-    )
+    load_strict(net, cast(tensors, torch.float), path)
     return net.eval().requires_grad_(False)
 
 
@@ -130,11 +130,16 @@ def copy_in_half(source: Path, target: Path) -> None:
         TinctError: the source cannot be read, or a number does not fit: its size is over 65,504.
     """
     tensors, meta = read_weights(source)
-    halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+    halves = cast(tensors, torch.half)
     for key, value in halves.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise TinctError(f"{source}: {key} does not fit into half precision; store the file as it is")
     write_weights(target, halves, meta)
+
+
+def cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The same tensors, those of floating-point numbers in another precision."""
+    return {key: value.to(dtype) if value.is_floating_point() else value for key, value in tensors.items()}
 
 
 def read_weights(path: Path, kind: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -7,10 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["VOID", "LabelledSource", "Source", "fingerprint_of"]
+__all__ = ["MIN_POSITIVES", "VOID", "LabelledSource", "Source", "fingerprint_of"]
 
 VOID = 255
 """The mask value that stands for "no label here" and is left out of losses and metrics."""
+
+MIN_POSITIVES = 20
+"""A class with fewer positives than this among the evaluated pictures is not scored: it would be mostly chance."""
 
 
 class Source(ABC):

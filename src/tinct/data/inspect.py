@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tinct.data.base import VOID, LabelledSource, Source
+from tinct.data.base import MIN_POSITIVES, VOID, LabelledSource, Source
 from tinct.data.decode import GREY, NEAR_GREY
 from tinct.data.hashes import DISTANCE, near_pairs
 from tinct.data.labelled import Task
@@ -27,10 +27,7 @@ from tinct.data.survey import Survey, mask_pixels, survey
 from tinct.errors import AbsentSplitError, PictureError, TinctError
 from tinct.files import atomic_path
 
-__all__ = ["TOO_RARE", "data"]
-
-TOO_RARE = 20
-"""A class with fewer positives than this in the evaluated split is too rare to score: its score is mostly chance."""
+__all__ = ["data"]
 
 SHOWN = 10  # of a list that may be long; JSON has all of it
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -172,7 +169,7 @@ def _describe_labels(part: _Set) -> dict[str, Any]:
         described["mismatches"] = [{"name": source.name(index), "reason": why} for index, why in mismatches.items()]
     counts = dict(zip(names, positives, strict=True))
     scored = [name for value, name in enumerate(names) if source.classes or value != source.background]
-    return described | {"positives": counts, "too_rare": [name for name in scored if counts[name] < TOO_RARE]}
+    return described | {"positives": counts, "too_rare": [name for name in scored if counts[name] < MIN_POSITIVES]}
 
 
 def _write_overlays(sets: list[_Set], folder: Path) -> Iterator[Path]:
@@ -249,7 +246,9 @@ def _show_labels(splits: list[dict[str, Any]], console: Console) -> None:
     names = [*usable[0]["positives"], *["(void)"] * ("pixel_share" in usable[0])]
     for name, *cells in zip(names, *columns, strict=False):
         table.add_row(_plain(name), *cells)
-    console.print(_plain(f"{title}: pictures of each class (*: under {TOO_RARE}, too rare to score)"), table, sep="\n")
+    console.print(
+        _plain(f"{title}: pictures of each class (*: under {MIN_POSITIVES}, too rare to score)"), table, sep="\n"
+    )
 
 
 def _list(console: Console, title: str, lines: list[str]) -> None:
