@@ -1,6 +1,7 @@
 """The page, its Markdown and its CSV: figures of records, whole and self-contained."""
 
 import csv
+import functools
 import json
 import math
 import re
@@ -105,6 +106,9 @@ def test_a_damaged_record_is_named(records, content):
         ("metrics", None, "metrics is missing or not"),
         ("data", [], "data is missing or not"),
         ("data", {"spec": "x"}, r"data\.train_fingerprint is missing or not"),
+        ("metric", "f1", "metric is missing or not"),
+        ("metric", "miou", r"metrics\.iou is missing or not"),
+        ("metrics", {"average_precision": {"cat": "high"}}, r"metrics\.average_precision\.cat is missing or not"),
     ],
 )
 def test_a_record_edited_by_hand_is_named(records, key, value, says):
@@ -112,6 +116,30 @@ def test_a_record_edited_by_hand_is_named(records, key, value, says):
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(TinctError, match=rf"cgan-50-1.record\.json: {says}"):
         write_report([records], records / "report.html")
+
+
+def keys_of(content: dict, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    inner = [keys_of(value, (*before, key)) for key, value in content.items() if isinstance(value, dict)]
+    return [*((*before, key) for key in content), *(keys for found in inner for keys in found)]
+
+
+@pytest.mark.parametrize("folder", ["run", "classes/cells/cgan-50-1"])
+def test_whatever_a_record_lacks_the_page_is_made_or_the_record_named(records, folder):
+    path = records / folder / "record.json"
+    whole = path.read_text()
+    said = {}
+    for keys in keys_of(json.loads(whole)):
+        record = json.loads(whole)
+        inner = functools.reduce(dict.__getitem__, keys[:-1], record)
+        del inner[keys[-1]]
+        path.write_text(json.dumps(record))
+        try:
+            write_report([path.parent], records / "report.html")
+        except TinctError as error:
+            said[".".join(keys)] = str(error)
+    assert "no records of" in said.pop("what")
+    assert [key for key, message in said.items() if not message.startswith(f"{path}: {key} is missing")] == []
+    assert len(said) > 15
 
 
 @pytest.mark.parametrize("name", ["predictions.safetensors", "../../compare.json"])

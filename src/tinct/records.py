@@ -25,21 +25,42 @@ BY_GRADIENTS = ("finetune", "frozen")
 """The protocols that train a network by gradients; the others fit a probe."""
 REMEDY = "remove its folder and run its command again"
 NUMBER = (int, float)
+NONE = type(None)
+PER_CLASS = {"map": "average_precision", "miou": "iou"}
+"""Where the metrics of a transfer have those of each class."""
 TRANSFER: dict[str, Any] = {
-    **dict.fromkeys(("task", "protocol", "metric", "input", "labels"), str),
+    **dict.fromkeys(("task", "protocol", "input", "labels"), str),
+    "metric": list(PER_CLASS),
     **dict.fromkeys(("value", "seconds"), NUMBER),
     **dict.fromkeys(("seed", "n_labels", "size"), int),
-    "settings": {"lr": NUMBER, "eleven_point": bool},
+    "settings": {"lr": NUMBER, "eleven_point": bool, "input": str, "size": int, "steps": int},
     "metrics": {},
-    "init": {"name": str, "backbone": str, "provenance": {}},
+    "init": {"name": str, "backbone": str, "provenance": {"began_with": (dict, NONE)}, "keys_taken": int},
     "data": {
         **dict.fromkeys(("spec", "train_fingerprint", "eval_split", "eval_fingerprint"), str),
         **dict.fromkeys(("classes", "scored"), list),
+        "eval_pictures": int,
+        "unreadable": (list, NONE),
+        "seen_by_encoder": (dict, NONE),
     },
 }
-"""What is asked of a transfer's record: a type, or the same for what lies within. There may be more."""
-PRETRAIN: dict[str, Any] = {"config": {"terms": {}}, "data": {}, "budget": {}, "metrics": {}}
-"""What is asked of a pretraining run's."""
+"""What is asked of a transfer's record: a type, some values, or the same for what lies within. There may be more."""
+COLOUR_SCORES = dict.fromkeys(("ab_error", "ab_error_grey", "psnr", "colourfulness_ratio"), NUMBER)
+PRETRAIN: dict[str, Any] = {
+    "config": {
+        **dict.fromkeys(("backbone", "init", "adversarial"), str),
+        **dict.fromkeys(("size", "chroma_stride"), int),
+        "adversarial_weight": NUMBER,
+        "terms": {"*": NUMBER},
+    },
+    "data": {"spec": str, **dict.fromkeys(("pictures", "seen", "grey", "unreadable", "excluded", "held_out"), int)},
+    "seed": int,
+    "budget": {"steps": int, "pictures_read": int, "seconds": NUMBER},
+    "metrics": {"*": {"*": NUMBER}},
+    "selected_with_labels": bool,
+    "began_with": (dict, NONE),
+}
+"""What is asked of a pretraining run's; `*` stands for all keys that are there."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +101,7 @@ class Cell:
     def per_class(self) -> dict[str, float]:
         """AP or IoU of each scored class, 0..100."""
         metrics = self.record["metrics"]
-        values = metrics["average_precision" if self.record["metric"] == "map" else "iou"]
+        values = metrics[PER_CLASS[self.record["metric"]]]
         wanted = self.record["data"]["scored"]
         return {name: 100 * value for name, value in values.items() if name in wanted}
 
@@ -154,26 +175,43 @@ def damaged(path: Path) -> Iterator[None]:
 
 
 def read_checked(path: Path) -> dict[str, Any]:
-    """A record, with all in it that is asked for later.
+    """A record, with all in it that reports and cards ask for later.
 
     Raises:
         TinctError: it cannot be read, or something is missing or of another kind; names it.
     """
     record = read_json(path, REMEDY)
-    wrong = _wrong(record, {"transfer": TRANSFER, "pretrain": PRETRAIN}.get(record.get("what", ""), {}))
+    what = record.get("what")
+    wrong = _wrong(record, TRANSFER if what == "transfer" else PRETRAIN if what == "pretrain" else {})
+    wrong = wrong or next(filter(None, (_wrong(*further) for further in _further(record))), None)
     if wrong is not None:
         raise TinctError(f"{path}: {wrong} is missing or not what a record has there; {REMEDY}")
     return record
 
 
+def _further(record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any], str]]:
+    """For `_wrong`, what must be in a record because of something else that is."""
+    if record.get("what") == "transfer":
+        yield record["metrics"], {PER_CLASS[record["metric"]]: {"*": NUMBER}}, "metrics."
+        if seen := record["data"].get("seen_by_encoder"):
+            yield seen, {"pictures": int, "names": list}, "data.seen_by_encoder."
+    elif record.get("what") == "pretrain":
+        for name, scores in record["metrics"].items():
+            if "ab_error" in scores:
+                yield scores, COLOUR_SCORES, f"metrics.{name}."
+
+
 def _wrong(content: dict[str, Any], shape: dict[str, Any], where: str = "") -> str | None:
     """The first key of `shape` that `content` does not have as it should be."""
-    for key, kind in shape.items():
+    for key, kind in (dict.fromkeys(content, shape["*"]) if "*" in shape else shape).items():
         value = content.get(key)
         if isinstance(kind, dict):
             found = _wrong(value, kind, f"{where}{key}.") if isinstance(value, dict) else where + key
             if found is not None:
                 return found
+        elif isinstance(kind, list):
+            if value not in kind:
+                return where + key
         elif not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
             return where + key
     return None
