@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from tinct.cli import COMMANDS, parse
+from tinct.objectives.base import Decoding
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -81,6 +82,8 @@ def test_an_objective_and_a_source_as_the_docs_have_them(tmp_path):
     term, ab = names["Charbonnier"](), torch.randn(2, 2, 4, 4)
     assert term.decode(torch.zeros(1, term.out_channels, 4, 4)).shape == (1, 2, 4, 4)
     assert float(term.loss(ab / 110, ab)) == pytest.approx(1)  # ab_norm is ab / 110
+    term.decoding = Decoding(gain=1.5)  # as calibration sets it
+    assert torch.allclose(term.decode(ab / 110), 1.5 * ab)
     exec(source, names)
     picture = np.full((8, 12, 3), (200, 30, 90), np.uint8)
     buffer = io.BytesIO()

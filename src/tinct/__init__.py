@@ -63,7 +63,7 @@ def __getattr__(name: str) -> Any:
         return version("tinct")
     if name in _HOMES:
         value = getattr(importlib.import_module(f"tinct.{_HOMES[name]}"), name)
-        globals()[name] = value  # a module of the same name, once imported, must not take its place
+        globals()[name] = value  # found there the next time
         return value
     raise AttributeError(f"module 'tinct' has no attribute {name!r}")
 

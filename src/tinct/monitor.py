@@ -19,6 +19,7 @@ from tinct.config import Config
 from tinct.data.ledger import Ledger
 from tinct.heldout import colour_scores, sample_sheet
 from tinct.learner import Learner
+from tinct.probe import probe_encoder
 from tinct.runs import Run
 
 __all__ = ["Monitor"]
@@ -95,8 +96,6 @@ class Monitor:
             sheet = sample_sheet(self.run.folder / "samples" / f"step-{step:07d}.png", colourer, self.held_out, device)
             self.board.add_image("held out: grey, truth, now", sheet, step)
         if self.config.probe is not None:
-            from tinct.probe import probe_encoder  # torchmetrics takes a second to import
-
             scores["probe_map"] = probe_encoder(average.encoder, self.config.probe, self.config.size)
         self._write(step, scores)
         self.latest = scores

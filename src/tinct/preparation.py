@@ -26,7 +26,7 @@ __all__ = ["engine_for", "hashes_to_avoid", "prepare", "set_aside"]
 HELD_OUT = 64
 """Photographs coloured at every checkpoint."""
 FIRST, FIRST_BATCH = 512, 64
-"""How many crops are read before a run, and how many at a time."""
+"""Before a run, batches of the latter are read until there are more crops than the former, or than photographs."""
 
 
 def engine_for(config: Config) -> Fabric:

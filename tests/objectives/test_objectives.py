@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from tinct.color import srgb_to_lab
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
-from tinct.objectives import Batch, make_terms
+from tinct.objectives import COLOUR, FEATURE, Batch, make_terms
 from tinct.objectives.adversarial import ADVERSARIAL, discriminator_loss, generator_loss
 from tinct.objectives.base import Decoding
 from tinct.objectives.bins import Bins
@@ -17,11 +17,16 @@ from tinct.objectives.pixel import L1, Huber
 from tinct.objectives.pretext import Pretext, take_apart
 from tinct.objectives.rotation import Rotation, turn, turns_of
 from tinct.objectives.siamese import TEMPERATURE, MultiCrop, Siamese, nt_xent
+from tinct.wording import COLOUR_TERMS
 
 
 def real_ab(pictures: int = 3, side: int = 12) -> torch.Tensor:
     rgb = torch.rand(pictures, 3, side, side, generator=torch.Generator().manual_seed(1))
     return srgb_to_lab(rgb)[:, 1:]
+
+
+def test_reports_know_every_term_that_colours():
+    assert COLOUR.keys() <= COLOUR_TERMS <= COLOUR.keys() | FEATURE.keys()
 
 
 def test_l1_is_the_mean_absolute_error_of_scaled_ab():
