@@ -398,9 +398,13 @@ def test_pictures_held_out_come_from_a_source_of_their_own_or_are_few_of_the_tra
     for split, count in (("train", 2), ("val", 10)):
         write_colourful(tmp_path / "apart" / split / "things", count)
     source = open_sources([str(tmp_path / "train")])
-    pool, pictures = set_aside(tiny(), source)
+    nothing = np.zeros(0, np.uint64)
+    pool, pictures = set_aside(tiny(), source, nothing)
     assert (len(pool), len(pictures)) == (21, 3)
-    pool, pictures = set_aside(tiny(held_out=str(tmp_path / "apart")), source)
+    others, kept = set_aside(tiny(), source, np.array([dhash(source.picture(int(np.setdiff1d(range(24), pool)[0])))]))
+    assert len(kept) == 3
+    assert set(pool) != set(others)  # an excluded picture does not choose the best colorizer either
+    pool, pictures = set_aside(tiny(held_out=str(tmp_path / "apart")), source, nothing)
     assert (len(pool), len(pictures)) == (24, 10)
 
 

@@ -19,7 +19,7 @@ from tinct.files import write_bytes
 from tinct.models.encoder import Encoder
 from tinct.models.heads import pooled
 from tinct.models.stem import Input, network_input
-from tinct.weights import read_weights
+from tinct.weights import read_weights, weights_digest
 
 __all__ = ["STAGES", "Features", "cached_features", "extract"]
 
@@ -114,8 +114,7 @@ def cached_features(
     for position in np.linspace(0, len(indices) - 1, min(LOOKED_AT, len(indices))).astype(int):
         picture = shrunk(labelled.source, int(indices[position]), labelled.side)
         digest.update(picture.encode() if isinstance(picture, str) else np.ascontiguousarray(picture).tobytes())
-    for value in encoder.body.state_dict().values():
-        digest.update(value.cpu().numpy().tobytes())
+    digest.update(weights_digest(encoder).encode())
     path = Path(cache) / f"{digest.hexdigest()[:24]}.features"
     if path.exists():
         tensors, meta = read_weights(path)

@@ -66,11 +66,12 @@ def run_pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
     fabric = engine_for(config)
     source = open_sources(config.sources, config.split)
     learner = Learner(config, fabric)
-    pool, held_out = set_aside(config, source)
+    excluded = hashes_to_avoid(config.exclude)
+    pool, held_out = set_aside(config, source, excluded)
     cached = (
         CachedSource(source, Path(config.cache), math.ceil(config.size / config.min_crop)) if config.cache else source
     )
-    photographs = Photographs(cached, pool, config.size, config.seed, config.min_crop, hashes_to_avoid(config.exclude))
+    photographs = Photographs(cached, pool, config.size, config.seed, config.min_crop, excluded)
     if run.checkpoint("last") is None:
         prepare(learner, photographs)
     return Training(config, run, fabric, learner, photographs, held_out, resume).go()

@@ -65,7 +65,7 @@ def parts_of(settings: TransferSettings) -> Parts:
         evaluated = open_labels(settings.source, settings.evaluate, settings.task, settings.size, settings.cache)
         where = np.arange(len(evaluated.source))
     chosen = rest[label_subset(labelled.presence[rest], settings.labels, settings.seed)]
-    return Parts(labelled, chosen, tuning, evaluated, where)
+    return Parts(labelled, chosen, tuning, evaluated, where, all_labels=len(chosen) == len(rest))
 
 
 def contents_of(parts: Parts) -> dict[str, str]:
@@ -150,6 +150,7 @@ def run_transfer(
         },
         "labels": settings.labels,
         "n_labels": result.n_labels,
+        "all_labels": parts.all_labels,
         "seed": settings.seed,
         "size": settings.size,
         "input": settings.input,

@@ -1,5 +1,6 @@
 """Files of weights: safetensors whose header says, as JSON, what is inside and how to feed it."""
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,8 @@ __all__ = [
     "read_weights",
     "save_colorizer",
     "save_encoder",
+    "weights_digest",
+    "write_weights",
 ]
 
 FORMAT = 1
@@ -74,6 +77,14 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     encoder = Encoder(meta["backbone"], meta["in_channels"])
     load_strict(encoder.body, tensors, path)
     return encoder, meta
+
+
+def weights_digest(encoder: Encoder) -> str:
+    """SHA-256 of an encoder's weights, whichever device they are on."""
+    content = hashlib.sha256()
+    for value in encoder.body.state_dict().values():
+        content.update(value.cpu().numpy().tobytes())
+    return content.hexdigest()
 
 
 def save_colorizer(
@@ -214,5 +225,6 @@ def check_header(meta: dict[str, Any], path: Path, *names: str) -> None:
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    """Write tensors with `meta` as JSON in the file's header, whole or not at all."""
     header = {"format": "pt", "tinct": json.dumps({"format": FORMAT, **meta})}
     write_bytes(path, save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, header))
