@@ -7,10 +7,12 @@ import itertools
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from tinct.config import BUDGETS, Config, recipe_file, recipes
 from tinct.errors import TinctError
+from tinct.files import expanded
 
 __all__ = ["COMMANDS", "main"]
 
@@ -130,7 +132,7 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
     for key, kind in bundles.items():
         given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
         values[key] = kind(**given)
-    return {key: value for key, value in values.items() if key in hints}
+    return {key: expanded(value) if isinstance(value, Path) else value for key, value in values.items() if key in hints}
 
 
 def gathered(words: list[str], lists: Collection[str]) -> list[str]:

@@ -28,7 +28,7 @@ from tinct.data.sources import open_sources
 from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
 from tinct.examples import open_labels
-from tinct.files import read_json, write_json
+from tinct.files import expanded, read_json, write_json
 from tinct.learner import Learner
 from tinct.monitor import Monitor
 from tinct.preparation import engine_for, hashes_to_avoid, prepare, set_aside
@@ -41,7 +41,7 @@ FREE = ("cache", "workers", "accelerator", "devices", "strategy")
 """Settings that may change when a run is resumed."""
 
 
-def run_pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
+def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> int:
     """Learn from unlabelled photographs by colouring them.
 
     Args:
@@ -55,6 +55,7 @@ def run_pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
     Raises:
         TinctError: the settings, the pictures, the folder or the machine make it impossible, or training diverged.
     """
+    out = expanded(out)
     config.check()
     run = Run(out)
     run.check_may_open(stored(config), resume, FREE)  # on every rank, and before hours of preparation
@@ -68,7 +69,9 @@ def run_pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
     learner = Learner(config, fabric)
     pool, held_out = set_aside(config, source)
     cached = (
-        CachedSource(source, Path(config.cache), math.ceil(config.size / config.min_crop)) if config.cache else source
+        CachedSource(source, expanded(config.cache), math.ceil(config.size / config.min_crop))
+        if config.cache
+        else source
     )
     photographs = Photographs(cached, pool, config.size, config.seed, config.min_crop, hashes_to_avoid(config.exclude))
     if run.checkpoint("last") is None:
