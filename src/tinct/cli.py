@@ -18,7 +18,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "demo": ("tinct.demo:demo", "see all of it on the photographs inside scikit-image"),
-    "pretrain": ("tinct.pretrain:run_pretrain", "learn from unlabelled photographs by colouring them"),
+    "pretrain": ("tinct.pretrain:pretrain", "learn from unlabelled photographs by colouring them"),
     "colorize": ("tinct.colorize_files:colorize", "colour photographs"),
     "evaluate": ("tinct.evaluate:evaluate", "score a colorizer on photographs"),
     "transfer": ("tinct.transfer:transfer", "train on labels from an encoder, and score it"),
@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"tinct {name}: {where}{error.strerror or error}", file=sys.stderr)  # noqa: T201
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
+    except KeyboardInterrupt as error:
+        print(error if str(error) else "interrupted", file=sys.stderr)  # noqa: T201
         return 130
 
 
