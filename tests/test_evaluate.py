@@ -57,7 +57,7 @@ def grey(l: torch.Tensor) -> torch.Tensor:
 
 def measure(monkeypatch, photos, tmp_path, network=grey, **settings) -> dict:
     use(monkeypatch, network)
-    assert evaluate("fake", [str(photos)], output=tmp_path / "record.json", **settings) == 0
+    assert evaluate("fake", [str(photos)], out=tmp_path / "record.json", **settings) == 0
     return json.loads((tmp_path / "record.json").read_text())
 
 
@@ -145,7 +145,7 @@ def test_figures_are_shown_even_where_the_record_cannot_be_written(monkeypatch, 
     (tmp_path / "file").write_text("")
     use(monkeypatch, grey)
     with pytest.raises(TinctError, match="cannot write"):
-        evaluate("fake", [str(photos)], output=tmp_path / "file" / "record.json")
+        evaluate("fake", [str(photos)], out=tmp_path / "file" / "record.json")
     assert "ab_distance" in capsys.readouterr().out
 
 

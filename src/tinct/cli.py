@@ -35,7 +35,6 @@ COMMANDS = {
 }
 """name: where its function is, and what it does in a few words."""
 RECIPE_FIRST = "; the defaults below hold where the recipe says nothing: --print-config shows what will be used"
-SHORT = {"out": ("-o",), "output": ("-o",)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -159,7 +158,7 @@ def add(parser: Any, name: str, kind: Any, default: Any, text: str, positional: 
     """One argument, as its type asks: a list takes several words, a bool none."""
     from jsonargparse import ActionYesNo
 
-    flags = [name] if positional else [*SHORT.get(name, ()), f"--{name.replace('_', '-')}"]
+    flags = [name] if positional else [*(["-o"] if name == "out" else []), f"--{name.replace('_', '-')}"]
     how: dict[str, Any] = {"help": text}
     if kind == list[str]:
         default = argparse.SUPPRESS if positional else default or []  # a file's list stands where no words are given

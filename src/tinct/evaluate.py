@@ -62,7 +62,7 @@ def evaluate(
     side: int | None = None,
     saturation: float = 1.0,
     device: str = "auto",
-    output: Path | None = None,
+    out: Path | None = None,
 ) -> int:
     """Colour photographs from their lightness and compare with the truth.
 
@@ -78,7 +78,7 @@ def evaluate(
         side: shrink pictures to this shorter side first.
         saturation: chroma is multiplied by this, 0 to 4.
         device: auto, cpu, cuda, cuda:N or mps.
-        output: a JSON file for the record.
+        out: a JSON file for the record.
 
     Returns:
         0.
@@ -99,8 +99,8 @@ def evaluate(
         console=Console(stderr=True),
     )
     try:
-        if output is not None:
-            write_json(output, record)
+        if out is not None:
+            write_json(out, record)
     finally:  # an hour's work is shown even where it cannot be written
         _show(record, Console())
     return 0
