@@ -64,7 +64,7 @@ def predict(
         model: a model.safetensors, or the folder of the transfer that wrote it.
         pictures: files, folders of pictures, or text files of paths.
         out: the folder to write to.
-        threshold: a class is named in overlays and in predictions.json's `present` when its probability is above.
+        threshold: a class is present, in overlays and in predictions.json, when its probability is above.
         overlays: draw them.
         device: auto, cpu, cuda, cuda:N or mps.
 

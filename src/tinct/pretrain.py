@@ -45,9 +45,11 @@ FREE = ("cache", "workers", "accelerator", "devices", "strategy")
 def pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
     """Learn from unlabelled photographs by colouring them.
 
+    Ctrl-C ends the step and saves; the same command with --resume goes on from there.
+
     Args:
         config: what to do.
-        out: the run's folder; see `tinct.runs`.
+        out: the run's folder; a new or empty one, without --resume.
         resume: go on with the run that is in `out`, or begin it; a finished one of the same settings is left alone.
     """
     done = resume and Run(out).finished()
