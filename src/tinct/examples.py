@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from tinct.data.sources import open_labelled
 from tinct.data.subsets import tuning_split
 from tinct.data.transforms import augment, centre, letterbox
 from tinct.errors import PictureError, TinctError
+from tinct.files import expanded
 
 __all__ = ["SHARPNESS", "Chunk", "Examples", "Labelled", "evaluation_chunks", "forget_labels", "open_labels", "shrunk"]
 
@@ -80,7 +80,7 @@ def open_labels(spec: str, split: str, task: Task, size: int, cache: str | None 
     """
     source, presence, bad = _opened(spec, split, task, _stamp(spec))
     side = math.ceil(SHARPNESS * size)
-    pictures = CachedSource(source, Path(cache), side) if cache else source
+    pictures = CachedSource(source, expanded(cache), side) if cache else source
     return Labelled(source, pictures, presence, bad, side, task)
 
 
@@ -92,7 +92,7 @@ def forget_labels() -> None:
 def _stamp(spec: str) -> tuple[int, int]:
     """What changes when the file of a spec, such as a table, is written anew; alike for all else."""
     try:
-        status = Path(spec.partition(":")[2]).stat()
+        status = expanded(spec.partition(":")[2]).stat()
     except OSError:
         return 0, 0
     return status.st_mtime_ns, status.st_size

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 
 from tinct.errors import TinctError
 from tinct.examples import Chunk, Labelled, evaluation_chunks, shrunk
-from tinct.files import write_bytes
+from tinct.files import expanded, write_bytes
 from tinct.models.encoder import Encoder
 from tinct.models.heads import pooled
 from tinct.models.stem import Input, network_input
@@ -115,7 +114,7 @@ def cached_features(
         picture = shrunk(labelled.source, int(indices[position]), labelled.side)
         digest.update(picture.encode() if isinstance(picture, str) else np.ascontiguousarray(picture).tobytes())
     digest.update(weights_digest(encoder).encode())
-    path = Path(cache) / f"{digest.hexdigest()[:24]}.features"
+    path = expanded(cache) / f"{digest.hexdigest()[:24]}.features"
     if path.exists():
         tensors, meta = read_weights(path)
         return Features(

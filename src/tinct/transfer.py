@@ -14,7 +14,7 @@ from tinct.data.subsets import label_subset, tuning_split
 from tinct.engine import make_fabric
 from tinct.errors import TinctError
 from tinct.examples import open_labels
-from tinct.files import write_json
+from tinct.files import expanded, write_json
 from tinct.inits import load_init
 from tinct.predictions import write_predictions
 from tinct.protocols import Parts, probed, score, scored_in, seen_pictures, trained
@@ -86,7 +86,7 @@ def contents_of(parts: Parts) -> dict[str, str]:
 
 def run_transfer(
     settings: TransferSettings,
-    out: Path,
+    out: str | Path,
     *,
     predictions: bool = False,
     keep_model: bool = True,
@@ -107,6 +107,7 @@ def run_transfer(
     Raises:
         TinctError: the settings, the labels, the weights or the folder make it impossible, or training diverged.
     """
+    out = expanded(out)
     settings.check()
     if (out / "record.json").exists():
         raise TinctError(f"out is {out}, which holds a finished transfer; choose another folder")

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tinct.errors import TinctError
-from tinct.files import write_bytes
+from tinct.files import expanded, write_bytes
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives import make_terms
@@ -66,12 +66,13 @@ def save_encoder(path: Path, encoder: Encoder, meta: dict[str, Any]) -> None:
     write_weights(path, encoder.body.state_dict(), described)
 
 
-def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
+def load_encoder(path: str | Path) -> tuple[Encoder, dict[str, Any]]:
     """Read what `save_encoder` wrote: the encoder and the header's description.
 
     Raises:
         TinctError: the file is absent, damaged, of another kind, or its weights do not fit the backbone it names.
     """
+    path = expanded(path)
     tensors, meta = read_weights(path, "encoder")
     check_header(meta, path, "backbone", "in_channels", *{"size"} & meta.keys())
     encoder = Encoder(meta["backbone"], meta["in_channels"])
@@ -108,12 +109,13 @@ def save_colorizer(
     write_weights(path, tensors, described)
 
 
-def load_colorizer(path: Path) -> ColourNet:
+def load_colorizer(path: str | Path) -> ColourNet:
     """Read what `save_colorizer` wrote, in float32 and ready to use.
 
     Raises:
         TinctError: as `load_encoder`.
     """
+    path = expanded(path)
     tensors, meta = read_weights(path, "colorizer")
     check_header(meta, path, "backbone", "in_channels", "chroma_stride", "width", "term", "size")
     shown = meta.get("min_crop", 1.0)

@@ -122,7 +122,14 @@ def test_a_split_without_positives_is_refused(devkit):
 
 
 HEADER = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 1, 3, 0, 0, 0)
-BOMB = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + HEADER + struct.pack(">I", zlib.crc32(HEADER))
+BOMB = (
+    b"\x89PNG\r\n\x1a\n"
+    + struct.pack(">I", 13)
+    + HEADER
+    + struct.pack(">I", zlib.crc32(HEADER))
+    + struct.pack(">I", 9)
+    + b"IDAT"
+)
 
 
 @pytest.mark.parametrize(
