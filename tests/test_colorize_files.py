@@ -58,7 +58,7 @@ def names(folder) -> list[str]:
 
 def test_a_folder_keeps_its_structure_and_formats(photos, tmp_path):
     out = tmp_path / "out"
-    assert colorize([str(photos)], output=out) == 0
+    assert colorize([str(photos)], out=out) == 0
     assert names(out) == ["a.jpg", "deep/b.png", "deep/er/C.TIF"]
     assert all(redness(out / name) > 20 for name in names(out))
     assert [Image.open(out / name).format for name in names(out)] == ["JPEG", "PNG", "TIFF"]
@@ -67,12 +67,12 @@ def test_a_folder_keeps_its_structure_and_formats(photos, tmp_path):
 
 def test_what_is_done_is_skipped_unless_told(photos, tmp_path, capsys):
     out = tmp_path / "out"
-    colorize([str(photos)], output=out)
+    colorize([str(photos)], out=out)
     (out / "a.jpg").write_bytes(b"mine")
-    assert colorize([str(photos)], output=out) == 0
+    assert colorize([str(photos)], out=out) == 0
     assert (out / "a.jpg").read_bytes() == b"mine"
     assert "3 there already" in capsys.readouterr().err
-    assert colorize([str(photos)], output=out, overwrite=True) == 0
+    assert colorize([str(photos)], out=out, overwrite=True) == 0
     assert redness(out / "a.jpg") > 20
 
 
@@ -81,7 +81,7 @@ def test_a_bad_file_is_reported_and_the_rest_goes_on(photos, tmp_path, capsys):
     (photos / "cut.jpg").write_bytes(content[: len(content) // 2])
     (photos / "empty.png").touch()
     out = tmp_path / "out"
-    assert colorize([str(photos), str(photos / "gone.jpg")], output=out) == 1
+    assert colorize([str(photos), str(photos / "gone.jpg")], out=out) == 1
     assert names(out) == ["a.jpg", "deep/b.png", "deep/er/C.TIF"]
     table = capsys.readouterr().err
     assert "3 failed" in table
@@ -92,21 +92,21 @@ def test_a_bad_file_is_reported_and_the_rest_goes_on(photos, tmp_path, capsys):
 
 def test_another_format(photos, tmp_path):
     out = tmp_path / "out"
-    assert colorize([str(photos)], output=out, format="png") == 0
+    assert colorize([str(photos)], out=out, format="png") == 0
     assert names(out) == ["a.png", "deep/b.png", "deep/er/C.png"]
     assert {Image.open(out / name).format for name in names(out)} == {"PNG"}
 
 
 def test_one_file_to_one_file_whose_suffix_says_the_format(photos, tmp_path):
     target = tmp_path / "new" / "x.webp"
-    assert colorize([str(photos / "a.jpg")], output=target) == 0
+    assert colorize([str(photos / "a.jpg")], out=target) == 0
     assert Image.open(target).format == "WEBP"
-    assert colorize([str(photos / "a.jpg")], output=tmp_path / "folder") == 0
+    assert colorize([str(photos / "a.jpg")], out=tmp_path / "folder") == 0
     assert names(tmp_path / "folder") == ["a.jpg"]
 
 
 def test_globs(photos, tmp_path):
-    assert colorize([str(photos / "**" / "*.[pP][nN]*")], output=tmp_path / "out") == 0
+    assert colorize([str(photos / "**" / "*.[pP][nN]*")], out=tmp_path / "out") == 0
     assert names(tmp_path / "out") == ["deep/b.png"]
 
 
@@ -120,25 +120,25 @@ def test_standard_input_to_standard_output(photos, monkeypatch):
     monkeypatch.setattr(sys, "stdout", written)
     from pathlib import Path
 
-    assert colorize(["-"], output=Path("-"), format="png") == 0
+    assert colorize(["-"], out=Path("-"), format="png") == 0
     image = Image.open(written.buffer)
     assert (image.format, image.mode) == ("PNG", "RGB")
 
 
 def test_pictures_of_one_size_share_a_batch(photos, tmp_path):
-    colorize([str(photos)], output=tmp_path / "out", batch_size=2)
+    colorize([str(photos)], out=tmp_path / "out", batch_size=2)
     assert [call[0] for call in calls] == [2, 1]
 
 
 def test_large_pictures_go_alone(photos, tmp_path, monkeypatch):
     monkeypatch.setattr("tinct.colorize_jobs.BATCH_PIXELS", 5000)
-    colorize([str(photos)], output=tmp_path / "out", batch_size=8)
+    colorize([str(photos)], out=tmp_path / "out", batch_size=8)
     assert [call[0] for call in calls] == [1, 1, 1]
 
 
 def test_samples_and_a_sheet(photos, tmp_path):
     out = tmp_path / "out"
-    assert colorize([str(photos / "a.jpg")], output=out, samples=2, seed=1, compare=True) == 0
+    assert colorize([str(photos / "a.jpg")], out=out, samples=2, seed=1, compare=True) == 0
     assert names(out) == ["a-1.jpg", "a-2.jpg", "a-compare.jpg"]
     assert redness(out / "a-2.jpg") > redness(out / "a-1.jpg") + 5
     height, width = read(photos / "a.jpg").size
@@ -146,7 +146,7 @@ def test_samples_and_a_sheet(photos, tmp_path):
     before = read(out / "a-compare.jpg").pixels[:, : width - 2].astype(int)
     assert np.ptp(before, axis=2).max() < 8
     calls.clear()
-    assert colorize([str(photos / "a.jpg")], output=out, samples=2, seed=1, compare=True) == 0
+    assert colorize([str(photos / "a.jpg")], out=out, samples=2, seed=1, compare=True) == 0
     assert not calls
 
 
@@ -154,7 +154,7 @@ def test_the_sheet_is_upright(tmp_path):
     exif = Image.Exif()
     exif[274] = 6
     Image.fromarray(data.camera()[:100, :60]).save(tmp_path / "a.jpg", exif=exif)
-    colorize([str(tmp_path / "a.jpg")], output=tmp_path / "out", compare=True)
+    colorize([str(tmp_path / "a.jpg")], out=tmp_path / "out", compare=True)
     assert read(tmp_path / "out" / "a-compare.jpg").size == (60, 208)
     assert read(tmp_path / "out" / "a.jpg").orientation == 6
 
@@ -164,10 +164,10 @@ def test_colour_photographs_can_be_left_alone(photos, tmp_path):
     sepia = (data.camera()[::2, ::2, None] * np.array([1, 0.85, 0.65])).astype(np.uint8)
     Image.fromarray(sepia).save(photos / "sepia.jpg")
     out = tmp_path / "out"
-    assert colorize([str(photos)], output=out, keep_colour=True) == 0
+    assert colorize([str(photos)], out=out, keep_colour=True) == 0
     assert (out / "colour.jpg").read_bytes() == (photos / "colour.jpg").read_bytes()
     assert (out / "sepia.jpg").read_bytes() != (photos / "sepia.jpg").read_bytes()
-    assert colorize([str(photos)], output=tmp_path / "png", keep_colour=True, format="png") == 0
+    assert colorize([str(photos)], out=tmp_path / "png", keep_colour=True, format="png") == 0
     assert np.array_equal(read(tmp_path / "png" / "colour.png").pixels, read(photos / "colour.jpg").pixels)
 
 
@@ -176,19 +176,19 @@ def test_kept_colour_photographs_never_take_the_place_of_an_input(photos, tmp_pa
     Image.open(photos / "a.jpg").save(photos / "x.png")
     before = {name: (photos / name).read_bytes() for name in names(photos)}
     everything = str(photos / "**" / "*")
-    assert colorize([everything], output=photos, format="png", samples=2, keep_colour=True) == 1
+    assert colorize([everything], out=photos, format="png", samples=2, keep_colour=True) == 1
     assert {name: (photos / name).read_bytes() for name in before} == before
     out = tmp_path / "out"
-    assert colorize([str(photos / "x.jpg")], output=out, compare=True, keep_colour=True) == 0
+    assert colorize([str(photos / "x.jpg")], out=out, compare=True, keep_colour=True) == 0
     written = (out / "x.jpg").stat().st_mtime_ns
     capsys.readouterr()
-    assert colorize([str(photos / "x.jpg")], output=out, compare=True, keep_colour=True) == 0
+    assert colorize([str(photos / "x.jpg")], out=out, compare=True, keep_colour=True) == 0
     assert "1 there already" in capsys.readouterr().err
     assert (out / "x.jpg").stat().st_mtime_ns == written
 
 
 def test_an_output_above_the_input(photos, tmp_path):
-    assert colorize([str(photos)], output=tmp_path, format="webp") == 0
+    assert colorize([str(photos)], out=tmp_path, format="webp") == 0
     assert {"a.webp", "deep/b.webp", "deep/er/C.webp"} <= set(names(tmp_path))
 
 
@@ -196,14 +196,14 @@ def test_globs_pass_over_earlier_results_and_hidden_files(photos):
     Image.open(photos / "a.jpg").save(photos / ".hidden.jpg")
     inputs = [str(photos / "**" / "*.jpg")]
     for _ in range(2):
-        assert colorize(inputs, output=photos / "coloured") == 0
+        assert colorize(inputs, out=photos / "coloured") == 0
         assert names(photos / "coloured") == ["a.jpg"]
 
 
 def test_one_source_named_twice_fails_only_where_it_clashes(photos, tmp_path, capsys):
     Image.open(photos / "a.jpg").save(photos / "deep" / "a.jpg")
     out = tmp_path / "out"
-    assert colorize([str(photos), str(photos / "deep")], output=out) == 1
+    assert colorize([str(photos), str(photos / "deep")], out=out) == 1
     assert names(out) == ["a.jpg", "b.png", "deep/a.jpg", "deep/b.png", "deep/er/C.TIF", "er/C.TIF"]
     assert "1 failed" in capsys.readouterr().err
 
@@ -214,7 +214,7 @@ def test_a_result_whose_name_cannot_be_is_one_failure(photos, tmp_path, capsys):
     Image.open(photos / "a.jpg").save(photos / ("\N{FAMILY}" * 60 + ".jpg"))
     out = tmp_path / "out"
     (out / "a.jpg").mkdir(parents=True)
-    assert colorize([str(photos)], output=out, compare=True) == 1
+    assert colorize([str(photos)], out=out, compare=True) == 1
     error = capsys.readouterr().err
     assert "2 failed" in error
     assert "File name too long" in error
@@ -226,7 +226,7 @@ def test_links_in_a_circle(photos, tmp_path, capsys):
     (photos / "loop.jpg").symlink_to("loop.jpg")
     (photos / "deep" / "up").symlink_to(photos)
     for inputs in (photos, photos / "loop.jpg"):
-        assert colorize([str(inputs)], output=tmp_path / "out") == 1
+        assert colorize([str(inputs)], out=tmp_path / "out") == 1
         assert "symbolic links" in capsys.readouterr().err
     assert names(tmp_path / "out") == ["a.jpg", "deep/b.png", "deep/er/C.TIF"]
 
@@ -238,7 +238,7 @@ def test_links_are_followed_and_what_is_passed_over_is_counted(photos, tmp_path,
     (photos / "linked").symlink_to(apart)
     (photos / "gone.jpg").symlink_to("nowhere.jpg")
     Image.open(photos / "a.jpg").save(photos / "a.gif")
-    assert colorize([str(photos)], output=tmp_path / "out") == 1
+    assert colorize([str(photos)], out=tmp_path / "out") == 1
     assert names(tmp_path / "out") == ["a.jpg", "deep/er/C.TIF", "linked/b.png"]
     assert "gone.jpg" in capsys.readouterr().err
     assert caplog.messages == [f"{photos}: passed over pictures of formats that are not coloured: 1 .gif"]
@@ -250,31 +250,31 @@ def test_a_full_standard_output_is_one_sentence(photos, monkeypatch):
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(TinctError, match="cannot write to standard output: No space left"):
-            colorize([str(photos / "a.jpg")], output=Path("-"))
+            colorize([str(photos / "a.jpg")], out=Path("-"))
         monkeypatch.setattr(sys, "stdin", None)
         with pytest.raises(TinctError, match="standard input is closed"):
-            colorize(["-"], output=Path("-"))
+            colorize(["-"], out=Path("-"))
         monkeypatch.undo()
 
 
 def test_inputs_are_never_overwritten(photos, tmp_path, capsys):
     before = {name: (photos / name).read_bytes() for name in names(photos)}
-    assert colorize([str(photos / "**" / "*")], output=photos, overwrite=True) == 1
-    assert colorize([str(photos / "a.jpg")], output=photos / "a.jpg", overwrite=True) == 1
+    assert colorize([str(photos / "**" / "*")], out=photos, overwrite=True) == 1
+    assert colorize([str(photos / "a.jpg")], out=photos / "a.jpg", overwrite=True) == 1
     assert {name: (photos / name).read_bytes() for name in names(photos)} == before
     assert "overwrite the input" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_results_inside_the_input_folder_are_not_coloured_again(photos):
-    assert colorize([str(photos)], output=photos / "coloured") == 0
-    assert colorize([str(photos)], output=photos / "coloured", overwrite=True) == 0
+    assert colorize([str(photos)], out=photos / "coloured") == 0
+    assert colorize([str(photos)], out=photos / "coloured", overwrite=True) == 0
     assert "coloured/coloured/a.jpg" not in names(photos)
     assert len(names(photos / "coloured")) == 3
 
 
 def test_two_pictures_with_one_result_name(photos, tmp_path, capsys):
     Image.open(photos / "a.jpg").save(photos / "a.png")
-    assert colorize([str(photos)], output=tmp_path / "out", format="webp") == 1
+    assert colorize([str(photos)], out=tmp_path / "out", format="webp") == 1
     assert "another format" in capsys.readouterr().err.replace("\n", " ")
     assert names(tmp_path / "out") == ["a.webp", "deep/b.webp", "deep/er/C.webp"]
 
@@ -290,11 +290,11 @@ def test_two_pictures_with_one_result_name(photos, tmp_path, capsys):
         (["photos"], {"size": 3}, "working size"),
         (["photos"], {"size": 4_000_000}, "working size"),
         (["photos"], {"samples": 2, "seed": 1 << 64}, "seed is"),
-        (["photos/a.jpg"], {"output": "x.png", "format": "webp"}, "leave one of them out"),
-        (["photos"], {"output": "x.png"}, "name a folder"),
-        (["photos"], {"output": "-"}, "name a folder"),
-        (["photos"], {"output": "photos", "format": "png"}, "the folder of the pictures themselves"),
-        (["photos/a.jpg"], {"output": "-", "compare": True}, "one picture"),
+        (["photos/a.jpg"], {"out": "x.png", "format": "webp"}, "leave one of them out"),
+        (["photos"], {"out": "x.png"}, "name a folder"),
+        (["photos"], {"out": "-"}, "name a folder"),
+        (["photos"], {"out": "photos", "format": "png"}, "the folder of the pictures themselves"),
+        (["photos/a.jpg"], {"out": "-", "compare": True}, "one picture"),
     ],
 )
 def test_mistakes_are_one_sentence(photos, tmp_path, monkeypatch, inputs, settings, says):
@@ -302,9 +302,9 @@ def test_mistakes_are_one_sentence(photos, tmp_path, monkeypatch, inputs, settin
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nothing").mkdir()
-    settings = {"output": "out", **settings}
+    settings = {"out": "out", **settings}
     with pytest.raises(TinctError, match=says) as caught:
-        colorize(inputs, **{**settings, "output": Path(settings["output"])})
+        colorize(inputs, **{**settings, "out": Path(settings["out"])})
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -313,7 +313,7 @@ def test_nothing_half_written_remains(photos, tmp_path):
     transparent = Image.new("LA", (8, 8), (128, 100))
     transparent.save(photos / "t.png")
     out = tmp_path / "out"
-    assert colorize([str(photos / "t.png")], output=out, format="jpeg") == 1
+    assert colorize([str(photos / "t.png")], out=out, format="jpeg") == 1
     assert not out.exists() or os.listdir(out) == []
 
 
@@ -321,26 +321,26 @@ def test_sheets_and_versions_never_overwrite_one_another(photos, tmp_path, capsy
     Image.open(photos / "a.jpg").save(photos / "a.bmp")
     Image.open(photos / "a.jpg").save(photos / "a-2.jpg")
     out = tmp_path / "out"
-    assert colorize([str(photos)], output=out, compare=True) == 0
+    assert colorize([str(photos)], out=out, compare=True) == 0
     sheets = {"a.jpg-compare.jpg", "a.bmp-compare.jpg", "a-2-compare.jpg"}
     assert {"a.jpg", "a.bmp", "a-2.jpg"} | sheets <= set(names(out))
     before = (photos / "a-2.jpg").read_bytes()
-    assert colorize([str(photos / "a.jpg"), str(photos / "a-2.jpg")], output=photos, samples=2) == 1
+    assert colorize([str(photos / "a.jpg"), str(photos / "a-2.jpg")], out=photos, samples=2) == 1
     assert "a-2.jpg would overwrite the input" in " ".join(capsys.readouterr().err.split())
     assert (photos / "a-2.jpg").read_bytes() == before
 
 
 def test_standard_input_is_named_by_what_it_holds(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((photos / "a.jpg").read_bytes())))
-    colorize(["-"], output=tmp_path / "out")
+    colorize(["-"], out=tmp_path / "out")
     assert names(tmp_path / "out") == ["stdin.jpg"]
 
 
 def test_a_format_that_cannot_be_written_is_said_before_any_work(photos, tmp_path, monkeypatch):
-    with pytest.raises(TinctError, match=r"output is .*x.gif; expected a folder, or a file ending in .jpg"):
-        colorize([str(photos / "a.jpg")], output=tmp_path / "x.gif")
+    with pytest.raises(TinctError, match=r"out is .*x.gif; expected a folder, or a file ending in .jpg"):
+        colorize([str(photos / "a.jpg")], out=tmp_path / "x.gif")
     monkeypatch.delitem(Image.SAVE, "HEIF", raising=False)
-    for wanted in ({"output": tmp_path / "x.heic"}, {"output": tmp_path, "format": "heic"}):
+    for wanted in ({"out": tmp_path / "x.heic"}, {"out": tmp_path, "format": "heic"}):
         with pytest.raises(TinctError, match="heic cannot be written here; pip install pillow-heif"):
             colorize([str(photos / "a.jpg")], **wanted)
     assert not calls
@@ -355,7 +355,7 @@ def test_too_little_memory_for_one_picture_is_one_failure(photos, tmp_path, monk
         return paint(picture, *arguments, **options)
 
     monkeypatch.setattr(tinct.colorize_files, "paint", short)
-    assert colorize([str(photos)], output=tmp_path / "out") == 1
+    assert colorize([str(photos)], out=tmp_path / "out") == 1
     assert "not enough memory" in capsys.readouterr().err
     assert names(tmp_path / "out") == ["a.jpg", "deep/er/C.TIF"]
 
@@ -370,13 +370,13 @@ def test_a_folder_that_may_not_be_read_is_said(photos, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", closed)
     with pytest.raises(TinctError, match="deep: Permission denied"):
-        colorize([str(photos)], output=tmp_path / "out")
+        colorize([str(photos)], out=tmp_path / "out")
 
 
 def test_a_name_that_is_too_long_fails_alone_twice(photos, tmp_path, capsys):
     (photos / f"{'x' * 251}.jpg").write_bytes((photos / "a.jpg").read_bytes())
     for said in ("3 coloured", "3 there already"):
-        assert colorize([str(photos)], output=tmp_path / "out", compare=True) == 1
+        assert colorize([str(photos)], out=tmp_path / "out", compare=True) == 1
         shown = capsys.readouterr().err
         assert said in shown
         assert "1 failed" in shown
@@ -386,14 +386,14 @@ def test_another_picture_on_standard_input_is_not_taken_for_the_first(photos, tm
     for first in (True, False):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((photos / "a.jpg").read_bytes())))
         if first:
-            assert colorize(["-"], output=tmp_path / "out") == 0
+            assert colorize(["-"], out=tmp_path / "out") == 0
         else:
             with pytest.raises(TinctError, match="has a result already"):
-                colorize(["-"], output=tmp_path / "out")
+                colorize(["-"], out=tmp_path / "out")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((photos / "a.jpg").read_bytes())))
-    assert colorize(["-"], output=tmp_path / "out", overwrite=True) == 0
+    assert colorize(["-"], out=tmp_path / "out", overwrite=True) == 0
 
 
 def test_an_empty_word_is_not_the_current_folder(tmp_path):
     with pytest.raises(TinctError, match="an input is empty"):
-        colorize([""], output=tmp_path / "out")
+        colorize([""], out=tmp_path / "out")

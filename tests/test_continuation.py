@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from fake_records import fake_grid
+from scipy import stats
 
 from tinct.continuation import pictures_read, steps, trends
 from tinct.findings import comparisons
@@ -62,7 +63,10 @@ def test_the_trend_is_the_least_squares_line_over_doublings(made):
     assert few.arms == ("first", "second", "third")
     means = [one.difference.mean for one in made.contrasts if one.labels == 50 and one.arm in few.arms]
     slope, level = np.polyfit([0, 1, 2], means, 1)  # doublings of 1000
-    assert few.per_doubling == pytest.approx(slope)
+    assert few.per_doubling.mean == pytest.approx(slope)
+    by_seed = [np.polyfit([0, 1, 2], [made.values(arm, 50)[seed] for arm in few.arms], 1)[0] for seed in range(3)]
+    low, high = stats.t.interval(0.95, 2, np.mean(by_seed), stats.sem(by_seed))
+    assert (few.per_doubling.low, few.per_doubling.high) == (pytest.approx(low), pytest.approx(high))
     assert (few.pictures, few.gain) == (16_000, pytest.approx(level + 4 * slope))
 
 
@@ -73,9 +77,21 @@ def test_a_curve_that_has_flattened_is_said_and_no_line_is_extended(made):
     few, many = trends(made)
     assert (few.flat, many.flat) == (True, False)
     said = [line for line in going_on(made) if "line through" in line or "straight line" in line]
-    assert said[0].startswith("third gained nothing over second at 50 labels, so no line through first, second, third")
+    assert said[0] == (
+        "No line through first, second, third is extended at 50 labels: third gained nothing over second."
+    )
     assert "at 400 labels; it would come to" in said[1]
     assert figures.going_on(made).count("extrapolated, 16,000") == 1
+
+
+def test_a_slope_that_is_not_shown_is_not_extended(made):
+    for cell in made.cells:
+        if cell.arm == "third":  # seeds disagree on whether it rises
+            cell.record["value"] += (cell.seed - 1) * 9
+    assert [(trend.flat, trend.rises) for trend in trends(made)] == [(False, False)] * 2
+    assert "points for each doubling of the pictures read (95 % CI −" in going_on(made)[-1]
+    assert going_on(made)[-1].endswith(" are not shown.")
+    assert "extrapolated" not in figures.going_on(made)
 
 
 def test_another_recipe_ends_a_trend_but_is_still_a_step(made):

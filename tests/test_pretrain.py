@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tinct import monitor
-from tinct.cli import parse
+from tinct.cli import main, parse
 from tinct.config import Config
 from tinct.data.hashes import dhash
 from tinct.data.sources import open_sources
@@ -28,7 +29,7 @@ from tinct.inits import load_init
 from tinct.learner import Learner
 from tinct.models.encoder import Encoder
 from tinct.preparation import set_aside
-from tinct.pretrain import run_pretrain
+from tinct.pretrain import pretrain, run_pretrain
 from tinct.runs import Run, read_record
 from tinct.weights import load_colorizer, load_encoder
 
@@ -80,7 +81,7 @@ def tinct(*words: object, **options: object) -> subprocess.CompletedProcess[str]
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run of six steps."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    assert run_pretrain(TINY, out=out) == 0
+    assert run_pretrain(TINY, out=out) == read_record(out)
     return out
 
 
@@ -160,7 +161,7 @@ def test_a_run_that_began_with_imagenet_says_so_whatever_follows(tmp_path):
 
 
 def test_the_same_run_twice_is_bit_equal(whole, tmp_path):
-    assert run_pretrain(TINY, out=tmp_path / "again") == 0
+    run_pretrain(TINY, out=tmp_path / "again")
     assert_equal_weights(whole, tmp_path / "again")
 
 
@@ -187,8 +188,8 @@ def test_a_step_in_parts_is_the_same_step(tmp_path):
 
 
 def test_mixed_precision_trains(tmp_path):
-    assert run_pretrain(tiny(precision="bf16-mixed", steps=1), out=tmp_path / "run") == 0
-    assert read_record(tmp_path / "run")["config"]["precision"] == "bf16-mixed"
+    record = run_pretrain(tiny(precision="bf16-mixed", steps=1), out=tmp_path / "run")
+    assert record["config"]["precision"] == "bf16-mixed"
 
 
 @pytest.mark.parametrize(("moment", "signalled"), [(1, signal.SIGINT), (3, signal.SIGTERM), (4, signal.SIGINT)])
@@ -202,12 +203,37 @@ def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "learn", interrupt)
-        assert run_pretrain(TINY, out=out) == 130
+        with pytest.raises(KeyboardInterrupt, match=f"stopped after step {moment + 1}, which is saved"):
+            run_pretrain(TINY, out=out)
     assert not (out / "record.json").exists()
-    assert run_pretrain(TINY, out=out, resume=True) == 0
+    run_pretrain(TINY, out=out, resume=True)
     assert_equal_weights(whole, out)
+    events = [json.loads(line)["event"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert "interrupted" in events
+    assert "failed" not in events
     rows = [line.split(",")[:2] for line in (out / "metrics.csv").read_text().splitlines()]
     assert len({tuple(row) for row in rows}) == len(rows)  # no step's metrics twice
+
+
+def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupt(self, *_):
+        signal.raise_signal(signal.SIGTERM)
+        return {}
+
+    monkeypatch.setattr(Learner, "learn", interrupt)
+    assert main(["pretrain", *FLAGS, "--steps", "6", "--out", str(tmp_path / "run")]) == 130
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "stopped after step 1, which is saved; the same command goes on from there (tinct pretrain: with --re" in said
+    )
+    assert Run(tmp_path / "run").checkpoint("last") is not None
+
+
+def test_beside_the_main_thread_it_runs_without_signals(whole, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        record = pool.submit(run_pretrain, TINY, out=tmp_path / "run").result()
+    assert record["budget"]["steps"] == 6
+    assert_equal_weights(whole, tmp_path / "run")
 
 
 def test_killed_at_any_moment_and_resumed(whole, tmp_path):
@@ -273,8 +299,7 @@ def test_minutes_become_steps_once(tmp_path):
     (out / "record.json").unlink()
     (out / "last.json").unlink()  # as if killed after the budget was stored and before the first checkpoint
     (out / "best.json").unlink()
-    assert run_pretrain(config, out=out, resume=True) == 0
-    assert read_record(out)["budget"]["steps"] == steps
+    assert run_pretrain(config, out=out, resume=True)["budget"]["steps"] == steps
 
 
 def test_a_budget_in_minutes_is_measured_across_an_interruption(tmp_path, monkeypatch):
@@ -288,9 +313,10 @@ def test_a_budget_in_minutes_is_measured_across_an_interruption(tmp_path, monkey
 
     monkeypatch.setattr(Learner, "learn", interrupt)
     config = tiny(steps=None, minutes=0.02, checkpoint_every=1000)
-    assert run_pretrain(config, out=out) == 130
+    with pytest.raises(KeyboardInterrupt, match="step 19"):
+        run_pretrain(config, out=out)
     assert len(json.loads((out / "checkpoints" / "step-19" / "state.json").read_text())["durations"]) == 19
-    assert run_pretrain(config, out=out, resume=True) == 0
+    run_pretrain(config, out=out, resume=True)
     assert seen == list(range(json.loads((out / "budget.json").read_text())["steps"]))
 
 
@@ -398,9 +424,13 @@ def test_pictures_held_out_come_from_a_source_of_their_own_or_are_few_of_the_tra
     for split, count in (("train", 2), ("val", 10)):
         write_colourful(tmp_path / "apart" / split / "things", count)
     source = open_sources([str(tmp_path / "train")])
-    pool, pictures = set_aside(tiny(), source)
+    nothing = np.zeros(0, np.uint64)
+    pool, pictures = set_aside(tiny(), source, nothing)
     assert (len(pool), len(pictures)) == (21, 3)
-    pool, pictures = set_aside(tiny(held_out=str(tmp_path / "apart")), source)
+    others, kept = set_aside(tiny(), source, np.array([dhash(source.picture(int(np.setdiff1d(range(24), pool)[0])))]))
+    assert len(kept) == 3
+    assert set(pool) != set(others)  # an excluded picture does not choose the best colorizer either
+    pool, pictures = set_aside(tiny(held_out=str(tmp_path / "apart")), source, nothing)
     assert (len(pool), len(pictures)) == (24, 10)
 
 
@@ -417,17 +447,16 @@ def test_a_repeated_list_adds_up_on_the_command_line(tmp_path):
         "--steps=3",
         "--exclude=c",
     ]
-    config = parse("pretrain", run_pretrain, words)["config"]
+    config = parse("pretrain", pretrain, words)["config"]
     assert config.exclude == ["a", "b", "c"]
     assert (config.sources, config.steps) == (["photos:"], 3)
-    assert parse("pretrain", run_pretrain, words[:4])["config"].exclude == ["z"]
+    assert parse("pretrain", pretrain, words[:4])["config"].exclude == ["z"]
 
 
 def test_a_cache_gives_pictures_of_the_same_size(tmp_path):
     write_colourful(tmp_path / "all", 12, side=200)
     config = tiny(sources=[str(tmp_path / "all")], cache=str(tmp_path / "cache"), adversarial="none", steps=3)
-    assert run_pretrain(config, out=tmp_path / "run") == 0
-    assert read_record(tmp_path / "run")["data"]["seen"] > 0
+    assert run_pretrain(config, out=tmp_path / "run")["data"]["seen"] > 0
 
 
 def test_rotation_alone_learns_without_colours(tmp_path):
@@ -449,7 +478,7 @@ def test_rotation_alone_learns_without_colours(tmp_path):
 def test_files_of_settings_in_any_spelling(tmp_path, words, expected):
     (tmp_path / "settings.yaml").write_text("terms: {rotation: 1.0}\nsteps: 7\nminutes: null\n")
     words = [word.replace("FILE", str(tmp_path / "settings.yaml")) for word in words]
-    config = parse("pretrain", run_pretrain, ["photos:", "--out", "x", *words])["config"]
+    config = parse("pretrain", pretrain, ["photos:", "--out", "x", *words])["config"]
     assert (config.terms, config.steps, config.minutes) == expected
 
 
@@ -474,8 +503,6 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("words", "says"), MISTAKES)
 def test_a_mistake_is_one_line_exit_code_2_and_nothing_left_behind(words, says, tmp_path, capsys, monkeypatch):
-    from tinct.cli import main
-
     if "cuda" in words and torch.cuda.is_available():
         pytest.skip("this machine has what the test wants to be absent")
     monkeypatch.chdir(tmp_path)
@@ -535,7 +562,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
         run_pretrain(TINY, out=out)
     assert {path.name for path in (out / "checkpoints").iterdir()} == {"step-3"}
     monkeypatch.undo()
-    assert run_pretrain(TINY, out=out, resume=True) == 0
+    assert run_pretrain(TINY, out=out, resume=True)["budget"]["steps"] == 6
 
 
 @pytest.mark.parametrize(
@@ -558,7 +585,7 @@ def test_a_run_that_was_damaged_is_named(whole, tmp_path, name, content):
 
 
 def test_a_finished_run_is_left_alone_but_not_taken_for_another(whole, capsys):
-    assert run_pretrain(TINY, out=whole, resume=True) == 0
+    assert pretrain(TINY, out=whole, resume=True) == 0
     assert "nothing to do" in capsys.readouterr().out
     with pytest.raises(TinctError, match=r"steps is 500, but the run in .* began with 6"):
         run_pretrain(tiny(steps=500), out=whole, resume=True)
@@ -620,6 +647,7 @@ def test_a_resumed_run_has_seen_the_same_hashes(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "learn", interrupt)
-        assert run_pretrain(config, out=tmp_path / "cut") == 130
+        with pytest.raises(KeyboardInterrupt, match="step 4"):
+            run_pretrain(config, out=tmp_path / "cut")
     run_pretrain(config, out=tmp_path / "cut", resume=True)
     assert np.array_equal(np.load(tmp_path / "whole" / "seen.npy"), np.load(tmp_path / "cut" / "seen.npy"))

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import html
 import json
 import math
 import re
@@ -68,6 +69,15 @@ def test_a_page_says_what_the_records_say_and_needs_nothing_else(records):
     assert re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*\"", text) == []
     assert re.findall(r"url\((?!#|['\"]?data:)[^)]*\)|@import|<script", text) == []
     assert text.count("data:image/jpeg;base64,") > 3
+
+
+@pytest.mark.parametrize(
+    ("known", "after"), [(True, " after ImageNet's labels"), (None, " after weights of unknown making")]
+)
+def test_a_run_that_began_with_labels_says_so(tmp_path, known, after):
+    write_json(tmp_path / "run" / "record.json", RUN | {"supervised": known})
+    text = html.unescape(write_report([tmp_path], tmp_path / "report.html")[0].read_text())
+    assert f"Colour pretraining{after}" in text
 
 
 def test_tables_hold_every_transfer(records):

@@ -95,6 +95,18 @@ def test_an_experiment_runs_and_goes_on(tmp_path, capsys):
     assert (out / "report.html").exists()
 
 
+def test_an_interrupted_experiment_stops_there(tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt("stopped after step 1")
+
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    monkeypatch.setattr("tinct.reproduce.run_pretrain", interrupted)
+    words = ["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out")]
+    assert main(words) == 130
+    assert "stopped after step 1" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

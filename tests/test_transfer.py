@@ -186,6 +186,17 @@ def test_a_colorizers_decoder_is_carried_over_whole(table, tmp_path):
     assert load_trained(tmp_path / "out")[1]["width"] == 32
 
 
+@pytest.mark.parametrize("init", ["random", "imagenet-lite", "tinct-small-ssl", "elsewhere/encoder.safetensors"])
+def test_no_decoder_is_taken_from_where_one_happens_to_be(tmp_path, monkeypatch, init):
+    colour, _ = make_terms({"l1": 1.0}, [512])
+    generator = Generator(Encoder("resnet10t"), colour.out_channels, 2, 32)
+    save_colorizer(tmp_path / "colorizer.safetensors", generator, colour, {})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TinctError, match="has no colorizer"):
+        carried_decoder(init)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("segmentation_models_pytorch") is None, reason="optional package")
 def test_smp_heads_train_and_come_back(table, tmp_path):
     settings = settings_for(table, "segmentation", head="unet")

@@ -6,7 +6,7 @@ import pytest
 
 from tinct.findings import Comparison
 from tinct.records import Cell
-from tinct.wording import pretraining_of, sentences, signed
+from tinct.wording import pretraining_of, rows, sentences, signed
 
 
 def cell(arm, labels, seed, value, init=None, **init_fields):
@@ -34,8 +34,24 @@ def test_a_gain_in_words():
     made = Comparison(made.cells, ["random", "cgan"])
     assert sentences(made) == [
         "Colour pretraining adds 6.1 mAP points (95 % CI 5.9 to 6.4, 5 paired seeds) at 158 labels; "
-        "that is what 2.0 times the labels would give."
+        "that is what 2.0 times the labels would give (2.0 to 2.1)."
     ]
+
+
+@pytest.mark.parametrize(
+    ("most", "short", "long"),
+    [
+        (31.5, "> 4.0 x", "more than 4.0 times the labels would give."),  # even the interval's low end is beyond
+        (35.0, "> 4.0 x (1.6 to > 4.0)", "more than 4.0 times the labels would give (1.6 to > 4.0)."),
+        (40.0, "2.1 x (1.3 to 3.6)", "that is what 2.1 times the labels would give (1.3 to 3.6)."),
+    ],
+)
+def test_what_a_gain_is_worth_in_labels_is_as_uncertain_as_the_gain(most, short, long):
+    made = compared(("random", [30, 30, 30]), ("cgan", [34.0, 35.5, 37.0]))  # +5.5 (1.77 to 9.23)
+    made.cells.extend(cell("random", 632, seed, most) for seed in range(3))
+    made = Comparison(made.cells, ["random", "cgan"])
+    assert rows(made)[1].cells[-1] == short
+    assert sentences(made)[0].endswith(long)
 
 
 @pytest.mark.parametrize(
@@ -106,10 +122,11 @@ def test_earlier_runs_and_labels_are_part_of_the_name():
     assert pretraining_of({"name": "run", "provenance": labelled}) == "Colour pretraining after ImageNet's labels"
 
 
-def test_seeds_that_repeat_each_other_are_no_evidence():
+@pytest.mark.parametrize("changed", [{"labels": "all"}, {"labels": "0.999", "all_labels": True}])
+def test_seeds_that_repeat_each_other_are_no_evidence(changed):
     made = compared(("old", [62.5, 62.5, 62.5]), ("new", [62.8, 62.8, 62.80001]), one_encoder=True)
     for one in made.cells:
-        one.record.update(protocol="linear", labels="all")
+        one.record.update(protocol="linear", **changed)
     (said,) = sentences(made)
     assert said.startswith(
         "No gain shown: nothing differs from seed to seed, which gives no interval. Colour pretraining"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tinct.compare import run_compare
     from tinct.config import Config
     from tinct.data.sources import open_labelled, open_sources
+    from tinct.evaluate import run_evaluate
     from tinct.pretrain import run_pretrain
     from tinct.report import write_report
     from tinct.settings import TransferSettings
@@ -32,6 +33,7 @@ __all__ = [
     "open_labelled",
     "open_sources",
     "run_compare",
+    "run_evaluate",
     "run_pretrain",
     "run_transfer",
     "srgb_to_lab",
@@ -47,8 +49,9 @@ _HOMES = {
     "load_encoder": "weights",
     "open_labelled": "data.sources",
     "open_sources": "data.sources",
-    "run_pretrain": "pretrain",
     "run_compare": "compare",
+    "run_evaluate": "evaluate",
+    "run_pretrain": "pretrain",
     "run_transfer": "transfer",
     "srgb_to_lab": "color",
     "write_report": "report",

@@ -7,16 +7,18 @@ import itertools
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from tinct.config import BUDGETS, Config, recipe_file, recipes
 from tinct.errors import TinctError
+from tinct.files import expanded
 
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "demo": ("tinct.demo:demo", "see all of it on the photographs inside scikit-image"),
-    "pretrain": ("tinct.pretrain:run_pretrain", "learn from unlabelled photographs by colouring them"),
+    "pretrain": ("tinct.pretrain:pretrain", "learn from unlabelled photographs by colouring them"),
     "colorize": ("tinct.colorize_files:colorize", "colour photographs"),
     "evaluate": ("tinct.evaluate:evaluate", "score a colorizer on photographs"),
     "transfer": ("tinct.transfer:transfer", "train on labels from an encoder, and score it"),
@@ -32,8 +34,7 @@ COMMANDS = {
     "data": ("tinct.data.inspect:data", "report what is in a set of photographs"),
 }
 """name: where its function is, and what it does in a few words."""
-RECIPE_FIRST = "; the defaults below hold where the recipe says nothing: --print-config shows what will be used"
-SHORT = {"out": ("-o",), "output": ("-o",)}
+RECIPE_FIRST = " The defaults below hold where the recipe says nothing: --print-config shows what will be used."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,8 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"tinct {name}: {where}{error.strerror or error}", file=sys.stderr)  # noqa: T201
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
+    except KeyboardInterrupt as error:
+        print(error if str(error) else "interrupted", file=sys.stderr)  # noqa: T201
         return 130
 
 
@@ -96,7 +97,8 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
     hints = get_type_hints(command)
     bundles = {key: kind for key, kind in hints.items() if is_dataclass(kind) and isinstance(kind, type)}
     with_recipes = Config in bundles.values()
-    about = COMMANDS[name][1] + (RECIPE_FIRST if with_recipes else "")
+    about, texts = described(command)
+    about += RECIPE_FIRST if with_recipes else ""
     parser = ArgumentParser(prog=f"tinct {name}", description=about, exit_on_error=False)
     if with_recipes:
         parser.add_argument("--config", action="config", help="a YAML file of settings; options after it win")
@@ -106,7 +108,6 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
             help=f"a shipped file of settings: {', '.join(recipes())} (default: fast)",
         )
         words = with_recipe(words)
-    texts = described(command)
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name in bundles:
             for option in options_of(bundles[parameter.name]):
@@ -133,7 +134,7 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
     for key, kind in bundles.items():
         given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
         values[key] = kind(**given)
-    return {key: value for key, value in values.items() if key in hints}
+    return {key: expanded(value) if isinstance(value, Path) else value for key, value in values.items() if key in hints}
 
 
 def gathered(words: list[str], lists: Collection[str]) -> list[str]:
@@ -160,7 +161,7 @@ def add(parser: Any, name: str, kind: Any, default: Any, text: str, positional: 
     """One argument, as its type asks: a list takes several words, a bool none."""
     from jsonargparse import ActionYesNo
 
-    flags = [name] if positional else [*SHORT.get(name, ()), f"--{name.replace('_', '-')}"]
+    flags = [name] if positional else [*(["-o"] if name == "out" else []), f"--{name.replace('_', '-')}"]
     how: dict[str, Any] = {"help": text}
     if kind == list[str]:
         default = argparse.SUPPRESS if positional else default or []  # a file's list stands where no words are given
@@ -178,7 +179,7 @@ def add(parser: Any, name: str, kind: Any, default: Any, text: str, positional: 
 
 def options_of(bundle: Any) -> Iterator[tuple[str, Any, Any, str, bool, bool]]:
     """What `add` takes for each field of a dataclass; one whose metadata says `positional` is so."""
-    hints, texts = get_type_hints(bundle), described(bundle)
+    hints, (_, texts) = get_type_hints(bundle), described(bundle)
     for field in fields(bundle):
         required = field.default is MISSING and field.default_factory is MISSING
         default = field.default if field.default_factory is MISSING else field.default_factory()
@@ -186,11 +187,12 @@ def options_of(bundle: Any) -> Iterator[tuple[str, Any, Any, str, bool, bool]]:
         yield field.name, hints[field.name], None if required else default, texts.get(field.name, ""), place, required
 
 
-def described(command: Callable[..., Any]) -> dict[str, str]:
-    """The texts of a docstring's Args section."""
+def described(command: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """What a docstring says before its sections, and the texts of its Args, without marks of code."""
     from docstring_parser import parse as parse_docstring
 
-    return {entry.arg_name: entry.description or "" for entry in parse_docstring(command.__doc__ or "").params}
+    found = parse_docstring((command.__doc__ or "").replace("`", ""))
+    return found.description or "", {entry.arg_name: entry.description or "" for entry in found.params}
 
 
 def with_recipe(words: list[str]) -> list[str]:

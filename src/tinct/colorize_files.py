@@ -48,7 +48,7 @@ class How:
 def colorize(
     inputs: list[str],
     *,
-    output: Path,
+    out: Path,
     model: str = "tinct-small",
     size: int | None = None,
     format: str | None = None,
@@ -66,7 +66,7 @@ def colorize(
 
     Args:
         inputs: files, folders (with all below them but hidden files), globs, or - for standard input.
-        output: a folder, whose structure follows the inputs'; for a single input also a file, or - for standard output.
+        out: a folder, whose structure follows the inputs'; for a single input also a file, or - for standard output.
         model: the name of a colorizer that comes with tinct, or the path of a colorizer.safetensors.
         size: short side, in pixels, at which the network looks at a picture (default: the model's).
         format: jpeg, png, webp, tiff, bmp, avif or heic; the input's own by default.
@@ -88,13 +88,13 @@ def colorize(
     """
     if min(samples, batch_size, workers) < 1:
         raise TinctError("samples, batch_size and workers are expected to be at least 1")
-    if str(output) == "-" and (samples > 1 or compare):
+    if str(out) == "-" and (samples > 1 or compare):
         raise TinctError("standard output takes one picture; leave out --samples and --compare or name a folder")
-    jobs = find_jobs(inputs, output, form_of(format))
+    jobs = find_jobs(inputs, out, form_of(format))
     seeds = tuple(range(seed, seed + samples)) if samples > 1 else (None,)
     how = How(size, saturation, seeds, compare, keep_colour, overwrite)
     if not overwrite and any(isinstance(job.source, bytes) and _done(job, how) for job in jobs):
-        raise TinctError(f"{output} has a result already, maybe of another picture; give --overwrite or another name")
+        raise TinctError(f"{out} has a result already, maybe of another picture; give --overwrite or another name")
     failures = clashes(jobs, samples, compare, keep_colour)
     todo = [job for job in jobs if job not in failures and (overwrite or not _done(job, how))]
     console = Console(stderr=True)

@@ -106,7 +106,7 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
             raise TinctError("- (standard input) is expected alone")
         if path.is_dir():
             if _real(path) == _real(output):
-                raise TinctError(f"output is {output}, the folder of the pictures themselves; choose another")
+                raise TinctError(f"out is {output}, the folder of the pictures themselves; choose another")
             yield from _below(path, _all_below(path), output)
         elif not path.exists() and glob.has_magic(name):
             fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
@@ -163,12 +163,12 @@ def _single(source: Path | bytes, relative: Path, output: Path, form: str | None
     if str(output) == "-":
         return Job(source, None, form)
     if not output.is_dir() and output.suffix.lower() in Image.registered_extensions().keys() - SUFFIXES.keys():
-        raise TinctError(f"output is {output}; expected a folder, or a file ending in {', '.join(SUFFIXES)}")
+        raise TinctError(f"out is {output}; expected a folder, or a file ending in {', '.join(SUFFIXES)}")
     if output.is_dir() or output.suffix.lower() not in SUFFIXES:
         return Job(source, output / _renamed(relative, form), form)
     named = form_of(output.suffix[1:])
     if form not in (None, named):
-        raise TinctError(f"output is {output} but format is {form}; leave one of them out")
+        raise TinctError(f"out is {output} but format is {form}; leave one of them out")
     return Job(source, output, named)
 
 
@@ -187,7 +187,7 @@ def clashes(jobs: list[Job], versions: int = 1, compare: bool = False, keep_colo
         results = job.results(versions, compare, keep_colour)
         for path in results:
             if _real(path) in sources:
-                failures[job] = f"{path.name} would overwrite the input {path}; choose another output"
+                failures[job] = f"{path.name} would overwrite the input {path}; choose another --out"
             elif path in taken:
                 failures[job] = f"{path.name} would overwrite that of {taken[path]}; use another format or folder"
         if job not in failures:

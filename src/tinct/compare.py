@@ -13,6 +13,7 @@ from tinct.compare_words import further, parallel, parse_arms, rates_of, words
 from tinct.data.labelled import Task
 from tinct.errors import TinctError
 from tinct.examples import forget_labels
+from tinct.files import expanded
 from tinct.findings import Comparison, comparisons
 from tinct.grid import Grid, check_finished, run_cells, write_plan
 from tinct.inits import RANDOM_BACKBONE, Start, load_init
@@ -109,7 +110,7 @@ def run_compare(
     *,
     task: Task,
     inits: str,
-    out: Path,
+    out: str | Path,
     labels: str = "50,all",
     seeds: int = 3,
     protocol: Protocol = "finetune",
@@ -122,6 +123,7 @@ def run_compare(
     Raises:
         TinctError: an arm, its weights, the labels or the folder make it impossible, or an arm was steered by labels.
     """
+    out = expanded(out)
     return run_grid(make_grid(source, task, inits, out, labels, seeds, protocol, lrs, **settings), parallel(jobs))
 
 

@@ -40,7 +40,7 @@ class Trend:
     Attributes:
         arms: the first to the last.
         labels: labelled pictures.
-        per_doubling: points gained with each doubling of the pictures read.
+        per_doubling: points gained with each doubling of the pictures read; its interval is over seed pairs.
         pictures: `AHEAD` times those of the last arm.
         gain: what the line gives there, in points over the baseline: an extrapolation, no measurement.
         flat: whether the last arm gained nothing over the one before it, so that the line promises too much.
@@ -48,10 +48,15 @@ class Trend:
 
     arms: tuple[str, ...]
     labels: int
-    per_doubling: float
+    per_doubling: Difference
     pictures: int
     gain: float
     flat: bool
+
+    @property
+    def rises(self) -> bool:
+        """Whether there is reason to extend the line: its slope is shown, and the last arm still gained."""
+        return not self.flat and self.per_doubling.low is not None and self.per_doubling.low > 0
 
 
 def pictures_read(made: Comparison, arm: str) -> int | None:
@@ -90,12 +95,21 @@ def trends(made: Comparison) -> list[Trend]:
         arms = arms[::-1]
         pictures = [pictures_read(made, arm) or 0 for arm in arms]
         for labels in made.amounts:
-            if len(arms) > 2 and all((arm, labels) in gains for arm in arms):
+            slope_seen = _slope(made, arms, labels, pictures) if len(arms) > 2 else None
+            if slope_seen and all((arm, labels) in gains for arm in arms):
                 heights, ahead = [gains[arm, labels] for arm in arms], AHEAD * pictures[-1]
-                slope, level = map(float, np.polyfit(np.log2(pictures), heights, 1))
-                gain = float(level + slope * np.log2(ahead))
-                found.append(Trend(tuple(arms), labels, slope, ahead, gain, flat=heights[-1] <= heights[-2]))
+                slope, level = np.polyfit(np.log2(pictures), heights, 1)
+                flat, gain = heights[-1] <= heights[-2], float(level + slope * np.log2(ahead))
+                found.append(Trend(tuple(arms), labels, slope_seen, ahead, gain, flat))
     return sorted(found, key=lambda trend: (made.arms.index(trend.arms[-1]), trend.labels))
+
+
+def _slope(made: Comparison, arms: list[str], labels: int, pictures: list[int]) -> Difference | None:
+    """Points with each doubling of the pictures read, over the seeds that all of `arms` have; None without one."""
+    cells = [made.by_seed(arm, labels) for arm in arms]
+    seeds = distinct(cells[0], cells[-1], sorted(set.intersection(*map(set, cells))))
+    slopes = [float(np.polyfit(np.log2(pictures), [one[seed].value for one in cells], 1)[0]) for seed in seeds]
+    return paired_difference(slopes, [0.0] * len(slopes)) if slopes else None
 
 
 def stages_of(init: dict[str, Any]) -> list[dict[str, Any]]:

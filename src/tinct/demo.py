@@ -52,8 +52,7 @@ def demo(*, out: Path = Path("demo"), steps: int = 240, transfer_steps: int = 55
         checkpoint_every=max(1, steps // 3),
         warmup_steps=30,
     )
-    if code := run_pretrain(config, out=run, resume=True):
-        return code
+    run_pretrain(config, out=run, resume=True)
     results = []
     for number, task in enumerate(TASKS, start=2):
         heading(console, f"{number}/4  Does it help {task}? Random against colour-pretrained, {seeds} paired seeds")

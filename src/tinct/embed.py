@@ -5,7 +5,6 @@ does not grow with the number of pictures, and an interrupted run goes on where 
 pictures in the same places, the last one filled up, so the result is the same either way.
 """
 
-import hashlib
 import importlib.util
 import math
 from collections import deque
@@ -31,9 +30,11 @@ from tinct.errors import TinctError
 from tinct.examples import SHARPNESS
 from tinct.inits import load_init
 from tinct.models.encoder import Encoder
+from tinct.models.heads import pooled
 from tinct.models.stem import Input, network_input
 from tinct.row_store import FORMATS, Row, Store
 from tinct.settings import encoder_size
+from tinct.weights import weights_digest
 
 __all__ = ["Pool", "embed"]
 
@@ -101,7 +102,7 @@ def embed(
     width = start.encoder.channels[layer] * (2 if pool == "avgmax" else 1)
     how = {
         "encoder": start.provenance,
-        "weights": _digest(start.encoder),
+        "weights": weights_digest(start.encoder)[:16],
         "pictures": source.fingerprint(),
         "input": input,
         "size": size,
@@ -173,20 +174,11 @@ def _features(
             pixels[place] = square
     device = next(network.parameters()).device
     found: Tensor = network(network_input(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2), input))[layer]
-    mean, peak = found.mean((2, 3)), found.amax((2, 3))
-    vectors = {"avg": mean, "max": peak, "avgmax": torch.cat((mean, peak), dim=1)}[pool]
+    vectors = found.amax((2, 3)) if pool == "max" else pooled([found], (0,), peaks=pool == "avgmax")
     rows: Row = vectors.float().cpu().numpy()[: len(squares)]
     if not np.isfinite(rows).all():
         raise TinctError(f"{network.backbone}: a feature is not finite; check the weights")
     return rows
-
-
-def _digest(encoder: Encoder) -> str:
-    """SHA-256 of the weights, 16 hex digits."""
-    content = hashlib.sha256()
-    for value in encoder.body.state_dict().values():
-        content.update(value.numpy().tobytes())
-    return content.hexdigest()[:16]
 
 
 def _progress(console: Console) -> Progress:

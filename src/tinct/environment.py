@@ -14,7 +14,7 @@ __all__ = ["environment"]
 
 
 def environment() -> dict[str, Any]:
-    """Versions, commit and machine, for a record."""
+    """Versions, commit, machine and command, for a record; no command where a program called."""
     packages = ("tinct", "torch", "torchvision", "timm", "lightning-fabric", "torchmetrics", "numpy", "Pillow")
     return {
         "versions": {"python": platform.python_version()}
@@ -27,7 +27,7 @@ def environment() -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
-        "command": " ".join(["tinct", *sys.argv[1:]]),
+        "command": " ".join(["tinct", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("tinct", "__main__") else None,
     }
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tinct.errors import PictureError, TinctError
 from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import write_json
 
-__all__ = ["PROTOCOLS", "evaluate"]
+__all__ = ["PROTOCOLS", "evaluate", "run_evaluate"]
 
 PROTOCOLS = {
     "psnr_db": "PSNR over the three sRGB channels of 8 bits together, mean of the pictures' dB",
@@ -62,7 +62,7 @@ def evaluate(
     side: int | None = None,
     saturation: float = 1.0,
     device: str = "auto",
-    output: Path | None = None,
+    out: Path | None = None,
 ) -> int:
     """Colour photographs from their lightness and compare with the truth.
 
@@ -78,7 +78,7 @@ def evaluate(
         side: shrink pictures to this shorter side first.
         saturation: chroma is multiplied by this, 0 to 4.
         device: auto, cpu, cuda, cuda:N or mps.
-        output: a JSON file for the record.
+        out: a JSON file for the record.
 
     Returns:
         0.
@@ -86,6 +86,45 @@ def evaluate(
     Raises:
         TinctError: the colorizer or a source cannot be opened, no colour picture is among them, or EfficientNet-lite0's
             weights are not installed.
+    """
+    record = run_evaluate(
+        colorizer,
+        sources,
+        split=split,
+        limit=limit,
+        size=size,
+        side=side,
+        saturation=saturation,
+        device=device,
+        console=Console(stderr=True),
+    )
+    try:
+        if out is not None:
+            write_json(out, record)
+    finally:  # an hour's work is shown even where it cannot be written
+        _show(record, Console())
+    return 0
+
+
+def run_evaluate(
+    colorizer: str | Path,
+    sources: Sequence[str],
+    *,
+    split: str = "all",
+    limit: int | None = None,
+    size: int | None = None,
+    side: int | None = None,
+    saturation: float = 1.0,
+    device: str = "auto",
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """What `evaluate` does, for programs; `console` is where to say how far it is, nowhere by default.
+
+    Returns:
+        The record: `metrics` has the `value` and the `protocol` of each figure, the rest says what was measured.
+
+    Raises:
+        TinctError: as `evaluate`.
     """
     if side is not None and side < SSIM_WINDOW:
         raise TinctError(f"side is {side}; expected at least {SSIM_WINDOW} px")
@@ -96,8 +135,7 @@ def evaluate(
     left_out = {"grey": 0, "unreadable": 0, "small": 0}
     scores: list[dict[str, float]] = []
     perceptual, frechet = perceptual_distances(), frechet_distances()
-    console = Console(stderr=True)
-    for index in track(range(count), "evaluating", console=console):
+    for index in track(range(count), "evaluating", console=console or Console(quiet=True)):
         truth = _truth(source, index, side, left_out)
         if truth is None:
             continue
@@ -112,11 +150,11 @@ def evaluate(
     metrics = {name: sum(found) / len(found) for name, found in values.items() if found}
     if len(scores) > 1:  # a distance between distributions
         metrics |= {name: float(distance.compute()) for name, distance in frechet.items()}
-    record = {
+    return {
         "what": "evaluate",
-        "colorizer": colorizer,
+        "colorizer": str(colorizer),
         "data": {
-            "sources": sources,
+            "sources": list(sources),
             "split": split,
             "pictures": len(scores),
             "left_out": left_out,
@@ -134,12 +172,6 @@ def evaluate(
         "seconds": time.perf_counter() - begin,
         **environment(),
     }
-    try:
-        if output is not None:
-            write_json(output, record)
-    finally:  # an hour's work is shown even where it cannot be written
-        _show(record, Console())
-    return 0
 
 
 def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int]) -> NDArray[np.uint8] | None:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from tinct.data.subsets import tuning_split
 from tinct.data.survey import mask_pixels
 from tinct.data.transforms import augment, centre, letterbox, shrunk
 from tinct.errors import PictureError, TinctError
-from tinct.files import stamp
+from tinct.files import expanded, stamp
 
 __all__ = ["SHARPNESS", "Chunk", "Examples", "Labelled", "evaluation_chunks", "forget_labels", "open_labels"]
 
@@ -80,9 +79,9 @@ def open_labels(spec: str, split: str, task: Task, size: int, cache: str | None 
     Raises:
         TinctError: see `open_labelled`.
     """
-    source, presence, bad = _opened(spec, split, task, stamp(Path(spec.partition(":")[2])))
+    source, presence, bad = _opened(spec, split, task, stamp(expanded(spec.partition(":")[2])))
     side = math.ceil(SHARPNESS * size)
-    pictures = CachedSource(source, Path(cache), side) if cache else source
+    pictures = CachedSource(source, expanded(cache), side) if cache else source
     return Labelled(source, pictures, presence, bad, side, task)
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,11 +15,11 @@ from torch.nn import functional as F
 from tinct.data.transforms import shrunk
 from tinct.errors import TinctError
 from tinct.examples import Chunk, Labelled, evaluation_chunks
-from tinct.files import write_bytes
+from tinct.files import expanded, write_bytes
 from tinct.models.encoder import Encoder
 from tinct.models.heads import pooled
 from tinct.models.stem import Input, network_input
-from tinct.weights import read_weights
+from tinct.weights import read_weights, weights_digest
 
 __all__ = ["STAGES", "Features", "cached_features", "extract"]
 
@@ -115,9 +114,8 @@ def cached_features(
     for position in np.linspace(0, len(indices) - 1, min(LOOKED_AT, len(indices))).astype(int):
         picture = shrunk(labelled.source, int(indices[position]), labelled.side)
         digest.update(picture.encode() if isinstance(picture, str) else np.ascontiguousarray(picture).tobytes())
-    for value in encoder.body.state_dict().values():
-        digest.update(value.cpu().numpy().tobytes())
-    path = Path(cache) / f"{digest.hexdigest()[:24]}.features"
+    digest.update(weights_digest(encoder).encode())
+    path = expanded(cache) / f"{digest.hexdigest()[:24]}.features"
     if path.exists():
         tensors, meta = read_weights(path)
         return Features(

@@ -32,6 +32,7 @@ class Contrast:
         difference: paired over the common seeds.
         bootstrap: interval of the same difference over evaluated pictures; None without predictions.
         worth: the gain in labels.
+        worth_ends: the ends of the difference's interval in labels; None without an interval.
         encoders: how many pretrained encoders are behind the arm's values.
     """
 
@@ -42,6 +43,7 @@ class Contrast:
     difference: Difference
     bootstrap: tuple[float, float] | None
     worth: Worth
+    worth_ends: tuple[Worth, Worth] | None
     encoders: int
 
     @property
@@ -131,8 +133,14 @@ class Comparison:
             for amount in self.amounts
             if (values := self.values(self.baseline, amount))
         }
-        # the gain over the baseline's curve, not the arm's own mean: seeds that only one of them has must not count
-        worth = worth_in_labels(curve, labels, curve[labels] + difference.mean)
+
+        def worth(gain: float) -> Worth:
+            # over the baseline's curve, not the arm's own mean: seeds that only one of them has must not count
+            return worth_in_labels(curve, labels, curve[labels] + gain)
+
+        ends = None
+        if difference.low is not None and difference.high is not None:
+            ends = worth(difference.low), worth(difference.high)
         return Contrast(
             arm=arm,
             labels=labels,
@@ -140,7 +148,8 @@ class Comparison:
             baseline={seed: cell.value for seed, cell in theirs.items()},
             difference=difference,
             bootstrap=_bootstrap([ours[s] for s in common], [theirs[s] for s in common]),
-            worth=worth,
+            worth=worth(difference.mean),
+            worth_ends=ends,
             encoders=len({_encoder(ours[s].record["init"]) for s in common}),
         )
 
@@ -160,7 +169,7 @@ def distinct(ours: Mapping[int, Cell], theirs: Mapping[int, Cell], seeds: Sequen
 
 
 def _fitted_on_all(record: Mapping[str, Any]) -> bool:
-    return record.get("protocol") in ("linear", "knn") and record["labels"] in ("all", "1.0")
+    return record.get("protocol") in ("linear", "knn") and record.get("all_labels", record["labels"] in ("all", "1.0"))
 
 
 def comparisons(cells: Sequence[Cell]) -> list[Comparison]:

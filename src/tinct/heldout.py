@@ -14,6 +14,7 @@ from tinct.color import clip_to_gamut, lab_to_srgb, srgb_to_lab
 from tinct.color_metrics import ab_error, colorfulness, psnr
 from tinct.data.base import Source
 from tinct.data.decode import is_grey
+from tinct.data.hashes import dhash, near
 from tinct.data.random import rng
 from tinct.data.transforms import centre
 from tinct.errors import PictureError
@@ -28,8 +29,10 @@ Colourer = Callable[[Tensor], Tensor]
 """L (B, 1, H, W) in [0, 100] to ab (B, 2, H/s, W/s) in Lab units."""
 
 
-def take_held_out(source: Source, count: int, size: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    """The first `count` usable colour pictures of a fixed shuffle of `source`.
+def take_held_out(
+    source: Source, count: int, size: int, excluded: NDArray[np.uint64]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+    """The first `count` usable colour pictures of a fixed shuffle of `source`, no copies of those `excluded` by hash.
 
     Returns:
         Their indices (N,) and centre crops (N, size, size, 3); fewer than asked when few are usable.
@@ -43,7 +46,7 @@ def take_held_out(source: Source, count: int, size: int) -> tuple[NDArray[np.uin
             picture = source.picture(int(index), size)
         except PictureError:
             continue  # counted when training meets its like
-        if not is_grey(picture):
+        if not is_grey(picture) and not near(np.array([dhash(picture)], np.uint64), excluded)[0]:
             indices.append(int(index))
             pictures.append(centre(picture, size))
     return np.array(indices, np.uint32), np.array(pictures, np.uint8).reshape(-1, size, size, 3)

@@ -138,7 +138,7 @@ def seen_by(path: Path) -> NDArray[np.uint64] | None:
 
 
 def carried_decoder(name: str) -> tuple[dict[str, Tensor], int, int, str]:
-    """The decoder of a run: its weights, stride, width, and the file they came from.
+    """The decoder of a run: its weights, stride, width, and the file of its folder they came from.
 
     It is the one that was averaged beside the encoder, as long as the run's last checkpoint is there; else the
     colorizer's, which may be of an earlier step.
@@ -146,10 +146,9 @@ def carried_decoder(name: str) -> tuple[dict[str, Tensor], int, int, str]:
     Raises:
         TinctError: `name` is no run that learned to colour.
     """
-    folder = expanded(name)
-    folder = folder if folder.is_dir() else folder.parent
-    colorizer = folder / "colorizer.safetensors"
-    if name == "random" or not colorizer.exists():
+    file = located(name)
+    folder, colorizer = file.parent, file.with_name("colorizer.safetensors")
+    if not file.exists() or not colorizer.exists():  # random, timm:NAME and such are no files
         raise TinctError(f"decoder is carried, but init {name} has no colorizer.safetensors beside it; use fresh")
     tensors, meta = read_weights(colorizer, "colorizer")
     last = Run(folder).checkpoint("last")
@@ -157,7 +156,7 @@ def carried_decoder(name: str) -> tuple[dict[str, Tensor], int, int, str]:
     prefix = "generator.decoder."
     found = (read_weights(path)[0] if last else tensors).items()
     decoder = {key.removeprefix(prefix): value.float() for key, value in found if key.startswith(prefix)}
-    return decoder, meta["chroma_stride"], meta["width"], str(path.relative_to(folder))
+    return decoder, meta["chroma_stride"], meta["width"], path.relative_to(folder).as_posix()
 
 
 def _timm(name: str, input: Input, backbone: str | None, weights: str | None) -> Start:

@@ -64,7 +64,8 @@ class Monitor:
         if self.active:
             self.board.close()
             if error is not None:
-                self.run.log("failed", reason=str(error))
+                event = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                self.run.log(event, reason=str(error))
 
     def step(self, step: int, total: int | None, losses: dict[str, float], seconds: float, waited: float) -> None:
         """Take in what one step of `seconds` gave, `waited` of them spent on waiting for pictures."""
@@ -106,12 +107,6 @@ class Monitor:
         """Name a picture that was passed over."""
         if self.active:
             self.run.log("unreadable", picture=name, reason=reason)
-
-    def interrupted(self, step: int) -> None:
-        """Say how to go on."""
-        if self.active:
-            self.run.log("interrupted", step=step)
-            self.console.print(f"stopped after step {step}; go on with the same command and --resume", highlight=False)
 
     def finished(self, step: int, seconds: float) -> None:
         """Say what came out."""

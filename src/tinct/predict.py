@@ -19,6 +19,7 @@ from tinct.data.base import Source
 from tinct.data.overlay import class_color, draw_labels
 from tinct.data.sources import open_pictures
 from tinct.data.transforms import centre, letterbox, placed, shrunk
+from tinct.device import named_device
 from tinct.errors import TinctError
 from tinct.examples import SHARPNESS
 from tinct.files import expanded, write_json
@@ -42,7 +43,15 @@ class Small:
     small: NDArray[np.uint8]
 
 
-def predict(model: str, pictures: list[str], *, out: Path, threshold: float = 0.5, overlays: bool = True) -> int:
+def predict(
+    model: str,
+    pictures: list[str],
+    *,
+    out: Path,
+    threshold: float = 0.5,
+    overlays: bool = True,
+    device: str = "auto",
+) -> int:
     """Apply what `tinct transfer` trained to pictures.
 
     A classifier writes predictions.json and predictions.csv: a probability for each class (of a classifier trained
@@ -54,16 +63,19 @@ def predict(model: str, pictures: list[str], *, out: Path, threshold: float = 0.
         model: a model.safetensors, or the folder of the transfer that wrote it.
         pictures: files, folders of pictures, or text files of paths.
         out: the folder to write to.
-        threshold: a class is named in overlays and in predictions.json's `present` when its probability is above.
+        threshold: a class is present, in overlays and in predictions.json, when its probability is above.
         overlays: draw them.
+        device: auto, cpu, cuda, cuda:N or mps.
 
     Returns:
         0, or 1 when a picture could not be read; it is named.
 
     Raises:
-        TinctError: the model or a source cannot be read, two pictures have one name, or `out` cannot be written.
+        TinctError: the model or a source cannot be read, there is no such device, two pictures have one name, or `out`
+            cannot be written.
     """
     network, meta = load_trained(expanded(model))
+    network.to(named_device(device))
     source = open_pictures(pictures)
     if not 0 <= threshold <= 1:
         raise TinctError(f"threshold is {threshold}; expected a probability, 0 to 1")

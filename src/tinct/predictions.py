@@ -69,9 +69,10 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
 
 @torch.no_grad()
 def logits_of(network: nn.Module, pixels: NDArray[np.uint8], input: Input) -> Tensor:
-    """Run a network on the CPU over (B, S, S, 3) pictures of its size."""
-    logits: Tensor = network(network_input(torch.from_numpy(pixels).permute(0, 3, 1, 2), input))
-    return logits.float()
+    """Run a network, on the device it is on, over (B, S, S, 3) pictures of its size; logits are on the CPU."""
+    device = next(network.parameters()).device
+    logits: Tensor = network(network_input(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2), input))
+    return logits.float().cpu()
 
 
 def write_table(path: Path, names: Sequence[str], classes: Sequence[str], scores: Tensor) -> None:

@@ -42,8 +42,10 @@ def engine_for(config: Config) -> Fabric:
     return fabric
 
 
-def set_aside(config: Config, source: Source) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    """The indices to train on, and the held-out pictures (N, size, size, 3).
+def set_aside(
+    config: Config, source: Source, excluded: NDArray[np.uint64]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+    """The indices to train on, and the held-out pictures (N, size, size, 3), which `excluded` by hash are not among.
 
     `photos:` is held out on the right parts of its photographs, which no training crop touches.
 
@@ -55,9 +57,9 @@ def set_aside(config: Config, source: Source) -> tuple[NDArray[np.uint32], NDArr
     if apart is None and isinstance(source, Photos):
         apart = Photos("val")
     if apart is not None:
-        pool, (_, pictures) = everything, take_held_out(apart, HELD_OUT, config.size)
+        pool, (_, pictures) = everything, take_held_out(apart, HELD_OUT, config.size, excluded)
     else:  # a small source needs its pictures for training
-        indices, pictures = take_held_out(source, min(HELD_OUT, len(source) // 8), config.size)
+        indices, pictures = take_held_out(source, min(HELD_OUT, len(source) // 8), config.size, excluded)
         pool = np.delete(everything, indices)
     if not len(pool):
         raise TinctError(f"{source.spec}: no pictures to train on; name a source with more of them")

@@ -6,6 +6,7 @@ import math
 import signal
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,21 +29,38 @@ from tinct.data.sources import open_sources
 from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
 from tinct.examples import open_labels
-from tinct.files import read_json, write_json
+from tinct.files import expanded, read_json, write_json
 from tinct.learner import Learner
 from tinct.monitor import Monitor
 from tinct.preparation import engine_for, hashes_to_avoid, prepare, set_aside
 from tinct.results import write_results
-from tinct.runs import DAMAGED, Run
+from tinct.runs import DAMAGED, Run, read_record
 
-__all__ = ["run_pretrain"]
+__all__ = ["pretrain", "run_pretrain"]
 
 FREE = ("cache", "workers", "accelerator", "devices", "strategy")
 """Settings that may change when a run is resumed."""
 
 
-def run_pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
+def pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
     """Learn from unlabelled photographs by colouring them.
+
+    Ctrl-C ends the step and saves; the same command with --resume goes on from there.
+
+    Args:
+        config: what to do.
+        out: the run's folder; a new or empty one, without --resume.
+        resume: go on with the run that is in `out`, or begin it; a finished one of the same settings is left alone.
+    """
+    done = resume and Run(out).finished()
+    run_pretrain(config, out=out, resume=resume)
+    if done:
+        print(f"{out} is finished; nothing to do")  # noqa: T201
+    return 0
+
+
+def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> dict[str, Any]:
+    """Learn from unlabelled photographs by colouring them; progress is shown on standard error.
 
     Args:
         config: what to do.
@@ -50,30 +68,36 @@ def run_pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
         resume: go on with the run that is in `out`, or begin it; a finished one of the same settings is left alone.
 
     Returns:
-        0, or 130 when interrupted: the run can be resumed.
+        The record, which is in record.json too.
 
     Raises:
         TinctError: the settings, the pictures, the folder or the machine make it impossible, or training diverged.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came while it trained in the main thread; the step was ended and saved, so
+            that `resume` goes on there.
     """
+    out = expanded(out)
     config.check()
     run = Run(out)
     run.check_may_open(stored(config), resume, FREE)  # on every rank, and before hours of preparation
     if config.probe is not None:  # else a mistake in it would show at the first checkpoint
         open_labels(config.probe, "train", "multilabel", config.size).parts()
     if resume and run.finished():
-        print(f"{out} is finished; nothing to do")  # noqa: T201
-        return 0
+        return read_record(out)
     fabric = engine_for(config)
     source = open_sources(config.sources, config.split)
     learner = Learner(config, fabric)
-    pool, held_out = set_aside(config, source)
+    excluded = hashes_to_avoid(config.exclude)
+    pool, held_out = set_aside(config, source, excluded)
     cached = (
-        CachedSource(source, Path(config.cache), math.ceil(config.size / config.min_crop)) if config.cache else source
+        CachedSource(source, expanded(config.cache), math.ceil(config.size / config.min_crop))
+        if config.cache
+        else source
     )
-    photographs = Photographs(cached, pool, config.size, config.seed, config.min_crop, hashes_to_avoid(config.exclude))
+    photographs = Photographs(cached, pool, config.size, config.seed, config.min_crop, excluded)
     if run.checkpoint("last") is None:
         prepare(learner, photographs)
-    return Training(config, run, fabric, learner, photographs, held_out, resume).go()
+    Training(config, run, fabric, learner, photographs, held_out, resume).go()
+    return read_record(out)
 
 
 class Training:
@@ -109,8 +133,8 @@ class Training:
             self.durations = checkpoint.state.get("durations", [])
         self.total = self._known_total()
 
-    def go(self) -> int:
-        """Train to the end of the budget; the exit code."""
+    def go(self) -> None:
+        """Train to the end of the budget, or raise KeyboardInterrupt with a checkpoint saved."""
         config = self.config
         loader = crops_loader(
             self.photographs,
@@ -143,13 +167,14 @@ class Training:
                 if stop or self.step % config.checkpoint_every == 0 or self.step == self.total:
                     self._checkpoint(monitor)
                 if stop and self.step != self.total:
-                    monitor.interrupted(self.step)
-                    return 130
+                    raise KeyboardInterrupt(
+                        f"stopped after step {self.step}, which is saved; the same command goes on from there "
+                        "(tinct pretrain: with --resume)"
+                    )
             if self.fabric.is_global_zero:
                 write_results(self.run, config, self.learner, self.ledger, self.held_out, self.step, self.seconds)
                 monitor.finished(self.step, self.seconds)
         self.fabric.barrier()
-        return 0
 
     def _rate(self) -> float:
         """Share of the peak learning rates; in short runs of known length the warm-up is a fifth at most."""
@@ -236,14 +261,18 @@ class Training:
 
 @contextmanager
 def interruptible(training: Training) -> Iterator[None]:
-    """Within it, Ctrl-C and SIGTERM let the step end and a checkpoint be written; a second one stops at once."""
+    """Within it, Ctrl-C and SIGTERM let the step end and a checkpoint be written; a second one stops at once.
+
+    Signals reach a program's main thread alone: in another one nothing is changed.
+    """
 
     def handle(number: int, _: FrameType | None) -> None:
         if training.stopping:
             raise KeyboardInterrupt
         training.stopping = True
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

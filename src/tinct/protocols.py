@@ -1,7 +1,6 @@
 """What is done with an encoder and labels: train a network on them, or fit on its frozen features."""
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from tinct.errors import TinctError
 from tinct.examples import Examples, Labelled, evaluation_chunks
 from tinct.features import STAGES, Features, cached_features
 from tinct.finetune import run_over, train
-from tinct.inits import Start, carried_decoder
+from tinct.inits import Start, carried_decoder, located
 from tinct.metrics import confusions, multilabel_scores, scored_classes, segmentation_scores
 from tinct.models.heads import Classifier, Segmenter
 from tinct.probe import fit_knn, fit_linear
@@ -40,6 +39,7 @@ class Parts:
         tuning: its pictures to choose settings on.
         evaluated: the split that is scored.
         where: the pictures of it that are.
+        all_labels: whether `chosen` is all that may be used, so that no seed draws another subset.
     """
 
     train: Labelled
@@ -47,6 +47,7 @@ class Parts:
     tuning: NDArray[np.int64]
     evaluated: Labelled
     where: NDArray[np.int64]
+    all_labels: bool
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabr
     torch.manual_seed(torch_seed(settings.seed, _HEAD))  # every arm's head starts alike
     network = build_network(start.encoder, shape)
     if decoder is not None and isinstance(network, Segmenter):
-        load_strict(network.decoder, decoder, Path(settings.init) / said["decoder"])
+        load_strict(network.decoder, decoder, located(settings.init).parent / said["decoder"])
     examples = Examples(parts.train, parts.chosen)
     model, loss = train(network, examples, settings, fabric, console)
     indices, hashes, outputs, skipped = [], [], [], dict(examples.skipped)

@@ -15,7 +15,7 @@ from tinct.engine import make_fabric
 from tinct.environment import environment
 from tinct.errors import TinctError
 from tinct.examples import open_labels
-from tinct.files import write_json
+from tinct.files import expanded, write_json
 from tinct.findings import METRICS
 from tinct.inits import load_init
 from tinct.predictions import write_predictions
@@ -66,7 +66,7 @@ def parts_of(settings: TransferSettings) -> Parts:
         evaluated = open_labels(settings.source, settings.evaluate, settings.task, settings.size, settings.cache)
         where = np.arange(len(evaluated.source))
     chosen = rest[label_subset(labelled.presence[rest], settings.labels, settings.seed)]
-    return Parts(labelled, chosen, tuning, evaluated, where)
+    return Parts(labelled, chosen, tuning, evaluated, where, all_labels=len(chosen) == len(rest))
 
 
 def contents_of(parts: Parts) -> dict[str, str]:
@@ -87,7 +87,7 @@ def contents_of(parts: Parts) -> dict[str, str]:
 
 def run_transfer(
     settings: TransferSettings,
-    out: Path,
+    out: str | Path,
     *,
     predictions: bool = False,
     keep_model: bool = True,
@@ -108,6 +108,7 @@ def run_transfer(
     Raises:
         TinctError: the settings, the labels, the weights or the folder make it impossible, or training diverged.
     """
+    out = expanded(out)
     settings.check()
     if (out / "record.json").exists():
         raise TinctError(f"out is {out}, which holds a finished transfer; choose another folder")
@@ -151,6 +152,7 @@ def run_transfer(
         },
         "labels": settings.labels,
         "n_labels": result.n_labels,
+        "all_labels": parts.all_labels,
         "seed": settings.seed,
         "size": settings.size,
         "input": settings.input,

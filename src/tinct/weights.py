@@ -1,5 +1,6 @@
 """Files of weights: safetensors whose header says, as JSON, what is inside and how to feed it."""
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tinct.errors import TinctError
-from tinct.files import write_bytes
+from tinct.files import expanded, write_bytes
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives import make_terms
@@ -30,6 +31,8 @@ __all__ = [
     "read_weights",
     "save_colorizer",
     "save_encoder",
+    "weights_digest",
+    "write_weights",
 ]
 
 FORMAT = 1
@@ -65,17 +68,26 @@ def save_encoder(path: Path, encoder: Encoder, meta: dict[str, Any]) -> None:
     write_weights(path, encoder.body.state_dict(), described)
 
 
-def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
+def load_encoder(path: str | Path) -> tuple[Encoder, dict[str, Any]]:
     """Read what `save_encoder` wrote: the encoder and the header's description.
 
     Raises:
         TinctError: the file is absent, damaged, of another kind, or its weights do not fit the backbone it names.
     """
+    path = expanded(path)
     tensors, meta = read_weights(path, "encoder")
     check_header(meta, path, "backbone", "in_channels", *{"size"} & meta.keys())
     encoder = Encoder(meta["backbone"], meta["in_channels"])
     load_strict(encoder.body, tensors, path)
     return encoder, meta
+
+
+def weights_digest(encoder: Encoder) -> str:
+    """SHA-256 of an encoder's weights, whichever device they are on."""
+    content = hashlib.sha256()
+    for value in encoder.body.state_dict().values():
+        content.update(value.cpu().numpy().tobytes())
+    return content.hexdigest()
 
 
 def save_colorizer(
@@ -99,12 +111,13 @@ def save_colorizer(
     write_weights(path, tensors, described)
 
 
-def load_colorizer(path: Path) -> ColourNet:
+def load_colorizer(path: str | Path) -> ColourNet:
     """Read what `save_colorizer` wrote, in float32 and ready to use.
 
     Raises:
         TinctError: as `load_encoder`.
     """
+    path = expanded(path)
     tensors, meta = read_weights(path, "colorizer")
     check_header(meta, path, "backbone", "in_channels", "chroma_stride", "width", "term", "size")
     shown = meta.get("min_crop", 1.0)
@@ -219,5 +232,6 @@ def check_header(meta: dict[str, Any], path: Path, *names: str) -> None:
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    """Write tensors with `meta` as JSON in the file's header, whole or not at all."""
     header = {"format": "pt", "tinct": json.dumps({"format": FORMAT, **meta})}
     write_bytes(path, save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, header))

@@ -94,7 +94,7 @@ def going_on(comparison: Comparison) -> list[str]:
     for step in steps(comparison):
         read = " to ".join(f"{pictures_read(comparison, arm):,}" for arm in (step.earlier, step.later))
         change, low, high = step.difference.mean, step.difference.low, step.difference.high
-        interval, verdict = "", ""
+        interval, verdict = "", " (one value, no interval)"
         if low is not None and high is not None:
             interval = f" (95 % CI {plain(low)} to {plain(high)}, {step.difference.pairs} paired seeds)"
             verdict = "; the interval contains 0" if low <= 0 <= high else ""
@@ -103,17 +103,20 @@ def going_on(comparison: Comparison) -> list[str]:
             f"{signed(change)} points{interval} at {step.labels} labels{verdict}."
         )
     for trend in trends(comparison):
-        if trend.flat:
+        slope, arms = trend.per_doubling, ", ".join(trend.arms)
+        each = f"{signed(slope.mean)} points for each doubling of the pictures read"
+        if slope.low is not None and slope.high is not None:
+            each += f" (95 % CI {plain(slope.low)} to {plain(slope.high)})"
+        if trend.rises:
             said.append(
-                f"{trend.arms[-1]} gained nothing over {trend.arms[-2]} at {trend.labels} labels, so no line through "
-                f"{', '.join(trend.arms)} is extended: of more of the same recipe nothing can be promised."
+                f"A straight line through {arms} gives {each}, at {trend.labels} labels; it would come to "
+                f"{signed(trend.gain)} at {trend.pictures:,}. That is an extrapolation, not a measurement, and such "
+                "curves flatten."
             )
-            continue
-        said.append(
-            f"A straight line through {', '.join(trend.arms)} gives {signed(trend.per_doubling)} points for each "
-            f"doubling of the pictures read, at {trend.labels} labels; it would come to {signed(trend.gain)} at "
-            f"{trend.pictures:,}. That is an extrapolation, not a measurement, and such curves flatten."
-        )
+        else:
+            last = f"{trend.arms[-1]} gained nothing over {trend.arms[-2]}"
+            why = last if trend.flat else f"{each} are not shown"
+            said.append(f"No line through {arms} is extended at {trend.labels} labels: {why}.")
     return said
 
 
@@ -164,7 +167,7 @@ def sentence(comparison: Comparison, contrast: Contrast) -> str:
         change = f"changes {metric} by {signed(difference.mean)} points{_scope(contrast)}"
         return f"No gain shown: {lower} {change} {interval} {where}; the interval contains 0."
     gain = f"{subject} adds {plain(difference.mean)} {metric} points{_scope(contrast)} {interval} {where}; "
-    gain += _in_labels(contrast.worth)
+    gain += _in_labels(contrast)
     if contrast.bootstrap is not None and contrast.bootstrap[0] <= 0:
         low, high = map(plain, contrast.bootstrap)
         gain += f" Over other evaluated pictures it is not sure (bootstrap {low} to {high})."
@@ -198,10 +201,21 @@ def signed(value: float) -> str:
 
 
 def _times(contrast: Contrast) -> str:
-    """What a gain is worth in labels, in short: `2.3 x`, `> 4.0 x`, or a dash."""
+    """What a gain is worth in labels, in short: `2.3 x (1.4 to > 4.0)`, `> 4.0 x`, or a dash."""
     if contrast.worth.times is None or not contrast.gain:
         return "–"
-    return f"{'> ' if contrast.worth.at_least else ''}{contrast.worth.times:.1f} x"
+    return f"{_factor(contrast.worth)} x{_range(contrast)}"
+
+
+def _factor(worth: Worth) -> str:
+    return f"{'> ' if worth.at_least else ''}{worth.times:.1f}"
+
+
+def _range(contrast: Contrast) -> str:
+    """What the ends of a gain's interval are worth; "" where even the lower one is beyond the baseline's curve."""
+    if contrast.worth_ends is None or contrast.worth_ends[0].at_least:
+        return ""
+    return " ({} to {})".format(*map(_factor, contrast.worth_ends))
 
 
 def _interval(contrast: Contrast) -> str:
@@ -212,12 +226,12 @@ def _interval(contrast: Contrast) -> str:
     return f"{plain(difference.low)} to {plain(difference.high)}, df {difference.df}"
 
 
-def _in_labels(worth: Worth) -> str:
+def _in_labels(contrast: Contrast) -> str:
+    worth = contrast.worth
     if worth.times is None:
         return f"what that is worth in labels cannot be told: {worth.reason}."
-    if worth.at_least:
-        return f"that is more than {worth.times:.1f} times the labels would give."
-    return f"that is what {worth.times:.1f} times the labels would give."
+    times = f"{'more than ' if worth.at_least else ''}{worth.times:.1f} times"
+    return f"that is what {times} the labels would give{_range(contrast)}."
 
 
 def _scope(contrast: Contrast) -> str:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tinct.data.hashes import dhash
 from tinct.data.ledger import Ledger
-from tinct.data.loader import EXCLUDED, GREY_SKIP, Photographs, crops_loader
+from tinct.data.loader import EXCLUDED, GREY_SKIP, Crop, Photographs, crops_loader
 from tinct.data.photos import Photos
 from tinct.data.sources import open_sources
 from tinct.data.transforms import centre
@@ -147,6 +147,21 @@ def test_a_ledger_survives_a_checkpoint_and_merges_ranks(tmp_path):
     both.load(states["a"], states["b"])
     assert both.counts()["seen"] == 9
     assert set(both.hashes[both.seen]) == set(first.hashes[first.seen]) | set(second.hashes[second.seen])
+
+
+def test_no_picture_is_counted_twice():
+    """One that is grey in one reduced version and not in another is seen, on whichever rank."""
+    source, pixels = Photos(), torch.zeros(3, 8, 8, dtype=torch.uint8)
+    grey_then_seen = [Crop(pixels, 0, 1, 5, [(0, GREY_SKIP)]), Crop(pixels, 1, 0, 6, [(2, "broken")])]
+    seen_then_grey = [Crop(pixels, 2, 2, 7, []), Crop(pixels, 3, 2, None, [(2, GREY_SKIP), (0, GREY_SKIP)])]
+    ledgers = [Ledger(source), Ledger(source)]
+    ledgers[0].note(grey_then_seen)
+    ledgers[1].note(seen_then_grey)
+    assert ledgers[0].counts() == {"pictures": len(source), "seen": 2, "grey": 0, "excluded": 0, "unreadable": 1}
+    assert ledgers[1].counts() == {"pictures": len(source), "seen": 1, "grey": 1, "excluded": 0, "unreadable": 0}
+    both = Ledger(source)
+    both.load(*(ledger.state() for ledger in ledgers))
+    assert both.counts() == {"pictures": len(source), "seen": 3, "grey": 0, "excluded": 0, "unreadable": 0}
 
 
 def test_centre_is_the_middle_square():

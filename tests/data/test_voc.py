@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +121,17 @@ def test_a_split_without_positives_is_refused(devkit):
         Voc(str(devkit), "val", "multilabel").labels()
 
 
+HEADER = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 1, 3, 0, 0, 0)
+BOMB = (
+    b"\x89PNG\r\n\x1a\n"
+    + struct.pack(">I", 13)
+    + HEADER
+    + struct.pack(">I", zlib.crc32(HEADER))
+    + struct.pack(">I", 9)
+    + b"IDAT"
+)
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
@@ -127,6 +140,11 @@ def test_a_split_without_positives_is_refused(devkit):
         (np.zeros((12, 20, 3), np.uint8), "2012_a.png: a mask of mode RGB"),
         (b"no picture", "2012_a.png: cannot be read as a mask"),
         (None, "2012_a.png: cannot be read as a mask: No such file"),
+        (BOMB, "2012_a.png: cannot be read as a mask: Image size"),
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 12\n%%EOF\n",
+            "2012_a.png: cannot be read as a mask: cannot id",
+        ),
     ],
 )
 def test_bad_masks_are_named(devkit, mask, message):

@@ -5,10 +5,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from tinct.data.base import VOID, LabelledSource
-from tinct.data.decode import header
+from tinct.data.decode import FORMATS, header
 from tinct.data.folder import PathSource
 from tinct.errors import PictureError, TinctError
 
@@ -35,9 +35,9 @@ def read_indices(path: Path) -> NDArray[np.generic]:
         PictureError: the file is unreadable, gone, or has colour channels.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             values = np.asarray(image)
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:  # what Pillow raises on damaged files
+    except Exception as error:  # Pillow's readers raise whatever they meet in a damaged file
         raise PictureError(f"{path}: cannot be read as a mask: {getattr(error, 'strerror', None) or error}") from error
     if values.ndim != 2:
         raise PictureError(f"{path}: a mask of mode {image.mode}; expected one channel (or a palette) of class indices")

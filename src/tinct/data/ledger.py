@@ -26,6 +26,7 @@ class Ledger:
         self.hashes = np.zeros(len(source), np.uint64)
         self.seen = np.zeros(len(source), bool)
         self.skipped: dict[int, str] = {}
+        self._tally = Counter[str]()  # of `seen` and `skipped`, which may be millions: nothing counts them at each step
 
     def note(self, crops: Sequence[Crop]) -> list[tuple[str, str]]:
         """Take in what a batch's crops say.
@@ -40,30 +41,30 @@ class Ledger:
         news = []
         for crop in crops:
             for index, reason in crop.skipped:
-                if index not in self.skipped:
+                if index not in self.skipped and not self.seen[index]:  # what is grey in one reduced version may not be
                     self.skipped[index] = reason
-                    if reason not in (GREY_SKIP, EXCLUDED):
+                    self._tally[_kind(reason)] += 1
+                    if _kind(reason) == "unreadable":
                         news.append((self.source.name(index), reason))
             if crop.index < 0:
                 raise TinctError(self._complaint("found no usable picture"))
-            if crop.hash is not None and not self.seen[crop.index]:  # later ones are of other reduced versions
+            if self.seen[crop.index]:
+                continue
+            if crop.hash is not None:  # later ones are of other reduced versions
                 self.hashes[crop.index] = crop.hash
             self.seen[crop.index] = True
-        tried = int(self.seen.sum()) + len(self.skipped)
-        if tried >= min(PATIENCE, len(self.source)) and self.counts()["unreadable"] > tried / 2:
+            self._tally["seen"] += 1
+            if crop.index in self.skipped:
+                self._tally[_kind(self.skipped.pop(crop.index))] -= 1
+        tried = self._tally.total()
+        if tried >= min(PATIENCE, len(self.source)) and self._tally["unreadable"] > tried / 2:
             raise TinctError(self._complaint("more than half of the pictures cannot be read"))
         return news
 
     def counts(self) -> dict[str, int]:
-        """`pictures`, `seen`, `grey`, `excluded`, `unreadable`: each a number of different pictures."""
-        reasons = Counter(self.skipped.values())
-        grey, excluded = reasons[GREY_SKIP], reasons[EXCLUDED]
-        return {
-            "pictures": len(self.source),
-            "seen": int(self.seen.sum()),
-            "grey": grey,
-            "excluded": excluded,
-            "unreadable": len(self.skipped) - grey - excluded,
+        """`pictures`, and of them `seen`, `grey`, `excluded`, `unreadable`: no picture is in two of these."""
+        return {"pictures": len(self.source)} | {
+            kind: self._tally[kind] for kind in ("seen", "grey", "excluded", "unreadable")
         }
 
     def state(self) -> dict[str, Any]:
@@ -81,6 +82,9 @@ class Ledger:
             self.hashes[seen] = np.maximum(self.hashes[seen], state["hashes"].numpy().view(np.uint64)[seen])
             self.seen |= seen
             self.skipped |= state["skipped"]
+        self.skipped = {index: reason for index, reason in self.skipped.items() if not self.seen[index]}
+        self._tally = Counter(map(_kind, self.skipped.values()))
+        self._tally["seen"] = int(self.seen.sum())
 
     def _complaint(self, what: str) -> str:
         counts = self.counts()
@@ -91,3 +95,8 @@ class Ledger:
             f"{self.source.spec}: {what} (of {tried} tried, {counts['grey']} are grey, {counts['unreadable']} "
             f"unreadable, {counts['excluded']} excluded{named}); see `tinct data`, and name colour photographs"
         )
+
+
+def _kind(reason: str) -> str:
+    """What `counts` calls a reason to pass a picture over."""
+    return {GREY_SKIP: "grey", EXCLUDED: "excluded"}.get(reason, "unreadable")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinct.errors import TinctError
-from tinct.files import write_text
+from tinct.files import expanded, write_text
 from tinct.findings import comparisons
 from tinct.records import find_records
 
@@ -18,12 +18,12 @@ def report(folders: list[str], *, out: Path) -> int:
         folders: what `tinct compare`, `transfer` or `pretrain` wrote; everything below them is read.
         out: the page, such as report.html.
     """
-    for path in write_report([Path(folder) for folder in folders], out):
+    for path in write_report(folders, out):
         print(f"wrote {path}")  # noqa: T201
     return 0
 
 
-def write_report(folders: Sequence[Path], out: Path) -> list[Path]:
+def write_report(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
     """Write the page, and its tables as Markdown and CSV beside it.
 
     Every figure is a record's; pictures and curves are what the records' folders hold. Nothing is measured again.
@@ -41,9 +41,10 @@ def write_report(folders: Sequence[Path], out: Path) -> list[Path]:
     from tinct.report.page import render  # matplotlib and jinja2 take a second to import
     from tinct.report.tables import as_csv, as_markdown
 
+    out = expanded(out)
     if out.suffix != ".html":
         raise TinctError(f"out is {out}; expected a file that ends in .html")
-    records = find_records(folders)
+    records = find_records([expanded(folder) for folder in folders])
     if not records.cells and not records.runs:
         raise TinctError(f"{', '.join(map(str, folders))}: no records of transfers or pretraining runs in there")
     made = comparisons(records.cells)

@@ -97,7 +97,7 @@ def going_on(made: Comparison) -> str:
 
     Bars are t intervals over seed pairs; "" where no arm went on from another.
     """
-    linked, lines = steps(made), [trend for trend in trends(made) if not trend.flat]
+    linked, lines = steps(made), [trend for trend in trends(made) if trend.rises]
     if not linked:
         return ""
     gains = {(one.arm, one.labels): one.difference for one in made.contrasts}
@@ -115,7 +115,7 @@ def going_on(made: Comparison) -> str:
                 if points.keys() >= set(pair):
                     axes.plot([read[arm] for arm in pair], [points[arm].mean for arm in pair], color=color)
             for trend in (trend for trend in lines if trend.labels == labels):
-                first = trend.gain - trend.per_doubling * np.log2(trend.pictures / read[trend.arms[0]])
+                first = trend.gain - trend.per_doubling.mean * np.log2(trend.pictures / read[trend.arms[0]])
                 axes.plot([read[trend.arms[0]], trend.pictures], [first, trend.gain], "--", color=color, linewidth=1.2)
             axes.plot([], [], color=color, marker="o", label=f"{labels:,} labels")
         ends = {f"{arm}, {pictures:,}": pictures for arm, pictures in read.items()}

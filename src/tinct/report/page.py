@@ -94,10 +94,9 @@ def run(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         for row in csv.DictReader(path.read_text().splitlines()) if path.exists() else []:
             rows[row["name"]].append((int(row["step"]), float(row["value"])))
     sheets = sorted((folder / "samples").glob("step-*.png"))
-    name = wording.pretraining_of({"name": folder.name, "provenance": record["config"]})
     return {
         "name": folder.name,
-        "kind": name,
+        "kind": wording.pretraining_of({"name": record["config"]["init"], "provenance": record["config"] | record}),
         "record": record,
         "curves": Markup(figures.training(rows)),
         "sheet": _inline(sheets[-1]) if sheets else "",
