@@ -1,7 +1,7 @@
 """`tinct card`: what a run is, in Markdown, from its record."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from tinct.runs import read_record
 from tinct.shipped import entries
 from tinct.wording import COLOUR_TERMS, pretraining_of
 
-__all__ = ["card", "card_of", "hub_card", "pretraining_card"]
+__all__ = ["card", "card_of", "hub_card", "pretraining_card", "pretraining_facts"]
 
 COLORIZERS = COLOUR_TERMS - {"palette"}
 """The terms that make a colorizer."""
@@ -32,8 +32,8 @@ def card(run: Path, *, out: Path | None = None) -> int:
     return 0
 
 
-def card_of(record: dict[str, Any]) -> str:
-    """The card of a record.
+def card_of(record: dict[str, Any], files: bool = True) -> str:
+    """The card of a record; that of a pretraining tells its run's files unless told not to.
 
     Raises:
         TinctError: the record is of something that has no card.
@@ -41,7 +41,7 @@ def card_of(record: dict[str, Any]) -> str:
     what = record.get("what")
     try:
         if what == "pretrain":
-            return pretraining_card(record)
+            return pretraining_card(record, files)
         if what == "transfer":
             return transfer_card(record)
     except (KeyError, TypeError) as error:
@@ -49,15 +49,33 @@ def card_of(record: dict[str, Any]) -> str:
     raise TinctError(f"the record is of {what!r}; expected that of a pretraining or a transfer")
 
 
-def pretraining_card(record: dict[str, Any]) -> str:
-    """What was learned without labels, from what, and how well it colours."""
+def pretraining_card(record: dict[str, Any], files: bool = True) -> str:
+    """What was learned without labels, from what, how well it colours, and, if asked, which files there are."""
+    config = record["config"]
+    name = pretraining_of({"name": config["init"], "provenance": config | record})
+    lines = [f"# {config['backbone']}: {name}", "", *pretraining_facts(record), ""]
+    return "\n".join([*lines, _files(record), ""] if files else lines)
+
+
+def _files(record: dict[str, Any]) -> str:
+    said = (
+        "`encoder.safetensors` has timm's own names; `encoder.json` says how to feed it. It is the last average of "
+        "the run."
+    )
+    if "best" in record["metrics"]:
+        return said + " `colorizer.safetensors` is the best one by the held-out score."
+    if COLORIZERS.isdisjoint(record["config"]["terms"]):
+        return said
+    return said + " So is `colorizer.safetensors`, not calibrated: no photographs were held out to choose by."
+
+
+def pretraining_facts(record: Mapping[str, Any]) -> list[str]:
+    """What was learned without labels, from what, and how well it colours: items of a list in Markdown."""
     config, data, budget = record["config"], record["data"], record["budget"]
     terms = ", ".join(f"{name} x {weight:g}" for name, weight in config["terms"].items())
     if config["adversarial"] != "none":
         terms += f", adversarial ({config['adversarial']}) x {config['adversarial_weight']:g}"
     lines = [
-        f"# {config['backbone']}: {pretraining_of({'name': config['init'], 'provenance': config | record})}",
-        "",
         f"- learned: {terms}, at {config['size']} px, chroma stride {config['chroma_stride']}",
         f"- started from: {config['init']} weights; seed {record['seed']}",
         f"- photographs: {data['seen']} different ones of {data['pictures']} in `{data['spec']}` "
@@ -78,15 +96,7 @@ def pretraining_card(record: dict[str, Any]) -> str:
                 f"(grey: {scores['ab_error_grey']:.2f}), PSNR {scores['psnr']:.2f} dB, "
                 f"colourfulness {scores['colourfulness_ratio']:.2f} of the truth's"
             )
-    files = (
-        "`encoder.safetensors` has timm's own names; `encoder.json` says how to feed it. It is the last average of "
-        "the run."
-    )
-    if "best" in record["metrics"]:
-        files += " `colorizer.safetensors` is the best one by the held-out score."
-    elif not COLORIZERS.isdisjoint(config["terms"]):
-        files += " So is `colorizer.safetensors`, not calibrated: no photographs were held out to choose by."
-    return "\n".join([*lines, "", files, ""])
+    return lines
 
 
 def transfer_card(record: dict[str, Any]) -> str:
@@ -111,25 +121,24 @@ def transfer_card(record: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def hub_card(file: Path, meta: Mapping[str, Any], report: dict[str, Any]) -> str:
+def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report: dict[str, Any]) -> str:
     """A hub's README.md: its header, the card of the weights or of their run, and how to open the files.
 
     Args:
         file: the weights that were exported.
         meta: their header. Only where it says that no label played a part are they called self-supervised.
+        classes: that the exported network tells apart; none of an encoder.
         report: of the export (`tinct.export.export_to`).
     """
     parity, fold = report["parity"], report.get("fold")
-    labelled = "classes" in report["what"]
-    task = "image-classification" if labelled else "image-feature-extraction"
+    task = "image-classification" if classes else "image-feature-extraction"
     known = next((entry for entry in entries().values() if entry.path == file), None)
     unlabelled = meta.get("supervised") is False and meta.get("selected_with_labels") is False
-    tags = ["timm", "tinct", "image-colorization", *(["self-supervised"] if unlabelled and not labelled else [])]
+    tags = ["timm", "tinct", "image-colorization", *(["self-supervised"] if unlabelled and not classes else [])]
     if known and known.card:
         text = (known.shelf / known.card).read_text(encoding="utf-8").rstrip()
     elif (file.parent / "record.json").exists():
-        whole = card_of(read_record(file.parent))
-        text = whole.partition("\n`encoder.safetensors`")[0].rstrip()  # what follows names other files
+        text = card_of(read_record(file.parent), files=False).rstrip()  # those of the export have other names
     else:
         text = f"# {report['what']}, exported by tinct"
     lines = [

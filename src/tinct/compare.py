@@ -50,8 +50,7 @@ class CompareResult:
     @property
     def answers(self) -> list[str]:
         """A sentence or two for each arm and number of labels, and what every reader must know of the data."""
-        made = self.comparison
-        return [*wording.sentences(made), *([f"{made.record['data']['spec']} {made.note}."] if made.note else [])]
+        return wording.sentences(self.comparison)
 
 
 def compare(

@@ -129,7 +129,9 @@ def to_hub(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
     colorizer = subject.path.parent / "colorizer.safetensors"
     if subject.kind in ("encoder", "colorizer") and colorizer.exists():
         shutil.copyfile(colorizer, folder / colorizer.name)
-    write_text(folder / "README.md", hub_card(subject.path, subject.meta, {**report, "fold": subject.fold}))
+    write_text(
+        folder / "README.md", hub_card(subject.path, subject.meta, subject.classes(), {**report, "fold": subject.fold})
+    )
     return report
 
 

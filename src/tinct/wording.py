@@ -121,8 +121,10 @@ def going_on(comparison: Comparison) -> list[str]:
 
 
 def provisos(comparison: Comparison) -> list[str]:
-    """What makes the answers say less: pictures that could not be read, and what nothing compares yet."""
+    """What makes the answers say less: the kind of data, pictures that could not be read, what nothing compares yet."""
     said, names = [], comparison.unreadable
+    if comparison.note:
+        said.append(f"{comparison.record['data']['spec']} {comparison.note}.")
     if names:
         more = ", …" if len(names) > NAMED else ""
         said.append(

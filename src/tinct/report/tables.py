@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinct import wording
-from tinct.cards import pretraining_card
+from tinct.cards import pretraining_facts
 from tinct.findings import Comparison
 
 __all__ = ["as_csv", "as_markdown"]
@@ -18,13 +18,11 @@ def as_markdown(made: Sequence[Comparison], runs: Mapping[Path, Mapping[str, Any
     lines = ["# Does it help my labels?" if made else "# Pretraining", ""]
     for one in made:
         lines += [f"## {one.title}", "", *(f"- {sentence}" for sentence in wording.sentences(one))]
-        lines += [f"- {one.record['data']['spec']} {one.note}."] * bool(one.note)
         columns = wording.columns(one)
         lines += ["", _line(columns), _line("-" if column == "arm" else "-:" for column in columns)]
         lines += [*(_line(row.cells) for row in wording.rows(one)), ""]
     for folder, record in runs.items():
-        facts = [line for line in pretraining_card(dict(record)).splitlines() if line.startswith("- ")]
-        lines += [f"## Pretraining run {folder.name}", "", *facts, ""]
+        lines += [f"## Pretraining run {folder.name}", "", *pretraining_facts(record), ""]
     return "\n".join(lines)
 
 
