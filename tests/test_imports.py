@@ -1,6 +1,8 @@
 """Who may import whom, and what importing costs."""
 
 import ast
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -83,6 +85,17 @@ def test_imports_point_one_way(modules):
         for name, used in inside.items()
     }
     assert {name: used for name, used in wrong.items() if used} == {}
+
+
+def test_what_other_modules_import_is_in_all():
+    missing = set()
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tinct."):
+                module = importlib.import_module(node.module)
+                names = {alias.name for alias in node.names} - set(getattr(module, "__all__", ()))
+                missing |= {(node.module, name) for name in names if not inspect.ismodule(getattr(module, name))}
+    assert missing == set()
 
 
 def test_nothing_imports_the_command_line_or_the_page():

@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = [
+    "BISECTIONS",
+    "LAB_EPSILON",
+    "LAB_SLOPE",
+    "RGB_TO_XYZ",
+    "SRGB_KNEE",
+    "TOLERANCE",
+    "XYZ_TO_RGB",
     "ab_centres",
     "clip_to_gamut",
     "denormalize_ab",

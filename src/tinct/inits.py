@@ -18,7 +18,7 @@ from tinct.models.layouts import PICKLES, Translation, classifier_names, read_pi
 from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
 from tinct.models.stem import Input, Statistics, refit, stem_name
 from tinct.runs import Run
-from tinct.shipped import digest, entries, find
+from tinct.shipped import digest, entries, find, seen_beside
 from tinct.weights import cast, check_header, fed_with, load_strict, read_weights
 
 __all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init", "located", "seen_by"]
@@ -127,14 +127,14 @@ def seen_by(path: Path) -> NDArray[np.uint64] | None:
     Raises:
         TinctError: they cannot be read.
     """
-    for beside in (path.with_suffix(".seen.npy"), path.with_name("seen.npy")):
-        if beside.exists():
-            try:
-                hashes: NDArray[np.uint64] = np.load(beside, allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise TinctError(f"{beside}: cannot be read ({error}); remove it, or put it back") from error
-            return hashes
-    return None
+    beside = seen_beside(path)
+    if beside is None:
+        return None
+    try:
+        hashes: NDArray[np.uint64] = np.load(beside, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise TinctError(f"{beside}: cannot be read ({error}); remove it, or put it back") from error
+    return hashes
 
 
 def carried_decoder(name: str) -> tuple[dict[str, Tensor], int, int, str]:

@@ -22,7 +22,21 @@ from typing import Any
 from tinct.errors import TinctError
 from tinct.files import atomic_path, expanded, write_json, write_text
 
-__all__ = ["SHIPPED", "Entry", "add", "entries", "find", "name_error", "own_shelf", "put", "resolve", "verify"]
+__all__ = [
+    "NAME",
+    "SHIPPED",
+    "Entry",
+    "add",
+    "digest",
+    "entries",
+    "find",
+    "name_error",
+    "own_shelf",
+    "put",
+    "resolve",
+    "seen_beside",
+    "verify",
+]
 
 SHIPPED = Path(__file__).parent / "shipped_weights"
 """The shelf inside the package."""
@@ -127,6 +141,12 @@ def resolve(model: str | Path) -> Path:
     return path / "colorizer.safetensors" if path.is_dir() else path
 
 
+def seen_beside(file: Path) -> Path | None:
+    """The hashes of the pictures that the weights in a file saw, where they lie beside it: on a shelf, or in a run."""
+    beside = (file.with_suffix(".seen.npy"), file.with_name("seen.npy"))
+    return next((path for path in beside if path.exists()), None)
+
+
 def verify(entry: Entry) -> None:
     """Hold a file to its hash.
 
@@ -188,10 +208,10 @@ def add(
         write_text(shelf / entry.card, text)
     with atomic_path(entry.path) as unfinished:
         (copy_in_half if half else shutil.copyfile)(file, unfinished)
-    beside = [path for path in (file.with_suffix(".seen.npy"), file.with_name("seen.npy")) if path.exists()]
-    if kind == "encoder" and beside:
+    seen = seen_beside(file)
+    if kind == "encoder" and seen is not None:
         with atomic_path(entry.seen) as unfinished:
-            shutil.copyfile(beside[0], unfinished)
+            shutil.copyfile(seen, unfinished)
     else:
         entry.seen.unlink(missing_ok=True)  # of weights that had the name before
     entry = dataclasses.replace(entry, sha256=digest(entry.path), size=entry.path.stat().st_size)

@@ -9,6 +9,7 @@ from tinct.findings import Comparison, Contrast
 from tinct.statistics import Worth
 
 __all__ = [
+    "COLOUR_TERMS",
     "Row",
     "columns",
     "going_on",

@@ -13,6 +13,7 @@ from PIL import Image, ImageChops, ImageCms, TiffImagePlugin, UnidentifiedImageE
 from tinct.errors import PictureError
 
 __all__ = [
+    "FORMATS",
     "GREY",
     "MAX_BYTES",
     "MAX_PIXELS",
@@ -23,7 +24,10 @@ __all__ = [
     "header",
     "hide_warnings",
     "is_grey",
+    "reason_of",
+    "to_srgb",
     "transform_to_srgb",
+    "whole_range",
 ]
 
 MAX_BYTES = 1 << 28
@@ -162,6 +166,7 @@ def _read(path: Path) -> bytes:
 
 
 def reason_of(error: Exception) -> str:
+    """Why a picture could not be read, in words for its reader."""
     if isinstance(error, UnidentifiedImageError):
         return "not a picture, or of a kind that is not read"
     if isinstance(error, Image.DecompressionBombError):

@@ -6,7 +6,10 @@ from torch import Tensor, nn
 
 from tinct.errors import TinctError
 
-__all__ = ["Encoder"]
+__all__ = [
+    "Encoder",
+    "look_at_features",
+]
 
 
 class Encoder(nn.Module):
