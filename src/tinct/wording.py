@@ -101,7 +101,7 @@ def going_on(comparison: Comparison) -> list[str]:
             verdict = "; the interval contains 0" if low <= 0 <= high else ""
         said.append(
             f"Going on from {step.earlier} to {step.later}, from {read} pictures read, changes {comparison.metric} by "
-            f"{signed(change)} points{interval} at {step.labels} labels{verdict}."
+            f"{signed(change)} points{interval} at {step.labels:,} labels{verdict}."
         )
     for trend in trends(comparison):
         slope, arms = trend.per_doubling, ", ".join(trend.arms)
@@ -110,14 +110,14 @@ def going_on(comparison: Comparison) -> list[str]:
             each += f" (95 % CI {plain(slope.low)} to {plain(slope.high)})"
         if trend.rises:
             said.append(
-                f"A straight line through {arms} gives {each}, at {trend.labels} labels; it would come to "
+                f"A straight line through {arms} gives {each}, at {trend.labels:,} labels; it would come to "
                 f"{signed(trend.gain)} at {trend.pictures:,}. That is an extrapolation, not a measurement, and such "
                 "curves flatten."
             )
         else:
             last = f"{trend.arms[-1]} gained nothing over {trend.arms[-2]}"
             why = last if trend.flat else f"{each} are not shown"
-            said.append(f"No line through {arms} is extended at {trend.labels} labels: {why}.")
+            said.append(f"No line through {arms} is extended at {trend.labels:,} labels: {why}.")
     return said
 
 
@@ -140,7 +140,7 @@ def _missing(comparison: Comparison) -> list[str]:
     compared = {(contrast.arm, contrast.labels) for contrast in comparison.contrasts}
     planned = {arm for cell in comparison.cells for arm in cell.plan.get("arms", {})}
     return [
-        f"Not compared yet: {arm} and {comparison.baseline} have no seed in common at {labels} labels."
+        f"Not compared yet: {arm} and {comparison.baseline} have no seed in common at {labels:,} labels."
         for arm in comparison.arms[1:]
         for labels in comparison.amounts
         if (arm, labels) not in compared and comparison.values(arm, labels)
@@ -149,7 +149,7 @@ def _missing(comparison: Comparison) -> list[str]:
 
 def sentence(comparison: Comparison, contrast: Contrast) -> str:
     """What one contrast says; a gain is claimed only where the interval over seed pairs is above 0."""
-    difference, metric, where = contrast.difference, comparison.metric, f"at {contrast.labels} labels"
+    difference, metric, where = contrast.difference, comparison.metric, f"at {contrast.labels:,} labels"
     subject = _subject(comparison, contrast.arm)
     if comparison.baseline != "random":
         where += f", compared with {comparison.baseline}"

@@ -21,7 +21,21 @@ from tinct.findings import Comparison
 
 __all__ = ["arm_colors", "class_bars", "curves", "differences", "going_on", "inline", "mask_over", "training"]
 
-_COLORS = ("#8d949e", "#e8590c", "#1c7ed6", "#2f9e44", "#9c36b5", "#e0a100", "#0c8599", "#d6336c")
+FEW = 5
+"""Arms whose legend finds room among the curves."""
+_COLORS = (
+    "#8d949e",
+    "#e8590c",
+    "#1c7ed6",
+    "#2f9e44",
+    "#9c36b5",
+    "#e0a100",
+    "#0c8599",
+    "#d6336c",
+    "#5c940d",
+    "#845ef7",
+    "#795548",
+)
 _INK = "#010203"  # drawn in this, the page's own text colour takes its place
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -65,7 +79,8 @@ def curves(made: Comparison) -> str:
         axes.set_xticklabels([f"{amount:,}" for amount in made.amounts])
         axes.set(xlabel="labelled pictures", ylabel=made.metric)
         axes.grid(axis="y")
-        axes.legend(loc="best")
+        beside: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 3}
+        axes.legend(**(beside if len(made.arms) > FEW else {"loc": "best"}))
         return _svg(figure, f"{made.metric} against labelled pictures")
 
 
