@@ -94,7 +94,8 @@ def test_what_other_modules_import_is_in_all():
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tinct."):
                 module = importlib.import_module(node.module)
                 names = {alias.name for alias in node.names} - set(getattr(module, "__all__", ()))
-                missing |= {(node.module, name) for name in names if not inspect.ismodule(getattr(module, name, module))}
+                modules = {name for name in names if inspect.ismodule(getattr(module, name, module))}
+                missing |= {(node.module, name) for name in names - modules}
     assert missing == set()
 
 
