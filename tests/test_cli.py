@@ -25,4 +25,5 @@ def test_help_is_the_docstring_in_plain_text(name, capsys, monkeypatch):
     said = re.split(r"\n *(?:Args|Returns|Raises):\n", text)[0].replace("`", "")
     assert "".join(said.split()) in "".join(page.split())  # which is wrapped, at hyphens too
     assert "`" not in page
+    assert "<class" not in page
     assert "Raises" not in page

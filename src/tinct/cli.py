@@ -35,6 +35,8 @@ COMMANDS = {
 }
 """name: where its function is, and what it does in a few words."""
 RECIPE_FIRST = " The defaults below hold where the recipe says nothing: --print-config shows what will be used."
+PATHS: dict[Any, Any] = {Path: str, Path | None: str | None}
+"""What words on the command line are read as first, so that help calls them by a plain name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,7 +136,8 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
     for key, kind in bundles.items():
         given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
         values[key] = kind(**given)
-    return {key: expanded(value) if isinstance(value, Path) else value for key, value in values.items() if key in hints}
+    paths = {key for key in hints if hints[key] in PATHS and values.get(key) is not None}
+    return {key: expanded(value) if key in paths else value for key, value in values.items() if key in hints}
 
 
 def gathered(words: list[str], lists: Collection[str]) -> list[str]:
@@ -169,7 +172,7 @@ def add(parser: Any, name: str, kind: Any, default: Any, text: str, positional: 
     elif kind is bool:
         how |= {"action": ActionYesNo(no_prefix="no-"), "default": default}
     else:
-        how |= {"type": kind, "default": default}
+        how |= {"type": PATHS.get(kind, kind), "default": default}
     if required and not positional:
         how["required"] = True
     elif required:
