@@ -22,7 +22,7 @@ __all__ = ["LinearFit", "Neighbours", "fit_knn", "fit_linear", "probe_encoder"]
 STRENGTHS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """L2 strengths to choose from, for standardised features and the mean loss of a picture. Goyal et al. (2019, appendix
 B.1) sweep the cost of each class's classifier over decades in the same way."""
-NEIGHBOURS = (1, 3, 5, 10, 20, 50, 100, 200)
+NEIGHBOURS = (1, 3, 5, 10, 20, 50, 100, 200, 400, 800, 1600)
 TEMPERATURE = 0.07
 """Of the neighbours' weights exp(cosine / T), as in Wu et al. (2018), section 3.4."""
 QUERIES = 1024
