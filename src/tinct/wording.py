@@ -162,7 +162,7 @@ def sentence(comparison: Comparison, contrast: Contrast) -> str:
         )
     low, high = plain(difference.low), plain(difference.high)
     interval = f"(95 % CI {low} to {high}, {difference.pairs} paired seeds)"
-    lower = subject[0].lower() + subject[1:] if subject.startswith(("Colour", "Rotation", "Siamese", "Pre")) else subject
+    lower = subject if subject.startswith("ImageNet") else subject[0].lower() + subject[1:]
     if difference.high < 0:
         size = plain(-difference.mean)
         return f"No gain shown: {lower} costs {size} {metric} points{_scope(contrast)} {interval} {where}."
