@@ -10,15 +10,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from tinct.errors import TinctError
 
-__all__ = [
-    "SSIM_WINDOW",
-    "STRIP",
-    "ab_error",
-    "ciede2000",
-    "colorfulness",
-    "psnr",
-    "ssim",
-]
+__all__ = ["SSIM_WINDOW", "STRIP", "ab_error", "ciede2000", "colorfulness", "psnr", "ssim"]
 
 SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window in pixels (Wang et al. 2004, section III-C)."""

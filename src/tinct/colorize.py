@@ -26,13 +26,7 @@ from tinct.upsample import Chroma
 from tinct.weights import load_colorizer
 from tinct.writers import to_pil
 
-__all__ = [
-    "MAX_SATURATION",
-    "MIN_SIZE",
-    "Colorizer",
-    "paint",
-    "working_size",
-]
+__all__ = ["MAX_SATURATION", "MIN_SIZE", "Colorizer", "paint", "working_size"]
 
 logger = logging.getLogger(__name__)
 

@@ -23,13 +23,7 @@ from tinct.records import BY_GRADIENTS, Cell
 from tinct.settings import Protocol, TransferSettings
 from tinct.transfer import contents_of, parts_of
 
-__all__ = [
-    "CompareResult",
-    "compare",
-    "make_grid",
-    "run_compare",
-    "show",
-]
+__all__ = ["CompareResult", "compare", "make_grid", "run_compare", "show"]
 
 QUICK = {"steps": 60, "size": 64}
 """What `mosaic:` gets where nothing is said: it checks the plumbing, and should do so in minutes."""

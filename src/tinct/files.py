@@ -10,16 +10,7 @@ from typing import Any
 
 from .errors import TinctError
 
-__all__ = [
-    "atomic_path",
-    "expanded",
-    "read_json",
-    "stamp",
-    "sync",
-    "write_bytes",
-    "write_json",
-    "write_text",
-]
+__all__ = ["atomic_path", "expanded", "read_json", "stamp", "sync", "write_bytes", "write_json", "write_text"]
 
 UMASK = os.umask(0)  # which can be read only by setting it, for all threads: so once, while there is one
 os.umask(UMASK)

@@ -13,14 +13,7 @@ from tinct.errors import TinctError
 from tinct.records import Cell
 from tinct.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
 
-__all__ = [
-    "METRICS",
-    "PER_CELL",
-    "Comparison",
-    "Contrast",
-    "comparisons",
-    "distinct",
-]
+__all__ = ["METRICS", "PER_CELL", "Comparison", "Contrast", "comparisons", "distinct"]
 
 PER_CELL = ("init", "backbone", "weights", "decoder", "labels", "seed", "lr", "cache", "accelerator")
 """Settings that may differ from cell to cell of one comparison; whatever else differs makes another one."""

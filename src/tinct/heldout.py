@@ -20,14 +20,7 @@ from tinct.data.transforms import centre
 from tinct.errors import PictureError
 from tinct.files import atomic_path
 
-__all__ = [
-    "Colourer",
-    "balance",
-    "colour_scores",
-    "colourise",
-    "sample_sheet",
-    "take_held_out",
-]
+__all__ = ["Colourer", "balance", "colour_scores", "colourise", "sample_sheet", "take_held_out"]
 
 COLUMNS = 8
 """Pictures on a sample sheet."""

@@ -17,16 +17,7 @@ from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.models.stem import Input, lightness_of, network_input
 
-__all__ = [
-    "HALF",
-    "SINGLE",
-    "as_list",
-    "compare",
-    "fold_error",
-    "rounding_error",
-    "sample_inputs",
-    "sample_pictures",
-]
+__all__ = ["HALF", "SINGLE", "as_list", "compare", "fold_error", "rounding_error", "sample_inputs", "sample_pictures"]
 
 SINGLE = 1e-4
 HALF = 1e-3

@@ -21,13 +21,7 @@ from tinct.files import atomic_path, write_bytes, write_text
 from tinct.models.stem import Input, network_input
 from tinct.protocols import Result
 
-__all__ = [
-    "logits_of",
-    "png_names",
-    "save_image",
-    "write_predictions",
-    "write_table",
-]
+__all__ = ["logits_of", "png_names", "save_image", "write_predictions", "write_table"]
 
 SHOWN = 12
 """Evaluated pictures that predictions.safetensors holds as the network saw them, for reports to show."""

@@ -12,12 +12,7 @@ from tinct.models.heads import SMP, Classifier, Segmenter, smp_segmenter
 from tinct.models.stem import give_bias, stem_name
 from tinct.weights import load_strict, read_weights, write_weights
 
-__all__ = [
-    "build_network",
-    "load_trained",
-    "save_trained",
-    "shape_of",
-]
+__all__ = ["build_network", "load_trained", "save_trained", "shape_of"]
 
 KINDS = {"multilabel": "classifier", "segmentation": "segmenter"}
 

@@ -23,13 +23,7 @@ from tinct.protocols import Parts, probed, score, scored_in, seen_pictures, trai
 from tinct.settings import TransferSettings
 from tinct.trained import save_trained
 
-__all__ = [
-    "TransferSettings",
-    "contents_of",
-    "parts_of",
-    "run_transfer",
-    "transfer",
-]
+__all__ = ["TransferSettings", "contents_of", "parts_of", "run_transfer", "transfer"]
 
 NAMED = 50
 """How many pictures a record names where there may be many."""

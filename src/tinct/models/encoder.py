@@ -6,10 +6,7 @@ from torch import Tensor, nn
 
 from tinct.errors import TinctError
 
-__all__ = [
-    "Encoder",
-    "look_at_features",
-]
+__all__ = ["Encoder", "look_at_features"]
 
 
 class Encoder(nn.Module):
