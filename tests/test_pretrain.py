@@ -434,6 +434,21 @@ def test_pictures_held_out_come_from_a_source_of_their_own_or_are_few_of_the_tra
     assert (len(pool), len(pictures)) == (24, 10)
 
 
+def test_fewer_pictures_are_part_of_more_and_the_held_out_ones_stay(tmp_path):
+    write_colourful(tmp_path, 40)
+    source, nothing = open_sources([str(tmp_path)]), np.zeros(0, np.uint64)
+    everything, held_out = set_aside(tiny(), source, nothing)
+    before: set[int] = set()
+    for count in (4, 9, len(everything)):
+        pool, pictures = set_aside(tiny(max_pictures=count, seed=count), source, nothing)
+        assert len(set(pool)) == count
+        assert before <= set(pool) <= set(everything)
+        assert (pictures == held_out).all()
+        before = set(pool)
+    with pytest.raises(TinctError, match=f"max_pictures is 41, of {len(everything)} in"):
+        set_aside(tiny(max_pictures=41), source, nothing)
+
+
 def test_a_repeated_list_adds_up_on_the_command_line(tmp_path):
     (tmp_path / "run.yaml").write_text("exclude: [z]")
     words = [

@@ -27,6 +27,8 @@ class Config:
             test splits.
         split: `train` leaves the other splits of a recognised layout alone; `all` takes everything.
         held_out: a source whose val split is coloured to measure progress; part of `sources` is set aside without.
+        max_pictures: train on so many of the pictures, the first of a fixed shuffle, so that fewer are part of more;
+            unusable ones among them are not replaced. All without.
         cache: folder for decoded pictures, so that later epochs and runs skip decoding.
         size: side of the training crops in pixels, a multiple of 32.
         min_crop: smallest crop's side as a share of a picture's shorter side.
@@ -82,6 +84,7 @@ class Config:
     exclude: list[str] = field(default_factory=list)
     split: Literal["train", "all"] = "train"
     held_out: str | None = None
+    max_pictures: int | None = None
     cache: str | None = None
     size: int = 96
     min_crop: float = 0.5
@@ -127,7 +130,7 @@ class Config:
         """
         check_choices(self)
         positive = ("size", "batch_size", "accumulate", "checkpoint_every", "lr", "discriminator_lr", "clip", "width")
-        for name in (*positive, "discriminator_width", *BUDGETS, "init_std"):
+        for name in (*positive, "discriminator_width", *BUDGETS, "init_std", "max_pictures"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise TinctError(f"{name} is {value}; expected a positive number")

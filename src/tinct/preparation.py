@@ -14,6 +14,7 @@ from tinct.data.ledger import Ledger
 from tinct.data.loader import Photographs, crops_loader
 from tinct.data.parallel import each_picture
 from tinct.data.photos import Photos
+from tinct.data.random import rng
 from tinct.data.sources import is_labelled, open_held_out, open_sources
 from tinct.engine import make_fabric
 from tinct.errors import TinctError
@@ -25,6 +26,8 @@ __all__ = ["engine_for", "hashes_to_avoid", "prepare", "set_aside"]
 
 HELD_OUT = 64
 """Photographs coloured at every checkpoint."""
+SAMPLE = 1
+"""The stream of random numbers that chooses `max_pictures`, whatever the run's seed."""
 FIRST, FIRST_BATCH = 512, 64
 """Before a run, batches of the latter are read until there are more crops than the former, or than photographs."""
 
@@ -47,6 +50,7 @@ def set_aside(
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     """The indices to train on, and the held-out pictures (N, size, size, 3), which `excluded` by hash are not among.
 
+    What is held out does not depend on `max_pictures`, so that runs on more and on fewer are scored on the same.
     `photos:` is held out on the right parts of its photographs, which no training crop touches.
 
     Raises:
@@ -63,6 +67,12 @@ def set_aside(
         pool = np.delete(everything, indices)
     if not len(pool):
         raise TinctError(f"{source.spec}: no pictures to train on; name a source with more of them")
+    if config.max_pictures is not None:
+        if config.max_pictures > len(pool):
+            raise TinctError(
+                f"max_pictures is {config.max_pictures}, of {len(pool)} in {source.spec}; lower it, or leave it away"
+            )
+        pool = np.sort(rng(SAMPLE, len(pool)).permutation(pool)[: config.max_pictures])
     return pool, pictures
 
 

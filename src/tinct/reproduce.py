@@ -35,7 +35,7 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
     """Run an experiment from its file: pretrain every arm, compare, report. The same command goes on where it stopped.
 
     Args:
-        experiment: paper, paper-cpu, yardstick, or a YAML file of the same form.
+        experiment: paper, paper-cpu, yardstick, scaling, or a YAML file of the same form.
         data: the folder that the file's `{data}` stands for.
         out: folder for runs, comparisons and report.html.
         dry_run: say what would be run, and stop.
@@ -79,7 +79,7 @@ def read_experiment(name: str, data: Path, out: Path) -> Experiment:
     """Read a shipped experiment or a file.
 
     Args:
-        name: `paper`, `paper-cpu`, `yardstick`, or a path.
+        name: `paper`, `paper-cpu`, `yardstick`, `scaling`, or a path.
         data: what `{data}` stands for in the file.
         out: where runs will be; comparisons name them.
 
@@ -102,7 +102,7 @@ def read_experiment(name: str, data: Path, out: Path) -> Experiment:
         inits = {arm: arm + "=" + ":".join(str(out / "pretrained" / run) for run in runs_of(arm, runs)) for arm in arms}
         comparisons = {title: compared(title, keywords, inits) for title, keywords in asked.items()}
     except OSError as error:
-        expected = "expected paper, paper-cpu, yardstick, or a YAML file"
+        expected = "expected paper, paper-cpu, yardstick, scaling, or a YAML file"
         raise TinctError(f"experiment is {name!r} ({error.strerror}); {expected}") from error
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
