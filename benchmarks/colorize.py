@@ -2,10 +2,10 @@
 
 Everything from the JPEG on disk to the JPEG on disk is timed, one picture at a time, on the CPU. The peers are
 segmentation-models-pytorch U-Nets that give ab at full size; they read, convert and write with tinct's own code, so
-that only the network and its resolution differ. All weights are random unless --model names a colorizer: speed does not
-depend on them. Each case runs in a process of its own, which ends with its own peak of resident memory.
+that only the network and its resolution differ. The peers' weights are random. Each case runs in a process of its own,
+which ends with its own peak of resident memory.
 
-    python benchmarks/colorize.py [--quick] [--model FILE]
+    python benchmarks/colorize.py [--quick] [--model NAME]
 """
 
 import argparse
@@ -17,13 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 PEERS = {"unet-resnet34": "resnet34", "unet-convnext-tiny": "tu-convnext_tiny"}
-BACKBONE = "resnet18"
 SIZES = {"512": (512, 512), "12mp": (3000, 4000)}
 CURVE = {1: (1000, 1000), 12: (3000, 4000), 50: (6250, 8000), 100: (10000, 10000)}
 
@@ -48,23 +48,13 @@ def make(path: Path, height: int, width: int, deep: bool) -> None:
     return tifffile.imwrite(path, pixels.astype(np.uint16) * 257, photometric="rgb", compression="zlib")
 
 
-def tinct_case(source: Path, model: str | None):
+def tinct_case(source: Path, model: str):
     """Give the function that colours `source` with tinct."""
-    import torch
-
-    from tinct.colorize import Colorizer
-    from tinct.models.encoder import Encoder
-    from tinct.models.generator import Generator
+    from tinct.colorize import Colorizer, paint
     from tinct.readers import read
     from tinct.writers import write
 
-    if model:
-        colorizer = Colorizer.load(model, "cpu")
-    else:
-        torch.manual_seed(0)
-        generator = Generator(Encoder(BACKBONE), 2, chroma_stride=4)
-        colorizer = Colorizer(lambda l: generator(l) * 110, 256, BACKBONE, "cpu")
-        generator.eval()
+    colorizer = Colorizer.load(model, "cpu")
 
     def run(target: Path) -> dict[str, float]:
         marks = [time.perf_counter()]
@@ -72,8 +62,6 @@ def tinct_case(source: Path, model: str | None):
         marks.append(time.perf_counter())
         found = colorizer.chroma([picture])
         marks.append(time.perf_counter())
-        from tinct.colorize import paint
-
         picture = paint(picture, found[0], in_place=True)
         marks.append(time.perf_counter())
         write(picture, target)
@@ -108,12 +96,16 @@ def peer_case(source: Path, encoder: str):
         height, width = picture.pixels.shape
         with torch.inference_mode():
             l = render.lightness(picture.pixels)
-            padded = F.pad(l[None, None], (0, -width % 32, 0, -height % 32), mode="replicate")
-            ab = (network(padded / 50 - 1)[0, :, :height, :width] * 20).clamp(-60, 60)
+            padded = F.pad(torch.from_numpy(l)[None, None], (0, -width % 32, 0, -height % 32), mode="replicate")
+            ab = (network(padded / 50 - 1)[0, :, :height, :width] * 20).clamp(-60, 60).numpy()
         marks.append(time.perf_counter())
         result = np.empty((height, width, 3), np.uint8)
-        for rows in strips(height, width):
+
+        def convert(rows: slice) -> None:
             result[rows] = render.samples(l[rows], ab[:, rows], np.dtype(np.uint8))
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(convert, strips(height, width)))
         marks.append(time.perf_counter())
         write(dataclasses.replace(picture, pixels=result), target)
         marks.append(time.perf_counter())
@@ -123,7 +115,7 @@ def peer_case(source: Path, encoder: str):
     return run
 
 
-def child(case: str, source: str, repeats: int, model: str | None) -> None:
+def child(case: str, source: str, repeats: int, model: str) -> None:
     """Run one case and print what it took."""
     import torch
 
@@ -144,9 +136,9 @@ def apart(path: Path, height: int, width: int, deep: bool) -> None:
     maker.join()
 
 
-def measure(case: str, source: Path, repeats: int, model: str | None) -> dict:
+def measure(case: str, source: Path, repeats: int, model: str) -> dict:
     command = [sys.executable, __file__, "--case", case, "--source", str(source), "--repeats", str(repeats)]
-    command += ["--model", model] if model else []
+    command += ["--model", model]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{case} on {source.name} failed: {done.stderr.strip().splitlines()[-1:]}")
@@ -156,7 +148,7 @@ def measure(case: str, source: Path, repeats: int, model: str | None) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 megapixels for 12, fewer repeats and sizes")
-    parser.add_argument("--model", help="a colorizer.safetensors in place of a random ResNet-18")
+    parser.add_argument("--model", default="tinct-small", help="a name or a colorizer.safetensors")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--source", help=argparse.SUPPRESS)
     parser.add_argument("--repeats", type=int, default=1, help=argparse.SUPPRESS)
@@ -200,7 +192,7 @@ def show(speed: dict, memory: dict, arguments: argparse.Namespace) -> None:
         return round(speed[label, case]["seconds"] / speed[label, "tinct"]["seconds"], 1)
 
     result = {
-        "weights": arguments.model or f"random {BACKBONE}",
+        "model": arguments.model,
         "quick": arguments.quick,
         "speedup_512": speedup("512", "unet-convnext-tiny"),
         "speedup_12mp": speedup("12mp", "unet-convnext-tiny"),

@@ -15,13 +15,13 @@ def test_lightness_equals_the_reference(dtype, shape):
     white = 1 if dtype == np.float32 else np.iinfo(dtype).max
     pixels = (values * white).astype(dtype)
     planes = torch.tensor(pixels / white, dtype=torch.float32).reshape(40, 50, -1).permute(2, 0, 1).expand(3, -1, -1)
-    assert torch.allclose(lightness(pixels), srgb_to_lab(planes)[0], atol=2e-3)
+    assert np.allclose(lightness(pixels), srgb_to_lab(planes)[0], rtol=0, atol=2e-3)
 
 
 def test_grey_comes_back_exactly():
     for dtype in (np.uint8, np.uint16):
         grey = np.arange(np.iinfo(dtype).max + 1, dtype=dtype).reshape(16, -1)
-        back = samples(lightness(grey), torch.zeros(2, *grey.shape), np.dtype(dtype))
+        back = samples(lightness(grey), np.zeros((2, *grey.shape), np.float32), np.dtype(dtype))
         assert np.abs(back.astype(int) - grey[..., None]).max() <= (0 if dtype == np.uint8 else 3)
 
 
@@ -31,7 +31,7 @@ def test_samples_equal_the_reference_in_and_out_of_the_gamut(dtype):
     l = 100 * torch.rand(64, 64, generator=generator)
     ab = 60 * torch.randn(2, 64, 64, generator=generator)
     expected = lab_to_srgb(clip_to_gamut(torch.cat((l[None], ab)))).permute(1, 2, 0).numpy()
-    result = samples(l, ab, np.dtype(dtype))
+    result = samples(l.numpy(), ab.numpy(), np.dtype(dtype))
     if dtype == np.uint8:
         difference = np.abs(result.astype(int) - np.rint(expected * 255))
         assert difference.max() <= 1
@@ -42,9 +42,9 @@ def test_samples_equal_the_reference_in_and_out_of_the_gamut(dtype):
 
 
 def test_lightness_passes_through_within_an_8_bit_step():
-    generator = torch.Generator().manual_seed(2)
+    rng = np.random.default_rng(2)
     for spread in (10, 40, 120):
-        l = 100 * torch.rand(128, 128, generator=generator)
-        ab = spread * torch.randn(2, 128, 128, generator=generator)
-        assert (lightness(samples(l, ab, np.dtype(np.uint8))) - l).abs().max() <= EIGHT_BIT_STEP
-        assert (lightness(samples(l, ab, np.dtype(np.uint16))) - l).abs().max() < 0.1
+        l = 100 * rng.random((128, 128), np.float32)
+        ab = spread * rng.standard_normal((2, 128, 128), np.float32)
+        assert np.abs(lightness(samples(l, ab, np.dtype(np.uint8))) - l).max() <= EIGHT_BIT_STEP
+        assert np.abs(lightness(samples(l, ab, np.dtype(np.uint16))) - l).max() < 0.1

@@ -40,24 +40,24 @@ def test_slopes_and_offsets_equal_a_naive_guided_filter(radius, epsilon):
 def test_strips_give_what_the_whole_gives():
     generator = torch.Generator().manual_seed(0)
     chroma = fit(100 * torch.rand(64, 96, generator=generator), 30 * torch.randn(2, 16, 24, generator=generator))
-    l = 100 * torch.rand(131, 77, generator=generator)
+    l = 100 * np.random.default_rng(0).random((131, 77), np.float32)
     whole = chroma.rows(l, 0, 131)
     for step in (1, 7, 64):
         parts = [chroma.rows(l[top : top + step], top, 131) for top in range(0, 131, step)]
-        assert torch.allclose(torch.cat(parts, dim=1), whole, rtol=0, atol=1e-3)  # Lab units; processors round apart
+        assert np.allclose(np.concatenate(parts, axis=1), whole, rtol=0, atol=1e-3)  # Lab units; processors round apart
 
 
 def test_enlarging_is_bilinear():
     chroma = fit(50 + torch.rand(8, 8), torch.randn(2, 8, 8))
-    enlarged = torch.nn.functional.interpolate(chroma.offset[None], (21, 30), mode="bilinear")[0]
-    assert torch.allclose(chroma.rows(torch.zeros(21, 30), 0, 21), enlarged, atol=1e-5)
+    enlarged = torch.nn.functional.interpolate(chroma.offset[None], (21, 30), mode="bilinear")[0].numpy()
+    assert np.allclose(chroma.rows(np.zeros((21, 30), np.float32), 0, 21), enlarged, atol=1e-5)
 
 
 def test_flat_colour_stays_flat():
     ab = torch.tensor([20.0, -35.0])[:, None, None].expand(2, 8, 8)
     l = 100 * torch.rand(32, 32)
-    raised = fit(l, ab).rows(100 * torch.rand(100, 100), 0, 100)
-    assert torch.allclose(raised, ab[:, :1, :1].expand(2, 100, 100), atol=1e-3)
+    raised = fit(l, ab).rows(100 * np.random.default_rng(0).random((100, 100), np.float32), 0, 100)
+    assert np.allclose(raised, ab[:, :1, :1], atol=1e-3)
 
 
 def test_colour_follows_an_edge_without_a_halo():
@@ -66,7 +66,7 @@ def test_colour_follows_an_edge_without_a_halo():
     truth = torch.zeros(2, 256, 256)
     truth[0, :, :131], truth[0, :, 131:] = 40.0, -40.0
     ab = torch.nn.functional.avg_pool2d(truth, 16)
-    raised = fit(l[::4, ::4], ab).rows(l, 0, 256)
+    raised = torch.from_numpy(fit(l[::4, ::4], ab).rows(l.numpy(), 0, 256))
     plain = torch.nn.functional.interpolate(ab[None], (256, 256), mode="bilinear")[0]
     error, plain_error = (raised - truth).abs()[0], (plain - truth).abs()[0]
     assert error.mean() < 0.45 * plain_error.mean()
@@ -82,7 +82,7 @@ def test_raised_colour_averages_to_the_coarse_colour():
     coarse = torch.nn.functional.avg_pool2d(ab, 4)
     distances = []
     for back in (0, 1, 2):
-        raised = fit(l, coarse, back=back).rows(l, 0, 64)
+        raised = torch.from_numpy(fit(l, coarse, back=back).rows(l.numpy(), 0, 64))
         distances.append(float((torch.nn.functional.avg_pool2d(raised, 4) - coarse).abs().mean()))
     assert distances[2] < distances[1] < distances[0]
     assert distances[2] < 0.2
@@ -90,4 +90,4 @@ def test_raised_colour_averages_to_the_coarse_colour():
 
 def test_one_pixel():
     chroma = fit(torch.full((32, 32), 60.0), torch.full((2, 8, 8), 12.0))
-    assert torch.allclose(chroma.rows(torch.full((1, 1), 60.0), 0, 1), torch.full((2, 1, 1), 12.0), atol=1e-3)
+    assert np.allclose(chroma.rows(np.full((1, 1), 60, np.float32), 0, 1), 12, atol=1e-3)

@@ -85,8 +85,8 @@ def examples() -> dict[str, NDArray[np.uint8]]:
     """Grey (H, W) versions of the photographs inside scikit-image."""
     found = {}
     for name, photograph in photographs().items():
-        l = srgb_to_lab(torch.from_numpy(photograph.copy()).permute(2, 0, 1) / 255)[0]
-        found[name] = samples(l, torch.zeros(2, *l.shape), np.dtype(np.uint8))[..., 0]
+        l = srgb_to_lab(torch.from_numpy(photograph.copy()).permute(2, 0, 1) / 255)[0].numpy()
+        found[name] = samples(l, np.zeros((2, *l.shape), np.float32), np.dtype(np.uint8))[..., 0]
     return found
 
 

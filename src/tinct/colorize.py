@@ -2,7 +2,9 @@
 
 import dataclasses
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -193,14 +195,21 @@ class Colorizer:
 
 
 def paint(picture: Picture, chroma: Chroma, in_place: bool = False) -> Picture:
-    """Give a picture its colour, a strip of rows at a time; `in_place` reuses the pixels of a colour picture."""
+    """Give a picture its colour, as many strips of rows at a time as torch has threads.
+
+    `in_place` reuses the pixels of a colour picture.
+    """
     height, width = picture.pixels.shape[:2]
     stored = Chroma(as_stored(chroma.slope, picture.orientation), as_stored(chroma.offset, picture.orientation))
     reuse = in_place and picture.pixels.ndim == 3
     result = picture.pixels if reuse else np.empty((height, width, 3), picture.pixels.dtype)
-    for rows in strips(height, width):
+
+    def paint_rows(rows: slice) -> None:
         l = render.lightness(picture.pixels[rows])
         result[rows] = render.samples(l, stored.rows(l, rows.start, height), result.dtype)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        deque(pool.map(paint_rows, strips(height, width)), maxlen=0)  # which raises what a strip raised
     return dataclasses.replace(picture, pixels=result)
 
 

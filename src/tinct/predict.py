@@ -144,12 +144,11 @@ def largest(logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
     A strip of rows at a time: with 81 classes, 12 megapixels would take 4 GB at once.
     """
     count, below = logits.shape[:2]
-    wide = F.interpolate(logits[None], size=(below, width), mode="bilinear", align_corners=False)[0]
+    wide = F.interpolate(logits[None], size=(below, width), mode="bilinear", align_corners=False)[0].numpy()
     mask = np.empty((height, width), np.uint8)
     rows = max(1, STRIP // (count * width))
     for top in range(0, height, rows):
-        strip = rows_of(wide, top, min(rows, height - top), height)
-        mask[top : top + rows] = strip.argmax(0).to(torch.uint8).numpy()
+        mask[top : top + rows] = rows_of(wide, top, min(rows, height - top), height).argmax(0)
     return mask
 
 

@@ -9,8 +9,11 @@ for the whole picture, so strips of it never disagree.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,7 +41,7 @@ class Chroma:
     slope: Tensor
     offset: Tensor
 
-    def rows(self, l: Tensor, top: int, height: int) -> Tensor:
+    def rows(self, l: NDArray[np.float32], top: int, height: int) -> NDArray[np.float32]:
         """The colour of some rows of the full picture.
 
         Args:
@@ -49,20 +52,46 @@ class Chroma:
         Returns:
             (2, n, W) in Lab units, the same values whatever the strips, up to rounding.
         """
-        coarse = torch.cat((self.slope, self.offset))
-        lines = rows_of(coarse, top, len(l), height)
-        wide = F.interpolate(lines[None], l.shape, mode="bilinear", align_corners=False)[0]
-        return torch.addcmul(wide[2:], wide[:2], l)
+        coarse = torch.cat((self.slope, self.offset)).numpy()
+        above, below, share = between(coarse.shape[1], height, top, len(l))
+        first = above[0]  # only the lines that these rows lie between are widened
+        wide = blended(coarse[:, first : below[-1] + 1], *between(coarse.shape[2], l.shape[1], 0, l.shape[1]), axis=2)
+        full = blended(wide, above - first, below - first, share, axis=1)
+        ab = full[:2]
+        ab *= l
+        ab += full[2:]
+        return ab
 
 
-def rows_of(planes: Tensor, top: int, count: int, height: int) -> Tensor:
+def rows_of(planes: NDArray[np.float32], top: int, count: int, height: int) -> NDArray[np.float32]:
     """Some rows of (C, h, w) planes brought to `height` rows bilinearly: (C, count, w), from row `top` on."""
-    last = planes.shape[1] - 1
-    at = torch.arange(top, top + count, device=planes.device) + 0.5  # pixel centres, as F.interpolate counts
-    at = (at * ((last + 1) / height) - 0.5).clamp(0, last)
-    above = at.long()
-    below = (above + 1).clamp(max=last)
-    return torch.lerp(planes[:, above], planes[:, below], (at - above)[:, None])
+    return blended(planes, *between(planes.shape[1], height, top, count), axis=1)
+
+
+def between(
+    coarse: int, fine: int, first: int, count: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Which of `coarse` samples each of `count` out of `fine`, from `first` on, lies between, and how far along."""
+    at = (np.arange(first, first + count) + 0.5) * (coarse / fine) - 0.5  # pixel centres, as F.interpolate counts
+    at = at.clip(0, coarse - 1)
+    low = at.astype(np.intp)
+    return low, np.minimum(low + 1, coarse - 1), (at - low).astype(np.float32)
+
+
+def blended(
+    planes: NDArray[np.float32],
+    low: NDArray[np.intp],
+    high: NDArray[np.intp],
+    share: NDArray[np.float32],
+    *,
+    axis: Literal[1, 2],
+) -> NDArray[np.float32]:
+    """From `planes` at `low` to those at `high` along an axis of (C, h, w), `share` of the way."""
+    start, result = planes.take(low, axis), planes.take(high, axis)
+    result -= start
+    result *= share[:, None] if axis == 1 else share
+    result += start
+    return result
 
 
 def fit(l: Tensor, ab: Tensor, radius: int = RADIUS, epsilon: float = EPSILON, back: int = BACK_PROJECTIONS) -> Chroma:
