@@ -1,7 +1,10 @@
 """The overview of commands, and what each says of itself."""
 
 import importlib
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -27,3 +30,12 @@ def test_help_is_the_docstring_in_plain_text(name, capsys, monkeypatch):
     assert "`" not in page
     assert "<class" not in page
     assert "Raises" not in page
+
+
+@pytest.mark.parametrize(("first", "policy"), [("", "passive"), ("import torch;", "None")])
+def test_torchs_threads_sleep_in_a_program_of_ours_and_wait_as_they_like_in_others(first, policy):
+    code = f"import os; {first} from tinct.cli import main; main(['card', 'nothing'])"
+    code += "; print(os.environ.get('OMP_WAIT_POLICY'))"
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == policy

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import inspect
 import itertools
+import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -34,6 +35,9 @@ COMMANDS = {
     "data": ("tinct.data.inspect:data", "report what is in a set of photographs"),
 }
 """name: where its function is, and what it does in a few words."""
+WAIT_POLICY = "passive"
+"""How torch's threads wait for each other: asleep, where OpenMP would have them spin. That costs little on an idle
+machine, and spinning costs most of the time as soon as another program wants a core (`benchmarks/beside_work.py`)."""
 RECIPE_FIRST = " The defaults below hold where the recipe says nothing: --print-config shows what will be used."
 PATHS: dict[Any, Any] = {Path: str, Path | None: str | None}
 """What words on the command line are read as first, so that help calls them by a plain name."""
@@ -62,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from tinct.data.decode import hide_warnings  # not above: numpy takes its time
 
         hide_warnings()
+        if "torch" not in sys.modules:  # it reads this once; a program that called us has its own way
+            os.environ.setdefault("OMP_WAIT_POLICY", WAIT_POLICY)
         module, _, function = COMMANDS[name][0].partition(":")
         command: Callable[..., int | None] = getattr(importlib.import_module(module), function)
         return command(**parse(name, command, rest)) or 0
