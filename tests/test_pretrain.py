@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from tinct import monitor
 from tinct.cli import main, parse
 from tinct.config import Config
-from tinct.data.hashes import dhash
+from tinct.data.hashes import dhash, near
 from tinct.data.sources import open_sources
+from tinct.data.transforms import centre
 from tinct.errors import TinctError
 from tinct.inits import load_init
 from tinct.learner import Learner
@@ -425,22 +426,45 @@ def test_pictures_held_out_come_from_a_source_of_their_own_or_are_few_of_the_tra
         write_colourful(tmp_path / "apart" / split / "things", count)
     source = open_sources([str(tmp_path / "train")])
     nothing = np.zeros(0, np.uint64)
-    pool, pictures = set_aside(tiny(), source, nothing)
+    pool, pictures, _ = set_aside(tiny(), source, nothing)
     assert (len(pool), len(pictures)) == (21, 3)
-    others, kept = set_aside(tiny(), source, np.array([dhash(source.picture(int(np.setdiff1d(range(24), pool)[0])))]))
+    others, kept, _ = set_aside(
+        tiny(), source, np.array([dhash(source.picture(int(np.setdiff1d(range(24), pool)[0])))])
+    )
     assert len(kept) == 3
     assert set(pool) != set(others)  # an excluded picture does not choose the best colorizer either
-    pool, pictures = set_aside(tiny(held_out=str(tmp_path / "apart")), source, nothing)
+    pool, pictures, _ = set_aside(tiny(held_out=str(tmp_path / "apart")), source, nothing)
     assert (len(pool), len(pictures)) == (24, 10)
+
+
+def test_copies_of_what_is_held_out_are_not_trained_on(tmp_path):
+    write_colourful(tmp_path / "all", 24)
+    twice = [str(tmp_path / "all")] * 2
+    source = open_sources(twice)
+    pool, _, _ = set_aside(tiny(), source, np.zeros(0, np.uint64))
+    held_out = np.setdiff1d(range(len(source)), pool)
+    assert len(held_out) == 6
+    run_pretrain(tiny(sources=twice, steps=None, epochs=2, adversarial="none"), out=tmp_path / "run")
+    seen = np.load(tmp_path / "run" / "seen.npy")
+    assert not near(np.array([dhash(source.picture(int(index))) for index in held_out]), seen, 0).any()
+
+
+def test_among_others_the_embedded_photographs_are_held_out_on_their_right_parts_too(tmp_path):
+    write_colourful(tmp_path, 8)
+    _, pictures, _ = set_aside(tiny(), open_sources([str(tmp_path), "photos:"]), np.zeros(0, np.uint64))
+    right = [open_sources(["photos:"], "val"), open_sources([str(tmp_path)])]
+    allowed = {centre(source.picture(index), 32).tobytes() for source in right for index in range(len(source))}
+    assert len(pictures) == 64
+    assert {picture.tobytes() for picture in pictures} <= allowed
 
 
 def test_fewer_pictures_are_part_of_more_and_the_held_out_ones_stay(tmp_path):
     write_colourful(tmp_path, 40)
     source, nothing = open_sources([str(tmp_path)]), np.zeros(0, np.uint64)
-    everything, held_out = set_aside(tiny(), source, nothing)
+    everything, held_out, _ = set_aside(tiny(), source, nothing)
     before: set[int] = set()
     for count in (4, 9, len(everything)):
-        pool, pictures = set_aside(tiny(max_pictures=count, seed=count), source, nothing)
+        pool, pictures, _ = set_aside(tiny(max_pictures=count, seed=count), source, nothing)
         assert len(set(pool)) == count
         assert before <= set(pool) <= set(everything)
         assert (pictures == held_out).all()
