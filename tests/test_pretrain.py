@@ -30,7 +30,7 @@ from tinct.inits import load_init
 from tinct.learner import Learner
 from tinct.models.encoder import Encoder
 from tinct.preparation import set_aside
-from tinct.pretrain import pretrain, run_pretrain
+from tinct.pretrain import FREE, pretrain, run_pretrain, stored
 from tinct.runs import Run, read_record
 from tinct.weights import load_colorizer, load_encoder
 
@@ -496,6 +496,17 @@ def test_a_cache_gives_pictures_of_the_same_size(tmp_path):
     write_colourful(tmp_path / "all", 12, side=200)
     config = tiny(sources=[str(tmp_path / "all")], cache=str(tmp_path / "cache"), adversarial="none", steps=3)
     assert run_pretrain(config, out=tmp_path / "run")["data"]["seen"] > 0
+
+
+def test_a_cache_may_move_but_neither_come_nor_go_when_a_run_is_resumed(tmp_path):
+    run = Run(tmp_path / "run")
+    begun = stored(tiny(cache="here", workers=1))
+    run.open(begun, False, FREE)
+    run.check_may_open(stored(tiny(cache="there", workers=2)), True, FREE)
+    with pytest.raises(TinctError, match=r"cache is None, but the run in .* began with 'here'; resume with the same"):
+        run.check_may_open(stored(tiny()), True, FREE)
+    with pytest.raises(TinctError, match="lr is"):
+        run.check_may_open(begun | {"lr": 1.0}, True, FREE)
 
 
 def test_rotation_alone_learns_without_colours(tmp_path):

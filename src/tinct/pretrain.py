@@ -39,7 +39,7 @@ from tinct.runs import DAMAGED, Run, read_record
 __all__ = ["pretrain", "run_pretrain"]
 
 FREE = ("cache", "workers", "accelerator", "devices", "strategy")
-"""Settings that may change when a run is resumed."""
+"""Settings that may change when a run is resumed; a cache's place, but not whether there is one."""
 
 
 def pretrain(config: Config, *, out: Path, resume: bool = False) -> int:

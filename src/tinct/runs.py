@@ -98,7 +98,7 @@ class Run:
         return checkpoint
 
     def check_same(self, config: Mapping[str, Any], free: Sequence[str] = ()) -> None:
-        """Hold settings, those named in `free` aside, to those the run began with.
+        """Hold settings to those the run began with; those named in `free` may be others, but neither come nor go.
 
         Raises:
             TinctError: one differs, or config.yaml cannot be read.
@@ -108,7 +108,8 @@ class Run:
             before = dict(yaml.safe_load(written.read_bytes()))
         except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
             raise TinctError(f"{written}: cannot be read ({' '.join(str(error).split())}); {DAMAGED}") from error
-        changed = [key for key in config if before.get(key) != config[key] and key not in free]
+        both = {key: (before.get(key), config[key]) for key in config}
+        changed = [key for key, (old, new) in both.items() if old != new and (key not in free or None in (old, new))]
         if changed:
             key = changed[0]
             raise TinctError(
