@@ -509,6 +509,15 @@ def test_a_cache_may_move_but_neither_come_nor_go_when_a_run_is_resumed(tmp_path
         run.check_may_open(begun | {"lr": 1.0}, True, FREE)
 
 
+def test_what_others_leave_beside_the_checkpoints_is_left_alone(tmp_path):
+    run, modules = Run(tmp_path / "run"), {"generator": torch.nn.Linear(1, 1)}
+    run.save(modules, {}, {"step": 1}, best=False)
+    (run.checkpoints / ".DS_Store").touch()
+    (run.checkpoints / ".unfinished-x").mkdir()
+    run.save(modules, {}, {"step": 2}, best=False)
+    assert {path.name for path in run.checkpoints.iterdir()} == {".DS_Store", "step-2"}
+
+
 def test_rotation_alone_learns_without_colours(tmp_path):
     run_pretrain(tiny(terms={"rotation": 1.0}, adversarial="none"), out=tmp_path / "run")
     assert not (tmp_path / "run" / "colorizer.safetensors").exists()

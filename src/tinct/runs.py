@@ -141,8 +141,9 @@ class Run:
         if best:
             write_json(self.folder / "best.json", named)
         kept = {found.folder for name in ("last", "best") if (found := self.checkpoint(name))}
-        for folder in self.checkpoints.iterdir():
-            if folder not in kept:
+        ours = (folder for name in ("step-*", ".unfinished-*") for folder in self.checkpoints.glob(name))
+        for folder in ours:  # what others put there (.DS_Store, .nfs…) is theirs
+            if folder not in kept and folder.is_dir():
                 shutil.rmtree(folder)
 
     def _write_checkpoint(
