@@ -372,6 +372,8 @@ def test_a_run_does_not_go_on_with_other_pictures(tmp_path):
     ("changes", "said"),
     [
         ({"betas": (1.5, 0.9)}, "betas are"),
+        ({"sources": "photos:"}, r"sources is 'photos:'; expected a list, such as \['photos:'\]"),
+        ({"exclude": "photos:"}, r"exclude is 'photos:'; expected a list"),
         ({"batch_size": 1}, "batch_size is 1; expected 2 or more"),
         ({"chroma_stride": 8}, "colours are 4 px wide; the discriminator needs 8"),
         ({"chroma_stride": 3}, "chroma_stride is 3; expected 1, 2, 4 or 8"),

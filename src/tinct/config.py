@@ -130,6 +130,10 @@ class Config:
             TinctError: names the first setting that is out of range.
         """
         check_choices(self)
+        for name in ("sources", "exclude"):
+            value = getattr(self, name)
+            if isinstance(value, str):  # which would be taken for one source a letter
+                raise TinctError(f"{name} is {value!r}; expected a list, such as [{value!r}]")
         positive = ("size", "batch_size", "accumulate", "checkpoint_every", "lr", "discriminator_lr", "clip", "width")
         for name in (*positive, "discriminator_width", *BUDGETS, "init_std", "max_pictures"):
             value = getattr(self, name)
