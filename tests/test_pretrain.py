@@ -589,6 +589,9 @@ def test_folders_that_cannot_take_a_run(tmp_path, whole):
             run_pretrain(tiny(lr=1.0), out=whole, resume=True)
     finally:
         (whole / "record.kept").rename(whole / "record.json")
+    with pytest.raises(TinctError, match=r"out is .*caf\\udce9'; expected a name in UTF-8"):
+        run_pretrain(TINY, out=tmp_path / os.fsdecode(b"caf\xe9"))
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "other"}
     with pytest.raises(TinctError, match="cannot write"):
         run_pretrain(TINY, out=Path("/proc/run"))
 

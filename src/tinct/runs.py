@@ -67,8 +67,12 @@ class Run:
 
         Raises:
             TinctError: the folder holds something else, a run of another configuration, or a run and `resume` is not
-                set.
+                set; or its name is not in UTF-8.
         """
+        try:
+            str(self.folder).encode()
+        except UnicodeEncodeError as error:  # in TensorBoard's writer, once the run has begun
+            raise TinctError(f"out is {str(self.folder)!r}; expected a name in UTF-8, choose another folder") from error
         if self.folder.exists() and not self.folder.is_dir():
             raise TinctError(f"out is {self.folder}, a file; expected a folder's name")
         written = self.folder / "config.yaml"
