@@ -22,14 +22,15 @@ from safetensors.torch import load_file, save_file
 from tinct import monitor
 from tinct.cli import main, parse
 from tinct.config import Config
-from tinct.data.hashes import dhash
+from tinct.data.hashes import dhash, near
 from tinct.data.sources import open_sources
+from tinct.data.transforms import centre
 from tinct.errors import TinctError
 from tinct.inits import load_init
 from tinct.learner import Learner
 from tinct.models.encoder import Encoder
 from tinct.preparation import set_aside
-from tinct.pretrain import pretrain, run_pretrain
+from tinct.pretrain import FREE, pretrain, run_pretrain, stored
 from tinct.runs import Run, read_record
 from tinct.weights import load_colorizer, load_encoder
 
@@ -371,6 +372,8 @@ def test_a_run_does_not_go_on_with_other_pictures(tmp_path):
     ("changes", "said"),
     [
         ({"betas": (1.5, 0.9)}, "betas are"),
+        ({"sources": "photos:"}, r"sources is 'photos:'; expected a list, such as \['photos:'\]"),
+        ({"exclude": "photos:"}, r"exclude is 'photos:'; expected a list"),
         ({"batch_size": 1}, "batch_size is 1; expected 2 or more"),
         ({"chroma_stride": 8}, "colours are 4 px wide; the discriminator needs 8"),
         ({"chroma_stride": 3}, "chroma_stride is 3; expected 1, 2, 4 or 8"),
@@ -425,22 +428,45 @@ def test_pictures_held_out_come_from_a_source_of_their_own_or_are_few_of_the_tra
         write_colourful(tmp_path / "apart" / split / "things", count)
     source = open_sources([str(tmp_path / "train")])
     nothing = np.zeros(0, np.uint64)
-    pool, pictures = set_aside(tiny(), source, nothing)
+    pool, pictures, _ = set_aside(tiny(), source, nothing)
     assert (len(pool), len(pictures)) == (21, 3)
-    others, kept = set_aside(tiny(), source, np.array([dhash(source.picture(int(np.setdiff1d(range(24), pool)[0])))]))
+    others, kept, _ = set_aside(
+        tiny(), source, np.array([dhash(source.picture(int(np.setdiff1d(range(24), pool)[0])))])
+    )
     assert len(kept) == 3
     assert set(pool) != set(others)  # an excluded picture does not choose the best colorizer either
-    pool, pictures = set_aside(tiny(held_out=str(tmp_path / "apart")), source, nothing)
+    pool, pictures, _ = set_aside(tiny(held_out=str(tmp_path / "apart")), source, nothing)
     assert (len(pool), len(pictures)) == (24, 10)
+
+
+def test_copies_of_what_is_held_out_are_not_trained_on(tmp_path):
+    write_colourful(tmp_path / "all", 24)
+    twice = [str(tmp_path / "all")] * 2
+    source = open_sources(twice)
+    pool, _, _ = set_aside(tiny(), source, np.zeros(0, np.uint64))
+    held_out = np.setdiff1d(range(len(source)), pool)
+    assert len(held_out) == 6
+    run_pretrain(tiny(sources=twice, steps=None, epochs=2, adversarial="none"), out=tmp_path / "run")
+    seen = np.load(tmp_path / "run" / "seen.npy")
+    assert not near(np.array([dhash(source.picture(int(index))) for index in held_out]), seen, 0).any()
+
+
+def test_among_others_the_embedded_photographs_are_held_out_on_their_right_parts_too(tmp_path):
+    write_colourful(tmp_path, 8)
+    _, pictures, _ = set_aside(tiny(), open_sources([str(tmp_path), "photos:"]), np.zeros(0, np.uint64))
+    right = [open_sources(["photos:"], "val"), open_sources([str(tmp_path)])]
+    allowed = {centre(source.picture(index), 32).tobytes() for source in right for index in range(len(source))}
+    assert len(pictures) == 64
+    assert {picture.tobytes() for picture in pictures} <= allowed
 
 
 def test_fewer_pictures_are_part_of_more_and_the_held_out_ones_stay(tmp_path):
     write_colourful(tmp_path, 40)
     source, nothing = open_sources([str(tmp_path)]), np.zeros(0, np.uint64)
-    everything, held_out = set_aside(tiny(), source, nothing)
+    everything, held_out, _ = set_aside(tiny(), source, nothing)
     before: set[int] = set()
     for count in (4, 9, len(everything)):
-        pool, pictures = set_aside(tiny(max_pictures=count, seed=count), source, nothing)
+        pool, pictures, _ = set_aside(tiny(max_pictures=count, seed=count), source, nothing)
         assert len(set(pool)) == count
         assert before <= set(pool) <= set(everything)
         assert (pictures == held_out).all()
@@ -472,6 +498,26 @@ def test_a_cache_gives_pictures_of_the_same_size(tmp_path):
     write_colourful(tmp_path / "all", 12, side=200)
     config = tiny(sources=[str(tmp_path / "all")], cache=str(tmp_path / "cache"), adversarial="none", steps=3)
     assert run_pretrain(config, out=tmp_path / "run")["data"]["seen"] > 0
+
+
+def test_a_cache_may_move_but_neither_come_nor_go_when_a_run_is_resumed(tmp_path):
+    run = Run(tmp_path / "run")
+    begun = stored(tiny(cache="here", workers=1))
+    run.open(begun, False, FREE)
+    run.check_may_open(stored(tiny(cache="there", workers=2)), True, FREE)
+    with pytest.raises(TinctError, match=r"cache is None, but the run in .* began with 'here'; resume with the same"):
+        run.check_may_open(stored(tiny()), True, FREE)
+    with pytest.raises(TinctError, match="lr is"):
+        run.check_may_open(begun | {"lr": 1.0}, True, FREE)
+
+
+def test_what_others_leave_beside_the_checkpoints_is_left_alone(tmp_path):
+    run, modules = Run(tmp_path / "run"), {"generator": torch.nn.Linear(1, 1)}
+    run.save(modules, {}, {"step": 1}, best=False)
+    (run.checkpoints / ".DS_Store").touch()
+    (run.checkpoints / ".unfinished-x").mkdir()
+    run.save(modules, {}, {"step": 2}, best=False)
+    assert {path.name for path in run.checkpoints.iterdir()} == {".DS_Store", "step-2"}
 
 
 def test_rotation_alone_learns_without_colours(tmp_path):
@@ -543,6 +589,9 @@ def test_folders_that_cannot_take_a_run(tmp_path, whole):
             run_pretrain(tiny(lr=1.0), out=whole, resume=True)
     finally:
         (whole / "record.kept").rename(whole / "record.json")
+    with pytest.raises(TinctError, match=r"out is .*caf\\udce9'; expected a name in UTF-8"):
+        run_pretrain(TINY, out=tmp_path / os.fsdecode(b"caf\xe9"))
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "other"}
     with pytest.raises(TinctError, match="cannot write"):
         run_pretrain(TINY, out=Path("/proc/run"))
 

@@ -29,7 +29,8 @@ class Config:
         held_out: a source whose val split is coloured to measure progress; part of `sources` is set aside without.
         max_pictures: train on so many of the pictures, the first of a fixed shuffle, so that fewer are part of more;
             unusable ones among them are not replaced. All without.
-        cache: folder for decoded pictures, so that later epochs and runs skip decoding.
+        cache: folder for decoded pictures, so that later epochs and runs skip decoding. Crops are cut from shrunk
+            copies then, and differ a little.
         size: side of the training crops in pixels, a multiple of 32.
         min_crop: smallest crop's side as a share of a picture's shorter side.
         backbone: a timm name.
@@ -129,6 +130,10 @@ class Config:
             TinctError: names the first setting that is out of range.
         """
         check_choices(self)
+        for name in ("sources", "exclude"):
+            value = getattr(self, name)
+            if isinstance(value, str):  # which would be taken for one source a letter
+                raise TinctError(f"{name} is {value!r}; expected a list, such as [{value!r}]")
         positive = ("size", "batch_size", "accumulate", "checkpoint_every", "lr", "discriminator_lr", "clip", "width")
         for name in (*positive, "discriminator_width", *BUDGETS, "init_std", "max_pictures"):
             value = getattr(self, name)

@@ -31,14 +31,15 @@ Colourer = Callable[[Tensor], Tensor]
 
 def take_held_out(
     source: Source, count: int, size: int, excluded: NDArray[np.uint64]
-) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint64]]:
     """The first `count` usable colour pictures of a fixed shuffle of `source`, no copies of those `excluded` by hash.
 
     Returns:
-        Their indices (N,) and centre crops (N, size, size, 3); fewer than asked when few are usable.
+        Their indices (N,), centre crops (N, size, size, 3) and hashes (N,); fewer than asked when few are usable.
     """
     indices: list[int] = []
     pictures: list[NDArray[np.uint8]] = []
+    hashes: list[np.uint64] = []
     for index in rng(0, len(source)).permutation(np.arange(len(source), dtype=np.uint32))[: 4 * count]:
         if len(indices) == count:
             break
@@ -46,10 +47,13 @@ def take_held_out(
             picture = source.picture(int(index), size)
         except PictureError:
             continue  # counted when training meets its like
-        if not is_grey(picture) and not near(np.array([dhash(picture)], np.uint64), excluded)[0]:
+        hashed = dhash(picture)
+        if not is_grey(picture) and not near(np.array([hashed], np.uint64), excluded)[0]:
             indices.append(int(index))
             pictures.append(centre(picture, size))
-    return np.array(indices, np.uint32), np.array(pictures, np.uint8).reshape(-1, size, size, 3)
+            hashes.append(hashed)
+    crops = np.array(pictures, np.uint8).reshape(-1, size, size, 3)
+    return np.array(indices, np.uint32), crops, np.array(hashes, np.uint64)
 
 
 @torch.no_grad()

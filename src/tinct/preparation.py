@@ -15,7 +15,7 @@ from tinct.data.loader import Photographs, crops_loader
 from tinct.data.parallel import each_picture
 from tinct.data.photos import Photos
 from tinct.data.random import rng
-from tinct.data.sources import is_labelled, open_held_out, open_sources
+from tinct.data.sources import Joined, is_labelled, open_held_out, open_sources
 from tinct.engine import make_fabric
 from tinct.errors import TinctError
 from tinct.heldout import take_held_out
@@ -47,24 +47,28 @@ def engine_for(config: Config) -> Fabric:
 
 def set_aside(
     config: Config, source: Source, excluded: NDArray[np.uint64]
-) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    """The indices to train on, and the held-out pictures (N, size, size, 3), which `excluded` by hash are not among.
+) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint64]]:
+    """The indices to train on, the held-out pictures (N, size, size, 3), and the hashes to avoid in training.
 
+    `excluded` are to be avoided by both; copies of what is held out, which may be among the indices, by training.
     What is held out does not depend on `max_pictures`, so that runs on more and on fewer are scored on the same.
-    `photos:` is held out on the right parts of its photographs, which no training crop touches.
+    `photos:` is held out on the right parts of its photographs, which no training crop touches, among others too.
 
     Raises:
         TinctError: nothing is left to train on.
     """
-    everything = np.arange(len(source), dtype=np.uint32)
+    pool = np.arange(len(source), dtype=np.uint32)
     apart: Source | None = open_sources([config.held_out], "val") if config.held_out else None
     if apart is None and isinstance(source, Photos):
         apart = Photos("val")
     if apart is not None:
-        pool, (_, pictures) = everything, take_held_out(apart, HELD_OUT, config.size, excluded)
-    else:  # a small source needs its pictures for training
-        indices, pictures = take_held_out(source, min(HELD_OUT, len(source) // 8), config.size, excluded)
-        pool = np.delete(everything, indices)
+        _, pictures, hashes = take_held_out(apart, HELD_OUT, config.size, excluded)
+    else:
+        parts = source.parts if isinstance(source, Joined) else (source,)
+        candidates = Joined([Photos("val") if isinstance(part, Photos) else part for part in parts])
+        count = min(HELD_OUT, len(source) // 8)  # a small source needs its pictures for training
+        indices, pictures, hashes = take_held_out(candidates, count, config.size, excluded)
+        pool = np.delete(pool, indices)
     if not len(pool):
         raise TinctError(f"{source.spec}: no pictures to train on; name a source with more of them")
     if config.max_pictures is not None:
@@ -73,7 +77,7 @@ def set_aside(
                 f"max_pictures is {config.max_pictures}, of {len(pool)} in {source.spec}; lower it, or leave it away"
             )
         pool = np.sort(rng(SAMPLE, len(pool)).permutation(pool)[: config.max_pictures])
-    return pool, pictures
+    return pool, pictures, np.union1d(excluded, hashes)
 
 
 def hashes_to_avoid(specs: Sequence[str]) -> NDArray[np.uint64]:

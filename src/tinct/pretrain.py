@@ -39,7 +39,7 @@ from tinct.runs import DAMAGED, Run, read_record
 __all__ = ["pretrain", "run_pretrain"]
 
 FREE = ("cache", "workers", "accelerator", "devices", "strategy")
-"""Settings that may change when a run is resumed."""
+"""Settings that may change when a run is resumed; a cache's place, but not whether there is one."""
 
 
 def pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
@@ -86,14 +86,13 @@ def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> di
     fabric = engine_for(config)
     source = open_sources(config.sources, config.split)
     learner = Learner(config, fabric)
-    excluded = hashes_to_avoid(config.exclude)
-    pool, held_out = set_aside(config, source, excluded)
+    pool, held_out, avoided = set_aside(config, source, hashes_to_avoid(config.exclude))
     cached = (
         CachedSource(source, expanded(config.cache), math.ceil(config.size / config.min_crop))
         if config.cache
         else source
     )
-    photographs = Photographs(cached, pool, config.size, config.seed, config.min_crop, excluded)
+    photographs = Photographs(cached, pool, config.size, config.seed, config.min_crop, avoided)
     if run.checkpoint("last") is None:
         prepare(learner, photographs)
     Training(config, run, fabric, learner, photographs, held_out, resume).go()

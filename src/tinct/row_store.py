@@ -45,7 +45,8 @@ class Store:
         except (FileNotFoundError, json.JSONDecodeError):
             before = None
         if before not in (None, json.loads(json.dumps(how))):
-            changed = next(key for key in how if before.get(key) != json.loads(json.dumps(how[key])))
+            differing = (key for key in how if before.get(key) != json.loads(json.dumps(how[key])))
+            changed = next(differing, "version of tinct")  # which knew a further setting
             raise TinctError(
                 f"{self.folder} was begun with another {changed}; remove it, call as before, or choose another out"
             )

@@ -67,8 +67,12 @@ class Run:
 
         Raises:
             TinctError: the folder holds something else, a run of another configuration, or a run and `resume` is not
-                set.
+                set; or its name is not in UTF-8.
         """
+        try:
+            str(self.folder).encode()
+        except UnicodeEncodeError as error:  # in TensorBoard's writer, once the run has begun
+            raise TinctError(f"out is {str(self.folder)!r}; expected a name in UTF-8, choose another folder") from error
         if self.folder.exists() and not self.folder.is_dir():
             raise TinctError(f"out is {self.folder}, a file; expected a folder's name")
         written = self.folder / "config.yaml"
@@ -98,7 +102,7 @@ class Run:
         return checkpoint
 
     def check_same(self, config: Mapping[str, Any], free: Sequence[str] = ()) -> None:
-        """Hold settings, those named in `free` aside, to those the run began with.
+        """Hold settings to those the run began with; those named in `free` may be others, but neither come nor go.
 
         Raises:
             TinctError: one differs, or config.yaml cannot be read.
@@ -108,7 +112,8 @@ class Run:
             before = dict(yaml.safe_load(written.read_bytes()))
         except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
             raise TinctError(f"{written}: cannot be read ({' '.join(str(error).split())}); {DAMAGED}") from error
-        changed = [key for key in config if before.get(key) != config[key] and key not in free]
+        both = {key: (before.get(key), config[key]) for key in config}
+        changed = [key for key, (old, new) in both.items() if old != new and (key not in free or None in (old, new))]
         if changed:
             key = changed[0]
             raise TinctError(
@@ -140,8 +145,9 @@ class Run:
         if best:
             write_json(self.folder / "best.json", named)
         kept = {found.folder for name in ("last", "best") if (found := self.checkpoint(name))}
-        for folder in self.checkpoints.iterdir():
-            if folder not in kept:
+        ours = (folder for name in ("step-*", ".unfinished-*") for folder in self.checkpoints.glob(name))
+        for folder in ours:  # what others put there (.DS_Store, .nfs…) is theirs
+            if folder not in kept and folder.is_dir():
                 shutil.rmtree(folder)
 
     def _write_checkpoint(

@@ -42,6 +42,9 @@ def test_tiny_imagenets_layout(tmp_path):
     assert names(val) == ["val/images/02.JPEG", "val/images/00.JPEG"]
     np.testing.assert_array_equal(val.labels(), [[1, 0], [0, 1]])
     assert val.picture(0).shape == (4, 4, 3)
+    (tmp_path / "val/val_annotations.txt").write_bytes(b"caf\xe9.JPEG\tn01\n")
+    with pytest.raises(TinctError, match=r"val_annotations\.txt: .*; expected a list in UTF-8"):
+        ClassFolders(str(tmp_path), "val", "multilabel")
 
 
 def test_without_splits_a_fixed_fifth_of_each_class_is_held_out(tmp_path):

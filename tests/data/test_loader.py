@@ -6,9 +6,10 @@ import torch
 from conftest import write_colourful
 from PIL import Image
 
+from tinct.data.base import Source
 from tinct.data.hashes import dhash
 from tinct.data.ledger import Ledger
-from tinct.data.loader import EXCLUDED, GREY_SKIP, Crop, Photographs, crops_loader
+from tinct.data.loader import EXCLUDED, GREY_SKIP, HOPELESS, Crop, Photographs, crops_loader
 from tinct.data.photos import Photos
 from tinct.data.sources import open_sources
 from tinct.data.transforms import centre
@@ -134,6 +135,60 @@ def test_an_all_grey_source_ends_in_one_line(tmp_path):
     data = Photographs(source, np.arange(3, dtype=np.uint32), 32, 0)
     with pytest.raises(TinctError, match="3 are grey"):
         Ledger(source).note([data[0]])
+
+
+class Mixed(Source):
+    """Of `count` pictures every `usable`-th is in colour; picture 1 of them in its larger version only."""
+
+    spec, split = "mixed", "train"
+
+    def __init__(self, count: int, usable: int) -> None:
+        self.count, self.usable = count, usable
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+    def picture(self, index: int, min_side: int | None = None) -> np.ndarray:
+        self.read.append(index)
+        side = 80 if min_side is None or min_side > 40 else 40
+        if index % self.usable and (index != 1 or side == 40):
+            return np.full((side, side, 3), 100, np.uint8)
+        return np.random.default_rng(index).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+def test_a_long_run_of_unusable_pictures_is_passed_over():
+    source = Mixed(900, 300)
+    data, ledger = Photographs(source, np.arange(900, dtype=np.uint32), 32, 0), Ledger(source)
+    for position in range(900):
+        ledger.note([data[position]])
+    assert ledger.counts() == {"pictures": 900, "seen": 4, "grey": 896, "excluded": 0, "unreadable": 0}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_was_passed_over_before_changes_no_crop_and_is_not_read_again(seed):
+    source = Mixed(60, 12)
+    data = Photographs(source, np.arange(60, dtype=np.uint32), 32, seed)
+    crops = [data[position] for position in range(180)]
+    assert 1 in {crop.index for crop in crops}
+    source.read.clear()
+    for position in reversed(range(180)):
+        afresh = Photographs(Mixed(60, 12), data.pool, 32, seed)[position]
+        for known in (crops[position], data[position]):
+            assert (known.index, known.key) == (afresh.index, afresh.key)
+            assert torch.equal(known.pixels, afresh.pixels)
+    assert {index for index in source.read if index % 12} == {1}
+
+
+def test_a_source_without_hope_is_given_up_before_all_of_it_is_read():
+    source = Mixed(50_000, 49_999)
+    data = Photographs(source, np.arange(50_000, dtype=np.uint32), 32, 0)
+    with pytest.raises(TinctError, match=f"found no usable picture .of {HOPELESS} tried, {HOPELESS} are grey"):
+        Ledger(source).note([data[0]])
+    assert len(set(source.read)) == HOPELESS
 
 
 def test_a_ledger_survives_a_checkpoint_and_merges_ranks(tmp_path):

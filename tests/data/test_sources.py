@@ -64,6 +64,7 @@ def test_labelled_prefixes_are_imported_when_asked_for(monkeypatch):
 def test_mistakes_are_named(folder):
     for specs, split, reason in [
         ([], "train", "no source given"),
+        ("photos:", "train", r"sources is 'photos:'; expected a list, such as \['photos:'\]"),
         (["nowhere"], "train", "nowhere: No such file"),
         ([folder, "vox:DIR"], "train", "vox: is no kind of source; the kinds are photos:, voc:, coco:"),
         ([folder], "training", "training: unknown split; choose one of train, val, test, all"),
@@ -73,6 +74,8 @@ def test_mistakes_are_named(folder):
             open_sources(specs, split)
     with pytest.raises(TinctError, match="not a labelled source; write voc:"):
         open_labelled(folder, "train", "multilabel")
+    with pytest.raises(TinctError, match="multi-label: unknown task; choose one of multilabel, segmentation"):
+        open_labelled("mosaic:", "val", "multi-label")
 
 
 def test_a_broken_split_is_not_taken_for_an_absent_one(tmp_path):

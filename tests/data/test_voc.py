@@ -115,6 +115,13 @@ def test_bad_annotations_are_named(devkit, content, message):
         Voc(str(devkit), "train", "multilabel").labels()
 
 
+def test_a_list_that_is_not_in_utf8_is_named(devkit):
+    (devkit / "VOCdevkit/VOC2012/ImageSets/Main/val.txt").write_bytes(b"caf\xe9\n")
+    for read in (lambda: Voc(str(devkit), "val", "multilabel"), lambda: open_sources([str(devkit)])):
+        with pytest.raises(TinctError, match=r"val\.txt: .* can't decode byte 0xe9 .*; expected a list in UTF-8"):
+            read()
+
+
 def test_a_split_without_positives_is_refused(devkit):
     (devkit / "VOCdevkit/VOC2012/ImageSets/Main/val.txt").write_text("2012_c\n")
     with pytest.raises(TinctError, match="val split has no positive"):

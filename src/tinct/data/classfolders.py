@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinct.data.folder import scan, split_folders
+from tinct.data.folder import read_lines, scan, split_folders
 from tinct.data.labelled import LabelledFiles, Task
 from tinct.data.subsets import held_out
 from tinct.errors import AbsentSplitError, TinctError
@@ -59,7 +59,7 @@ class ClassFolders(LabelledFiles):
         """Picture names and class numbers of one split folder."""
         table = root / folder / f"{split}_annotations.txt"
         if table.exists():
-            entries = [line.split("\t")[:2] for line in table.read_text().splitlines() if line]
+            entries = [line.split("\t")[:2] for line in read_lines(table)]
             self._check({entry[-1] for entry in entries}, table)
             return [(f"{folder}/images/{name}", self.classes.index(kind)) for name, kind in entries]
         self._check(_folders(root / folder), root / folder)

@@ -15,7 +15,7 @@ from tinct.data.decode import PICTURE_SUFFIXES, decode
 from tinct.errors import TinctError
 from tinct.files import expanded
 
-__all__ = ["PathSource", "open_folder", "scan", "split_folders"]
+__all__ = ["PathSource", "open_folder", "read_lines", "scan", "split_folders"]
 
 _SPLIT_FOLDERS = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}, "test": {"test", "testing"}}
 # Folders of masks hold PNGs that are no photographs. The second list also names things that can be photographed, so
@@ -169,12 +169,23 @@ def _voc_names(image_sets: Path, split: str) -> list[str]:
 
     def listed(part: str) -> set[str]:
         lists = [image_sets / task / f"{part}.txt" for task in ("Main", "Segmentation")]
-        return {
-            line.split()[0] for path in lists if path.exists() for line in path.read_text().splitlines() if line.strip()
-        }
+        return {line.split()[0] for path in lists if path.exists() for line in read_lines(path)}
 
     held_out = listed("val") | listed("test") if split == "train" else set()
     return sorted(listed(split) - held_out)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a set's own list, blank ones dropped.
+
+    Raises:
+        OSError: it cannot be read.
+        TinctError: it is not in UTF-8.
+    """
+    try:
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise TinctError(f"{path}: {error}; expected a list in UTF-8") from error
 
 
 def _read_list(path: Path) -> bytes:

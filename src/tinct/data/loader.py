@@ -24,12 +24,12 @@ from tinct.data.hashes import dhash, near
 from tinct.data.random import rng
 from tinct.errors import PictureError
 
-__all__ = ["EXCLUDED", "GREY_SKIP", "Crop", "Crops", "Photographs", "crops_loader"]
+__all__ = ["EXCLUDED", "GREY_SKIP", "HOPELESS", "Crop", "Crops", "Photographs", "crops_loader"]
 
 GREY_SKIP = f"grey: mean chroma below {GREY:g}"
 EXCLUDED = "excluded: like a picture that must not be seen"
-WALK = 64
-"""How many unusable pictures in a row are passed over before a position is given up."""
+HOPELESS = 1000
+"""Where so many pictures in a row are unusable at a run's first position, its source is given up."""
 ORDER, CROP = 0, 1  # streams of random numbers
 
 
@@ -41,7 +41,7 @@ class Crop:
         pixels: (3, S, S) uint8.
         key: 62 random bits of this position.
         index: the picture's index in the source, or -1 when no usable one was found.
-        hash: its difference hash, or None where it was reported before.
+        hash: its difference hash, or None where that was reported before.
         skipped: (index, reason) of the pictures passed over on the way.
     """
 
@@ -91,13 +91,18 @@ class Photographs(Dataset[Crop]):
         self.excluded = excluded if excluded is not None and len(excluded) else None
         self._epoch, self._order = -1, pool
         self._reported = np.zeros(len(source), bool)
+        # JPEGs are reduced by powers of two: between a side and twice that side no version lies that neither gives
+        most = math.ceil(size / min_crop)
+        self._sides = sorted({min(size << doubling, most) for doubling in range(most.bit_length())})
+        self._unusable: dict[int, str] = {}
+        self._cleared = np.zeros(len(source), np.int32)  # the height of the last version that was no excluded picture
 
     def __len__(self) -> int:
         """Pictures an epoch."""
         return len(self.pool)
 
     def forget(self) -> None:
-        """Report each picture's hash anew, as if none had been read."""
+        """Report each picture anew, as if none had been read."""
         self._reported[:] = False
 
     def __getitem__(self, position: int) -> Crop:
@@ -108,26 +113,50 @@ class Photographs(Dataset[Crop]):
         draw = rng(self.seed, CROP, position)
         key = int(draw.integers(1 << 62))
         share = draw.uniform(self.min_crop, 1)
+        side = math.ceil(self.size / share)
         skipped: list[tuple[int, str]] = []
-        for step in range(min(WALK, len(self.pool))):
+        # Only the first position, before which nothing is written, gives up: a later one would end each resumption too.
+        for step in range(len(self.pool) if position else min(HOPELESS, len(self.pool))):
             index = int(self._order[(place + step) % len(self.pool)])
-            try:
-                picture = self.source.picture(index, math.ceil(self.size / share))
-            except PictureError as error:
-                skipped.append((index, str(error)))
+            found = self._unusable.get(index) or self._read(index, side)
+            if isinstance(found, str):
+                if not self._reported[index]:
+                    skipped.append((index, found))
+                    self._reported[index] = self._lasts(index, found)
                 continue
-            if is_grey(picture):
-                skipped.append((index, GREY_SKIP))
-                continue
-            new = not self._reported[index]
-            hashed = dhash(picture) if new or self.excluded is not None else None
-            if self.excluded is not None and near(np.array([hashed], np.uint64), self.excluded)[0]:
-                skipped.append((index, EXCLUDED))
-                continue
+            picture, hashed = found
             self._reported[index] = True
             pixels = random_crop(picture, self.size, share, draw)
-            return Crop(to_tensor(pixels), key, index, int(hashed) if new and hashed is not None else None, skipped)
+            return Crop(to_tensor(pixels), key, index, None if hashed is None else int(hashed), skipped)
         return Crop(torch.zeros(3, self.size, self.size, dtype=torch.uint8), key, -1, None, skipped)
+
+    def _read(self, index: int, side: int) -> tuple[NDArray[np.uint8], np.uint64 | None] | str:
+        """A picture in the version for `side`, with its hash where that is of use, or why it is unusable so."""
+        try:
+            picture = self.source.picture(index, side)
+        except PictureError as error:
+            return str(error)
+        if is_grey(picture):
+            return GREY_SKIP
+        if self._reported[index] and (self.excluded is None or self._cleared[index] == len(picture)):
+            return picture, None
+        hashed = dhash(picture)
+        if self.excluded is not None and near(np.array([hashed], np.uint64), self.excluded)[0]:
+            return EXCLUDED
+        self._cleared[index] = len(picture)
+        return picture, hashed
+
+    def _lasts(self, index: int, reason: str) -> bool:
+        """Whether a picture is unusable at every position, and so is never read again.
+
+        What is grey, or like an excluded one, in one reduced version may not be so in another; remembered as such, it
+        would make crops follow from what their reader happened to read before.
+        """
+        if index not in self._unusable and (
+            reason not in (GREY_SKIP, EXCLUDED) or all(isinstance(self._read(index, at), str) for at in self._sides)
+        ):
+            self._unusable[index] = reason
+        return index in self._unusable
 
 
 def random_crop(picture: NDArray[np.uint8], size: int, share: float, draw: np.random.Generator) -> NDArray[np.uint8]:

@@ -92,13 +92,15 @@ def open_sources(specs: Sequence[str], split: str = "train") -> Source:
         split: `train`, `val`, `test` or `all`.
 
     Raises:
-        TinctError: a path is wrong, a prefix or split unknown, or a source empty.
+        TinctError: a path is wrong, a prefix or split unknown, a source empty, or `specs` no list.
 
     Example:
         >>> source = open_sources(["photos:"])
         >>> len(source), source.name(0), source.picture(0).dtype
         (512, 'photos:astronaut#0', dtype('uint8'))
     """
+    if isinstance(specs, str):  # which would be taken for one source a letter
+        raise TinctError(f"sources is {specs!r}; expected a list, such as [{specs!r}]")
     if not specs:
         raise TinctError("no source given; name a folder of pictures, a text file of paths, or photos:")
     parts = [_open(str(spec), split) for spec in specs]
@@ -134,7 +136,7 @@ def open_labelled(spec: str, split: str, task: Task) -> LabelledSource:
         task: `multilabel` or `segmentation`; the source has that task's labels only.
 
     Raises:
-        TinctError: the prefix or split is unknown, the path wrong, the labels unusable, or the source empty.
+        TinctError: the prefix, split or task is unknown, the path wrong, the labels unusable, or the source empty.
 
     Example:
         >>> source = open_labelled("mosaic:", "val", "multilabel")
@@ -142,6 +144,8 @@ def open_labelled(spec: str, split: str, task: Task) -> LabelledSource:
         (('astronaut', 'cat', 'coffee'), (200, 8))
     """
     _check_split(split)
+    if task not in get_args(Task):
+        raise TinctError(f"{task}: unknown task; choose one of {', '.join(get_args(Task))}")
     if not is_labelled(spec):
         raise TinctError(f"{spec}: not a labelled source; write {', '.join(f'{known}:…' for known in _LABELLED)}")
     prefix, _, path = spec.partition(":")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tinct.data.folder import read_lines
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices, require_positives
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.files import expanded
@@ -36,21 +37,20 @@ class Voc(LabelledFiles):
         task: which labels to give.
 
     Raises:
-        TinctError: no VOC folder there, or no list of that split.
+        TinctError: no VOC folder there, or no list of that split in UTF-8.
     """
 
     def __init__(self, path: str, split: str, task: Task) -> None:
         root = _year_folder(path)
         lists = root / "ImageSets" / ("Main" if task == "multilabel" else "Segmentation")
         try:
-            lines = (lists / f"{split}.txt").read_text().splitlines()
+            self._ids = [line.split()[0] for line in read_lines(lists / f"{split}.txt")]
         except OSError as error:
             # Main also holds a list for each class, such as cat_train.txt
             present = ", ".join(sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)) or "none"
             raise AbsentSplitError(
                 f"{lists / split}.txt: {error.strerror}; the lists there for {task} are: {present}"
             ) from error
-        self._ids = [line.split()[0] for line in lines if line.strip()]
         super().__init__((f"JPEGImages/{name}.jpg" for name in self._ids), root, f"voc:{path}", split)
         if task == "multilabel":
             self.classes = CLASSES
