@@ -1,9 +1,10 @@
 """Colouring photographs from Python: `Colorizer`, for pictures, Pillow images, arrays and tensors."""
 
+import contextlib
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ from tinct.upsample import Chroma
 from tinct.weights import load_colorizer
 from tinct.writers import to_pil
 
-__all__ = ["MAX_SATURATION", "MIN_SIZE", "Colorizer", "paint", "working_size"]
+__all__ = ["MAX_SATURATION", "MIN_SIZE", "Colorizer", "out_of_memory", "paint", "working_size"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,17 @@ MAX_SATURATION = 4.0
 
 Network = Callable[..., Tensor]
 Some = TypeVar("Some", Image.Image, NDArray[Any], Tensor)
+
+
+@contextlib.contextmanager
+def _want_of_memory() -> Iterator[None]:
+    """Raise `PictureError` where memory does not suffice, whichever way that is said."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise PictureError("not enough memory to colour a picture") from error
 
 
 class Colorizer:
@@ -145,11 +157,13 @@ class Colorizer:
         """Draw `count` plausible answers, for the seeds `seed`, `seed + 1`, ...; the rest is as in `__call__`."""
         return [self(image, seed=seed + index, **settings) for index in range(count)]
 
+    @_want_of_memory()
     def colour(self, pictures: Sequence[Picture], *, in_place: bool = False, **settings: Any) -> list[Picture]:
         """Colour pictures; settings as in `__call__`. `in_place` lets the pixels of colour pictures be overwritten."""
         found = self.chroma(pictures, **settings)
         return [paint(picture, chroma, in_place) for picture, chroma in zip(pictures, found, strict=True)]
 
+    @_want_of_memory()
     def chroma(
         self, pictures: Sequence[Picture], *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
     ) -> list[Chroma]:
@@ -183,7 +197,7 @@ class Colorizer:
                 ab = self.network(l.to(self.device), **({} if seed is None else {"seed": seed})).float().cpu()
             return list(zip(l[:, 0], ab, strict=True))
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
         if len(l) > 1:
             return self._look(l[: len(l) // 2], seed) + self._look(l[len(l) // 2 :], seed)
@@ -228,8 +242,8 @@ def _checked_size(size: int) -> int:
     return size
 
 
-def _out_of_memory(error: Exception) -> bool:
-    # on the CPU torch raises a plain RuntimeError
+def out_of_memory(error: Exception) -> bool:
+    """Whether it says that memory does not suffice: on a CPU torch raises a plain RuntimeError."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
 
 
