@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 from tinct import predict
 from tinct.cli import main
+from tinct.data.folder import PathSource
+from tinct.errors import PictureError
 from tinct.predictions import logits_of
 from tinct.transfer import TransferSettings, run_transfer
 
@@ -87,6 +89,23 @@ def test_an_unreadable_picture_is_named_and_the_rest_done(trained, tmp_path, cap
     assert [row["path"] for row in json.loads((tmp_path / "out" / "predictions.json").read_text())["pictures"]] == [
         "good.png"
     ]
+
+
+def test_a_picture_that_fails_at_full_size_alone_is_named_and_the_rest_done(trained, tmp_path, monkeypatch, capsys):
+    def picture(self, index, min_side=None):
+        if min_side is None and self.name(index) == "a.png":
+            raise PictureError("a.png: not enough memory")
+        return whole(self, index, min_side)
+
+    whole = PathSource.picture
+    monkeypatch.setattr(PathSource, "picture", picture)
+    for name in ("a.png", "b.png"):
+        shutil.copy(trained / "16.png", tmp_path / name)
+    assert main(["predict", str(trained / "masks"), str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "passed over: a.png: not enough memory" in said
+    assert "1 pictures done, 1 unreadable" in said
+    assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["b.png"]
 
 
 def test_mistakes_are_one_line(trained, tmp_path, capsys):
