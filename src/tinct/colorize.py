@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import numbers
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -168,7 +169,9 @@ class Colorizer:
         self, pictures: Sequence[Picture], *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
     ) -> list[Chroma]:
         """Find the colour of pictures, each decided on the whole picture; those of one working size share a batch."""
-        for name, value, kind in (("saturation", saturation, (int, float)), ("seed", seed, int), ("size", size, int)):
+        given: dict[str, Any] = {"saturation": saturation, "seed": seed, "size": size}
+        for name, value in given.items():
+            kind = numbers.Real if name == "saturation" else numbers.Integral
             if value is not None and not isinstance(value, kind):
                 raise TinctError(f"{name} is {value!r}, a {type(value).__name__}; expected a number")
         if not 0 <= saturation <= MAX_SATURATION:
@@ -177,7 +180,8 @@ class Colorizer:
             raise TinctError(f"{self.name} gives one answer a picture; leave seed and samples out")
         if seed is not None and not 0 <= seed < 1 << 63:
             raise TinctError(f"seed is {seed}; expected 0 to 2^63 - 1")
-        size = self.size if size is None else _checked_size(size)
+        size = self.size if size is None else _checked_size(int(size))
+        seed = None if seed is None else int(seed)  # numpy's are numbers too, but not torch's
         batches: dict[tuple[int, int], list[int]] = {}
         for index, picture in enumerate(pictures):
             batches.setdefault(working_size(*picture.size, size), []).append(index)
