@@ -396,6 +396,12 @@ def test_a_header_of_another_shape_gets_a_sentence(file, tmp_path, said):
         Colorizer.load(tmp_path / "a.safetensors", "cpu")
 
 
+def test_a_header_that_is_all_brackets_gets_a_sentence(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"tinct": "[" * 100_000})
+    with pytest.raises(TinctError, match="cannot be read as safetensors"):
+        Colorizer.load(tmp_path / "a.safetensors", "cpu")
+
+
 @pytest.mark.parametrize("length", [0, 1, 8, 9, 500, -1])
 def test_a_cut_weights_file_gets_a_sentence(file, tmp_path, length):
     (tmp_path / "a.safetensors").write_bytes(file.read_bytes()[:length])
