@@ -238,6 +238,19 @@ def test_wrong_settings_are_refused(settings):
         colorizer()(np.zeros((4, 4), np.uint8), **settings)
 
 
+def test_numbers_may_be_numpys():
+    class Drawing(Sampling):
+        def forward(self, l, seed=None):
+            torch.Generator().manual_seed(seed)
+            return super().forward(l, seed)
+
+    grey = data.camera()[::8, ::8]
+    given = {"saturation": np.float32(0.5), "seed": np.int64(3), "size": np.int32(64)}
+    expected = colorizer(Drawing())(grey, saturation=0.5, seed=3, size=64)
+    assert np.array_equal(colorizer(Drawing())(grey, **given), expected)
+    assert np.array_equal(colorizer(Drawing()).samples(grey, 1, **given)[0], expected)
+
+
 def test_a_model_is_named_by_text():
     with pytest.raises(TinctError, match="model is a NoneType"):
         Colorizer.load(None)

@@ -1,4 +1,5 @@
 import io
+import operator
 import os
 import sys
 
@@ -346,17 +347,31 @@ def test_a_format_that_cannot_be_written_is_said_before_any_work(photos, tmp_pat
     assert not calls
 
 
-def test_too_little_memory_for_one_picture_is_one_failure(photos, tmp_path, monkeypatch, capsys):
-    paint = tinct.colorize_files.paint
+@pytest.mark.parametrize("step", ["colorize.reduced", "colorize_files.paint", "colorize_files.view"])
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 bytes")])
+def test_too_little_memory_for_one_picture_is_one_failure(photos, tmp_path, monkeypatch, capsys, step, error):
+    short_of_memory(monkeypatch, step, error)
+    assert colorize([str(photos)], out=tmp_path / "out", compare=step.endswith("view")) == 1
+    assert "not enough memory" in capsys.readouterr().err
+    made = [name for name in names(tmp_path / "out") if "compare" not in name]
+    assert made == ["a.jpg", "deep/er/C.TIF"]
+
+
+def short_of_memory(monkeypatch, step, error):
+    """Let a step of the work fail on b.png."""
+    work = operator.attrgetter(step)(tinct)
 
     def short(picture, *arguments, **options):
         if picture.name.endswith("b.png"):
-            raise MemoryError
-        return paint(picture, *arguments, **options)
+            raise error
+        return work(picture, *arguments, **options)
 
-    monkeypatch.setattr(tinct.colorize_files, "paint", short)
-    assert colorize([str(photos)], out=tmp_path / "out") == 1
-    assert "not enough memory" in capsys.readouterr().err
+    monkeypatch.setattr(f"tinct.{step}", short)
+
+
+def test_too_little_memory_to_tell_colour_from_grey_is_one_failure(photos, tmp_path, monkeypatch):
+    short_of_memory(monkeypatch, "colorize_files.is_monochrome", RuntimeError("can't allocate memory"))
+    assert colorize([str(photos)], out=tmp_path / "out", keep_colour=True) == 1
     assert names(tmp_path / "out") == ["a.jpg", "deep/er/C.TIF"]
 
 

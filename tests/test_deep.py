@@ -7,6 +7,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from tinct.data.decode import decode
+from tinct.deep import by_tifffile
 from tinct.errors import PictureError
 from tinct.pictures import Picture
 from tinct.readers import read
@@ -105,6 +107,24 @@ def test_strips_that_inflate_too_far_or_are_missing_are_refused():
         read(deep_tiff([whole, bytes(1 << 25)], 8))
     with pytest.raises(PictureError, match="missing"):
         read(deep_tiff([whole, b""], 8))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_tiles_far_larger_than_the_picture_are_refused(tmp_path, dtype, compression):
+    path = tmp_path / "a.tif"
+    pixels = np.full((16, 24, 3), 7, dtype)
+    tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb", compression=compression)
+    readers = (read, decode, by_tifffile) if dtype == np.uint16 else (read, decode)
+    for reader in readers:
+        found = reader(path)
+        assert getattr(found, "pixels", found).shape == (16, 24, 3)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for tag in ("TileWidth", "TileLength"):
+            file.pages.first.tags[tag].overwrite(8192)
+    for reader in readers:
+        with pytest.raises(PictureError, match="tiles of 8192x8192 for a picture of 24x16 pixels"):
+            reader(path)
 
 
 def test_rare_kinds_of_16_bit_tiff_that_would_be_misread_are_refused():

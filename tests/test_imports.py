@@ -25,7 +25,7 @@ ALLOWED = {
     r"objectives(\..+)?": r"color|models\..+|objectives(\..+)?",
     r"data(\..+)?": r"data\..+",
     "metadata": "",
-    "deep": "pictures",
+    "deep": r"pictures|data\.decode",
     "weights|shipped": r"models\..+|objectives(\..+)?|weights",
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.decode|{COLOURING}",
     "preparation": r"config|engine|data\..+|heldout|learner|objectives\.pretext",

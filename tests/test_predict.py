@@ -12,8 +12,12 @@ from safetensors.torch import load_file
 
 from tinct import predict
 from tinct.cli import main
+from tinct.data.folder import PathSource
+from tinct.errors import PictureError, TinctError
 from tinct.predictions import logits_of
+from tinct.trained import load_trained
 from tinct.transfer import TransferSettings, run_transfer
+from tinct.weights import read_weights, write_weights
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +93,23 @@ def test_an_unreadable_picture_is_named_and_the_rest_done(trained, tmp_path, cap
     ]
 
 
+def test_a_picture_that_fails_at_full_size_alone_is_named_and_the_rest_done(trained, tmp_path, monkeypatch, capsys):
+    def picture(self, index, min_side=None):
+        if min_side is None and self.name(index) == "a.png":
+            raise PictureError("a.png: not enough memory")
+        return whole(self, index, min_side)
+
+    whole = PathSource.picture
+    monkeypatch.setattr(PathSource, "picture", picture)
+    for name in ("a.png", "b.png"):
+        shutil.copy(trained / "16.png", tmp_path / name)
+    assert main(["predict", str(trained / "masks"), str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "passed over: a.png: not enough memory" in said
+    assert "1 pictures done, 1 unreadable" in said
+    assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["b.png"]
+
+
 def test_mistakes_are_one_line(trained, tmp_path, capsys):
     picture, out = str(trained / "16.png"), str(tmp_path / "out")
     assert main(["predict", str(tmp_path), picture, "--out", out]) == 2
@@ -121,6 +142,40 @@ def test_pictures_are_brought_to_the_network():
     found = logits_of(network, np.zeros((3, 32, 32, 3), np.uint8), "rgb")
     assert network.fed == [torch.device("meta")]
     assert (found.device.type, found.dtype, found.shape) == ("cpu", torch.float32, (3, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "value"),
+    [
+        ("classes", "backbone", None),
+        ("classes", "in_channels", 10**9),
+        ("classes", "size", "x"),
+        ("classes", "task", ["multilabel"]),
+        ("classes", "task", "segmentation"),
+        ("classes", "classes", 3),
+        ("classes", "classes", [1, 2]),
+        ("classes", "classes", ["x"] * 40_000),
+        ("classes", "stages", [-9]),
+        ("classes", "stages", [-1] * 9),
+        ("classes", "stages", None),
+        ("classes", "peaks", 1),
+        ("classes", "input", {}),
+        ("classes", "stem_bias", None),
+        ("masks", "head", ["unet"]),
+        ("masks", "stride", 3),
+        ("masks", "width", 10**9),
+        ("masks", "background", "sky"),
+    ],
+)
+def test_a_damaged_header_is_one_line(trained, tmp_path, model, name, value):
+    tensors, meta = read_weights(trained / model / "model.safetensors")
+    path = tmp_path / "model.safetensors"
+    write_weights(path, tensors, meta | {name: value})
+    with pytest.raises(TinctError, match=rf"its header is damaged, {name} is .{{1,40}}; fetch or export it again"):
+        load_trained(path)
+    write_weights(path, tensors, {"kind": meta["kind"]})
+    with pytest.raises(TinctError, match="its header is damaged, backbone is None"):
+        load_trained(path)
 
 
 def test_names_that_differ_in_their_suffix_or_are_no_text(trained, tmp_path):

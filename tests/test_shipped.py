@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import tinct
 from tinct import fetch as fetching
 from tinct import shipped
 from tinct.cli import main
@@ -22,7 +23,7 @@ from tinct.models.generator import Generator
 from tinct.objectives.bins import Bins
 from tinct.sampling import Sampling
 from tinct.shipped import SHIPPED, add, entries, find, resolve, verify
-from tinct.weights import load_colorizer, save_colorizer, save_encoder
+from tinct.weights import load_colorizer, save_colorizer, save_encoder, weights_digest
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,22 @@ def test_a_run_folder_and_a_path_are_taken_too(file):
     assert resolve(file.parent) == resolve(str(file)) == file
     with pytest.raises(TinctError, match="no such file"):
         Colorizer.load("nowhere/colorizer.safetensors", "cpu")
+
+
+def test_the_public_loaders_take_names_and_run_folders_too(file, shelves):
+    encoder = Encoder("test_resnet")
+    save_encoder(file.with_name("encoder.safetensors"), encoder, {"steps": 3})
+    add("tiny", file, None, shelf=shelves[0])
+    add("tiny-ssl", file.with_name("encoder.safetensors"), None, shelf=shelves[1])
+    expected = load_colorizer(file).state_dict()
+    for model in ("tiny", file, file.parent, str(file.parent)):
+        assert all(torch.equal(value, expected[key]) for key, value in tinct.load_colorizer(model).state_dict().items())
+    for model in ("tiny-ssl", file.with_name("encoder.safetensors"), file.parent):
+        loaded, meta = tinct.load_encoder(model)
+        assert meta["steps"] == 3
+        assert weights_digest(loaded) == weights_digest(encoder)
+    with pytest.raises(TinctError, match=r"holds encoder, expected tinct's colorizer.safetensors"):
+        tinct.load_colorizer("tiny-ssl")
 
 
 def test_a_name_goes_before_a_file_of_that_name(file, card, shelves, tmp_path, monkeypatch):
@@ -393,6 +410,12 @@ def test_a_header_of_another_shape_gets_a_sentence(file, tmp_path, said):
     header, body = taken_apart(file)
     put_together(tmp_path / "a.safetensors", {**header, "tinct": said}, body)
     with pytest.raises(TinctError, match="its header is damaged"):
+        Colorizer.load(tmp_path / "a.safetensors", "cpu")
+
+
+def test_a_header_that_is_all_brackets_gets_a_sentence(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"tinct": "[" * 100_000})
+    with pytest.raises(TinctError, match="cannot be read as safetensors"):
         Colorizer.load(tmp_path / "a.safetensors", "cpu")
 
 

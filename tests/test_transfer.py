@@ -25,7 +25,7 @@ from tinct.objectives import make_terms
 from tinct.protocols import probed, score, scored_in
 from tinct.trained import load_trained
 from tinct.transfer import TransferSettings, run_transfer
-from tinct.weights import save_colorizer, save_encoder
+from tinct.weights import save_colorizer, save_encoder, write_weights
 
 TINY = {"backbone": "resnet10t", "size": 32, "batch_size": 8, "steps": 2, "min_positives": 1, "accelerator": "cpu"}
 
@@ -184,6 +184,15 @@ def test_a_colorizers_decoder_is_carried_over_whole(table, tmp_path):
     record = run_transfer(settings, tmp_path / "out")
     assert record["init"]["provenance"]["decoder"] == "colorizer.safetensors"
     assert load_trained(tmp_path / "out")[1]["width"] == 32
+
+
+@pytest.mark.parametrize(("name", "value"), [("chroma_stride", None), ("chroma_stride", 3), ("width", 10**9)])
+def test_no_decoder_is_carried_by_a_damaged_header(tmp_path, name, value):
+    (tmp_path / "encoder.safetensors").touch()
+    header = {"kind": "colorizer", "chroma_stride": 4, "width": 8, name: value}
+    write_weights(tmp_path / "colorizer.safetensors", {}, header)
+    with pytest.raises(TinctError, match=f"its header is damaged, {name} is {value}"):
+        carried_decoder(str(tmp_path))
 
 
 @pytest.mark.parametrize("init", ["random", "imagenet-lite", "tinct-small-ssl", "elsewhere/encoder.safetensors"])

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from tinct.config import Config
     from tinct.data.sources import open_labelled, open_sources
     from tinct.evaluate import run_evaluate
+    from tinct.loading import load_colorizer, load_encoder
     from tinct.pretrain import run_pretrain
     from tinct.report import write_report
     from tinct.settings import TransferSettings
     from tinct.transfer import run_transfer
-    from tinct.weights import load_colorizer, load_encoder
 
     __version__: str
 
@@ -45,8 +45,8 @@ _HOMES = {
     "Config": "config",
     "TransferSettings": "settings",
     "lab_to_srgb": "color",
-    "load_colorizer": "weights",
-    "load_encoder": "weights",
+    "load_colorizer": "loading",
+    "load_encoder": "loading",
     "open_labelled": "data.sources",
     "open_sources": "data.sources",
     "run_compare": "compare",

@@ -1,9 +1,11 @@
 """Colouring photographs from Python: `Colorizer`, for pictures, Pillow images, arrays and tensors."""
 
+import contextlib
 import dataclasses
 import logging
+import numbers
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +30,7 @@ from tinct.upsample import Chroma
 from tinct.weights import load_colorizer
 from tinct.writers import to_pil
 
-__all__ = ["MAX_SATURATION", "MIN_SIZE", "Colorizer", "paint", "working_size"]
+__all__ = ["MAX_SATURATION", "MIN_SIZE", "Colorizer", "out_of_memory", "paint", "working_size"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,17 @@ MAX_SATURATION = 4.0
 
 Network = Callable[..., Tensor]
 Some = TypeVar("Some", Image.Image, NDArray[Any], Tensor)
+
+
+@contextlib.contextmanager
+def _want_of_memory() -> Iterator[None]:
+    """Raise `PictureError` where memory does not suffice, whichever way that is said."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise PictureError("not enough memory to colour a picture") from error
 
 
 class Colorizer:
@@ -145,16 +158,20 @@ class Colorizer:
         """Draw `count` plausible answers, for the seeds `seed`, `seed + 1`, ...; the rest is as in `__call__`."""
         return [self(image, seed=seed + index, **settings) for index in range(count)]
 
+    @_want_of_memory()
     def colour(self, pictures: Sequence[Picture], *, in_place: bool = False, **settings: Any) -> list[Picture]:
         """Colour pictures; settings as in `__call__`. `in_place` lets the pixels of colour pictures be overwritten."""
         found = self.chroma(pictures, **settings)
         return [paint(picture, chroma, in_place) for picture, chroma in zip(pictures, found, strict=True)]
 
+    @_want_of_memory()
     def chroma(
         self, pictures: Sequence[Picture], *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
     ) -> list[Chroma]:
         """Find the colour of pictures, each decided on the whole picture; those of one working size share a batch."""
-        for name, value, kind in (("saturation", saturation, (int, float)), ("seed", seed, int), ("size", size, int)):
+        given: dict[str, Any] = {"saturation": saturation, "seed": seed, "size": size}
+        for name, value in given.items():
+            kind = numbers.Real if name == "saturation" else numbers.Integral
             if value is not None and not isinstance(value, kind):
                 raise TinctError(f"{name} is {value!r}, a {type(value).__name__}; expected a number")
         if not 0 <= saturation <= MAX_SATURATION:
@@ -163,7 +180,8 @@ class Colorizer:
             raise TinctError(f"{self.name} gives one answer a picture; leave seed and samples out")
         if seed is not None and not 0 <= seed < 1 << 63:
             raise TinctError(f"seed is {seed}; expected 0 to 2^63 - 1")
-        size = self.size if size is None else _checked_size(size)
+        size = self.size if size is None else _checked_size(int(size))
+        seed = None if seed is None else int(seed)  # numpy's are numbers too, but not torch's
         batches: dict[tuple[int, int], list[int]] = {}
         for index, picture in enumerate(pictures):
             batches.setdefault(working_size(*picture.size, size), []).append(index)
@@ -183,7 +201,7 @@ class Colorizer:
                 ab = self.network(l.to(self.device), **({} if seed is None else {"seed": seed})).float().cpu()
             return list(zip(l[:, 0], ab, strict=True))
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
         if len(l) > 1:
             return self._look(l[: len(l) // 2], seed) + self._look(l[len(l) // 2 :], seed)
@@ -228,8 +246,8 @@ def _checked_size(size: int) -> int:
     return size
 
 
-def _out_of_memory(error: Exception) -> bool:
-    # on the CPU torch raises a plain RuntimeError
+def out_of_memory(error: Exception) -> bool:
+    """Whether it says that memory does not suffice: on a CPU torch raises a plain RuntimeError."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
 
 

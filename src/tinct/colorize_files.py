@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column, Table
 from rich.text import Text
 
-from tinct.colorize import Colorizer, paint
+from tinct.colorize import Colorizer, out_of_memory, paint
 from tinct.colorize_jobs import Job, batches, clashes, find_jobs, form_of
 from tinct.errors import PictureError, TinctError
 from tinct.files import write_bytes
@@ -123,8 +123,8 @@ def _batch(jobs: list[Job], colorizer: Colorizer, how: How, pool: ThreadPoolExec
     for job, picture in zip(jobs, pool.map(_read, jobs), strict=True):
         if isinstance(picture, PictureError):
             yield job, picture
-        elif how.keep_colour and not is_monochrome(picture):
-            yield job, _keep(job, picture, how)
+        elif how.keep_colour and (kept := _keep(job, picture, how)):
+            yield job, kept
         else:
             pictures.append((job, picture))
     found = _chroma([picture for _, picture in pictures], colorizer, how)
@@ -140,18 +140,20 @@ def _read(job: Job) -> Picture | PictureError:
         return error
 
 
-def _keep(job: Job, picture: Picture, how: How) -> Outcome:
-    """Pass a colour photograph through, byte for byte where its format stays."""
-    if job.target is not None and job.target.is_file() and not how.overwrite:
-        return "there already"  # where samples or a sheet are asked for, whose absence says nothing of kept pictures
+def _keep(job: Job, picture: Picture, how: How) -> Outcome | None:
+    """Pass a colour photograph through, byte for byte where its format stays; None of one that is to be coloured."""
     try:
+        if is_monochrome(picture):
+            return None
+        if job.target is not None and job.target.is_file() and not how.overwrite:
+            return "there already"  # where samples or a sheet are asked for, whose absence says nothing of these
         if job.form not in (None, picture.format):
             _put(picture, job.target, job.form)
         elif job.target is None:
             _to_stdout(_content(job.source))
         else:
             write_bytes(job.target, _content(job.source))
-    except TinctError as error:
+    except (TinctError, RuntimeError, MemoryError) as error:
         return _of_this_picture(error)
     return "left as they are"
 
@@ -160,9 +162,9 @@ def _chroma(pictures: list[Picture], colorizer: Colorizer, how: How) -> list[lis
     """The colour of each picture, once for each seed; where a batch fails, its pictures are tried one by one."""
     try:
         drawn = [colorizer.chroma(pictures, saturation=how.saturation, seed=seed, size=how.size) for seed in how.seeds]
-    except (PictureError, MemoryError) as error:
+    except PictureError as error:
         if len(pictures) == 1:
-            return [error if isinstance(error, PictureError) else PictureError("not enough memory to colour it")]
+            return [error]
         return [_chroma([picture], colorizer, how)[0] for picture in pictures]
     return [list(versions) for versions in zip(*drawn, strict=True)]
 
@@ -182,17 +184,17 @@ def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: 
             views += [view(coloured)] if how.compare else []
         if how.compare and (sheet := job.sheet()):
             write(Picture(_beside(views), format="JPEG", name=job.name), sheet)
-    except MemoryError:
-        return PictureError("not enough memory to colour it")
-    except TinctError as error:
+    except (TinctError, RuntimeError, MemoryError) as error:
         return _of_this_picture(error)
     return "coloured"
 
 
-def _of_this_picture(error: TinctError) -> PictureError:
+def _of_this_picture(error: Exception) -> PictureError:
     """The error as one of a single picture, where others may fare better; a full disk or a closed folder is raised."""
     if isinstance(error, PictureError):
         return error
+    if out_of_memory(error):
+        return PictureError("not enough memory to colour it")
     if isinstance(error.__cause__, OSError) and error.__cause__.errno in NAME_ERRORS:
         return PictureError(str(error))
     raise error

@@ -13,6 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
+from tinct.data.decode import oversize
 from tinct.errors import PictureError
 from tinct.pictures import add_samples, samples_of, strips
 
@@ -105,11 +106,15 @@ def by_tifffile(source: Path | bytes) -> NDArray[np.uint16]:
 
 
 def _check_segments(page: tifffile.TiffPage) -> None:
-    """Refuse strips and tiles that are missing, which tifffile leaves black, or inflate to more than their pixels.
+    """Refuse strips and tiles that are missing, which tifffile leaves black, or larger than the picture can ask for.
+
+    Tiles may be so by their header, which tifffile believes, or in what they inflate to.
 
     Raises:
         PictureError: says which.
     """
+    if why := oversize(page.imagewidth, page.imagelength, page.tilewidth, page.tilelength * page.tiledepth):
+        raise PictureError(why)
     if not all(page.databytecounts) or len(page.databytecounts) != math.prod(page.chunked):
         raise PictureError("strips are missing")
     if page.compression == tifffile.COMPRESSION.NONE:

@@ -20,11 +20,15 @@ from tinct.color_metrics import SSIM_WINDOW, STRIP, ab_error, ciede2000, colorfu
 from tinct.colorize import Colorizer
 from tinct.data.base import Source
 from tinct.data.decode import GREY, is_grey
-from tinct.data.sources import open_sources
+from tinct.data.hashes import dhash, near
+from tinct.data.sources import Joined, open_sources
 from tinct.environment import environment
 from tinct.errors import PictureError, TinctError
 from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import write_json
+from tinct.inits import seen_by
+from tinct.shipped import resolve
+from tinct.weights import read_weights
 
 __all__ = ["PROTOCOLS", "evaluate", "run_evaluate"]
 
@@ -50,6 +54,8 @@ PROTOCOLS = {
 """How each figure is measured, beside which it is shown and recorded."""
 SEEN = 1 << 21
 """Pixels at which a network compares pictures, at most: beyond, its feature maps fill the memory."""
+NAMED = 10
+"""How many pictures that the colorizer had seen are named."""
 
 
 def evaluate(
@@ -67,12 +73,13 @@ def evaluate(
     """Colour photographs from their lightness and compare with the truth.
 
     Pictures go through exactly what `tinct colorize` does, one by one, at their full size unless `side` is given. Grey
-    ones are left out: they have no colour to compare with.
+    ones are left out: they have no colour to compare with. Those that the colorizer was trained on, or copies of them,
+    are counted and said.
 
     Args:
         colorizer: the name of a colorizer that comes with tinct, or the path of a colorizer.safetensors.
         sources: folders, text files of paths, `photos:`, or labelled sources such as `voc:DIR` (their pictures only).
-        split: train, val, test or all.
+        split: train, val, test or all; of `photos:`, all are the right halves, which no training takes.
         limit: look at the first so many pictures only.
         size: short side, in pixels, at which the network looks (default: the model's).
         side: shrink pictures to this shorter side first.
@@ -108,7 +115,7 @@ def evaluate(
 
 def run_evaluate(
     colorizer: str | Path,
-    sources: Sequence[str],
+    sources: str | Sequence[str],
     *,
     split: str = "all",
     limit: int | None = None,
@@ -122,23 +129,29 @@ def run_evaluate(
 
     Returns:
         The record: `metrics` has the `value` and the `protocol` of each figure, the rest says what was measured.
+        `data["seen_by_colorizer"]["pictures"]` is how many it was trained on, None where nobody knows.
 
     Raises:
         TinctError: as `evaluate`.
     """
     if side is not None and side < SSIM_WINDOW:
         raise TinctError(f"side is {side}; expected at least {SSIM_WINDOW} px")
+    if limit is not None and (limit < 1 or limit % 1):
+        raise TinctError(f"limit is {limit}; expected a whole number of pictures, at least 1")
+    sources = [sources] if isinstance(sources, str) else list(sources)
     model = Colorizer.load(colorizer, device)
-    source = open_sources(sources, split)
+    source = _open(sources, split)
     begin = time.perf_counter()
     count = len(source) if limit is None else min(limit, len(source))
     left_out = {"grey": 0, "unreadable": 0, "small": 0}
     scores: list[dict[str, float]] = []
+    hashes: dict[int, np.uint64] = {}
     perceptual, frechet = perceptual_distances(), frechet_distances()
     for index in track(range(count), "evaluating", console=console or Console(quiet=True)):
         truth = _truth(source, index, side, left_out)
         if truth is None:
             continue
+        hashes[index] = dhash(truth)
         result = model(truth, size=size, saturation=saturation)
         scores.append(_scores(_planes(result), _planes(truth), perceptual))
         for distance in frechet.values():
@@ -148,16 +161,20 @@ def run_evaluate(
         raise TinctError(f"{', '.join(sources)}: no colour picture to compare with; left out: {left_out}")
     values = {name: [score[name] for score in scores if not math.isnan(score[name])] for name in scores[0]}
     metrics = {name: sum(found) / len(found) for name, found in values.items() if found}
+    seen = _seen(resolve(colorizer), source, hashes)
+    if console is not None:
+        _warn(console, str(colorizer), seen)
     if len(scores) > 1:  # a distance between distributions
         metrics |= {name: float(distance.compute()) for name, distance in frechet.items()}
     return {
         "what": "evaluate",
         "colorizer": str(colorizer),
         "data": {
-            "sources": list(sources),
+            "sources": sources,
             "split": split,
             "pictures": len(scores),
             "left_out": left_out,
+            "seen_by_colorizer": seen,
             "fingerprint": source.fingerprint(),
         },
         "protocol": {
@@ -172,6 +189,38 @@ def run_evaluate(
         "seconds": time.perf_counter() - begin,
         **environment(),
     }
+
+
+def _open(sources: list[str], split: str) -> Source:
+    """The pictures; all of `photos:` would be those that pretraining takes, so that its right halves stand for them."""
+    if split != "all" or "photos:" not in sources:
+        return open_sources(sources, split)
+    return Joined([open_sources([spec], "val" if spec == "photos:" else split) for spec in sources])
+
+
+def _seen(path: Path, source: Source, hashes: dict[int, np.uint64]) -> dict[str, Any]:
+    """How many evaluated pictures the colorizer in a file was trained on, or copies of them, and names of some."""
+    seen = seen_by(path)
+    if seen is None:
+        return {"pictures": None, "names": [], "known_in_full": False}
+    found = near(np.array(list(hashes.values()), np.uint64), seen)
+    names = [source.name(index) for index, one in zip(hashes, found, strict=True) if one]
+    known = read_weights(path)[1].get("seen_known", True)
+    return {"pictures": len(names), "names": names[:NAMED], "known_in_full": known}
+
+
+def _warn(console: Console, colorizer: str, seen: dict[str, Any]) -> None:
+    if seen["pictures"]:
+        listed = ", ".join(seen["names"]) + (", ..." if seen["pictures"] > NAMED else "")
+        said = f"warning: pretraining saw {seen['pictures']} of the evaluated pictures, or copies of them: {listed}"
+    elif not seen["known_in_full"]:
+        said = (
+            f"{colorizer}: which pictures its weights were made from is not known in full; evaluated ones may be among "
+            "them"
+        )
+    else:
+        return
+    console.print(said.encode("utf-8", "replace").decode(), highlight=False, markup=False)
 
 
 def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int]) -> NDArray[np.uint8] | None:

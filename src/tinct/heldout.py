@@ -58,7 +58,10 @@ def take_held_out(
 
 @torch.no_grad()
 def colourise(colourer: Colourer, rgb: Tensor) -> Tensor:
-    """Colour (B, 3, H, W) RGB in [0, 1] from its luminance alone; ab is raised to full size bilinearly."""
+    """Colour (B, 3, H, W) RGB in [0, 1] from its luminance alone; ab is raised to that size bilinearly.
+
+    `tinct colorize` raises it along the picture's edges instead, which is a little nearer to the truth.
+    """
     l = srgb_to_lab(rgb)[:, :1]
     ab = F.interpolate(colourer(l).float(), size=rgb.shape[-2:], mode="bilinear", align_corners=False)
     return lab_to_srgb(clip_to_gamut(torch.cat((l, ab), dim=1)))
@@ -67,7 +70,7 @@ def colourise(colourer: Colourer, rgb: Tensor) -> Tensor:
 def colour_scores(
     colourer: Colourer, pictures: NDArray[np.uint8], device: torch.device, batch: int = 32
 ) -> dict[str, float]:
-    """How well `colourer` colours (N, H, W, 3) pictures, as shown, after gamut clipping.
+    """How well `colourer` colours (N, H, W, 3) pictures at their size, as `colourise` does, after gamut clipping.
 
     Returns:
         `ab_error`: mean Euclidean distance in the ab plane, Lab units; `ab_error_grey`: that of the all-grey answer;
@@ -98,7 +101,7 @@ def balance(ab_error: float, colourfulness_ratio: float) -> float:
 
 
 def sample_sheet(path: Path, colourer: Colourer, pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Write the first pictures as a PNG of three rows: grey, truth, coloured now.
+    """Write the first pictures as a PNG of three rows: grey, truth, coloured now, as `colourise` does.
 
     Returns:
         The sheet, (3, 3 H, COLUMNS W) uint8.

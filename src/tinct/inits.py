@@ -151,6 +151,7 @@ def carried_decoder(name: str) -> tuple[dict[str, Tensor], int, int, str]:
     if not file.exists() or not colorizer.exists():  # random, timm:NAME and such are no files
         raise TinctError(f"decoder is carried, but init {name} has no colorizer.safetensors beside it; use fresh")
     tensors, meta = read_weights(colorizer, "colorizer")
+    check_header(meta, colorizer, "chroma_stride", "width")
     last = Run(folder).checkpoint("last")
     path = last.folder / "ema.safetensors" if last else colorizer
     prefix = "generator.decoder."

@@ -20,7 +20,7 @@ from tinct.data.overlay import class_color, draw_labels
 from tinct.data.sources import open_pictures
 from tinct.data.transforms import centre, letterbox, placed, shrunk
 from tinct.device import named_device
-from tinct.errors import TinctError
+from tinct.errors import PictureError, TinctError
 from tinct.examples import SHARPNESS
 from tinct.files import expanded, write_json
 from tinct.predictions import logits_of, png_names, save_image, write_table
@@ -95,7 +95,7 @@ def predict(
                 if overlays:
                     save_image(out / "overlays" / places[one.index], draw_labels(one.small, present))
         else:
-            for one, picture, mask in segmented(network, source, batch, meta):
+            for one, picture, mask in segmented(network, source, batch, meta, console):
                 answers.append({"path": one.name, "shares": shares(mask, meta["classes"])})
                 save_image(out / "masks" / places[one.index], indexed(mask))
                 if overlays:
@@ -118,21 +118,33 @@ def readable(source: Source, side: int, console: Console) -> Iterator[list[Small
         for index in part:
             small = shrunk(source, index, side)
             if isinstance(small, str):
-                console.print(f"passed over: {small}", highlight=False, markup=False)
+                pass_over(small, console)
             else:
                 batch.append(Small(index, source.name(index), small))
         if batch:
             yield batch
 
 
+def pass_over(why: str, console: Console) -> None:
+    """Name a picture that cannot be read, and the reason."""
+    console.print(f"passed over: {why}", highlight=False, markup=False)
+
+
 def segmented(
-    network: nn.Module, source: Source, batch: Sequence[Small], meta: dict[str, Any]
+    network: nn.Module, source: Source, batch: Sequence[Small], meta: dict[str, Any], console: Console
 ) -> Iterator[tuple[Small, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Each picture, whole, and its mask (H, W) of class numbers: logits are enlarged to its size, then compared."""
+    """Each picture, whole, and its mask (H, W) of class numbers: logits are enlarged to its size, then compared.
+
+    One that cannot be read at full size, though it was at a smaller one, is named on the console.
+    """
     size = meta["size"]
     squares = np.stack([letterbox(one.small, None, size)[0] for one in batch])
     for one, logits in zip(batch, logits_of(network, squares, meta["input"]), strict=True):
-        picture = source.picture(one.index)
+        try:
+            picture = source.picture(one.index)
+        except PictureError as error:
+            pass_over(str(error), console)
+            continue
         height, width = picture.shape[:2]
         rows, columns = placed(one.small.shape[0], one.small.shape[1], size)  # where padding is not
         yield one, picture, largest(logits[:, rows, columns], height, width)

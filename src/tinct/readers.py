@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from tinct import deep, profiles
-from tinct.data.decode import MAX_PIXELS, reason_of, to_srgb, whole_range
+from tinct.data.decode import oversize, reason_of, tile_of, to_srgb, whole_range
 from tinct.errors import PictureError
 from tinct.metadata import metadata_of
 from tinct.pictures import FORMATS, Picture, Pixels, samples_of, strips
@@ -37,8 +37,8 @@ def read(source: Path | bytes, name: str | None = None) -> Picture:
         name: what to call it in messages; the path by default.
 
     Raises:
-        PictureError: the file is absent, damaged, over `MAX_BYTES` or `MAX_PIXELS`, animated, or of a kind whose
-            pixels would not survive (32 bits a sample); one line that says which.
+        PictureError: the file is absent, damaged, over `MAX_BYTES` or a limit of `tinct.data.decode`, animated, or of a
+            kind whose pixels would not survive (32 bits a sample); one line that says which.
     """
     name = name or (str(source) if isinstance(source, Path) else "picture")
     with _one_sentence(name), _open(source) as image:
@@ -95,9 +95,9 @@ def _open(source: Path | bytes) -> Image.Image:
         if "HEIF" not in known and _head(source)[4:11] in (b"ftyphei", b"ftyphev"):
             raise PictureError("HEIC cannot be read here; pip install pillow-heif") from error
         raise
-    if image.width * image.height > MAX_PIXELS:
+    if why := oversize(image.width, image.height, *tile_of(image)):
         image.close()
-        raise PictureError(f"{image.width}x{image.height} pixels, over the limit of {MAX_PIXELS}")
+        raise PictureError(why)
     return image
 
 

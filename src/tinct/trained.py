@@ -10,11 +10,13 @@ from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.models.heads import SMP, Classifier, Segmenter, smp_segmenter
 from tinct.models.stem import give_bias, stem_name
-from tinct.weights import load_strict, read_weights, write_weights
+from tinct.weights import check_header, header_error, load_strict, read_weights, write_weights
 
 __all__ = ["build_network", "load_trained", "save_trained", "shape_of"]
 
 KINDS = {"multilabel": "classifier", "segmentation": "segmenter"}
+MAX_CLASSES = 1 << 15
+"""The most that a header may name."""
 
 
 def build_network(encoder: Encoder, shape: Mapping[str, Any]) -> nn.Module:
@@ -65,13 +67,41 @@ def load_trained(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     if meta.get("kind") not in KINDS.values():
         found = meta.get("kind", "weights of another program")
         raise TinctError(f"{path}: holds {found}; expected the model.safetensors that tinct transfer writes")
+    check_header(meta, path, "backbone", "in_channels", "size")
     encoder = Encoder(meta["backbone"], meta["in_channels"])
+    _check_shape(meta, path, len(encoder.channels))
     stem = stem_name(encoder.body)
     if meta["stem_bias"] and stem is not None:
         give_bias(encoder.body.get_submodule(stem))
     network = build_network(encoder, meta)
     load_strict(network, tensors, path)
     return network.eval().requires_grad_(False), meta
+
+
+def _check_shape(meta: dict[str, Any], path: Path, maps: int) -> None:
+    """Hold a header to what building and feeding the network takes for granted, whose encoder has so many `maps`."""
+    names, stages, background = (meta.get(name, "missing") for name in ("classes", "stages", "background"))
+    good = {
+        "task": (meta.get("task"), meta["kind"]) in list(KINDS.items()),
+        "classes": _listed(names, MAX_CLASSES) and all(isinstance(name, str) for name in names),
+        "input": meta.get("input") in ("grey", "rgb"),
+        "stem_bias": type(meta.get("stem_bias")) is bool,
+    }
+    if meta["kind"] == "classifier":
+        good["stages"] = _listed(stages, maps) and all(type(one) is int and -maps <= one < maps for one in stages)
+        good["peaks"] = type(meta.get("peaks")) is bool
+    else:
+        good["head"] = meta.get("head") in ("decoder", *SMP)
+        good["background"] = background is None or type(background) is int
+    wrong = [name for name, fine in good.items() if not fine]
+    if wrong:
+        raise header_error(path, wrong[0], meta.get(wrong[0]))
+    if meta.get("head") == "decoder":
+        check_header(meta, path, "stride", "width")
+
+
+def _listed(value: Any, most: int) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= most
 
 
 def shape_of(

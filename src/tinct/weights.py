@@ -25,6 +25,7 @@ __all__ = [
     "check_header",
     "copy_in_half",
     "fed_with",
+    "header_error",
     "load_colorizer",
     "load_encoder",
     "load_strict",
@@ -41,7 +42,7 @@ FORMAT = 1
 FED_KEY = "tinct_fed"
 """Where the header of an exported file says what its network is fed; see `tinct.models.stem`."""
 
-LIMITS = {"in_channels": 16, "chroma_stride": 32, "width": 1024, "size": 4096}
+LIMITS = {"in_channels": 16, "chroma_stride": 8, "stride": 8, "width": 1024, "size": 4096}
 """The largest numbers that a header may ask for; building a network for larger ones could take all memory."""
 
 
@@ -122,7 +123,7 @@ def load_colorizer(path: str | Path) -> ColourNet:
     check_header(meta, path, "backbone", "in_channels", "chroma_stride", "width", "term", "size")
     shown = meta.get("min_crop", 1.0)
     if type(shown) not in (int, float) or not 0 < shown <= 1:
-        raise TinctError(f"{path}: its header is damaged, min_crop is {shown!r}; fetch or export it again")
+        raise header_error(path, "min_crop", shown)
     encoder = Encoder(meta["backbone"], meta["in_channels"])
     colour, _ = make_terms({meta["term"]: 1.0}, encoder.channels)
     if colour is None:
@@ -180,7 +181,7 @@ def read_weights(path: Path, kind: str | None = None) -> tuple[dict[str, Tensor]
             return {key: file.get_tensor(key) for key in file.keys()}, meta  # noqa: SIM118  (no mapping)
     except FileNotFoundError as error:
         raise TinctError(f"{path}: no such file; expected weights in safetensors format") from error
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:  # the last of JSON that is all brackets
         raise TinctError(f"{path}: cannot be read as safetensors ({error}); fetch or export it again") from error
 
 
@@ -227,8 +228,15 @@ def check_header(meta: dict[str, Any], path: Path, *names: str) -> None:
         good = isinstance(value, str)
         if name in LIMITS:
             good = type(value) is int and 0 < value <= LIMITS[name]
+        if name.endswith("stride"):
+            good = good and value in (1, 2, 4, 8)
         if not good or (name == "width" and meta[name] % 8):  # groups of 8 channels are normalized together
-            raise TinctError(f"{path}: its header is damaged, {name} is {value!r}; fetch or export it again")
+            raise header_error(path, name, value)
+
+
+def header_error(path: Path, name: str, value: Any) -> TinctError:
+    """What to raise where a header says the impossible."""
+    return TinctError(f"{path}: its header is damaged, {name} is {value!r:.40}; fetch or export it again")
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:

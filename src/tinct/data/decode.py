@@ -24,7 +24,9 @@ __all__ = [
     "header",
     "hide_warnings",
     "is_grey",
+    "oversize",
     "reason_of",
+    "tile_of",
     "to_srgb",
     "transform_to_srgb",
     "whole_range",
@@ -35,6 +37,9 @@ MAX_BYTES = 1 << 28
 
 MAX_PIXELS = 178_956_970
 """The largest picture that is decoded, in pixels (540 MB as RGB): the size at which Pillow itself calls it a bomb."""
+
+TILE = 1 << 22
+"""The largest tile, in pixels, that any TIFF may have; one of a large picture may have four times the picture's."""
 
 GREY = 2.0
 """Mean CIE Lab chroma below which a picture counts as grey: JPEG noise of a grey picture saved as RGB stays below 1."""
@@ -148,9 +153,26 @@ def _open(data: bytes | Path) -> tuple[Image.Image, str]:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Exception as error:  # a damaged header makes Pillow's readers raise nearly anything
         raise PictureError(f"{name}: {reason_of(error)}") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise PictureError(f"{name}: {image.width}x{image.height} pixels, over the limit of {MAX_PIXELS}")
+    if why := oversize(image.width, image.height, *tile_of(image)):
+        raise PictureError(f"{name}: {why}")
     return image, name
+
+
+def tile_of(image: Image.Image) -> tuple[int, int]:
+    """Width and height of a TIFF's tiles, which its header says apart from the picture's; 0, 0 where it has none."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 0, 0
+    width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323))
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
+
+
+def oversize(width: int, height: int, tile_width: int = 0, tile_height: int = 0) -> str | None:
+    """Why a picture, or one of its tiles, has too many pixels to be decoded; None where it does not."""
+    if width * height > MAX_PIXELS:
+        return f"{width}x{height} pixels, over the limit of {MAX_PIXELS}"
+    if tile_width * tile_height > min(MAX_PIXELS, max(TILE, 4 * width * height)):  # a decoder allots the whole tile
+        return f"tiles of {tile_width}x{tile_height} for a picture of {width}x{height} pixels; save it without tiles"
+    return None
 
 
 def _read(path: Path) -> bytes:

@@ -1,0 +1,37 @@
+"""`tinct.load_encoder` and `tinct.load_colorizer`: weights by their name, their file, or the folder of their run."""
+
+from pathlib import Path
+from typing import Any
+
+from tinct import weights
+from tinct.inits import located
+from tinct.models.encoder import Encoder
+from tinct.shipped import resolve
+
+__all__ = ["load_colorizer", "load_encoder"]
+
+
+def load_encoder(model: str | Path) -> tuple[Encoder, dict[str, Any]]:
+    """Load an encoder, and what its file says of it.
+
+    Args:
+        model: the name of one that comes with tinct or was fetched (`tinct weights list` shows them), the path of an
+            `encoder.safetensors`, or a run's folder.
+
+    Raises:
+        TinctError: there is none, or its file is damaged, of another kind, or not what its hash says.
+    """
+    return weights.load_encoder(located(str(model)))
+
+
+def load_colorizer(model: str | Path) -> weights.ColourNet:
+    """Load a colorizer as a torch module from L to ab, in float32 and ready to use; what its file says is its `meta`.
+
+    Args:
+        model: as `load_encoder`'s, with a `colorizer.safetensors`. `Colorizer.load` takes the same, and colours whole
+            pictures.
+
+    Raises:
+        TinctError: as `load_encoder`.
+    """
+    return weights.load_colorizer(resolve(model))
