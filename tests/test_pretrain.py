@@ -193,6 +193,25 @@ def test_mixed_precision_trains(tmp_path):
     assert record["config"]["precision"] == "bf16-mixed"
 
 
+def test_a_program_that_is_interrupted_ends(tmp_path):
+    run = tmp_path / "run"
+    settings = dataclasses.asdict(tiny(steps=10_000, workers=1))
+    (tmp_path / "program.py").write_text(
+        f"from tinct import Config, run_pretrain\nrun_pretrain(Config(**{settings}), out={str(run)!r})\n"
+    )
+    program = subprocess.Popen([sys.executable, str(tmp_path / "program.py")], stderr=subprocess.PIPE, text=True)
+    try:
+        while not (run / "metrics.csv").exists() and program.poll() is None:
+            time.sleep(0.1)
+        program.terminate()
+        _, said = program.communicate(timeout=60)  # it would wait for its reader for ever
+    finally:
+        program.kill()
+    assert program.returncode != 0
+    assert "is saved; the same command goes on from there" in said
+    assert Run(run).checkpoint("last") is not None
+
+
 @pytest.mark.parametrize(("moment", "signalled"), [(1, signal.SIGINT), (3, signal.SIGTERM), (4, signal.SIGINT)])
 def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeypatch, moment, signalled):
     out, learn = tmp_path / "run", Learner.learn

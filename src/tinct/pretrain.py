@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -145,8 +145,12 @@ class Training:
             config.workers,
             pin_memory=self.fabric.device.type == "cuda",
         )
-        with Monitor(self.run, config, self.fabric, self.ledger, self.held_out) as monitor, interruptible(self):
-            batches = iter(loader)
+        with (
+            Monitor(self.run, config, self.fabric, self.ledger, self.held_out) as monitor,
+            interruptible(self),
+            # an error's traceback would keep the loader's processes, and a program waits for them when it ends
+            closing(part for part in loader) as batches,
+        ):
             while self.total is None or self.step < self.total:
                 began = time.perf_counter()
                 parts = list(itertools.islice(batches, config.accumulate))
