@@ -497,6 +497,21 @@ def test_files_of_settings_in_any_spelling(tmp_path, words, expected):
     assert (config.terms, config.steps, config.minutes) == expected
 
 
+@pytest.mark.parametrize("source", ["steps", "epochs", "config"])
+def test_sources_and_folders_may_be_called_as_options_are(source):
+    config = parse("pretrain", pretrain, [source, "--out", "minutes"])["config"]
+    assert (config.sources, config.steps, config.minutes) == ([source], None, 20.0)
+    assert parse("pretrain", pretrain, [source, "--steps", "3", "--out", "x"])["config"].steps == 3
+
+
+def test_a_file_of_settings_that_is_no_text_is_named(tmp_path, capsys):
+    (tmp_path / "run.yaml").write_bytes(b"\xff\xfe\x00")
+    assert main(["pretrain", "photos:", "--out", str(tmp_path / "run"), "--config", str(tmp_path / "run.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/run.yaml: not in UTF-8" in said
+    assert said.count("\n") == 1
+
+
 MISTAKES = [
     (["nowhere"], "nowhere"),
     (["photos:", "--backbone", "resnet81"], "resnet81"),

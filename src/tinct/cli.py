@@ -139,6 +139,9 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
     except ArgumentError as error:
         message = " ".join(str(error).split()).replace("Parser key ", "")
         raise TinctError(f"{message}; see tinct {name} --help") from error
+    except UnicodeDecodeError as error:
+        files = [file for option, file in itertools.pairwise(words) if option == "--config"]
+        raise TinctError(f"--config {', '.join(files)}: not in UTF-8 ({error.reason}); expected YAML") from error
     for key, kind in bundles.items():
         given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
         values[key] = kind(**given)
@@ -227,8 +230,9 @@ def with_recipe(words: list[str]) -> list[str]:
         recipe = "fast"
     if recipe is not None:
         apart = ["--config", str(recipe_file(recipe)), *apart]
-    given = [word.partition("=")[0].removeprefix("--") for word in apart]
-    if any(budget in given for budget in BUDGETS):
-        place = len(given) - given[::-1].index("config") + 1  # after the last file
-        apart[place:place] = [word for budget in BUDGETS if budget not in given for word in (f"--{budget}", "null")]
+    given = [word.partition("=")[0] for word in apart]
+    others = [f"--{budget}" for budget in BUDGETS if f"--{budget}" not in given]
+    if len(others) < len(BUDGETS):
+        place = len(given) - given[::-1].index("--config") + 1  # after the last file
+        apart[place:place] = [word for other in others for word in (other, "null")]
     return apart
