@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_type_hints
 
-from tinct.errors import TinctError, check_choices
+from tinct.errors import TinctError, check_kinds
 
 __all__ = ["BUDGETS", "RECIPES", "TIMED_STEPS", "Config", "recipe_file", "recipes"]
 
@@ -13,6 +13,8 @@ BUDGETS = ("steps", "epochs", "minutes")
 """The settings of which a run has one: how long to train."""
 TIMED_STEPS = 30
 """Steps after which a budget in minutes becomes one in steps."""
+LARGEST_SEED = 2**64 - 1
+"""What torch takes."""
 LEAST_FOR_CRITIC = 8
 """Pixels of colour that the smallest discriminator covers."""
 
@@ -128,16 +130,17 @@ class Config:
         Raises:
             TinctError: names the first setting that is out of range.
         """
-        check_choices(self)
+        check_kinds(vars(self), get_type_hints(Config))
         positive = ("size", "batch_size", "accumulate", "checkpoint_every", "lr", "discriminator_lr", "clip", "width")
         for name in (*positive, "discriminator_width", *BUDGETS, "init_std", "max_pictures"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise TinctError(f"{name} is {value}; expected a positive number")
-        for name in ("weight_decay", "warmup_steps", "workers", "adversarial_weight", "seed"):
+        for name in ("weight_decay", "warmup_steps", "workers", "adversarial_weight"):
             if not getattr(self, name) >= 0:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        for name, low, high in (("min_crop", 0.05, 1), ("adversarial_start", 0, 1), ("ema", 0, 1)):
+        shares = (("min_crop", 0.05, 1), ("adversarial_start", 0, 1), ("ema", 0, 1))
+        for name, low, high in (*shares, ("seed", 0, LARGEST_SEED)):
             if not low <= getattr(self, name) <= high:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected {low} to {high}")
         if not all(0 <= beta < 1 for beta in self.betas):
