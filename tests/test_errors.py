@@ -19,6 +19,7 @@ from tinct.errors import TinctError
         ("sources", "photos:", "list[str]"),
         ("held_out", 3, "str | None"),
         ("split", "val", "train, all"),
+        ("strategy", "fsdp", "auto, ddp"),
         ("seed", 99999999999999999999, "0 to 18446744073709551615"),
     ],
 )

@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from conftest import write_colourful
+from lightning_fabric.plugins import MixedPrecision
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -24,13 +25,14 @@ from tinct.cli import main, parse
 from tinct.config import Config
 from tinct.data.hashes import dhash
 from tinct.data.sources import open_sources
+from tinct.engine import make_fabric
 from tinct.errors import TinctError
 from tinct.inits import load_init
 from tinct.learner import Learner
 from tinct.models.encoder import Encoder
 from tinct.preparation import set_aside
 from tinct.pretrain import pretrain, run_pretrain
-from tinct.runs import Run, read_record
+from tinct.runs import Checkpoint, Run, read_record
 from tinct.weights import load_colorizer, load_encoder
 
 TINY = Config(
@@ -215,6 +217,19 @@ def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeyp
     assert len({tuple(row) for row in rows}) == len(rows)  # no step's metrics twice
 
 
+def test_a_checkpoint_holds_the_scale_of_half_precision(tmp_path):
+    fabric = make_fabric("cpu", "32-true")
+    fabric.strategy.precision = MixedPrecision("16-mixed", "cpu")  # Fabric gives it to GPUs only
+    learner = Learner(tiny(adversarial="none"), fabric)
+    states = learner.optimizers()
+    states["precision"] |= {"scale": 512.0, "_growth_tracker": 7}
+    torch.save(states, tmp_path / "optim.pt")
+    learner.load_optimizers(Checkpoint(tmp_path, {}).optimizers())
+    assert learner.optimizers()["precision"] == states["precision"]
+    del states["precision"]  # older checkpoints
+    learner.load_optimizers(states)
+
+
 def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     def interrupt(self, *_):
         signal.raise_signal(signal.SIGTERM)
@@ -250,7 +265,7 @@ def test_killed_at_any_moment_and_resumed(whole, tmp_path):
         run = Run(out)
         checkpoint = run.checkpoint("last")
         if checkpoint is not None:  # whatever is named is whole
-            assert set(checkpoint.optimizers()) == {"generator", "discriminator", "ledger"}
+            assert set(checkpoint.optimizers()) == {"generator", "discriminator", "precision", "ledger"}
             assert load_file(checkpoint.folder / "ema.safetensors")
     done = tinct("pretrain", *FLAGS, "--steps", 6, "--out", out, "--resume")
     assert done.returncode == 0, done.stderr

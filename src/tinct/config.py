@@ -53,7 +53,7 @@ class Config:
         discriminator_lr: its peak learning rate.
         batch_size: pictures a step, over all devices and accumulated parts together.
         accumulate: parts a step's pictures are taken in, to save memory. Batch norm, siamese and multicrop look at the
-            pictures of a part only, so with them it is another step.
+            pictures of a part only, and spectral norm takes a step of its own in each, so with them it is another.
         steps: the budget; give one of steps, epochs, minutes.
         epochs: the budget in passes over the pictures.
         minutes: the budget in minutes of training on this machine, turned into steps once, after 30 of them.
@@ -69,7 +69,7 @@ class Config:
         seed: of weights, order and crops.
         accelerator: as in Lightning Fabric: auto, cpu, cuda, mps.
         devices: their number, or auto.
-        strategy: as in Lightning Fabric: auto, ddp, fsdp.
+        strategy: as in Lightning Fabric: auto, or ddp for several devices.
         precision: as in Lightning Fabric: 32-true, bf16-mixed, 16-mixed.
         workers: processes that read pictures, for each device.
 
@@ -120,7 +120,7 @@ class Config:
     seed: int = 0
     accelerator: str = "auto"
     devices: str = "auto"
-    strategy: str = "auto"
+    strategy: Literal["auto", "ddp"] = "auto"
     precision: str = "32-true"
     workers: int = 1
 
