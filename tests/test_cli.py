@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from tinct.cli import COMMANDS, main
 
@@ -30,6 +31,26 @@ def test_help_is_the_docstring_in_plain_text(name, capsys, monkeypatch):
     assert "`" not in page
     assert "<class" not in page
     assert "Raises" not in page
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ],
+)
+def test_too_little_memory_is_one_line_and_other_errors_are_not(error, monkeypatch, capsys):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("tinct.cards.read_record", fail)
+    assert main(["card", "run"]) == 2
+    assert capsys.readouterr().err == "tinct card: out of memory; lower --batch-size or --size\n"
+    error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="mat1"):
+        main(["card", "run"])
 
 
 @pytest.mark.parametrize(("first", "policy"), [("", "passive"), ("import torch;", "None")])

@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from conftest import write_colourful
+from lightning_fabric.plugins import MixedPrecision
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -25,13 +26,14 @@ from tinct.config import Config
 from tinct.data.hashes import dhash, near
 from tinct.data.sources import open_sources
 from tinct.data.transforms import centre
+from tinct.engine import make_fabric
 from tinct.errors import TinctError
 from tinct.inits import load_init
 from tinct.learner import Learner
 from tinct.models.encoder import Encoder
 from tinct.preparation import set_aside
 from tinct.pretrain import FREE, pretrain, run_pretrain, stored
-from tinct.runs import Run, read_record
+from tinct.runs import Checkpoint, Run, read_record
 from tinct.weights import load_colorizer, load_encoder
 
 TINY = Config(
@@ -235,6 +237,19 @@ def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeyp
     assert len({tuple(row) for row in rows}) == len(rows)  # no step's metrics twice
 
 
+def test_a_checkpoint_holds_the_scale_of_half_precision(tmp_path):
+    fabric = make_fabric("cpu", "32-true")
+    fabric.strategy.precision = MixedPrecision("16-mixed", "cpu")  # Fabric gives it to GPUs only
+    learner = Learner(tiny(adversarial="none"), fabric)
+    states = learner.optimizers()
+    states["precision"] |= {"scale": 512.0, "_growth_tracker": 7}
+    torch.save(states, tmp_path / "optim.pt")
+    learner.load_optimizers(Checkpoint(tmp_path, {}).optimizers())
+    assert learner.optimizers()["precision"] == states["precision"]
+    del states["precision"]  # older checkpoints
+    learner.load_optimizers(states)
+
+
 def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     def interrupt(self, *_):
         signal.raise_signal(signal.SIGTERM)
@@ -270,7 +285,7 @@ def test_killed_at_any_moment_and_resumed(whole, tmp_path):
         run = Run(out)
         checkpoint = run.checkpoint("last")
         if checkpoint is not None:  # whatever is named is whole
-            assert set(checkpoint.optimizers()) == {"generator", "discriminator", "ledger"}
+            assert set(checkpoint.optimizers()) == {"generator", "discriminator", "precision", "ledger"}
             assert load_file(checkpoint.folder / "ema.safetensors")
     done = tinct("pretrain", *FLAGS, "--steps", 6, "--out", out, "--resume")
     assert done.returncode == 0, done.stderr
@@ -391,8 +406,8 @@ def test_a_run_does_not_go_on_with_other_pictures(tmp_path):
     ("changes", "said"),
     [
         ({"betas": (1.5, 0.9)}, "betas are"),
-        ({"sources": "photos:"}, r"sources is 'photos:'; expected a list, such as \['photos:'\]"),
-        ({"exclude": "photos:"}, r"exclude is 'photos:'; expected a list"),
+        ({"sources": "photos:"}, r"sources is 'photos:'; expected list\[str\]"),
+        ({"exclude": "photos:"}, r"exclude is 'photos:'; expected list\[str\]"),
         ({"batch_size": 1}, "batch_size is 1; expected 2 or more"),
         ({"chroma_stride": 8}, "colours are 4 px wide; the discriminator needs 8"),
         ({"chroma_stride": 3}, "chroma_stride is 3; expected 1, 2, 4 or 8"),
@@ -560,6 +575,21 @@ def test_files_of_settings_in_any_spelling(tmp_path, words, expected):
     words = [word.replace("FILE", str(tmp_path / "settings.yaml")) for word in words]
     config = parse("pretrain", pretrain, ["photos:", "--out", "x", *words])["config"]
     assert (config.terms, config.steps, config.minutes) == expected
+
+
+@pytest.mark.parametrize("source", ["steps", "epochs", "config"])
+def test_sources_and_folders_may_be_called_as_options_are(source):
+    config = parse("pretrain", pretrain, [source, "--out", "minutes"])["config"]
+    assert (config.sources, config.steps, config.minutes) == ([source], None, 20.0)
+    assert parse("pretrain", pretrain, [source, "--steps", "3", "--out", "x"])["config"].steps == 3
+
+
+def test_a_file_of_settings_that_is_no_text_is_named(tmp_path, capsys):
+    (tmp_path / "run.yaml").write_bytes(b"\xff\xfe\x00")
+    assert main(["pretrain", "photos:", "--out", str(tmp_path / "run"), "--config", str(tmp_path / "run.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/run.yaml: not in UTF-8" in said
+    assert said.count("\n") == 1
 
 
 MISTAKES = [

@@ -7,17 +7,20 @@ import json
 import math
 import re
 import shutil
+from dataclasses import asdict
 
 import pytest
-from fake_records import fake_grid
+from fake_records import fake_grid, fake_transfer
 from PIL import Image
 
 from tinct.cli import main
 from tinct.errors import TinctError
 from tinct.files import write_json
-from tinct.findings import comparisons
+from tinct.findings import PER_CELL, comparisons
+from tinct.grid import Arm, begun
 from tinct.records import find_records
 from tinct.report import write_report
+from tinct.settings import TransferSettings
 from tinct.wording import rows
 
 RUN = {
@@ -69,6 +72,21 @@ def test_a_page_says_what_the_records_say_and_needs_nothing_else(records):
     assert re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*\"", text) == []
     assert re.findall(r"url\((?!#|['\"]?data:)[^)]*\)|@import|<script", text) == []
     assert text.count("data:image/jpeg;base64,") > 3
+
+
+def test_settings_that_arms_have_of_their_own_are_not_said_of_all(tmp_path):
+    base = TransferSettings("voc:pictures", "segmentation", decoder="carried", backbone="resnet18", accelerator="cpu")
+    write_json(tmp_path / "compare.json", {"what": "compare", "arms": {"random": ["random"], "mine": ["run0"]}})
+    for name, init in (("random", "random"), ("mine", "run0")):
+        cell = begun(base, Arm(name, (init,)), 0, labels="50")
+        fake_transfer(cell, tmp_path / "cells" / f"{name}-50-0")
+    text = write_report([tmp_path], tmp_path / "report.html")[0].read_text()
+    said = text.partition("<summary>Configuration</summary>")[2].partition("</details>")[0]
+    assert set(re.findall("<th>(.*?)</th>", said)) == {
+        key.replace("_", " ") for key in asdict(base).keys() - set(PER_CELL)
+    }
+    found = re.findall(r"<b>(\w+)</b> <span class=\"soft\">learning rate 0.001, decoder (\w+)</span>", text)
+    assert found == [("random", "fresh"), ("mine", "carried")]
 
 
 @pytest.mark.parametrize(

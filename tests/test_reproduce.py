@@ -60,14 +60,37 @@ def test_the_yardstick_is_kept_from_the_val_split_and_its_budgets_are_in_steps()
         ('"20"', '"20000"', "comparison classes: 20000 labels"),
         ("1e-3", "fast", "comparison classes: lrs is 'fast'"),
         ("seeds: 2, steps", "seeds: 0, steps", "comparison classes: seeds is 0"),
+        ("seeds: 2, steps", "jobs: 0, steps", "comparison classes: jobs is 0"),
+        ("seeds: 2, steps", 'seeds: "2", steps', "seeds is '2'; expected int"),
+        ("seeds: 2, steps", 'jobs: "2", steps', "jobs is '2'; expected int | None"),
         ("adversarial: hinge", "adversarial: hing", "adversarial is 'hing'; expected"),
+        ("compare:", "  b: {terms: {nonsense: 1}}\ncompare:", "run b-0: unknown term 'nonsense'"),
+        ("compare:", "  b: {backbone: nope}\ncompare:", "run b-0: unknown backbone 'nope'"),
+        ("compare:", "  b: {init: gone.safetensors}\ncompare:", "run b-0: gone.safetensors: no such file"),
+        ("compare:", '  b: {sources: ["gone"]}\ncompare:', "run b-0: gone"),
+        ("compare:", '  b: {exclude: ["gone"]}\ncompare:', "run b-0: gone"),
+        ("compare:", "  b: {held_out: gone}\ncompare:", "run b-0: gone"),
     ],
 )
-def test_mistakes_in_a_comparison_show_before_any_pretraining(tmp_path, capsys, was, becomes, said):
+def test_mistakes_show_before_any_pretraining(tmp_path, capsys, was, becomes, said):
     (tmp_path / "tiny.yaml").write_text(TINY.replace(was, becomes))
-    assert main(["reproduce", str(tmp_path / "tiny.yaml"), "--data", "x", "--out", str(tmp_path / "out")]) == 2
+    assert main(["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out")]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_arm_may_start_from_a_run_that_is_made_before_it(tmp_path, monkeypatch):
+    first, inits = tmp_path / "out" / "pretrained" / "cgan-0", []
+
+    def pretend(config, **_):
+        inits.append(config.init)
+        if len(inits) == 4:
+            raise KeyboardInterrupt
+
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("compare:", f"  later: {{init: {first}}}\ncompare:"))
+    monkeypatch.setattr("tinct.reproduce.run_pretrain", pretend)
+    assert main(["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out")]) == 130
+    assert inits == ["random", str(first)] * 2
 
 
 def test_numbers_and_spaces_are_taken_as_meant(tmp_path):

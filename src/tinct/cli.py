@@ -38,6 +38,8 @@ COMMANDS = {
 WAIT_POLICY = "passive"
 """How torch's threads wait for each other: asleep, where OpenMP would have them spin. That costs little on an idle
 machine, and spinning costs most of the time as soon as another program wants a core (`benchmarks/beside_work.py`)."""
+OUT_OF_MEMORY = ("out of memory", "allocate memory")
+"""What torch says when a device, or a CPU, has none left."""
 RECIPE_FIRST = " The defaults below hold where the recipe says nothing: --print-config shows what will be used."
 PATHS: dict[Any, Any] = {Path: str, Path | None: str | None}
 """What words on the command line are read as first, so that help calls them by a plain name."""
@@ -77,6 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a folder that may not be entered, a name that is too long: nothing that tinct can mend
         where = f"{error.filename}: " if error.filename else ""
         print(f"tinct {name}: {where}{error.strerror or error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except (MemoryError, RuntimeError) as error:  # torch's own are RuntimeErrors; it is not imported here
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        print(f"tinct {name}: out of memory; lower --batch-size or --size", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt as error:
         print(error if str(error) else "interrupted", file=sys.stderr)  # noqa: T201
@@ -139,6 +146,9 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
     except ArgumentError as error:
         message = " ".join(str(error).split()).replace("Parser key ", "")
         raise TinctError(f"{message}; see tinct {name} --help") from error
+    except UnicodeDecodeError as error:
+        files = [file for option, file in itertools.pairwise(words) if option == "--config"]
+        raise TinctError(f"--config {', '.join(files)}: not in UTF-8 ({error.reason}); expected YAML") from error
     for key, kind in bundles.items():
         given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
         values[key] = kind(**given)
@@ -227,8 +237,9 @@ def with_recipe(words: list[str]) -> list[str]:
         recipe = "fast"
     if recipe is not None:
         apart = ["--config", str(recipe_file(recipe)), *apart]
-    given = [word.partition("=")[0].removeprefix("--") for word in apart]
-    if any(budget in given for budget in BUDGETS):
-        place = len(given) - given[::-1].index("config") + 1  # after the last file
-        apart[place:place] = [word for budget in BUDGETS if budget not in given for word in (f"--{budget}", "null")]
+    given = [word.partition("=")[0] for word in apart]
+    others = [f"--{budget}" for budget in BUDGETS if f"--{budget}" not in given]
+    if len(others) < len(BUDGETS):
+        place = len(given) - given[::-1].index("--config") + 1  # after the last file
+        apart[place:place] = [word for other in others for word in (other, "null")]
     return apart

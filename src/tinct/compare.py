@@ -93,7 +93,18 @@ def compare(
         dry_run: list the cells, run one of them, and estimate the time of the others.
     """
     budget: dict[str, Any] = {key: value for key, value in {"steps": steps, "size": size}.items() if value is not None}
-    grid = make_grid(source, task, inits, out, labels, seeds, protocol, lrs, **budget, **further(settings))
+    grid = make_grid(
+        source,
+        task=task,
+        inits=inits,
+        out=out,
+        labels=labels,
+        seeds=seeds,
+        protocol=protocol,
+        lrs=lrs,
+        **budget,
+        **further(settings),
+    )
     console = Console()
     for line in leaks(grid):
         console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
@@ -122,12 +133,23 @@ def run_compare(
     Raises:
         TinctError: an arm, its weights, the labels or the folder make it impossible, or an arm was steered by labels.
     """
-    out = expanded(out)
-    return run_grid(make_grid(source, task, inits, out, labels, seeds, protocol, lrs, **settings), parallel(jobs))
+    grid = make_grid(
+        source,
+        task=task,
+        inits=inits,
+        out=expanded(out),
+        labels=labels,
+        seeds=seeds,
+        protocol=protocol,
+        lrs=lrs,
+        **settings,
+    )
+    return run_grid(grid, parallel(jobs))
 
 
 def make_grid(
     source: str,
+    *,
     task: Task,
     inits: str,
     out: Path,

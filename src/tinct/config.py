@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_type_hints
 
-from tinct.errors import TinctError, check_choices
+from tinct.errors import TinctError, check_kinds
 
 __all__ = ["BUDGETS", "RECIPES", "TIMED_STEPS", "Config", "recipe_file", "recipes"]
 
@@ -13,6 +13,8 @@ BUDGETS = ("steps", "epochs", "minutes")
 """The settings of which a run has one: how long to train."""
 TIMED_STEPS = 30
 """Steps after which a budget in minutes becomes one in steps."""
+LARGEST_SEED = 2**64 - 1
+"""What torch takes."""
 LEAST_FOR_CRITIC = 8
 """Pixels of colour that the smallest discriminator covers."""
 
@@ -52,7 +54,7 @@ class Config:
         discriminator_lr: its peak learning rate.
         batch_size: pictures a step, over all devices and accumulated parts together.
         accumulate: parts a step's pictures are taken in, to save memory. Batch norm, siamese and multicrop look at the
-            pictures of a part only, so with them it is another step.
+            pictures of a part only, and spectral norm takes a step of its own in each, so with them it is another.
         steps: the budget; give one of steps, epochs, minutes.
         epochs: the budget in passes over the pictures.
         minutes: the budget in minutes of training on this machine, turned into steps once, after 30 of them.
@@ -68,7 +70,7 @@ class Config:
         seed: of weights, order and crops.
         accelerator: as in Lightning Fabric: auto, cpu, cuda, mps.
         devices: their number, or auto.
-        strategy: as in Lightning Fabric: auto, ddp, fsdp.
+        strategy: as in Lightning Fabric: auto, or ddp for several devices.
         precision: as in Lightning Fabric: 32-true, bf16-mixed, 16-mixed.
         workers: processes that read pictures, for each device.
 
@@ -119,7 +121,7 @@ class Config:
     seed: int = 0
     accelerator: str = "auto"
     devices: str = "auto"
-    strategy: str = "auto"
+    strategy: Literal["auto", "ddp"] = "auto"
     precision: str = "32-true"
     workers: int = 1
 
@@ -129,20 +131,17 @@ class Config:
         Raises:
             TinctError: names the first setting that is out of range.
         """
-        check_choices(self)
-        for name in ("sources", "exclude"):
-            value = getattr(self, name)
-            if isinstance(value, str):  # which would be taken for one source a letter
-                raise TinctError(f"{name} is {value!r}; expected a list, such as [{value!r}]")
+        check_kinds(vars(self), get_type_hints(Config))
         positive = ("size", "batch_size", "accumulate", "checkpoint_every", "lr", "discriminator_lr", "clip", "width")
         for name in (*positive, "discriminator_width", *BUDGETS, "init_std", "max_pictures"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise TinctError(f"{name} is {value}; expected a positive number")
-        for name in ("weight_decay", "warmup_steps", "workers", "adversarial_weight", "seed"):
+        for name in ("weight_decay", "warmup_steps", "workers", "adversarial_weight"):
             if not getattr(self, name) >= 0:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        for name, low, high in (("min_crop", 0.05, 1), ("adversarial_start", 0, 1), ("ema", 0, 1)):
+        shares = (("min_crop", 0.05, 1), ("adversarial_start", 0, 1), ("ema", 0, 1))
+        for name, low, high in (*shares, ("seed", 0, LARGEST_SEED)):
             if not low <= getattr(self, name) <= high:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected {low} to {high}")
         if not all(0 <= beta < 1 for beta in self.betas):

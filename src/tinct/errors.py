@@ -4,9 +4,12 @@ Every message is one line that names the offending value, says what was expected
 The command line prints it and leaves with exit code 2.
 """
 
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from inspect import formatannotation
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["AbsentSplitError", "PictureError", "TinctError", "check_choices"]
+__all__ = ["AbsentSplitError", "PictureError", "TinctError", "check_kinds"]
 
 
 class TinctError(Exception):
@@ -24,12 +27,30 @@ class PictureError(TinctError):
     """
 
 
-def check_choices(settings: Any) -> None:
-    """Hold a dataclass's fields that are a choice of words to those words: programs and files may give others.
+def check_kinds(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
+    """Hold values to the types that `hints` give their names: programs and files may give others.
+
+    A list may be a tuple, and a float a whole number, as in YAML.
 
     Raises:
-        TinctError: one is another.
+        TinctError: names the first value that is of another type, or none of the words that its name may be.
     """
-    for name, kind in get_type_hints(type(settings)).items():
-        if get_origin(kind) is Literal and getattr(settings, name) not in get_args(kind):
-            raise TinctError(f"{name} is {getattr(settings, name)!r}; expected {', '.join(map(str, get_args(kind)))}")
+    for name, value in values.items():
+        if not _fits(value, kind := hints[name]):
+            wanted = get_args(kind) if get_origin(kind) is Literal else [formatannotation(kind)]
+            raise TinctError(f"{name} is {value!r}; expected {', '.join(map(str, wanted))}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in inner
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is dict:
+        return isinstance(value, dict) and all(all(map(_fits, pair, inner)) for pair in value.items())
+    if origin is list:
+        return isinstance(value, list | tuple) and all(_fits(one, *inner) for one in value)
+    if origin is tuple:
+        return isinstance(value, list | tuple) and len(value) == len(inner) and all(map(_fits, value, inner))
+    return isinstance(value, int | float if kind is float else kind) and (kind is bool or not isinstance(value, bool))

@@ -1,5 +1,6 @@
 """Where a transfer starts from: one name, an encoder with those weights in it, and an account of every key."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from tinct.shipped import digest, entries, find, seen_beside
 from tinct.weights import cast, check_header, fed_with, load_strict, read_weights
 
 __all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init", "located", "seen_by"]
+
+logger = logging.getLogger(__name__)
 
 RANDOM_BACKBONE = "resnet18"
 """What `random` builds where no backbone is named."""
@@ -94,8 +97,9 @@ def load_init(
     if weights is not None and not name.startswith("timm:"):
         raise TinctError(f"weights is {weights} with init {name}; it goes with timm:NAME only")
     if name == "random":
-        torch.manual_seed(torch_seed(seed, _WEIGHTS))
-        encoder = Encoder(backbone or RANDOM_BACKBONE, 1 if input == "grey" else 3)
+        with torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
+            torch.manual_seed(torch_seed(seed, _WEIGHTS))
+            encoder = Encoder(backbone or RANDOM_BACKBONE, 1 if input == "grey" else 3)
         return Start(encoder, {"weights": "random", "seed": seed, "selected_with_labels": False})
     if name == "imagenet-lite":
         _same_backbone(name, LITE0, backbone)
@@ -178,7 +182,7 @@ def _timm(name: str, input: Input, backbone: str | None, weights: str | None) ->
         tensors, _ = read_weights(Path(weights))
         said = {"weights": f"timm:{name}", "file": weights, "sha256": digest(Path(weights))[:16]}
     else:
-        print(f"downloading the weights of {name} through timm; --weights FILE takes them from a file")  # noqa: T201
+        logger.warning("downloading the weights of %s through timm; --weights FILE takes them from a file", name)
         try:
             tensors = timm.create_model(name, pretrained=True).state_dict()
         except Exception as error:  # the hub's client raises errors of many libraries

@@ -162,8 +162,9 @@ class Learner:
         return found if self.discriminator is None else found | {"discriminator": self.discriminator}
 
     def optimizers(self) -> dict[str, Any]:
-        """The optimizers' states by name."""
-        states = {"generator": self.optimizer.state_dict()}
+        """The optimizers' states by name, and fp16's scale."""
+        precision = self.fabric.strategy.precision.state_dict()
+        states = {"generator": self.optimizer.state_dict(), "precision": precision}
         return states if self.discriminator is None else states | {"discriminator": self.critic_optimizer.state_dict()}
 
     def load_optimizers(self, states: dict[str, Any]) -> None:
@@ -171,6 +172,8 @@ class Learner:
         self.optimizer.load_state_dict(states["generator"])
         if self.discriminator is not None:
             self.critic_optimizer.load_state_dict(states["discriminator"])
+        if scale := states.get("precision"):  # older checkpoints have none
+            self.fabric.strategy.precision.load_state_dict(scale)
 
 
 def start_from(init: str, pretext: Pretext) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tinct.heldout import take_held_out
 from tinct.learner import Learner
 from tinct.objectives.pretext import take_apart
 
-__all__ = ["engine_for", "hashes_to_avoid", "prepare", "set_aside"]
+__all__ = ["engine_for", "hashes_to_avoid", "open_excluded", "prepare", "set_aside"]
 
 HELD_OUT = 64
 """Photographs coloured at every checkpoint."""
@@ -80,15 +80,24 @@ def set_aside(
     return pool, pictures, np.union1d(excluded, hashes)
 
 
+def open_excluded(spec: str) -> Source:
+    """The pictures that `exclude` means by `spec`; of a labelled source, those of its val and test splits.
+
+    Raises:
+        TinctError: it cannot be opened.
+    """
+    return open_held_out(spec) if is_labelled(spec) else open_sources([spec], "all")
+
+
 def hashes_to_avoid(specs: Sequence[str]) -> NDArray[np.uint64]:
-    """Hashes of the pictures of `specs`; of a labelled source, those of its val and test splits.
+    """Hashes of the pictures of `specs`; see `open_excluded`.
 
     Raises:
         TinctError: one cannot be opened, or more than half of its pictures cannot be read, so that they would get in.
     """
     found: list[np.uint64] = []
     for spec in specs:
-        source = open_held_out(spec) if is_labelled(spec) else open_sources([spec], "all")
+        source = open_excluded(spec)
         with each_picture(source, hash_of, f"hashing {spec}") as hashes:
             read = [value for value in hashes if value is not None]
         if len(read) < len(source) / 2:

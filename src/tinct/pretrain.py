@@ -22,6 +22,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from tinct.config import TIMED_STEPS, Config
+from tinct.data.base import Source
 from tinct.data.cache import CachedSource
 from tinct.data.ledger import Ledger
 from tinct.data.loader import Photographs, crops_loader
@@ -32,11 +33,11 @@ from tinct.examples import open_labels
 from tinct.files import expanded, read_json, write_json
 from tinct.learner import Learner
 from tinct.monitor import Monitor
-from tinct.preparation import engine_for, hashes_to_avoid, prepare, set_aside
+from tinct.preparation import engine_for, hashes_to_avoid, open_excluded, prepare, set_aside
 from tinct.results import write_results
 from tinct.runs import DAMAGED, Run, read_record
 
-__all__ = ["pretrain", "run_pretrain"]
+__all__ = ["check_run", "pretrain", "run_pretrain"]
 
 FREE = ("cache", "workers", "accelerator", "devices", "strategy")
 """Settings that may change when a run is resumed; a cache's place, but not whether there is one."""
@@ -76,16 +77,11 @@ def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> di
             that `resume` goes on there.
     """
     out = expanded(out)
-    config.check()
     run = Run(out)
-    run.check_may_open(stored(config), resume, FREE)  # on every rank, and before hours of preparation
-    if config.probe is not None:  # else a mistake in it would show at the first checkpoint
-        open_labels(config.probe, "train", "multilabel", config.size).parts()
-    if resume and run.finished():
+    begun = check_run(config, run, resume)
+    if begun is None:
         return read_record(out)
-    fabric = engine_for(config)
-    source = open_sources(config.sources, config.split)
-    learner = Learner(config, fabric)
+    source, learner = begun
     pool, held_out, avoided = set_aside(config, source, hashes_to_avoid(config.exclude))
     cached = (
         CachedSource(source, expanded(config.cache), math.ceil(config.size / config.min_crop))
@@ -95,8 +91,32 @@ def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> di
     photographs = Photographs(cached, pool, config.size, config.seed, config.min_crop, avoided)
     if run.checkpoint("last") is None:
         prepare(learner, photographs)
-    Training(config, run, fabric, learner, photographs, held_out, resume).go()
+    Training(config, run, learner.fabric, learner, photographs, held_out, resume).go()
     return read_record(out)
+
+
+def check_run(config: Config, run: Run, resume: bool) -> tuple[Source, Learner] | None:
+    """Open and build all that a run begins with, on every rank and before hours of preparation; nothing is written.
+
+    Returns:
+        Its pictures, and what learns; None if it is finished.
+
+    Raises:
+        TinctError: see `run_pretrain`.
+    """
+    config.check()
+    run.check_may_open(stored(config), resume, FREE)
+    if config.probe is not None:  # else a mistake in it would show at the first checkpoint
+        open_labels(config.probe, "train", "multilabel", config.size).parts()
+    if resume and run.finished():
+        return None
+    fabric = engine_for(config)
+    source = open_sources(config.sources, config.split)
+    for spec in config.exclude:
+        open_excluded(spec)
+    if config.held_out is not None:
+        open_sources([config.held_out], "val")
+    return source, Learner(config, fabric)
 
 
 class Training:

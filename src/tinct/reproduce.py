@@ -3,16 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from rich.console import Console
 
 from tinct.compare import make_grid, run_compare, show
+from tinct.compare_words import parallel
 from tinct.config import BUDGETS, RECIPES, Config, recipe_file
-from tinct.errors import TinctError
-from tinct.pretrain import run_pretrain
+from tinct.errors import TinctError, check_kinds
+from tinct.files import expanded
+from tinct.pretrain import check_run, run_pretrain
 from tinct.report import write_report
+from tinct.runs import Run
 from tinct.settings import TransferSettings
 
 __all__ = ["Experiment", "read_experiment", "reproduce"]
@@ -46,7 +49,8 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         for line in described(plan, out):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return 0
-    check_comparisons(plan, out)  # a mistake there must not show after hours of pretraining
+    check_runs(plan, out)  # a mistake must not show after hours of pretraining
+    check_comparisons(plan, out)
     for name, config in plan.runs.items():
         run_pretrain(config, out=out / "pretrained" / name, resume=True)
     results = [run_compare(**keywords, out=out / name) for name, keywords in plan.comparisons.items()]
@@ -57,6 +61,22 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         show(result, console)
     console.print(f"Report: {pages[0]}", highlight=False)
     return 0
+
+
+def check_runs(plan: Experiment, out: Path) -> None:
+    """Refuse runs that could not begin, or not go on with what is in `out`; of those that start from another, later.
+
+    Raises:
+        TinctError: one cannot.
+    """
+    pretrained = out / "pretrained"
+    for name, config in plan.runs.items():
+        if expanded(config.init).is_relative_to(pretrained):  # which may not be there yet
+            continue
+        try:
+            check_run(config, Run(pretrained / name), resume=True)
+        except TinctError as error:
+            raise TinctError(f"run {name}: {error}") from error
 
 
 def check_comparisons(plan: Experiment, out: Path) -> None:
@@ -70,6 +90,7 @@ def check_comparisons(plan: Experiment, out: Path) -> None:
     for title, keywords in plan.comparisons.items():
         own = {key: value for key, value in keywords.items() if key != "jobs"}
         try:
+            parallel(keywords.get("jobs"))
             make_grid(**own, out=out / title, later=later)
         except TinctError as error:
             raise TinctError(f"comparison {title}: {error}") from error
@@ -146,6 +167,7 @@ def compared(title: str, keywords: dict[str, Any], inits: dict[str, str]) -> dic
     if unknown := sorted(keywords.keys() - known):
         raise TinctError(f"unknown keyword {unknown[0]!r} of comparison {title}; expected some of {sorted(known)}")
     plain: dict[str, Any] = {key: str(value) if key in ("labels", "lrs") else value for key, value in keywords.items()}
+    check_kinds({key: plain[key] for key in own if key in plain}, get_type_hints(run_compare))
     common = {key: plain[key] for key in plain.keys() - {"inits", "seeds", "lrs", "jobs", "labels"}}
     TransferSettings(**common).check()
     arms = [arm.strip() for arm in plain["inits"].split(",")]

@@ -1,11 +1,11 @@
 """The settings of a transfer: flags on the command line, cells of a comparison, fields here."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_type_hints
 
 from tinct.data.base import MIN_POSITIVES
 from tinct.data.labelled import Task
-from tinct.errors import TinctError, check_choices
+from tinct.errors import TinctError, check_kinds
 from tinct.models.stem import Input
 from tinct.records import BY_GRADIENTS
 
@@ -87,7 +87,7 @@ class TransferSettings:
         Raises:
             TinctError: names the first setting that is out of range or does not go with another.
         """
-        check_choices(self)
+        check_kinds(vars(self), get_type_hints(TransferSettings))
         for name in ("lr", "steps", "layer_decay", "min_positives"):
             if not getattr(self, name) > 0:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected a positive number")

@@ -5,6 +5,7 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch.nn import functional as F
 
+from tinct.cards import COLORIZERS
 from tinct.color import srgb_to_lab
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
@@ -27,6 +28,7 @@ def real_ab(pictures: int = 3, side: int = 12) -> torch.Tensor:
 
 def test_reports_know_every_term_that_colours():
     assert COLOUR.keys() <= COLOUR_TERMS <= COLOUR.keys() | FEATURE.keys()
+    assert COLOUR.keys() == COLORIZERS
 
 
 def test_l1_is_the_mean_absolute_error_of_scaled_ab():

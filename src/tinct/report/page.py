@@ -16,7 +16,7 @@ from safetensors import safe_open
 from tinct import wording
 from tinct.data.base import VOID
 from tinct.data.overlay import class_color
-from tinct.findings import Comparison
+from tinct.findings import PER_CELL, Comparison
 from tinct.records import Cell, damaged
 from tinct.report import figures
 
@@ -26,8 +26,6 @@ SHOWN = 6
 """Evaluated pictures that a comparison shows, evenly spread, chosen by nobody."""
 GUESSES = 3
 """Classes named under a picture."""
-VARIED = ("init", "labels", "seed", "lr", "weights", "cache")
-"""Settings that are listed elsewhere, or say nothing of the experiment."""
 
 
 def render(made: Sequence[Comparison], runs: Mapping[Path, Mapping[str, Any]]) -> str:
@@ -64,8 +62,9 @@ def section(made: Comparison) -> dict[str, Any]:
         "arms": {arm: _origins(made, arm) for arm in made.arms},
         "seen": _seen(made),
         "provisos": wording.provisos(made),
-        "settings": {key: value for key, value in settings.items() if key not in VARIED},
+        "settings": {key: value for key, value in settings.items() if key not in PER_CELL},
         "rates": {arm: sorted({cell.record["settings"]["lr"] for cell in _cells(made, arm)}) for arm in made.arms},
+        "decoders": {arm: _decoders(made, arm) for arm in made.arms},
         "tuning": made.cells[0].plan.get("tuning", {}),
         "environments": _environments([cell.record for cell in made.cells]),
         "minutes": sum(cell.record["seconds"] for cell in made.cells) / 60,
@@ -120,6 +119,12 @@ def _cells(made: Comparison, arm: str) -> list[Cell]:
 def _origins(made: Comparison, arm: str) -> list[dict[str, Any]]:
     """Where an arm's weights came from, each file once."""
     return list({cell.record["init"]["name"]: cell.record["init"] for cell in _cells(made, arm)}.values())
+
+
+def _decoders(made: Comparison, arm: str) -> list[str]:
+    """How an arm's decoder began, where there is one: fresh, carried, or both."""
+    segments = made.record["task"] == "segmentation"
+    return sorted({cell.record["settings"].get("decoder", "fresh") for cell in _cells(made, arm)}) if segments else []
 
 
 def _seen(made: Comparison) -> dict[str, dict[str, Any]]:

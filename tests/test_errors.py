@@ -1,0 +1,35 @@
+"""What settings of another type are told."""
+
+import pytest
+
+from tinct import Config, TransferSettings
+from tinct.errors import TinctError
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("steps", "10", "int | None"),
+        ("steps", True, "int | None"),
+        ("width", 8.0, "int"),
+        ("lr", "1e-3", "float"),
+        ("terms", ["l1"], "dict[str, float]"),
+        ("terms", {"l1": "1"}, "dict[str, float]"),
+        ("betas", (0.9,), "tuple[float, float]"),
+        ("sources", "photos:", "list[str]"),
+        ("held_out", 3, "str | None"),
+        ("split", "val", "train, all"),
+        ("strategy", "fsdp", "auto, ddp"),
+        ("seed", 99999999999999999999, "0 to 18446744073709551615"),
+    ],
+)
+def test_a_setting_of_another_type_is_refused_in_a_sentence(name, value, expected):
+    with pytest.raises(TinctError) as refusal:
+        Config(**{"sources": ["photos:"], "steps": 3, name: value}).check()
+    assert str(refusal.value) == f"{name} is {value!r}; expected {expected}"
+
+
+def test_settings_as_yaml_has_them_pass():
+    Config(sources=("photos:",), steps=3, betas=[0.9, 0.99], terms={"l1": 1}, clip=1, seed=2**64 - 1).check()
+    with pytest.raises(TinctError, match="labels is 50; expected str"):
+        TransferSettings("mosaic:", "multilabel", labels=50).check()
