@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinct.errors import TinctError
-from tinct.records import Cell
+from tinct.records import BY_GRADIENTS, Cell
 from tinct.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
 
 __all__ = ["METRICS", "PER_CELL", "Comparison", "Contrast", "comparisons", "distinct"]
@@ -87,9 +87,11 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Data, task, protocol, size and backbone, and what was scored unless it is the val split."""
+        """Data, task, protocol, size, steps of training, backbone, and what was scored unless it is the val split."""
         data, size, backbone = self.record["data"], self.record["size"], self.record["init"]["backbone"]
         parts = [data["spec"], self.record["task"], self.record["protocol"], f"{size} px", backbone]
+        if self.record["protocol"] in BY_GRADIENTS:
+            parts.insert(-1, f"{self.record['settings']['steps']} steps")
         return " · ".join(parts + ([f"scored on {data['eval_split']}"] if data["eval_split"] != "val" else []))
 
     @property
