@@ -36,8 +36,8 @@ COMMANDS = {
 }
 """name: where its function is, and what it does in a few words."""
 WAIT_POLICY = "passive"
-"""How torch's threads wait for each other: asleep, where OpenMP would have them spin. That costs little on an idle
-machine, and spinning costs most of the time as soon as another program wants a core (`benchmarks/beside_work.py`)."""
+"""How torch's threads wait for each other: asleep, where OpenMP would have them spin. On an idle machine that makes no
+difference to speak of; beside another program training is half as fast again (`benchmarks/beside_work.py`)."""
 OUT_OF_MEMORY = ("out of memory", "allocate memory")
 """What torch says when a device, or a CPU, has none left."""
 RECIPE_FIRST = " The defaults below hold where the recipe says nothing: --print-config shows what will be used."
