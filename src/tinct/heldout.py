@@ -60,7 +60,7 @@ def take_held_out(
 def colourise(colourer: Colourer, rgb: Tensor) -> Tensor:
     """Colour (B, 3, H, W) RGB in [0, 1] from its luminance alone; ab is raised to that size bilinearly.
 
-    `tinct colorize` raises it along the picture's edges instead, which is a little nearer to the truth.
+    `tinct colorize` raises it along the picture's edges instead.
     """
     l = srgb_to_lab(rgb)[:, :1]
     ab = F.interpolate(colourer(l).float(), size=rgb.shape[-2:], mode="bilinear", align_corners=False)
