@@ -1,7 +1,7 @@
 """From samples to L*, and from L* and ab to samples: what `tinct.color` does, faster, a strip at a time.
 
 In numpy, whose operations stay in the thread that asks: strips are shared out to threads that never wait for each
-other, where torch's would after every operation, which took 14 times as long beside two busy programs (docs/results.md).
+other, where torch's would after every operation: that took 14 times as long beside two busy programs.
 Powers are looked up in tables over the square root of linear light, whose even steps suit both curves. The tests hold
 both functions to `tinct.color`, from which every constant comes.
 """
