@@ -47,12 +47,19 @@ def test_tiny_imagenets_layout(tmp_path):
         ClassFolders(str(tmp_path), "val", "multilabel")
 
 
-def test_without_splits_a_fixed_fifth_of_each_class_is_held_out(tmp_path):
-    fill(tmp_path / "rose", 10)
+def test_without_splits_about_a_fifth_of_each_class_is_held_out_by_name(tmp_path):
+    fill(tmp_path / "rose", 30)
     fill(tmp_path / "train", 5)  # a class, as nothing beside it is a split
     train, val = (ClassFolders(str(tmp_path), split, "multilabel") for split in ("train", "val"))
-    assert train.labels().sum(0).tolist() == [8, 4]
-    assert val.labels().sum(0).tolist() == [2, 1]
+    assert (train.labels().sum(0) + val.labels().sum(0)).tolist() == [30, 5]
+    assert train.labels().sum(0).min() > 0
+    assert 2 <= val.labels().sum(0)[0] <= 10
+    assert val.labels().sum(0)[1] > 0
+    moved = next(name for name in names(val) if name.startswith("rose/"))
+    (tmp_path / moved).rename(tmp_path / "train" / f"{moved.removeprefix('rose/')}")  # it was labelled wrongly
+    assert moved.replace("rose/", "train/") in names(ClassFolders(str(tmp_path), "val", "multilabel"))
+    val = ClassFolders(str(tmp_path), "val", "multilabel")
+    train = ClassFolders(str(tmp_path), "train", "multilabel")
     assert not set(names(train)) & set(names(val))
     assert names(val) == names(ClassFolders(str(tmp_path), "val", "multilabel"))
     assert "fifth" in val.note

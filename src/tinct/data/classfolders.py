@@ -18,8 +18,8 @@ class ClassFolders(LabelledFiles):
     """`folder:DIR`: the folder that a picture lies in is its one class.
 
     With splits, `DIR/train/CLASS/…` beside `DIR/val/CLASS/…` or `DIR/test/CLASS/…`; or `DIR/val/images/…` with classes
-    in `DIR/val/val_annotations.txt`, as Tiny ImageNet has it. Without, `DIR/CLASS/…`: then a fixed fifth of each class,
-    drawn at random, is `val` and the rest `train`. Class folders are searched recursively.
+    in `DIR/val/val_annotations.txt`, as Tiny ImageNet has it. Without, `DIR/CLASS/…`: then about a fifth of each
+    class, drawn by the names of its pictures, is `val` and the rest `train`. Class folders are searched recursively.
 
     Args:
         path: the folder.
@@ -39,12 +39,13 @@ class ClassFolders(LabelledFiles):
         if split_folders(folders, "train") is None:
             self.classes = tuple(sorted(folders))
             pictures = _of_classes(root, "", self.classes)
-            in_val = held_out(np.array([column for _, column in pictures]))
+            within = [name.partition("/")[2] for name, _ in pictures]  # a picture keeps its side when its class changes
+            in_val = held_out(within, np.array([column for _, column in pictures]))
             if split in ("train", "val"):
                 pictures = [item for item, val in zip(pictures, in_val, strict=True) if val == (split == "val")]
             else:
                 pictures = []
-            self.note = "has no split folders: a fixed random fifth of each class is val, the rest train"
+            self.note = "has no split folders: about a fifth of each class, drawn by file names, is val, the rest train"
         else:
             self.classes = tuple(sorted(_folders(root / _split_folder(root, folders, "train"))))
             pictures = self._of_split(root, _split_folder(root, folders, split), split)

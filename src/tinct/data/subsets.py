@@ -1,5 +1,8 @@
 """Which labels an experiment may see: nested subsets that keep every class, and a part to choose settings on."""
 
+import hashlib
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,20 +68,28 @@ def tuning_split(presence: NDArray[np.generic]) -> tuple[NDArray[np.int64], NDAr
     return np.sort(order[-count:]), np.sort(order[:-count])
 
 
-def held_out(groups: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Draw a validation split for a set that has none: a fixed, random `VAL_SHARE` of each group, at least one picture.
+def held_out(names: Sequence[str], groups: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Draw a validation split for a set that has none: about `VAL_SHARE` of each group.
+
+    The side of a picture follows from its name alone, so that it stays there when pictures come, go or change places.
+    Only where that would leave a group of several pictures nothing on one side, the nearest one changes over.
 
     Args:
+        names: of N pictures.
         groups: (N,) what to draw within, such as each picture's class. A group of one picture is not split.
 
     Returns:
         (N,) True = validation.
     """
-    held = np.zeros(len(groups), bool)
-    for number, group in enumerate(np.unique(groups)):
+    digests = (hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names)
+    place = np.array([int.from_bytes(digest) / 2**64 for digest in digests])
+    held = place < VAL_SHARE
+    for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
-        count = min(max(1, round(VAL_SHARE * len(members))), len(members) - 1)
-        held[rng(number).permutation(members)[:count]] = True
+        if len(members) == 1 or held[members].all():
+            held[members[place[members].argmax()]] = False
+        elif not held[members].any():
+            held[members[place[members].argmin()]] = True
     return held
 
 

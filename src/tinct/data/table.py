@@ -2,7 +2,7 @@
 
 import csv
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ class Table(LabelledFiles):
     Columns: `path`; optionally `mask` and `split` (train, val, test); every other column is a class, each cell 1
     (present), 0 (absent) or empty (unknown: left out of losses and metrics). Paths start from the file's folder. In
     masks 0 is the background, k the k-th class column, 255 void; a row without a mask has no part in segmentation.
-    Without a `split` column a fixed fifth of the rows, drawn at random, is `val` and the rest `train`.
+    Without a `split` column about a fifth, drawn by the paths as they are written, is `val` and the rest `train`.
 
     Args:
         path: the file.
@@ -65,11 +65,11 @@ class Table(LabelledFiles):
             chosen = [(line, row) for line, row in rows if row["split"] == split]
             present = {row["split"] for _, row in rows}
         else:
-            paths = list(dict.fromkeys(row["path"] for _, row in rows))  # a picture that is listed twice is in one
-            val = {path for path, is_val in zip(paths, held_out(np.zeros(len(paths))), strict=True) if is_val}
-            chosen = [(line, row) for line, row in rows if split == ("val" if row["path"] in val else "train")]
+            paths = [PurePath(row["path"]).as_posix() for _, row in rows]
+            in_val = held_out(paths, np.zeros(len(paths)))
+            chosen = [row for row, val in zip(rows, in_val, strict=True) if split == ("val" if val else "train")]
             present = {"train", "val"}
-            self.note = "has no column 'split': a fixed random fifth of the rows is val, the rest train"
+            self.note = "has no column 'split': about a fifth of the rows, drawn by their paths, is val, the rest train"
         if not chosen:
             raise AbsentSplitError(
                 f"{file}: no rows of the {split} split; its splits are: {', '.join(sorted(present))}"
