@@ -193,6 +193,16 @@ def test_an_output_above_the_input(photos, tmp_path):
     assert {"a.webp", "deep/b.webp", "deep/er/C.webp"} <= set(names(tmp_path))
 
 
+def test_a_pattern_that_nothing_fits_is_named_like_a_missing_file(photos, tmp_path, capsys):
+    empty = str(tmp_path / "nothing" / "*.png")
+    assert colorize([str(photos / "**" / "*.jpg"), empty], out=tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "1 failed" in said
+    assert "No such file or directory" in said
+    assert "a.jpg" in names(tmp_path / "out")
+    assert colorize([empty], out=tmp_path / "out") == 1
+
+
 def test_globs_pass_over_earlier_results_and_hidden_files(photos):
     Image.open(photos / "a.jpg").save(photos / ".hidden.jpg")
     inputs = [str(photos / "**" / "*.jpg")]

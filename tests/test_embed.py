@@ -1,6 +1,7 @@
 import csv
 import importlib.util
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -72,6 +73,14 @@ def test_csv_has_the_same_numbers(run, colourful, tmp_path):
     assert table[0] == ["path", *(f"f{column}" for column in range(rows.shape[1]))]
     assert np.array_equal(np.array([row[1:] for row in table[1:]], np.float32), rows)
     assert table[3][0] == "0002.png"
+
+
+def test_paths_of_two_folders_begin_with_them(run, colourful, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(colourful, tmp_path / "others")
+    assert embed(str(run), ["pictures", "others"], out=tmp_path / "f.npy") == 0
+    named = (tmp_path / "f.npy.txt").read_text().split()
+    assert named[:2] + named[12:14] == ["pictures/0000.png", "pictures/0001.png", "others/0000.png", "others/0001.png"]
 
 
 def test_parquet(run, colourful, tmp_path):

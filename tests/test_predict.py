@@ -193,6 +193,20 @@ def test_names_that_differ_in_their_suffix_or_are_no_text(trained, tmp_path):
     assert b"\xff.png" in (out / "predictions.csv").read_bytes()
 
 
+def test_pictures_of_one_name_in_two_folders_are_told_apart(trained, tmp_path, monkeypatch):
+    for name in ("A", "B"):
+        (tmp_path / name).mkdir()
+        shutil.copy(trained / "16.png", tmp_path / name / "1.png")
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", str(trained / "classes"), "A", "B", "--out", "out"]) == 0
+    assert [row.split(",")[0] for row in (tmp_path / "out" / "predictions.csv").read_text().splitlines()] == [
+        *("path", "A/1.png", "B/1.png")
+    ]
+    pictures = json.loads((tmp_path / "out" / "predictions.json").read_text())["pictures"]
+    assert [one["path"] for one in pictures] == ["A/1.png", "B/1.png"]
+    assert sorted(path.parent.name for path in (tmp_path / "out" / "overlays").rglob("*.png")) == ["A", "B"]
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (37, 80), (301, 5)])
 def test_strips_of_enlarged_logits_are_the_whole(monkeypatch, shape):
     logits = torch.randn(7, 12, 9, generator=torch.Generator().manual_seed(0))

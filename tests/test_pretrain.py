@@ -659,6 +659,18 @@ def test_an_empty_and_an_all_grey_folder(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_log_names_grey_and_broken_pictures(colourful, tmp_path):
+    from PIL import Image
+
+    Image.new("L", (40, 40), 60).save(colourful / "grey.png")
+    (colourful / "broken.png").write_bytes(b"no picture")
+    run_pretrain(tiny(sources=[str(colourful)], epochs=2.0, steps=None), out=tmp_path / "run")
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    named = {entry["event"]: (entry["picture"], entry["reason"]) for entry in log if "picture" in entry}
+    assert named["grey"] == ("grey.png", "grey: mean chroma below 2")
+    assert named["unreadable"][0] == "broken.png"
+
+
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
     out = tmp_path / "run"
     from tinct import runs

@@ -108,10 +108,10 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
             if _real(path) == _real(output):
                 raise TinctError(f"out is {output}, the folder of the pictures themselves; choose another")
             yield from _below(path, _all_below(path), output)
-        elif not path.exists() and glob.has_magic(name):
+        elif not path.exists() and glob.has_magic(name) and (matches := sorted(glob.glob(name, recursive=True))):
             fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
-            yield from _below(Path(*fixed), [Path(match) for match in sorted(glob.glob(name, recursive=True))], output)
-        else:
+            yield from _below(Path(*fixed), map(Path, matches), output)
+        else:  # a file; or one that is missing, or a pattern that nothing fits, which reading it says
             yield path, Path(path.name)
 
 

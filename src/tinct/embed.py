@@ -59,8 +59,9 @@ def embed(
     """Write a row of features for each picture; an interrupted run goes on where it was.
 
     OUT.npy holds the rows, (N, D) float32, and OUT.npy.txt their paths, a line each; a CSV file has the columns path,
-    f0, f1, ...; a Parquet file has path and vector. A file called after it, rows.npy.json beside rows.npy, says how the
-    features were made and what was skipped.
+    f0, f1, ...; a Parquet file has path and vector. Paths are relative to the folder; of several, they begin with the
+    folder as it was given. A file called after it, rows.npy.json beside rows.npy, says how the features were made and
+    what was skipped.
 
     Args:
         encoder: a run's folder or its encoder.safetensors, or whatever else `tinct transfer --init` takes.

@@ -103,10 +103,10 @@ class Monitor:
         self.run.log("checkpoint", step=step, **scores, **self.ledger.counts())
         return scores
 
-    def unreadable(self, name: str, reason: str) -> None:
-        """Name a picture that was passed over."""
+    def passed_over(self, kind: str, name: str, reason: str) -> None:
+        """Name a picture that is `grey` or `unreadable`."""
         if self.active:
-            self.run.log("unreadable", picture=name, reason=reason)
+            self.run.log(kind, picture=name, reason=reason)
 
     def finished(self, step: int, seconds: float) -> None:
         """Say what came out."""

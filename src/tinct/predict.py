@@ -57,7 +57,8 @@ def predict(
     A classifier writes predictions.json and predictions.csv: a probability for each class (of a classifier trained
     with --balanced, one that makes both answers equally frequent). A segmenter writes masks/*.png, at the pictures'
     own size, whose values are class numbers, and predictions.json: each class's share of the pixels. Overlays show
-    either on the picture. A PNG is called after its picture, a.png, or a.jpg.png where a.png is there too.
+    either on the picture. A PNG is called after its picture, a.png, or a.jpg.png where a.png is there too. Paths are
+    relative to the folder; of several, they begin with the folder as it was given.
 
     Args:
         model: a model.safetensors, or the folder of the transfer that wrote it.

@@ -175,8 +175,8 @@ class Training:
                 began = time.perf_counter()
                 parts = list(itertools.islice(batches, config.accumulate))
                 waited = time.perf_counter() - began
-                for name, reason in itertools.chain.from_iterable(self.ledger.note(part.crops) for part in parts):
-                    monitor.unreadable(name, reason)
+                for news in itertools.chain.from_iterable(self.ledger.note(part.crops) for part in parts):
+                    monitor.passed_over(*news)
                 losses = self.learner.learn(parts, self.step, self._rate(), self._adversarial_weight())
                 self.step += 1
                 duration = time.perf_counter() - began

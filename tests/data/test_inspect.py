@@ -49,8 +49,8 @@ def test_a_folder(folder, capsys):
     assert found["width"] == {"min": 50, "median": 80, "max": 120}
     assert found["shorter_side"] == {"min": 50, "median": 70, "max": 100}
     assert found["modes"] == {"RGB": 3, "L": 1}
-    assert found["grey"] == {"pictures": 1, "share": 0.25, "chroma_below": 2.0}
-    assert found["near_grey"] == {"pictures": 2, "share": 0.5, "chroma_below": 3.0}
+    assert found["grey"] == {"pictures": 1, "share": 0.25, "chroma_below": 2.0, "names": ["c.png"]}
+    assert found["near_grey"] == {"pictures": 2, "share": 0.5, "chroma_below": 3.0, "names": ["c.png", "d.png"]}
     assert [bad["name"] for bad in found["unreadable"]] == ["e[bold]{0}.jpg"]
     assert found["near_duplicates"] == [["a.png", "b.jpg"]]
 
@@ -73,6 +73,7 @@ def test_people_get_tables(folder, capsys, monkeypatch):
         "5, of which 1 unreadable",
         "25.0% (mean Lab chroma below 2)",
         "a.png = b.jpg",
+        f"Grey in {folder} (train): 1\n  c.png",
         "e[bold]{0}.jpg: not a",
     ):
         assert line in shown

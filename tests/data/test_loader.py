@@ -98,7 +98,9 @@ def test_bad_grey_and_excluded_pictures_are_replaced_counted_and_named(tmp_path)
     for batch in crops_loader(data, 8, range(4)):
         assert all(crop.index in (0, 5, 6, 7) for crop in batch.crops)
         news += ledger.note(batch.crops)
-    assert sorted(name for name, _ in news) == ["0001.png", "0002.png"]  # each once, in four epochs
+    assert sorted(one[:2] for one in news) == [  # each once, in four epochs
+        *(("grey", "0003.png"), ("unreadable", "0001.png"), ("unreadable", "0002.png"))
+    ]
     assert ledger.counts() == {"pictures": 8, "seen": 4, "grey": 1, "excluded": 1, "unreadable": 2}
     assert ledger.skipped[3] == GREY_SKIP
     assert ledger.skipped[4] == EXCLUDED

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tinct.data.photos import Photos
-from tinct.data.sources import Joined, open_held_out, open_labelled, open_sources
+from tinct.data.sources import Joined, open_held_out, open_labelled, open_pictures, open_sources
 from tinct.errors import AbsentSplitError, TinctError
 
 
@@ -25,11 +25,28 @@ def test_one_source_is_itself_and_several_are_joined(folder):
     assert isinstance(joined, Joined)
     assert len(joined) == 3 + 512 + 3
     assert [joined.name(index) for index in (0, 2, 3, 514, 515, 517)] == [
-        *("0.png", "2.png", "photos:astronaut#0", "photos:deep field#511", "0.png", "2.png")
+        *(f"{folder}/0.png", f"{folder}/2.png", "photos:astronaut#0", "photos:deep field#511"),
+        *(f"{folder}/0.png", f"{folder}/2.png"),
     ]
     assert joined.picture(516)[0, 0].tolist() == [1, 0, 0]
     np.testing.assert_array_equal(joined.picture(3), Photos().picture(0))
     assert (joined.spec, joined.split) == (f"{folder} photos: {folder}", "train")
+
+
+def test_names_of_several_folders_say_which_one(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "other")
+    (tmp_path / "other" / "list.txt").write_text(f"1.png\n{folder}/2.png\n")
+    monkeypatch.chdir(tmp_path)
+
+    def names(*words):
+        source = open_pictures(words)
+        return [source.name(index) for index in range(len(source))]
+
+    assert names("set/") == ["0.png", "1.png", "2.png"]
+    assert names("set/", "other/list.txt", "./set/1.png") == [
+        *("set/0.png", "set/1.png", "set/2.png", "other/1.png", f"{folder}/2.png", "set/1.png")
+    ]
+    assert names("other/0.png", "set/0.png") == ["other/0.png", "set/0.png"]
 
 
 def test_the_fingerprint_tells_order_and_parts(folder):

@@ -36,8 +36,8 @@ TASKS: tuple[Task, ...] = get_args(Task)
 def data(sources: list[str], *, split: str = "train", json: bool = False, out: Path | None = None) -> int:
     """Report what is in one or more sources of pictures.
 
-    Counts, sizes, modes, the share of grey and nearly grey pictures, unreadable files by name and reason, and
-    near-duplicates within and across sources. For labelled sources, of every split: positives of each class, mask
+    Counts, sizes, modes, grey and nearly grey pictures, unreadable files by name and reason, and near-duplicates within
+    and across sources. For labelled sources, of every split: positives of each class, mask
     values and their share of the pixels, classes too rare to score, masks that do not fit their picture, and
     pictures that appear in two splits.
 
@@ -113,9 +113,10 @@ def _describe(part: _Set, seen: Survey) -> dict[str, Any]:
             return None
         return {"min": int(values.min()), "median": float(np.median(values)), "max": int(values.max())}
 
-    def below(threshold: float) -> dict[str, float]:
-        pictures = int((seen.chroma < threshold).sum())
-        return {"pictures": pictures, "share": pictures / max(count, 1), "chroma_below": threshold}
+    def below(threshold: float) -> dict[str, Any]:
+        names = [source.name(index) for index in seen.indices[seen.chroma < threshold]]
+        share = len(names) / max(count, 1)
+        return {"pictures": len(names), "share": share, "chroma_below": threshold, "names": names}
 
     return {
         "spec": source.spec,
@@ -209,6 +210,7 @@ def _show(document: dict[str, Any], console: Console) -> None:
     for part in document["sets"]:
         where = f"{part['spec']} ({part['split']})"
         _list(console, f"Unreadable in {where}", [bad["reason"] for bad in part["unreadable"]])
+        _list(console, f"Grey in {where}", part["grey"]["names"])
         _list(console, f"Near-duplicates within {where}", [" = ".join(pair) for pair in part["near_duplicates"]])
     for pair in document["across"]:
         first, second = (f"{end['spec']} ({end['split']})" for end in (pair["first"], pair["second"]))

@@ -28,11 +28,11 @@ class Ledger:
         self.skipped: dict[int, str] = {}
         self._tally = Counter[str]()  # of `seen` and `skipped`, which may be millions: nothing counts them at each step
 
-    def note(self, crops: Sequence[Crop]) -> list[tuple[str, str]]:
+    def note(self, crops: Sequence[Crop]) -> list[tuple[str, str, str]]:
         """Take in what a batch's crops say.
 
         Returns:
-            Name and reason of each picture that could not be read and was not known as such.
+            Kind (`grey` or `unreadable`), name and reason of each picture that is so and was not known as such.
 
         Raises:
             TinctError: no usable picture was found for a crop, or more than half of the pictures tried so far are
@@ -43,9 +43,10 @@ class Ledger:
             for index, reason in crop.skipped:
                 if index not in self.skipped and not self.seen[index]:  # what is grey in one reduced version may not be
                     self.skipped[index] = reason
-                    self._tally[_kind(reason)] += 1
-                    if _kind(reason) == "unreadable":
-                        news.append((self.source.name(index), reason))
+                    kind = _kind(reason)
+                    self._tally[kind] += 1
+                    if kind != "excluded":
+                        news.append((kind, self.source.name(index), reason))
             if crop.index < 0:
                 raise TinctError(self._complaint("found no usable picture"))
             if self.seen[crop.index]:

@@ -31,32 +31,34 @@ SPLITS = ("train", "val", "test", "all")
 
 
 class Joined(Source):
-    """Several sources one after the other."""
+    """Several sources one after the other; where their folders differ, names begin with these, to be told apart."""
 
     def __init__(self, parts: Sequence[Source]) -> None:
         self.parts = tuple(parts)
         self.spec = " ".join(part.spec for part in parts)
         self.split = parts[0].split
+        self.roots = [_root(part) for part in parts]
         self._ends = np.cumsum([len(part) for part in parts])
 
     def __len__(self) -> int:
         """The sum of the parts' lengths."""
         return int(self._ends[-1])
 
-    def locate(self, index: int) -> tuple[Source, int]:
-        """The part that holds picture `index`, and the picture's index there."""
+    def locate(self, index: int) -> tuple[int, int]:
+        """The number of the part that holds picture `index`, and the picture's index there."""
         part = int(np.searchsorted(self._ends, index, side="right"))
-        return self.parts[part], index - (int(self._ends[part - 1]) if part else 0)
+        return part, index - (int(self._ends[part - 1]) if part else 0)
 
     def name(self, index: int) -> str:
-        """The name its part gives it."""
+        """The name its part gives it, after the part's folder as the user wrote it where there are several."""
         part, position = self.locate(index)
-        return part.name(position)
+        name, root = self.parts[part].name(position), self.roots[part]
+        return name if root is None or len(set(self.roots)) == 1 else (root / name).as_posix()
 
     def picture(self, index: int, min_side: int | None = None) -> NDArray[np.uint8]:
         """See `Source.picture`."""
         part, position = self.locate(index)
-        return part.picture(position, min_side)
+        return self.parts[part].picture(position, min_side)
 
     def fingerprint(self) -> str:
         """Over the parts' fingerprints and lengths, because a part may know a faster way to its own than its names."""
@@ -217,6 +219,15 @@ def _parts_of(spec: str, splits: Sequence[str], tasks: Sequence[Task]) -> tuple[
             files.update(_files(left))
             found += [left] if len(left) else []
     return found, refusals
+
+
+def _root(source: Source) -> Path | None:
+    """The folder that a source's names start from; None where they are no paths, or are whole already."""
+    if isinstance(source, Without):
+        return _root(source.source)
+    if isinstance(source, Joined):
+        return source.roots[0] if len(set(source.roots)) == 1 else None
+    return source.root if isinstance(source, PathSource) else None
 
 
 def _files(source: Source) -> list[Path]:
