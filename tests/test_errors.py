@@ -31,5 +31,6 @@ def test_a_setting_of_another_type_is_refused_in_a_sentence(name, value, expecte
 
 def test_settings_as_yaml_has_them_pass():
     Config(sources=("photos:",), steps=3, betas=[0.9, 0.99], terms={"l1": 1}, clip=1, seed=2**64 - 1).check()
-    with pytest.raises(TinctError, match="labels is 50; expected str"):
-        TransferSettings("mosaic:", "multilabel", labels=50).check()
+    TransferSettings("mosaic:", "multilabel", labels=50).check()
+    with pytest.raises(TinctError, match="labels is True; expected str"):
+        TransferSettings("mosaic:", "multilabel", labels=True).check()

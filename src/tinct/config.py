@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, get_type_hints
 
 from tinct.errors import TinctError, check_kinds
+from tinct.files import as_text
 
 __all__ = ["BUDGETS", "RECIPES", "TIMED_STEPS", "Config", "recipe_file", "recipes"]
 
@@ -21,7 +22,7 @@ LEAST_FOR_CRITIC = 8
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that a pretraining run follows from.
+    """Everything that a pretraining run follows from. A `Path` becomes text.
 
     Args:
         sources: folders, text files of paths, `photos:`, labelled sources (their pictures only).
@@ -124,6 +125,10 @@ class Config:
     strategy: Literal["auto", "ddp"] = "auto"
     precision: str = "32-true"
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        """Let paths be text."""
+        vars(self).update({name: as_text(value) for name, value in vars(self).items()})
 
     def check(self) -> None:
         """Refuse what cannot be trained.

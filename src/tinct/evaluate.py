@@ -25,7 +25,7 @@ from tinct.data.sources import Joined, open_sources
 from tinct.environment import environment
 from tinct.errors import PictureError, TinctError
 from tinct.extractors import frechet_distances, perceptual_distances
-from tinct.files import write_json
+from tinct.files import as_text, write_json
 from tinct.inits import seen_by
 from tinct.shipped import resolve
 from tinct.weights import read_weights
@@ -115,7 +115,7 @@ def evaluate(
 
 def run_evaluate(
     colorizer: str | Path,
-    sources: str | Sequence[str],
+    sources: str | Path | Sequence[str | Path],
     *,
     split: str = "all",
     limit: int | None = None,
@@ -138,9 +138,9 @@ def run_evaluate(
         raise TinctError(f"side is {side}; expected at least {SSIM_WINDOW} px")
     if limit is not None and (limit < 1 or limit % 1):
         raise TinctError(f"limit is {limit}; expected a whole number of pictures, at least 1")
-    sources = [sources] if isinstance(sources, str) else list(sources)
+    specs: list[str] = as_text([sources] if isinstance(sources, str | Path) else list(sources))
     model = Colorizer.load(colorizer, device)
-    source = _open(sources, split)
+    source = _open(specs, split)
     begin = time.perf_counter()
     count = len(source) if limit is None else min(limit, len(source))
     left_out = {"grey": 0, "unreadable": 0, "small": 0}
@@ -158,7 +158,7 @@ def run_evaluate(
             distance.update(_planes(truth), real=True)
             distance.update(_planes(result), real=False)
     if not scores:
-        raise TinctError(f"{', '.join(sources)}: no colour picture to compare with; left out: {left_out}")
+        raise TinctError(f"{', '.join(specs)}: no colour picture to compare with; left out: {left_out}")
     values = {name: [score[name] for score in scores if not math.isnan(score[name])] for name in scores[0]}
     metrics = {name: sum(found) / len(found) for name, found in values.items() if found}
     seen = _seen(resolve(colorizer), source, hashes)
@@ -170,7 +170,7 @@ def run_evaluate(
         "what": "evaluate",
         "colorizer": str(colorizer),
         "data": {
-            "sources": sources,
+            "sources": specs,
             "split": split,
             "pictures": len(scores),
             "left_out": left_out,

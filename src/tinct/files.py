@@ -10,7 +10,17 @@ from typing import Any
 
 from .errors import TinctError
 
-__all__ = ["atomic_path", "expanded", "read_json", "stamp", "sync", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "as_text",
+    "atomic_path",
+    "expanded",
+    "read_json",
+    "stamp",
+    "sync",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 UMASK = os.umask(0)  # which can be read only by setting it, for all threads: so once, while there is one
 os.umask(UMASK)
@@ -63,6 +73,13 @@ def write_text(path: Path, content: str) -> None:
 def expanded(path: str | Path) -> Path:
     """`path` with a leading ~ replaced by the home folder; left as it is where nobody has one, which reading says."""
     return Path(os.path.expanduser(path))
+
+
+def as_text(value: Any) -> Any:
+    """A value with its paths, alone or in a list, as text, which is what settings and records hold."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(as_text, value))
+    return str(value) if isinstance(value, Path) else value
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Literal, get_type_hints
 from tinct.data.base import MIN_POSITIVES
 from tinct.data.labelled import Task
 from tinct.errors import TinctError, check_kinds
+from tinct.files import as_text
 from tinct.models.stem import Input
 from tinct.records import BY_GRADIENTS
 
@@ -19,6 +20,8 @@ Head = Literal["decoder", "unet", "fpn", "deeplabv3plus"]
 @dataclass(frozen=True)
 class TransferSettings:
     """Everything that a transfer follows from: equal settings give equal records (on a CPU, times aside).
+
+    A `Path` becomes text, and so does a number of labels.
 
     Args:
         source: a labelled source: voc:DIR, coco:DIR, camvid:DIR, csv:FILE, folder:DIR, mosaic:
@@ -75,6 +78,12 @@ class TransferSettings:
     cache: str | None = None
     accelerator: str = "auto"
     precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        """Let paths and numbers of labels be text."""
+        vars(self).update({name: as_text(value) for name, value in vars(self).items()})
+        if type(self.labels) in (int, float):
+            vars(self)["labels"] = str(self.labels)
 
     @property
     def trains(self) -> bool:

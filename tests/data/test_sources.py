@@ -1,5 +1,6 @@
 import shutil
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -82,6 +83,7 @@ def test_mistakes_are_named(folder):
     for specs, split, reason in [
         ([], "train", "no source given"),
         ("photos:", "train", r"sources is 'photos:'; expected a list, such as \['photos:'\]"),
+        (Path("x"), "train", r"sources is 'x'; expected a list, such as \['x'\]"),
         (["nowhere"], "train", "nowhere: No such file"),
         ([folder, "vox:DIR"], "train", "vox: is no kind of source; the kinds are photos:, voc:, coco:"),
         ([folder], "training", "training: unknown split; choose one of train, val, test, all"),

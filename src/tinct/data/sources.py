@@ -85,7 +85,7 @@ class Without(Source):
         return self.source.picture(self.kept[index], min_side)
 
 
-def open_sources(specs: Sequence[str], split: str = "train") -> Source:
+def open_sources(specs: Sequence[str | Path], split: str = "train") -> Source:
     """Open what the user wrote as one unlabelled source.
 
     Args:
@@ -101,8 +101,8 @@ def open_sources(specs: Sequence[str], split: str = "train") -> Source:
         >>> len(source), source.name(0), source.picture(0).dtype
         (512, 'photos:astronaut#0', dtype('uint8'))
     """
-    if isinstance(specs, str):  # which would be taken for one source a letter
-        raise TinctError(f"sources is {specs!r}; expected a list, such as [{specs!r}]")
+    if isinstance(specs, str | Path):  # text would be taken for one source a letter
+        raise TinctError(f"sources is {str(specs)!r}; expected a list, such as [{str(specs)!r}]")
     if not specs:
         raise TinctError("no source given; name a folder of pictures, a text file of paths, or photos:")
     parts = [_open(str(spec), split) for spec in specs]
@@ -129,7 +129,7 @@ def is_labelled(spec: str) -> bool:
     return bool(colon) and prefix in _LABELLED
 
 
-def open_labelled(spec: str, split: str, task: Task) -> LabelledSource:
+def open_labelled(spec: str | Path, split: str, task: Task) -> LabelledSource:
     """Open a labelled source: `voc:DIR`, `coco:DIR`, `camvid:DIR`, `csv:FILE`, `folder:DIR` or `mosaic:`.
 
     Args:
@@ -145,6 +145,7 @@ def open_labelled(spec: str, split: str, task: Task) -> LabelledSource:
         >>> source.classes[:3], source.labels().shape
         (('astronaut', 'cat', 'coffee'), (200, 8))
     """
+    spec = str(spec)
     _check_split(split)
     if task not in get_args(Task):
         raise TinctError(f"{task}: unknown task; choose one of {', '.join(get_args(Task))}")

@@ -23,13 +23,13 @@ def report(folders: list[str], *, out: Path) -> int:
     return 0
 
 
-def write_report(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
+def write_report(folders: str | Path | Sequence[str | Path], out: str | Path) -> list[Path]:
     """Write the page, and its tables as Markdown and CSV beside it.
 
     Every figure is a record's; pictures and curves are what the records' folders hold. Nothing is measured again.
 
     Args:
-        folders: folders with records in them or below.
+        folders: folders with records in them or below, or one of them.
         out: the page's file, ending in .html.
 
     Returns:
@@ -41,6 +41,7 @@ def write_report(folders: Sequence[str | Path], out: str | Path) -> list[Path]:
     from tinct.report.page import render  # matplotlib and jinja2 take a second to import
     from tinct.report.tables import as_csv, as_markdown
 
+    folders = [folders] if isinstance(folders, str | Path) else folders
     out = expanded(out)
     if out.suffix != ".html":
         raise TinctError(f"out is {out}; expected a file that ends in .html")
