@@ -15,7 +15,8 @@ import tinct
 
 ROOT = Path(tinct.__file__).parent
 COLOURING = (
-    "colorize|colorize_files|colorize_jobs|pictures|profiles|metadata|deep|readers|writers|render|upsample|sampling"
+    "colorize|colorize_files|colorize_jobs|film|steady|pictures|profiles|metadata|deep|readers|writers|render|upsample|"
+    "sampling"
 )
 # modules: what they may import of tinct, beside errors and files
 ALLOWED = {
@@ -151,6 +152,7 @@ def test_public_names_are_there():
     assert sorted(tinct.__all__) == sorted(
         [
             *("Colorizer", "Config", "PictureError", "TinctError", "TransferSettings", "__version__"),
+            "colorize_film",
             *("lab_to_srgb", "load_colorizer", "load_encoder", "open_labelled", "open_sources"),
             *("run_compare", "run_evaluate", "run_pretrain", "run_transfer", "srgb_to_lab", "write_report"),
         ]

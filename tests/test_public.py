@@ -7,6 +7,7 @@ from typing import get_type_hints
 
 import pytest
 from conftest import write_colourful
+from fake_films import photograph, write_film
 from fake_labels import make_table
 from fake_records import fake_grid, fake_transfer
 
@@ -33,6 +34,7 @@ def home(tmp_path, monkeypatch):
     save_colorizer(tmp_path / "colorizer.safetensors", Generator(encoder, 2, 4, 8), colour, {"size": 32})
     write_colourful(tmp_path / "pictures", 5)
     write_colourful(tmp_path / "other", 3)
+    write_film(tmp_path / "film.mkv", [photograph()] * 2)
     make_table(tmp_path, train=16, val=6)
     fake_grid(tmp_path / "grid", {"random": ["random"]}, ("50",), 2)
     return tmp_path
@@ -64,9 +66,16 @@ def evaluated(kind):
     return records
 
 
+def filmed(kind):
+    return tinct.colorize_film(
+        kind("~/film.mkv"), kind("~/out/film.mp4"), tinct.Colorizer.load(kind("~/colorizer.safetensors"))
+    )
+
+
 # each with what it leaves
 CALLS = {
     "Colorizer": (lambda kind: tinct.Colorizer.load(kind("~/colorizer.safetensors")) and None, []),
+    "colorize_film": (filmed, ["out/film.mp4"]),
     "load_encoder": (lambda kind: tinct.load_encoder(kind("~/encoder.safetensors")) and None, []),
     "load_colorizer": (lambda kind: tinct.load_colorizer(kind("~/colorizer.safetensors")) and None, []),
     "open_sources": (lambda kind: len(tinct.open_sources([kind("~/pictures")])), []),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tinct.config import Config
     from tinct.data.sources import open_labelled, open_sources
     from tinct.evaluate import run_evaluate
+    from tinct.film import colorize_film
     from tinct.loading import load_colorizer, load_encoder
     from tinct.pretrain import run_pretrain
     from tinct.report import write_report
@@ -27,6 +28,7 @@ __all__ = [
     "TinctError",
     "TransferSettings",
     "__version__",
+    "colorize_film",
     "lab_to_srgb",
     "load_colorizer",
     "load_encoder",
@@ -44,6 +46,7 @@ _HOMES = {
     "Colorizer": "colorize",
     "Config": "config",
     "TransferSettings": "settings",
+    "colorize_film": "film",
     "lab_to_srgb": "color",
     "load_colorizer": "loading",
     "load_encoder": "loading",

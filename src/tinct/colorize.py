@@ -168,7 +168,19 @@ class Colorizer:
     def chroma(
         self, pictures: Sequence[Picture], *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
     ) -> list[Chroma]:
-        """Find the colour of pictures, each decided on the whole picture; those of one working size share a batch."""
+        """Find the colour of pictures, each decided on the whole picture."""
+        return [
+            upsample.fit(seen, ab) for seen, ab in self.coarse(pictures, saturation=saturation, seed=seed, size=size)
+        ]
+
+    @_want_of_memory()
+    def coarse(
+        self, pictures: Sequence[Picture], *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """What the network sees of each picture, (h, w) L*, and the colour it gives, (2, h/s, w/s) in Lab units.
+
+        Pictures of one working size share a batch.
+        """
         given: dict[str, Any] = {"saturation": saturation, "seed": seed, "size": size}
         for name, value in given.items():
             kind = numbers.Real if name == "saturation" else numbers.Integral
@@ -185,13 +197,13 @@ class Colorizer:
         batches: dict[tuple[int, int], list[int]] = {}
         for index, picture in enumerate(pictures):
             batches.setdefault(working_size(*picture.size, size), []).append(index)
-        found: dict[int, Chroma] = {}
+        found: dict[int, tuple[Tensor, Tensor]] = {}
         for shape, members in batches.items():
             l = torch.stack([srgb_to_lab(reduced(pictures[i], *shape).expand(3, -1, -1))[:1] for i in members])
             for index, (seen, ab) in zip(members, self._look(l, seed), strict=True):
                 if not ab.isfinite().all():
                     raise PictureError(f"{pictures[index].name}: {self.name} gave colours that are not finite")
-                found[index] = upsample.fit(seen, ab * saturation)
+                found[index] = seen, ab * saturation
         return [found[index] for index in range(len(pictures))]
 
     def _look(self, l: Tensor, seed: int | None) -> list[tuple[Tensor, Tensor]]:

@@ -1,7 +1,8 @@
-"""`tinct colorize`: files, folders, globs or standard input, coloured and written with all they carried."""
+"""`tinct colorize`: files, folders, globs or standard input, coloured and written with all they carried; films too."""
 
 import errno
 import io
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -62,10 +63,10 @@ def colorize(
     device: str = "auto",
     workers: int = 2,
 ) -> int:
-    """Colour photographs; what is done already is skipped, a bad file is reported and the rest goes on.
+    """Colour photographs and films; what is done already is skipped, a bad file is reported and the rest goes on.
 
     Args:
-        inputs: files, folders (with all below them but hidden files), globs, or - for standard input.
+        inputs: files, films among them, folders (with all below but hidden files), globs, or - for standard input.
         out: a folder, whose structure follows the inputs'; for a single input also a file, or - for standard output.
         model: the name of a colorizer that comes with tinct, or the path of a colorizer.safetensors.
         size: short side, in pixels, at which the network looks at a picture (default: the model's).
@@ -96,6 +97,9 @@ def colorize(
     if not overwrite and any(isinstance(job.source, bytes) and _done(job, how) for job in jobs):
         raise TinctError(f"{out} has a result already, maybe of another picture; give --overwrite or another name")
     failures = clashes(jobs, samples, compare, keep_colour)
+    if samples > 1 or compare or keep_colour:
+        why = "a film is coloured without --samples, --compare and --keep-colour"
+        failures |= dict.fromkeys((job for job in jobs if job.film), why)
     todo = [job for job in jobs if job not in failures and (overwrite or not _done(job, how))]
     console = Console(stderr=True)
     counts = {"coloured": 0, "left as they are": 0, "there already": len(jobs) - len(todo) - len(failures)}
@@ -103,13 +107,15 @@ def colorize(
         colorizer = Colorizer.load(model, device)
         with ThreadPoolExecutor(workers) as pool, _progress(console) as progress:
             bar = progress.add_task("colouring", total=len(todo))
-            for batch in batches(todo, batch_size):
-                for job, outcome in _batch(batch, colorizer, how, pool):
-                    progress.advance(bar)
-                    if isinstance(outcome, PictureError):
-                        failures[job] = str(outcome).removeprefix(f"{job.name}: ")
-                    else:
-                        counts[outcome] += 1
+            grouped = batches([job for job in todo if not job.film], batch_size)
+            pictures = (outcome for batch in grouped for outcome in _batch(batch, colorizer, how, pool))
+            films = ((job, _film(job, colorizer, how, batch_size, progress)) for job in todo if job.film)
+            for job, outcome in itertools.chain(pictures, films):
+                progress.advance(bar)
+                if isinstance(outcome, PictureError):
+                    failures[job] = str(outcome).removeprefix(f"{job.name}: ")
+                else:
+                    counts[outcome] += 1
     _report(console, counts, failures)
     return 1 if failures else 0
 
@@ -186,6 +192,32 @@ def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: 
             write(Picture(_beside(views), format="JPEG", name=job.name), sheet)
     except (TinctError, RuntimeError, MemoryError) as error:
         return _of_this_picture(error)
+    return "coloured"
+
+
+def _film(job: Job, colorizer: Colorizer, how: How, batch_size: int, progress: Progress) -> Outcome:
+    """Colour one film; a bar counts its frames."""
+    from tinct.film import colorize_film, frame_count
+
+    assert isinstance(job.source, Path) and job.target is not None  # noqa: PT018 - which makes it a film
+    bar = progress.add_task(job.source.name, total=None)
+    try:
+        progress.update(bar, total=frame_count(job.source))
+        _, damaged = colorize_film(
+            job.source,
+            job.target,
+            colorizer,
+            size=how.size,
+            saturation=how.saturation,
+            batch_size=batch_size,
+            after_frame=lambda: progress.advance(bar),
+        )
+    except (TinctError, RuntimeError, MemoryError) as error:
+        return _of_this_picture(error)
+    finally:
+        progress.remove_task(bar)
+    if damaged:
+        progress.console.print(f"{job.name}: could not be decoded in {damaged} places", markup=False)
     return "coloured"
 
 

@@ -1,4 +1,4 @@
-"""Which pictures `tinct colorize` is asked for, and where each result goes."""
+"""Which pictures and films `tinct colorize` is asked for, and where each result goes."""
 
 import glob
 import itertools
@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from tinct.errors import PictureError, TinctError
-from tinct.pictures import FORMATS, SUFFIXES
+from tinct.pictures import FILM_FORMATS, FILM_SUFFIXES, FORMATS, SUFFIXES
 from tinct.readers import MAX_BYTES, form_in, pixel_count
 
 __all__ = ["Job", "batches", "clashes", "find_jobs", "form_of"]
@@ -26,7 +26,7 @@ BATCH_PIXELS = 32_000_000
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to colour.
+    """One picture, or film, to colour.
 
     Attributes:
         source: a path, or the content of standard input.
@@ -39,6 +39,11 @@ class Job:
     target: Path | None
     form: str | None = None
     alike: bool = False
+
+    @property
+    def film(self) -> bool:
+        """Whether it is a film, which its name says."""
+        return isinstance(self.source, Path) and self.source.suffix.lower() in FILM_SUFFIXES
 
     @property
     def name(self) -> str:
@@ -86,10 +91,11 @@ def find_jobs(inputs: list[str], output: Path, form: str | None) -> list[Job]:
         return [_single(content, Path("stdin").with_suffix(FORMATS[form_in(content)][0]), output, form)]
     found = list(dict.fromkeys(_found(inputs, output)))
     if not found:
-        raise TinctError(f"no picture in {', '.join(inputs)}; expected files ending in {', '.join(SUFFIXES)}")
+        endings = ", ".join((*SUFFIXES, *FILM_SUFFIXES))
+        raise TinctError(f"no picture in {', '.join(inputs)}; expected files ending in {endings}")
     if len(found) == 1 and not Path(inputs[0]).is_dir():
         return [_single(*found[0], output, form)]
-    if str(output) == "-" or (output.suffix.lower() in SUFFIXES and not output.is_dir()):
+    if str(output) == "-" or (output.suffix.lower() in (*SUFFIXES, *FILM_FORMATS) and not output.is_dir()):
         raise TinctError(f"{len(found)} pictures cannot go to {output}; name a folder")
     jobs = [Job(path, output / _renamed(relative, form), form) for path, relative in found]
     stems = Counter(job.sheet() for job in jobs)
@@ -132,7 +138,7 @@ def _all_below(folder: Path) -> Iterator[Path]:
 
 
 def _below(folder: Path, files: Iterable[Path], output: Path) -> Iterator[tuple[Path, Path]]:
-    """Give those of `files` that look like pictures, without hidden ones and results of an earlier run.
+    """Give those of `files` that look like pictures or films, without hidden ones and results of an earlier run.
 
     A link that leads nowhere is given too: reading it says so. Pictures of other formats are counted in the log.
     """
@@ -145,7 +151,7 @@ def _below(folder: Path, files: Iterable[Path], output: Path) -> Iterator[tuple[
         earlier = apart and results in _real(file).parents
         if hidden or earlier or not (file.is_file() or file.is_symlink()):
             continue
-        if file.suffix.lower() in SUFFIXES:
+        if file.suffix.lower() in (*SUFFIXES, *FILM_SUFFIXES):
             yield file, relative
         elif file.suffix.lower() in Image.registered_extensions():
             others[file.suffix.lower()] += 1
@@ -160,12 +166,18 @@ def _real(path: Path) -> Path:
 
 
 def _single(source: Path | bytes, relative: Path, output: Path, form: str | None) -> Job:
+    film = Job(source, None).film
     if str(output) == "-":
+        if film:
+            raise TinctError(f"{source!s} is a film, which cannot go to standard output; name a file or a folder")
         return Job(source, None, form)
-    if not output.is_dir() and output.suffix.lower() in Image.registered_extensions().keys() - SUFFIXES.keys():
-        raise TinctError(f"out is {output}; expected a folder, or a file ending in {', '.join(SUFFIXES)}")
-    if output.is_dir() or output.suffix.lower() not in SUFFIXES:
-        return Job(source, output / _renamed(relative, form), form)
+    endings = FILM_FORMATS.keys() if film else SUFFIXES.keys()
+    others = {*Image.registered_extensions(), *FILM_SUFFIXES} - endings
+    if not output.is_dir() and output.suffix.lower() in others:
+        raise TinctError(f"out is {output}; expected a folder, or a file ending in {', '.join(endings)}")
+    if film or output.is_dir() or output.suffix.lower() not in endings:
+        whole = film and not output.is_dir() and output.suffix.lower() in endings
+        return Job(source, output if whole else output / _renamed(relative, form), form)
     named = form_of(output.suffix[1:])
     if form not in (None, named):
         raise TinctError(f"out is {output} but format is {form}; leave one of them out")
@@ -173,6 +185,8 @@ def _single(source: Path | bytes, relative: Path, output: Path, form: str | None
 
 
 def _renamed(relative: Path, form: str | None) -> Path:
+    if relative.suffix.lower() in FILM_SUFFIXES:
+        return relative if relative.suffix.lower() in FILM_FORMATS else relative.with_suffix(next(iter(FILM_FORMATS)))
     if form is None or SUFFIXES.get(relative.suffix.lower()) == form:
         return relative
     return relative.with_suffix(FORMATS[form][0])

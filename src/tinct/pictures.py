@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from tinct.color import srgb_to_lab
 
 __all__ = [
+    "FILM_FORMATS",
+    "FILM_SUFFIXES",
     "FORMATS",
     "SUFFIXES",
     "Picture",
@@ -47,6 +49,11 @@ FORMATS = {
 """The formats that are read and written, as Pillow calls them, with their files' suffixes, the usual one first."""
 
 SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
+
+FILM_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""What coloured films may end in, and what FFmpeg calls that; films of other kinds become the first."""
+
+FILM_SUFFIXES = (*FILM_FORMATS, ".avi", ".m4v", ".mpg", ".mpeg", ".webm", ".wmv", ".ogv", ".mts", ".3gp")
 
 STRIP_PIXELS = 1 << 17
 """Pixels in a strip of rows: its float planes (0.5 MB each) stay in the processor's cache."""

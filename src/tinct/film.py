@@ -1,0 +1,251 @@
+"""Films in colour: each frame as a photograph is, brought in line with those before it; the sound as it was."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinct import upsample
+from tinct.colorize import Colorizer, paint
+from tinct.errors import PictureError, TinctError
+from tinct.files import atomic_path, expanded
+from tinct.pictures import FILM_FORMATS, Picture
+from tinct.steady import Steady
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame, VideoStream
+    from av.container import InputContainer, OutputContainer
+
+__all__ = ["colorize_film", "frame_count"]
+
+Sound = Callable[["Packet[Any] | None"], None]
+"""Takes packets of sound in order, and None after the last."""
+
+OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,ogg,m4v",
+}
+"""A film may be a list of addresses, whatever it is called: nothing is fetched, and no other file is read."""
+
+SOUND = ("aac", "mp3", "ac3", "eac3", "alac")
+"""Sound that every result can hold, which is copied; other sound becomes AAC."""
+
+QUALITY = {"crf": "16", "preset": "medium"}
+"""Of x264: finer than its usual 23, as the result may be cut and written again."""
+
+BT709 = 1
+"""Primaries, curve and matrix of the result, in FFmpeg's numbers; these primaries are sRGB's."""
+
+VIDEO_RANGE = 1
+"""Black at 16 and white at 235, as players expect it, in FFmpeg's numbers."""
+
+MAX_PIXELS = 1 << 26
+"""Of a frame: twice 8K. More is a mistake in the header, or an attack."""
+
+
+def colorize_film(
+    source: str | Path,
+    out: str | Path,
+    colorizer: Colorizer,
+    *,
+    size: int | None = None,
+    saturation: float = 1.0,
+    seed: int | None = None,
+    batch_size: int = 8,
+    after_frame: Callable[[], object] = lambda: None,
+) -> tuple[int, int]:
+    """Colour a film. Frames keep their times; colours hold still where nothing moves (`Steady`).
+
+    The result is H.264 of 8 bits, upright; a last odd row or column is left off. The first track of sound is copied, or
+    becomes AAC where that is not common. Title and the like are kept; subtitles, chapters and further tracks are not.
+
+    Args:
+        source: the film: MP4, QuickTime, Matroska, WebM, AVI, MPEG, ASF or Ogg.
+        out: where to; ends in .mp4, .mov or .mkv.
+        colorizer: what colours it.
+        size: as for `Colorizer`.
+        saturation: as for `Colorizer`.
+        seed: as for `Colorizer`; one for the whole film.
+        batch_size: frames that go through the network together.
+        after_frame: called after each frame.
+
+    Returns:
+        The number of frames in the result, and of places where the film could not be decoded.
+
+    Raises:
+        PictureError: the film cannot be read, or none of it decodes; nothing is written then.
+        TinctError: PyAV is not installed, `out` has another ending, cannot be written, or a setting is impossible.
+    """
+    source, out = expanded(source), expanded(out)
+    if out.suffix.lower() not in FILM_FORMATS:
+        raise TinctError(f"out is {out}; expected a file ending in {', '.join(FILM_FORMATS)}")
+    height, width = _shape(source)
+    if out.exists() and out.samefile(source):
+        raise TinctError(f"{out} is the film itself; choose another out")
+    steady, done, damaged = Steady(), 0, list[str]()
+    with _opened(source) as film, atomic_path(out) as unfinished, _created(unfinished, film) as result:
+        track = _picture_track(result, film.streams.video[0], height, width)
+        frames = _frames(film, _sound(film, result), damaged)
+        while batch := list(itertools.islice(frames, batch_size)):
+            pictures = [Picture(_upright(frame), name=f"{source}, frame {n}") for n, frame in enumerate(batch, done)]
+            found = colorizer.coarse(pictures, size=size, saturation=saturation, seed=seed)
+            for frame, picture, (l, ab) in zip(batch, pictures, found, strict=True):
+                coloured = paint(picture, upsample.fit(l, steady(l, ab)), in_place=True)
+                result.mux(track.encode(_encodable(coloured.pixels, frame, height, width)))
+                done += 1
+                after_frame()
+        result.mux(track.encode(None))
+    return done, len(damaged)
+
+
+def frame_count(source: Path) -> int | None:
+    """About how many frames a film has, by its header; None where that does not say. Raises as `colorize_film`."""
+    with _opened(source) as film:
+        stream = film.streams.video[0]
+        if stream.frames:
+            return stream.frames
+        if stream.average_rate and film.duration:
+            return round(film.duration / 1_000_000 * stream.average_rate)
+    return None
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator["InputContainer"]:
+    """A film to read from; what goes wrong in reading is raised as `PictureError`."""
+    try:
+        import av
+    except ImportError as error:
+        raise TinctError(f"{source} is a film; pip install 'tinct[film]' to colour films") from error
+    try:
+        film = av.open(source, "r", options=OPTIONS, metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        reason = error.strerror or "cannot be read"
+        raise PictureError(f"{source}: {reason}; expected a film that FFmpeg reads") from error
+    with film:
+        if not film.streams.video:
+            raise PictureError(f"{source}: there are no pictures in it")
+        stream = film.streams.video[0]
+        if stream.width * stream.height > MAX_PIXELS:
+            raise PictureError(f"{source}: frames of {stream.width}x{stream.height}; at most {MAX_PIXELS} pixels")
+        stream.thread_type = "AUTO"
+        try:
+            yield film
+        except av.FFmpegError as error:
+            if isinstance(error, OSError):  # such as a full disk
+                raise
+            raise PictureError(f"{source}: {error.strerror or error}; this film cannot be coloured") from error
+
+
+@contextmanager
+def _created(path: Path, film: "InputContainer") -> Iterator["OutputContainer"]:
+    """A film to write to, with the title and the like of another."""
+    import av
+
+    with av.open(path, "w", format=FILM_FORMATS[path.suffix.lower()]) as result:
+        result.metadata.update(film.metadata)
+        yield result
+
+
+def _picture_track(result: "OutputContainer", like: "VideoStream", height: int, width: int) -> "VideoStream":
+    import av
+
+    if "libx264" not in av.codecs_available:
+        raise TinctError("this FFmpeg writes no H.264; pip install av brings one that does")
+    track = result.add_stream("libx264", rate=like.average_rate or 25, options=QUALITY)
+    track.width, track.height, track.pix_fmt = width, height, "yuv420p"
+    context = track.codec_context
+    if like.time_base:
+        context.time_base = like.time_base
+    context.color_primaries = context.color_trc = context.colorspace = BT709
+    context.color_range = VIDEO_RANGE
+    if like.sample_aspect_ratio:
+        context.sample_aspect_ratio = like.sample_aspect_ratio
+    return track
+
+
+def _sound(film: "InputContainer", result: "OutputContainer") -> Sound:
+    """What passes a film's sound on to the result."""
+    if not film.streams.audio:
+        return lambda packet: None
+    stream = film.streams.audio[0]
+    if stream.codec_context.name in SOUND:
+        copied = result.add_stream_from_template(stream)
+
+        def copy(packet: "Packet[Any] | None") -> None:
+            if packet is not None and packet.dts is not None:  # the last one is empty
+                packet.stream = copied
+                result.mux(packet)
+
+        return copy
+    coded = result.add_stream("aac", rate=stream.rate)
+    coded.codec_context.layout = "mono" if stream.channels == 1 else "stereo"
+
+    def recode(packet: "Packet[Any] | None") -> None:
+        frames: list[Any] = [None] if packet is None else packet.decode()
+        for frame in frames:
+            result.mux(coded.encode(frame))
+
+    return recode
+
+
+def _frames(film: "InputContainer", sound: Sound, damaged: list[str]) -> Iterator["VideoFrame"]:
+    """The film's frames, their times rising; sound is passed on as it comes by, what is wrong is put in `damaged`."""
+    import av
+
+    last = None
+    for packet in _packets(film, damaged):
+        try:
+            if packet.stream.type == "audio":
+                sound(packet)
+                continue
+            frames = packet.decode()
+        except av.error.InvalidDataError as error:
+            damaged.append(str(error))
+            continue
+        for frame in frames:
+            if last is not None and (frame.pts is None or frame.pts <= last):
+                frame.pts = last + 1
+            last = frame.pts or 0
+            yield frame
+    sound(None)
+
+
+def _packets(film: "InputContainer", damaged: list[str]) -> Iterator["Packet[Any]"]:
+    """Pictures and sound as they come, up to where the file breaks off."""
+    import av
+
+    try:
+        yield from film.demux(film.streams.video[0], *film.streams.audio[:1])
+    except av.FFmpegError as error:
+        damaged.append(str(error))
+
+
+def _shape(source: Path) -> tuple[int, int]:
+    """Height and width of the result, both even, as H.264 has colour for every other pixel."""
+    with _opened(source) as film:
+        first = next(_frames(film, lambda packet: None, []), None)
+        if first is None:
+            raise PictureError(f"{source}: no frame of it can be decoded")
+        height, width = (side // 2 * 2 for side in _upright(first).shape[:2])
+    if not height or not width:
+        raise PictureError(f"{source}: frames of {first.width}x{first.height}; expected at least 2 pixels a side")
+    return height, width
+
+
+def _upright(frame: "VideoFrame") -> NDArray[np.uint8]:
+    """(H, W, 3) sRGB samples, turned as the film says."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+
+
+def _encodable(pixels: NDArray[Any], like: "VideoFrame", height: int, width: int) -> "VideoFrame":
+    """What the encoder takes, at the time of another frame."""
+    from av import VideoFrame
+
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:height, :width]), "rgb24")
+    frame = frame.reformat(width, height, "yuv420p", dst_colorspace=BT709, dst_color_range=VIDEO_RANGE)
+    frame.pts, frame.time_base = like.pts, like.time_base
+    return frame

@@ -1,0 +1,229 @@
+import errno
+import os
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from fake_films import SOUND_RATE, photograph, write_film
+from PIL import Image
+
+from tinct.colorize import Colorizer
+from tinct.colorize_files import colorize
+from tinct.errors import PictureError, TinctError
+from tinct.film import colorize_film, frame_count
+from tinct.render import lightness
+
+
+class Network(torch.nn.Module):
+    """Reddish, by another amount for each frame that it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown = 0
+
+    def forward(self, l: torch.Tensor) -> torch.Tensor:
+        ab = torch.zeros(len(l), 2, l.shape[2] // 4, l.shape[3] // 4)
+        for one in ab:
+            one[0] = 20 + 10 * (self.shown % 2)
+            self.shown += 1
+        return ab
+
+
+@pytest.fixture
+def colorizer() -> Colorizer:
+    return Colorizer(Network(), 64, "fake", "cpu")
+
+
+def pictures(path: Path) -> list[np.ndarray]:
+    with av.open(path) as film:
+        return [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+
+
+def redness(pixels: np.ndarray) -> float:
+    return float((pixels[..., 0].astype(float) - pixels[..., 1]).mean())
+
+
+def packets(path: Path) -> list[bytes]:
+    with av.open(path) as film:
+        return [bytes(packet) for packet in film.demux(audio=0) if packet.size]
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+def test_frames_sound_times_and_lightness_are_kept(tmp_path, colorizer, ending):
+    times = [0, 100, 200, 250, 300, 500, 700, 701, 702, 1000]  # milliseconds: no steady rate
+    still = photograph()
+    source = write_film(tmp_path / "old.mkv", [still] * 10, codec="ffv1", times=times, lasting=1000)
+    result = tmp_path / f"new.{ending}"
+    ticks = []
+    assert colorize_film(source, result, colorizer, batch_size=4, after_frame=lambda: ticks.append(1)) == (10, 0)
+    assert len(ticks) == 10
+    with av.open(result) as film:
+        assert {key.lower(): value for key, value in film.metadata.items()}["title"] == "Arrival"
+        context = film.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt, context.colorspace, context.color_range) == ("h264", "yuv420p", 1, 1)
+        frames = list(film.decode(video=0))
+    assert [round(1000 * frame.time) for frame in frames] == times
+    assert packets(result) == packets(source)
+    for pixels in pictures(result):
+        assert redness(pixels) > 20
+        assert np.abs(lightness(pixels) - lightness(still)).mean() < 1.5
+
+
+def test_other_kinds_become_mp4_and_their_sound_aac(tmp_path, colorizer, monkeypatch):
+    write_film(tmp_path / "old.avi", [photograph()] * 12, sound="pcm_s16le")
+    write_film(tmp_path / "web.webm", [photograph()] * 12, codec="libvpx-vp9", sound="libopus")
+    monkeypatch.setattr(Colorizer, "load", lambda model, device: colorizer)
+    assert colorize([str(tmp_path)], out=tmp_path / "out") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["old.mp4", "web.mp4"]
+    for name in ("old", "web"):
+        with av.open(tmp_path / "out" / f"{name}.mp4") as film:
+            assert film.streams.audio[0].codec_context.name == "aac"
+            assert float(film.duration / 1e6) == pytest.approx(1, abs=0.1)
+            loudness = [np.abs(frame.to_ndarray().astype(float)).max() for frame in film.decode(audio=0)]
+        assert np.median(loudness) == pytest.approx(8000 / 32768, rel=0.1)
+
+
+def test_colours_hold_still(tmp_path, colorizer):
+    source = write_film(tmp_path / "old.mkv", [photograph()] * 24, codec="ffv1")
+    assert frame_count(source) == pytest.approx(24, abs=1)
+    colorize_film(source, tmp_path / "new.mkv", colorizer)
+    settled = [redness(pixels) for pixels in pictures(tmp_path / "new.mkv")][8:]
+    by_itself = [redness(colorizer(photograph())) for _ in range(2)]
+    assert np.abs(np.diff(settled)).max() < 0.35 * abs(by_itself[1] - by_itself[0])
+
+
+def test_a_turned_film_of_odd_size_comes_upright_and_even(tmp_path, colorizer):
+    source = write_film(tmp_path / "phone.mp4", [photograph(63, 97)[:, :95]] * 3, sound=None)
+    content = bytearray(source.read_bytes())
+    matrix = content.index(b"tkhd") + 44
+    turned = np.array([0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30], ">i4").tobytes()  # a quarter, clockwise
+    content[matrix : matrix + 36] = turned
+    source.write_bytes(content)
+    colorize_film(source, tmp_path / "new.mp4", colorizer)
+    upright = np.rot90(photograph(63, 97)[:, :95], -1)[:94, :62]
+    for pixels in pictures(tmp_path / "new.mp4"):
+        assert pixels.shape == (94, 62, 3)
+        assert np.abs(lightness(pixels) - lightness(np.ascontiguousarray(upright))).mean() < 3
+
+
+def test_a_film_that_breaks_off_is_coloured_up_to_there(tmp_path, colorizer):
+    source = write_film(tmp_path / "old.avi", [np.roll(photograph(), 3 * n, 1) for n in range(40)], sound="pcm_s16le")
+    source.write_bytes(source.read_bytes()[:-40_000])
+    done, _ = colorize_film(source, tmp_path / "new.mp4", colorizer)
+    assert 0 < done < 40
+    assert len(pictures(tmp_path / "new.mp4")) == done
+
+
+def test_places_that_cannot_be_decoded_are_counted(tmp_path, colorizer):
+    frames = [np.roll(photograph(), 3 * number, 1) for number in range(40)]
+    source = write_film(tmp_path / "old.avi", frames, codec="libx264", sound=None)
+    with av.open(source) as film:
+        places = [(packet.pos + 8, packet.size) for packet in film.demux(video=0) if packet.size][10:14]
+    content = bytearray(source.read_bytes())
+    for begin, size in places:
+        content[begin : begin + size] = b"\xff" * size
+    source.write_bytes(content)
+    done, damaged = colorize_film(source, tmp_path / "new.mp4", colorizer)
+    assert damaged > 0
+    assert len(pictures(tmp_path / "new.mp4")) == done
+    assert 30 <= done < 40
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected a film"),
+        (b"nothing of the kind" * 100, "expected a film"),
+        (b"#EXTM3U\n#EXTINF:1,\nhttp://localhost/a.ts\n", "expected a film"),
+        (b"ffconcat version 1.0\nfile other.mkv\n", "expected a film"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_no_film_is_said_in_a_sentence_and_nothing_is_written(tmp_path, colorizer, content, message):
+    write_film(tmp_path / "other.mkv", [photograph()])
+    source = tmp_path / "old.mp4"
+    if content is not None:
+        source.write_bytes(content)
+    with pytest.raises(PictureError, match=message):
+        colorize_film(source, tmp_path / "out" / "new.mp4", colorizer)
+    assert not (tmp_path / "out").exists()
+
+
+def test_sound_alone_other_endings_and_huge_frames_are_refused(tmp_path, colorizer, monkeypatch):
+    with av.open(tmp_path / "song.mp4", "w") as song:
+        voice = song.add_stream("aac", rate=SOUND_RATE)
+        part = av.AudioFrame.from_ndarray(np.zeros((1, 2048), np.int16), "s16", "stereo")
+        part.sample_rate = SOUND_RATE
+        song.mux([*voice.encode(part), *voice.encode(None)])
+    with pytest.raises(PictureError, match="there are no pictures in it"):
+        colorize_film(tmp_path / "song.mp4", tmp_path / "new.mp4", colorizer)
+    source = write_film(tmp_path / "old.mp4", [photograph()])
+    with pytest.raises(TinctError, match=r"new\.avi; expected a file ending in \.mp4, \.mov, \.mkv"):
+        colorize_film(source, tmp_path / "new.avi", colorizer)
+    with pytest.raises(TinctError, match=r"old\.mp4 is the film itself"):
+        colorize_film(source, tmp_path / "old.mp4", colorizer)
+    monkeypatch.setattr("tinct.film.MAX_PIXELS", 1000)
+    with pytest.raises(PictureError, match="frames of 96x64; at most 1000 pixels"):
+        colorize_film(source, tmp_path / "new.mp4", colorizer)
+    assert not (tmp_path / "new.mp4").exists()
+
+
+def test_a_failure_half_way_leaves_nothing(tmp_path, colorizer, monkeypatch):
+    source = write_film(tmp_path / "old.mkv", [photograph()] * 6)
+    monkeypatch.setattr(colorizer, "network", lambda l: torch.full((len(l), 2, 8, 8), torch.nan))
+    with pytest.raises(PictureError, match="frame 0: fake gave colours that are not finite"):
+        colorize_film(source, tmp_path / "new.mkv", colorizer)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.mkv"]
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, colorizer, monkeypatch):
+    source = write_film(tmp_path / "old.mkv", [photograph()] * 6)
+
+    def full(frame, *rest):
+        raise av.error.OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tinct.film._encodable", full)
+    with pytest.raises(TinctError, match=r"cannot write .*new\.mkv: No space left on device; free some space"):
+        colorize_film(source, tmp_path / "new.mkv", colorizer)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.mkv"]
+
+
+def test_films_go_with_pictures(tmp_path, colorizer, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(Colorizer, "load", lambda model, device: colorizer)
+    folder, out = tmp_path / "in", tmp_path / "out"
+    (folder / "deep").mkdir(parents=True)
+    write_film(folder / "deep" / "a.MP4", [photograph()] * 3)
+    (folder / "bad.mkv").write_bytes(b"no film")
+    Image.fromarray(photograph()).save(folder / "a.png")
+    assert colorize([str(folder)], out=out) == 1
+    said = capsys.readouterr().err
+    assert "2 coloured" in said
+    assert "bad.mkv" in said
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == ["a.png", "deep/a.MP4"]
+    (folder / "bad.mkv").unlink()
+    assert colorize([str(folder)], out=out) == 0
+    assert "2 there already" in capsys.readouterr().err
+    assert colorize([str(folder)], out=out, compare=True) == 1
+    assert "a film is coloured without --samples, --compare and --keep-colour" in capsys.readouterr().err
+
+
+def test_a_film_goes_to_a_file_of_its_kind(tmp_path, colorizer, monkeypatch):
+    monkeypatch.setattr(Colorizer, "load", lambda model, device: colorizer)
+    source = write_film(tmp_path / "old.avi", [photograph()] * 3)
+    assert colorize([str(source)], out=tmp_path / "new.mkv") == 0
+    with av.open(tmp_path / "new.mkv") as film:
+        assert film.format.name == "matroska,webm"
+    for out, message in (("new.png", r"ending in \.mp4"), ("new.avi", r"ending in \.mp4"), ("-", "standard output")):
+        with pytest.raises(TinctError, match=message):
+            colorize([str(source)], out=Path(out))
+
+
+def test_without_pyav_a_sentence_says_what_to_install(tmp_path, colorizer, monkeypatch):
+    source = write_film(tmp_path / "old.avi", [photograph()] * 3)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(TinctError, match=r"pip install 'tinct\[film\]'"):
+        colorize_film(source, tmp_path / "new.mp4", colorizer)
