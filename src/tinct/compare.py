@@ -20,6 +20,7 @@ from tinct.inits import RANDOM_BACKBONE, Start, load_init
 from tinct.leaks import evaluated_and_seen, leaks, untold
 from tinct.protocols import scored_in
 from tinct.records import BY_GRADIENTS, Cell
+from tinct.screen import column, open_console
 from tinct.settings import Protocol, TransferSettings
 from tinct.transfer import contents_of, parts_of
 
@@ -105,7 +106,7 @@ def compare(
         **budget,
         **further(settings),
     )
-    console = Console()
+    console = open_console()
     for line in leaks(grid):
         console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
     if dry_run:
@@ -222,7 +223,7 @@ def run_grid(grid: Grid, jobs: int) -> CompareResult:
 def estimate(grid: Grid, jobs: int, console: Console) -> None:
     """Print all cells and how long they take, measured from the first; that one is kept."""
     tuning, cells = grid.tuning(), grid.cells({arm.name: grid.lrs[0] for arm in grid.arms})
-    table = Table("cell", "starts from", "labels", "seed", "state")
+    table = Table(*map(column, ("cell", "starts from", "labels", "seed", "state")))
     left = 0
     for one in (*tuning, *cells):
         done = (one.folder / "record.json").exists()
@@ -245,21 +246,21 @@ def show(result: CompareResult, console: Console) -> None:
     made = result.comparison
     for answer in result.answers:
         console.print(answer, style="bold", markup=False, highlight=False)
-    table = Table(title=made.title, title_justify="left")
-    columns = wording.columns(made)
+    headings = wording.columns(made)
     if console.width < WIDE:
-        columns = columns[:-2]  # the answers say the rest
-    for column in columns:
-        table.add_column(column, justify="left" if column == "arm" else "right")
+        headings = headings[:-2]  # the answers say the rest
+    columns = (column(heading, "left" if heading == "arm" else "right") for heading in headings)
+    table = Table(*columns, title=made.title, title_justify="left")
     for row in wording.rows(made):
-        table.add_row(*row.cells[: len(columns)], end_section=row.arm == made.arms[-1])
+        table.add_row(*row.cells[: len(headings)], end_section=row.arm == made.arms[-1])
     console.print(table)
     rates = ", ".join(f"{arm} {rate:g}" for arm, rate in result.rates.items())
     learned = made.record["protocol"] in BY_GRADIENTS
     console.print(
         "± is the standard deviation over seeds" + (f"; learning rates: {rates}." if learned else "."), highlight=False
     )
-    console.print(f"A page of it: tinct report {result.out} --out report.html", markup=False, highlight=False)
+    page = f"A page of it: tinct report {result.out} --out report.html"
+    console.print(page, markup=False, highlight=False, soft_wrap=True)
 
 
 def edges(grid: Grid, rates: dict[str, float]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from tinct.errors import PictureError, TinctError
 from tinct.examples import SHARPNESS
 from tinct.files import expanded, write_json
 from tinct.predictions import logits_of, png_names, save_image, write_table
+from tinct.screen import open_console
 from tinct.trained import load_trained
 from tinct.upsample import rows_of
 
@@ -82,7 +83,7 @@ def predict(
         raise TinctError(f"threshold is {threshold}; expected a probability, 0 to 1")
     drawn = overlays or meta["task"] == "segmentation"
     places = png_names([source.name(index) for index in range(len(source))]) if drawn else []
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     answers: list[dict[str, Any]] = []
     rows: list[tuple[str, Tensor]] = []
     for batch in readable(source, math.ceil(SHARPNESS * meta["size"]), console):
@@ -107,7 +108,8 @@ def predict(
     if rows:
         table = torch.stack([row for _, row in rows])
         write_table(out / "predictions.csv", [name for name, _ in rows], meta["classes"], table)
-    console.print(f"{len(answers)} pictures done, {failed} unreadable: {out}", highlight=False, markup=False)
+    said = f"{len(answers)} pictures done, {failed} unreadable: {out}"
+    console.print(said, highlight=False, markup=False, soft_wrap=True)
     return 1 if failed else 0
 
 
@@ -128,7 +130,7 @@ def readable(source: Source, side: int, console: Console) -> Iterator[list[Small
 
 def pass_over(why: str, console: Console) -> None:
     """Name a picture that cannot be read, and the reason."""
-    console.print(f"passed over: {why}", highlight=False, markup=False)
+    console.print(f"passed over: {why}", highlight=False, markup=False, soft_wrap=True)
 
 
 def segmented(

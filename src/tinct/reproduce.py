@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
-from rich.console import Console
 
 from tinct.compare import make_grid, run_compare, show
 from tinct.compare_words import parallel
@@ -16,6 +15,7 @@ from tinct.files import expanded
 from tinct.pretrain import check_run, run_pretrain
 from tinct.report import write_report
 from tinct.runs import Run
+from tinct.screen import open_console
 from tinct.settings import TransferSettings
 
 __all__ = ["Experiment", "read_experiment", "reproduce"]
@@ -43,7 +43,7 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         out: folder for runs, comparisons and report.html.
         dry_run: say what would be run, and stop.
     """
-    console = Console()
+    console = open_console()
     plan = read_experiment(experiment, data, out)
     if dry_run:
         for line in described(plan, out):
@@ -59,7 +59,7 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         for line in result.warnings:
             console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
         show(result, console)
-    console.print(f"Report: {pages[0]}", highlight=False)
+    console.print(f"Report: {pages[0]}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

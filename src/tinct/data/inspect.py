@@ -26,6 +26,7 @@ from tinct.data.sources import is_labelled, open_labelled, open_sources
 from tinct.data.survey import Survey, mask_pixels, survey
 from tinct.errors import AbsentSplitError, PictureError, TinctError
 from tinct.files import atomic_path
+from tinct.screen import column, open_console
 
 __all__ = ["data"]
 
@@ -73,7 +74,7 @@ def data(sources: list[str], *, split: str = "train", json: bool = False, out: P
     if json:
         sys.stdout.write(dumps(document, indent=2, allow_nan=False) + "\n")
     else:
-        _show(document, Console())
+        _show(document, open_console())
     return 0
 
 
@@ -194,7 +195,7 @@ def _write_overlays(sets: list[_Set], folder: Path) -> Iterator[Path]:
 def _show(document: dict[str, Any], console: Console) -> None:
     for part in document["sets"]:
         side, grey, near_grey = part["shorter_side"], part["grey"], part["near_grey"]
-        table = Table(show_header=False)
+        table = Table(column(), column(), show_header=False)
         table.add_row("pictures", f"{part['pictures']:,}, of which {len(part['unreadable']):,} unreadable")
         if side:
             sizes = f"{side['min']} · {side['median']:.0f} · {side['max']} pixels (least, median, greatest)"
@@ -233,11 +234,11 @@ def _show_labels(splits: list[dict[str, Any]], console: Console) -> None:
         _list(console, f"Masks that do not fit in {title} ({labels['split']})", mismatches)
     if not usable:
         return
-    table = Table("class")
+    table = Table(column("class"))
     columns: list[list[str]] = []
     for labels in usable:
         positives, rare = labels["positives"], labels["too_rare"]
-        table.add_column(f"{labels['split']}: {labels['pictures']:,}", justify="right")
+        table.add_column(f"{labels['split']}: {labels['pictures']:,}", justify="right", overflow="fold")
         columns.append([f"{count:,}{'*' if name in rare else ' '}" for name, count in positives.items()] + [""])
         if "pixel_share" in labels:
             table.add_column("of pixels", justify="right")
@@ -256,7 +257,7 @@ def _show_labels(splits: list[dict[str, Any]], console: Console) -> None:
 def _list(console: Console, title: str, lines: list[str]) -> None:
     if lines:
         more = [f"… and {len(lines) - SHOWN:,} more (--json lists all)"] if len(lines) > SHOWN else []
-        console.print(_plain("\n  ".join([f"{title}: {len(lines):,}", *lines[:SHOWN], *more])))
+        console.print(_plain("\n  ".join([f"{title}: {len(lines):,}", *lines[:SHOWN], *more])), soft_wrap=True)
 
 
 def _plain(text: str) -> Text:
