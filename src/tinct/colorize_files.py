@@ -239,7 +239,8 @@ def _done(job: Job, how: How) -> bool:
 
 
 def _report(console: Console, counts: dict[str, int], failures: dict[Job, str]) -> None:
-    console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured"))
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured")
+    console.print(said + (" (--overwrite colours them anew)" if counts["there already"] else ""))
     if failures:
         table = Table(column("failed"), column("why"), title=f"{len(failures)} failed", title_justify="left")
         for job, why in failures.items():

@@ -19,7 +19,7 @@ from tinct.grid import Grid, check_finished, run_cells, write_plan
 from tinct.inits import RANDOM_BACKBONE, Start, load_init
 from tinct.leaks import evaluated_and_seen, leaks, untold
 from tinct.protocols import scored_in
-from tinct.records import BY_GRADIENTS, Cell
+from tinct.records import BY_GRADIENTS, Cell, check_out
 from tinct.screen import column, open_console
 from tinct.settings import Protocol, TransferSettings
 from tinct.transfer import contents_of, parts_of
@@ -171,6 +171,7 @@ def make_grid(
     quick: dict[str, Any] = QUICK if source == "mosaic:" else {}
     common = TransferSettings(source, task, protocol=protocol, **{**quick, **settings})
     common.check()
+    check_out(out, "compare")
     if common.evaluate == "tuning" and common.trains:
         raise TinctError("evaluate is tuning, where learning rates are chosen; take val, or protocol linear or knn")
     forget_labels()  # in a notebook they may have been corrected since

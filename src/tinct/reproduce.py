@@ -13,6 +13,7 @@ from tinct.config import BUDGETS, RECIPES, Config, recipe_file
 from tinct.errors import TinctError, check_kinds
 from tinct.files import expanded
 from tinct.pretrain import check_run, run_pretrain
+from tinct.records import check_out
 from tinct.report import write_report
 from tinct.runs import Run
 from tinct.screen import open_console
@@ -49,6 +50,7 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         for line in described(plan, out):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return 0
+    check_out(out, "reproduce")
     check_runs(plan, out)  # a mistake must not show after hours of pretraining
     check_comparisons(plan, out)
     for name, config in plan.runs.items():

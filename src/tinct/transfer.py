@@ -20,6 +20,7 @@ from tinct.findings import METRICS
 from tinct.inits import load_init
 from tinct.predictions import write_predictions
 from tinct.protocols import Parts, probed, score, scored_in, seen_pictures, trained
+from tinct.records import check_out
 from tinct.screen import open_console
 from tinct.settings import TransferSettings
 from tinct.trained import save_trained
@@ -111,6 +112,7 @@ def run_transfer(
     """
     out = expanded(out)
     settings.check()
+    check_out(out, "transfer")
     if (out / "record.json").exists():
         raise TinctError(f"out is {out}, which holds a finished transfer; choose another folder")
     console = console or Console(quiet=True)
