@@ -72,7 +72,7 @@ def test_what_is_done_is_skipped_unless_told(photos, tmp_path, capsys):
     (out / "a.jpg").write_bytes(b"mine")
     assert colorize([str(photos)], out=out) == 0
     assert (out / "a.jpg").read_bytes() == b"mine"
-    assert "3 there already" in capsys.readouterr().err
+    assert "3 there already (--overwrite colours them anew)" in capsys.readouterr().err
     assert colorize([str(photos)], out=out, overwrite=True) == 0
     assert redness(out / "a.jpg") > 20
 

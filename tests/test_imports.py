@@ -18,9 +18,9 @@ COLOURING = (
     "colorize|colorize_files|colorize_jobs|film|steady|pictures|profiles|metadata|deep|readers|writers|render|upsample|"
     "sampling"
 )
-# modules: what they may import of tinct, beside errors and files
+# modules: what they may import of tinct, beside errors, files and screen
 ALLOWED = {
-    "errors|files|device|engine": "",
+    "errors|files|screen|device|engine": "",
     "color": "",
     r"models(\..+)?": r"color|models\..+",
     r"objectives(\..+)?": r"color|models\..+|objectives(\..+)?",
@@ -82,7 +82,7 @@ def test_imports_point_one_way(modules):
     inside = {name: used for name, used in IMPORTS.items() if re.fullmatch(modules, name)}
     assert inside
     wrong = {
-        name: [one for one in used if not re.fullmatch(f"errors|files|{ALLOWED[modules]}", one)]
+        name: [one for one in used if not re.fullmatch(f"errors|files|screen|{ALLOWED[modules]}", one)]
         for name, used in inside.items()
     }
     assert {name: used for name, used in wrong.items() if used} == {}

@@ -193,6 +193,30 @@ def test_names_that_differ_in_their_suffix_or_are_no_text(trained, tmp_path):
     assert b"\xff.png" in (out / "predictions.csv").read_bytes()
 
 
+def test_a_folder_that_another_command_made_is_left_alone(trained, tmp_path, capsys):
+    picture, spec = str(trained / "16.png"), f"csv:{trained / 'table.csv'}"
+    before = sorted(trained.rglob("*"))
+    assert main(["predict", str(trained / "classes"), picture, "--out", str(trained / "masks")]) == 2
+    assert "which holds what tinct transfer made; choose another folder" in capsys.readouterr().err
+    compared = ["compare", spec, "--task", "multilabel", "--inits", "random,tinct-small-ssl", "--out"]
+    assert main([*compared, str(trained / "masks")]) == 2
+    assert "what tinct transfer made" in capsys.readouterr().err
+    assert sorted(trained.rglob("*")) == before
+    out = str(tmp_path / "out")
+    for _ in range(2):  # its own may be replaced
+        assert main(["predict", str(trained / "classes"), picture, "--out", out]) == 0
+    for words in ([*compared, out], ["transfer", spec, "--task", "multilabel", "--out", out]):
+        assert main(words) == 2
+        assert "what tinct predict made" in capsys.readouterr().err
+    for name in ("config.yaml", "log.jsonl"):
+        (tmp_path / name).touch()
+    assert main([*compared, str(tmp_path)]) == 2
+    assert "what tinct pretrain made" in capsys.readouterr().err
+    experiment = ["reproduce", "paper-cpu", "--data", str(tmp_path), "--out", str(tmp_path)]
+    assert main(experiment) == 2
+    assert "what tinct pretrain made" in capsys.readouterr().err
+
+
 def test_pictures_of_one_name_in_two_folders_are_told_apart(trained, tmp_path, monkeypatch):
     for name in ("A", "B"):
         (tmp_path / name).mkdir()

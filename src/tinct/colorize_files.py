@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from tinct.colorize import Colorizer, out_of_memory, paint
@@ -25,6 +25,7 @@ from tinct.errors import PictureError, TinctError
 from tinct.files import write_bytes
 from tinct.pictures import Picture, is_monochrome, view
 from tinct.readers import read
+from tinct.screen import column, open_console
 from tinct.upsample import Chroma
 from tinct.writers import encode, write
 
@@ -101,7 +102,7 @@ def colorize(
         why = "a film is coloured without --samples, --compare and --keep-colour"
         failures |= dict.fromkeys((job for job in jobs if job.film), why)
     todo = [job for job in jobs if job not in failures and (overwrite or not _done(job, how))]
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     counts = {"coloured": 0, "left as they are": 0, "there already": len(jobs) - len(todo) - len(failures)}
     if todo:
         colorizer = Colorizer.load(model, device)
@@ -270,10 +271,10 @@ def _done(job: Job, how: How) -> bool:
 
 
 def _report(console: Console, counts: dict[str, int], failures: dict[Job, str]) -> None:
-    console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured"))
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured")
+    console.print(said + (" (--overwrite colours them anew)" if counts["there already"] else ""))
     if failures:
-        columns = (Column(heading, overflow="fold") for heading in ("failed", "why"))
-        table = Table(*columns, title=f"{len(failures)} failed", title_justify="left")
+        table = Table(column("failed"), column("why"), title=f"{len(failures)} failed", title_justify="left")
         for job, why in failures.items():
             table.add_row(Text(job.name), Text(why))
         console.print(table)

@@ -19,7 +19,8 @@ from tinct.grid import Grid, check_finished, run_cells, write_plan
 from tinct.inits import RANDOM_BACKBONE, Start, load_init
 from tinct.leaks import evaluated_and_seen, leaks, untold
 from tinct.protocols import scored_in
-from tinct.records import BY_GRADIENTS, Cell
+from tinct.records import BY_GRADIENTS, Cell, check_out
+from tinct.screen import column, open_console
 from tinct.settings import Protocol, TransferSettings
 from tinct.transfer import contents_of, parts_of
 
@@ -105,7 +106,7 @@ def compare(
         **budget,
         **further(settings),
     )
-    console = Console()
+    console = open_console()
     for line in leaks(grid):
         console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
     if dry_run:
@@ -170,6 +171,7 @@ def make_grid(
     quick: dict[str, Any] = QUICK if source == "mosaic:" else {}
     common = TransferSettings(source, task, protocol=protocol, **{**quick, **settings})
     common.check()
+    check_out(out, "compare")
     if common.evaluate == "tuning" and common.trains:
         raise TinctError("evaluate is tuning, where learning rates are chosen; take val, or protocol linear or knn")
     forget_labels()  # in a notebook they may have been corrected since
@@ -222,7 +224,7 @@ def run_grid(grid: Grid, jobs: int) -> CompareResult:
 def estimate(grid: Grid, jobs: int, console: Console) -> None:
     """Print all cells and how long they take, measured from the first; that one is kept."""
     tuning, cells = grid.tuning(), grid.cells({arm.name: grid.lrs[0] for arm in grid.arms})
-    table = Table("cell", "starts from", "labels", "seed", "state")
+    table = Table(*map(column, ("cell", "starts from", "labels", "seed", "state")))
     left = 0
     for one in (*tuning, *cells):
         done = (one.folder / "record.json").exists()
@@ -245,21 +247,21 @@ def show(result: CompareResult, console: Console) -> None:
     made = result.comparison
     for answer in result.answers:
         console.print(answer, style="bold", markup=False, highlight=False)
-    table = Table(title=made.title, title_justify="left")
-    columns = wording.columns(made)
+    headings = wording.columns(made)
     if console.width < WIDE:
-        columns = columns[:-2]  # the answers say the rest
-    for column in columns:
-        table.add_column(column, justify="left" if column == "arm" else "right")
+        headings = headings[:-2]  # the answers say the rest
+    columns = (column(heading, "left" if heading == "arm" else "right") for heading in headings)
+    table = Table(*columns, title=made.title, title_justify="left")
     for row in wording.rows(made):
-        table.add_row(*row.cells[: len(columns)], end_section=row.arm == made.arms[-1])
+        table.add_row(*row.cells[: len(headings)], end_section=row.arm == made.arms[-1])
     console.print(table)
     rates = ", ".join(f"{arm} {rate:g}" for arm, rate in result.rates.items())
     learned = made.record["protocol"] in BY_GRADIENTS
     console.print(
         "± is the standard deviation over seeds" + (f"; learning rates: {rates}." if learned else "."), highlight=False
     )
-    console.print(f"A page of it: tinct report {result.out} --out report.html", markup=False, highlight=False)
+    page = f"A page of it: tinct report {result.out} --out report.html"
+    console.print(page, markup=False, highlight=False, soft_wrap=True)
 
 
 def edges(grid: Grid, rates: dict[str, float]) -> tuple[str, ...]:

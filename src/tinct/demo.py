@@ -21,6 +21,7 @@ from tinct.errors import TinctError
 from tinct.files import atomic_path
 from tinct.pretrain import run_pretrain
 from tinct.report import write_report
+from tinct.screen import open_console
 
 __all__ = ["demo", "sheet_of"]
 
@@ -40,7 +41,7 @@ def demo(*, out: Path = Path("demo"), steps: int = 240, transfer_steps: int = 55
         transfer_steps: of each transfer, 16 pictures each.
         seeds: paired seeds of the comparisons.
     """
-    console = Console()
+    console = open_console()
     heading(console, "1/4  Learning from the left halves of eight photographs, without labels")
     run = out / "pretrained"
     config = Config(
@@ -74,7 +75,7 @@ def demo(*, out: Path = Path("demo"), steps: int = 240, transfer_steps: int = 55
     for result in results:
         console.print()
         show(result, console)
-    console.print(f"\nPictures: {sheet}\nReport:   {pages[0]}", highlight=False)
+    console.print(f"\nPictures: {sheet}\nReport:   {pages[0]}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

@@ -33,6 +33,7 @@ from tinct.models.encoder import Encoder
 from tinct.models.heads import pooled
 from tinct.models.stem import Input, network_input
 from tinct.row_store import FORMATS, Row, Store
+from tinct.screen import open_console
 from tinct.settings import encoder_size
 from tinct.weights import weights_digest
 
@@ -96,7 +97,7 @@ def embed(
     maps = len(start.encoder.channels)
     if not -maps <= layer < maps:
         raise TinctError(f"layer is {layer}; {start.encoder.backbone} has {maps}, so expected {-maps} to {maps - 1}")
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     console.print(start.report(), highlight=False, markup=False)
     source = open_pictures(pictures)
     network = start.encoder.eval().requires_grad_(False).to(named_device(device))

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Column, Table
+from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,6 +27,7 @@ from tinct.errors import PictureError, TinctError
 from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import as_text, write_json
 from tinct.inits import seen_by
+from tinct.screen import column, open_console
 from tinct.shipped import resolve
 from tinct.weights import read_weights
 
@@ -103,13 +104,13 @@ def evaluate(
         side=side,
         saturation=saturation,
         device=device,
-        console=Console(stderr=True),
+        console=open_console(stderr=True),
     )
     try:
         if out is not None:
             write_json(out, record)
     finally:  # an hour's work is shown even where it cannot be written
-        _show(record, Console())
+        _show(record, open_console())
     return 0
 
 
@@ -287,7 +288,7 @@ def _mean_ciede2000(lab: Tensor, true_lab: Tensor) -> Tensor:
 def _show(record: dict[str, Any], console: Console) -> None:
     data = record["data"]
     left_out = ", ".join(f"{count} {why}" for why, count in data["left_out"].items() if count) or "none"
-    table = Table("figure", Column("value", justify="right"), "how it is measured")
+    table = Table(column("figure"), column("value", "right"), column("how it is measured"))
     for name, metric in record["metrics"].items():
         table.add_row(name, f"{metric['value']:.3f}", metric["protocol"])
     said = f"{record['colorizer']} on {data['pictures']} pictures of {', '.join(data['sources'])}; left out: {left_out}"

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from tinct.errors import TinctError
 from tinct.files import atomic_path, expanded
+from tinct.screen import column, open_console
 from tinct.shipped import NAME, Entry, add, digest, entries, name_error, own_shelf, put, verify
 from tinct.weights import read_weights
 
@@ -66,7 +67,7 @@ def weights(
     verb, *rest = action
     place = shelf or own_shelf()
     shelves = (shelf,) if shelf else ()
-    console = Console()
+    console = open_console()
     if verb == "list" and not rest:
         _list(entries(*shelves), console)
     elif verb == "verify":
@@ -189,8 +190,8 @@ def _list(known: dict[str, Entry], console: Console) -> None:
     if not known:
         console.print("no weights have names yet; give the path of a run's colorizer.safetensors as a model")
         return
-    folded = [Column(heading, overflow="fold") for heading in ("name", "where")]
-    table = Table(folded[0], "kind", Column("MB", justify="right"), "licence", "SHA-256", folded[1])
+    texts = ("licence", "SHA-256", "where")
+    table = Table(Column("name", no_wrap=True), column("kind"), column("MB", "right"), *map(column, texts))
     for name, entry in sorted(known.items()):
         where = str(entry.path) if entry.path.exists() else f"not here; tinct weights fetch {name}"
         megabytes = f"{entry.size / 1e6:.1f}"

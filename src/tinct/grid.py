@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tinct.data.decode import hide_warnings
@@ -21,6 +20,7 @@ from tinct.errors import TinctError
 from tinct.files import read_json, write_json
 from tinct.findings import PER_CELL
 from tinct.records import PLAN, read_checked
+from tinct.screen import open_console
 from tinct.settings import TransferSettings
 from tinct.transfer import run_transfer
 
@@ -141,7 +141,7 @@ def run_cells(grid: Grid, planned: Sequence[Planned], jobs: int, title: str) -> 
     records: dict[Path, dict[str, Any] | None] = {one.folder: _finished(grid, one) for one in planned}
     missing = [one for one in planned if records[one.folder] is None]
     columns = TextColumn(title), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=open_console(stderr=True)) as progress:
         bar = progress.add_task("", total=len(planned), completed=len(planned) - len(missing))
         for folder, made in _run(missing, jobs):
             records[folder] = made

@@ -118,6 +118,8 @@ class Monitor:
             + (f" (passed over: {passed_over})" if passed_over else "")
             + (f", held-out ab error {self.latest['ab_error']:.2f}" if "ab_error" in self.latest else ""),
             highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
 
     def _text(self, losses: dict[str, float]) -> str:

@@ -24,6 +24,8 @@ from tinct.errors import PictureError, TinctError
 from tinct.examples import SHARPNESS
 from tinct.files import expanded, write_json
 from tinct.predictions import logits_of, png_names, save_image, write_table
+from tinct.records import check_out
+from tinct.screen import open_console
 from tinct.trained import load_trained
 from tinct.upsample import rows_of
 
@@ -73,8 +75,9 @@ def predict(
 
     Raises:
         TinctError: the model or a source cannot be read, there is no such device, two pictures have one name, or `out`
-            cannot be written.
+            cannot be written or holds what another command made.
     """
+    check_out(out, "predict")
     network, meta = load_trained(expanded(model))
     network.to(named_device(device))
     source = open_pictures(pictures)
@@ -82,7 +85,7 @@ def predict(
         raise TinctError(f"threshold is {threshold}; expected a probability, 0 to 1")
     drawn = overlays or meta["task"] == "segmentation"
     places = png_names([source.name(index) for index in range(len(source))]) if drawn else []
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     answers: list[dict[str, Any]] = []
     rows: list[tuple[str, Tensor]] = []
     for batch in readable(source, math.ceil(SHARPNESS * meta["size"]), console):
@@ -103,11 +106,13 @@ def predict(
                     overlay = draw_labels(picture, meta["classes"], mask, meta["background"])
                     save_image(out / "overlays" / places[one.index], overlay)
     failed = len(source) - len(answers)
-    write_json(out / "predictions.json", {"model": str(model), "classes": meta["classes"], "pictures": answers})
+    said = {"what": "predict", "model": str(model), "classes": meta["classes"], "pictures": answers}
+    write_json(out / "predictions.json", said)
     if rows:
         table = torch.stack([row for _, row in rows])
         write_table(out / "predictions.csv", [name for name, _ in rows], meta["classes"], table)
-    console.print(f"{len(answers)} pictures done, {failed} unreadable: {out}", highlight=False, markup=False)
+    counts = f"{len(answers)} pictures done, {failed} unreadable: {out}"
+    console.print(counts, highlight=False, markup=False, soft_wrap=True)
     return 1 if failed else 0
 
 
@@ -128,7 +133,7 @@ def readable(source: Source, side: int, console: Console) -> Iterator[list[Small
 
 def pass_over(why: str, console: Console) -> None:
     """Name a picture that cannot be read, and the reason."""
-    console.print(f"passed over: {why}", highlight=False, markup=False)
+    console.print(f"passed over: {why}", highlight=False, markup=False, soft_wrap=True)
 
 
 def segmented(

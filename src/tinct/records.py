@@ -17,7 +17,7 @@ from tinct.errors import TinctError
 from tinct.files import read_json
 from tinct.statistics import resampled_map, resampled_miou
 
-__all__ = ["BY_GRADIENTS", "PLAN", "Cell", "Records", "damaged", "find_records", "read_checked"]
+__all__ = ["BY_GRADIENTS", "PLAN", "Cell", "Records", "check_out", "damaged", "find_records", "read_checked"]
 
 PLAN = "compare.json"
 """The file that says which arms a grid has; its cells are below it."""
@@ -162,6 +162,20 @@ def _arm(plan: dict[str, Any], record: dict[str, Any]) -> str:
     """The name of a record's arm: as its grid's plan has it, else what its weights were called."""
     name = str(record["init"]["name"])
     return next((arm for arm, inits in plan.get("arms", {}).items() if name in inits), name)
+
+
+def check_out(out: Path, what: str) -> None:
+    """Refuse a folder that holds what another kind of command than `what` made.
+
+    Raises:
+        TinctError: it does, or what is in it cannot be read.
+    """
+    files = [path for name in (PLAN, "record.json", "predictions.json") if (path := out / name).exists()]
+    made = {str(read_json(path, "choose another --out").get("what", what)) for path in files}
+    if (out / "config.yaml").exists() and (out / "log.jsonl").exists():  # a run that is not finished
+        made.add("pretrain")
+    if others := made - {what}:
+        raise TinctError(f"out is {out}, which holds what tinct {min(others)} made; choose another folder")
 
 
 @contextmanager

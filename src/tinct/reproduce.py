@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
-from rich.console import Console
 
 from tinct.compare import make_grid, run_compare, show
 from tinct.compare_words import parallel
@@ -14,8 +13,10 @@ from tinct.config import BUDGETS, RECIPES, Config, recipe_file
 from tinct.errors import TinctError, check_kinds
 from tinct.files import expanded
 from tinct.pretrain import check_run, run_pretrain
+from tinct.records import check_out
 from tinct.report import write_report
 from tinct.runs import Run
+from tinct.screen import open_console
 from tinct.settings import TransferSettings
 
 __all__ = ["Experiment", "read_experiment", "reproduce"]
@@ -43,12 +44,13 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         out: folder for runs, comparisons and report.html.
         dry_run: say what would be run, and stop.
     """
-    console = Console()
+    console = open_console()
     plan = read_experiment(experiment, data, out)
     if dry_run:
         for line in described(plan, out):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return 0
+    check_out(out, "reproduce")
     check_runs(plan, out)  # a mistake must not show after hours of pretraining
     check_comparisons(plan, out)
     for name, config in plan.runs.items():
@@ -59,7 +61,7 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         for line in result.warnings:
             console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
         show(result, console)
-    console.print(f"Report: {pages[0]}", highlight=False)
+    console.print(f"Report: {pages[0]}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

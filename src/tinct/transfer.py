@@ -20,6 +20,8 @@ from tinct.findings import METRICS
 from tinct.inits import load_init
 from tinct.predictions import write_predictions
 from tinct.protocols import Parts, probed, score, scored_in, seen_pictures, trained
+from tinct.records import check_out
+from tinct.screen import open_console
 from tinct.settings import TransferSettings
 from tinct.trained import save_trained
 
@@ -38,7 +40,7 @@ def transfer(settings: TransferSettings, *, out: Path, predictions: bool = False
         out: folder for record.json, predictions.safetensors and model.safetensors.
         predictions: write predictions.csv and overlays too.
     """
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     record = run_transfer(settings, out, predictions=predictions, console=console)
     scored, name = record["data"]["scored"], METRICS[record["metric"]]
     print(  # noqa: T201
@@ -110,6 +112,7 @@ def run_transfer(
     """
     out = expanded(out)
     settings.check()
+    check_out(out, "transfer")
     if (out / "record.json").exists():
         raise TinctError(f"out is {out}, which holds a finished transfer; choose another folder")
     console = console or Console(quiet=True)
@@ -178,7 +181,7 @@ def run_transfer(
 def warn(console: Console, skipped: dict[str, str], seen: list[str]) -> None:
     """Say which pictures were passed over, and which the encoder had seen."""
     for name, reason in skipped.items():
-        console.print(f"passed over: {name}: {reason}", highlight=False, markup=False)
+        console.print(f"passed over: {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
     if seen:
         listed = ", ".join(seen[:NAMED])
         console.print(

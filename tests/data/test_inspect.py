@@ -55,6 +55,17 @@ def test_a_folder(folder, capsys):
     assert found["near_duplicates"] == [["a.png", "b.jpg"]]
 
 
+def test_files_that_are_passed_over_are_counted(folder, capsys):
+    (folder / "more").mkdir()
+    for name in ("notes.txt", "more/IMG_1", "more/IMG_2", ".hidden"):
+        (folder / name).touch()
+    (found,) = report(capsys, folder)["sets"]
+    assert found["pictures"] == 5
+    assert found["other_files"] == {"": 2, ".txt": 1}
+    assert data([str(folder)]) == 0
+    assert "3 passed over, by the ending of their names: none 2, .txt 1" in capsys.readouterr().out
+
+
 def test_two_sources_are_compared(folder, tmp_path, capsys):
     other = tmp_path / "other"
     other.mkdir()

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -39,6 +40,9 @@ class PathSource(Source):
         root: the folder that relative names start from.
         spec: what the user wrote.
         split: which part of the set these are.
+
+    Attributes:
+        others: files among them whose names do not end as a picture's do, by what they end in.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class PathSource(Source):
         self.root = root or Path()
         self.spec = spec
         self.split = split
+        self.others = Counter[str]()
         if isinstance(names, bytes):
             self._names, self._offsets = names, _after_newlines(names)
         else:
@@ -81,15 +86,17 @@ class PathSource(Source):
 def open_folder(spec: str, split: str = "train") -> PathSource:
     """Open the pictures of a folder (see `scan`), or those that a text file lists, a path a line.
 
-    Relative paths in a list start from the folder that holds the list. A list has no splits: it is taken whole.
+    Relative paths in a list start from the folder that holds the list. A list has no splits: it is taken whole. Empty
+    lines are passed over; there are no comments.
 
     Raises:
         TinctError: nothing there, nothing readable, or no pictures in it.
     """
-    path = expanded(spec)
+    path, others = expanded(spec), Counter[str]()
     try:
         if path.is_dir():
-            source = PathSource(scan(path, split), path, spec, split)
+            source = PathSource(scan(path, split, others), path, spec, split)
+            source.others = others
         else:
             source = PathSource(_read_list(path), path.parent, spec, split)
     except OSError as error:
@@ -104,21 +111,21 @@ def open_folder(spec: str, split: str = "train") -> PathSource:
     return source
 
 
-def scan(folder: Path, split: str = "train") -> Iterator[str]:
+def scan(folder: Path, split: str = "train", others: Counter[str] | None = None) -> Iterator[str]:
     """List the picture files under a folder, recursively and in order, relative to it.
 
     Datasets are recognised wherever they lie in the tree, and give the pictures of `split` only: a year of a
     VOCdevkit by its `ImageSets`, a COCO root by `train2017` (the newest year), any folder that holds `train` beside
     `val` or `test`. Pictures outside any such layout belong to `train`. `all` takes every split. Hidden files and
-    folders of annotations are passed over; links are followed.
+    folders of annotations are passed over; links are followed. `others` counts what has no picture's ending, by ending.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    return _walk(folder, "", split, set())
+    return _walk(folder, "", split, set(), Counter() if others is None else others)
 
 
-def _walk(folder: Path, prefix: str, split: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+def _walk(folder: Path, prefix: str, split: str, seen: set[tuple[int, int]], others: Counter[str]) -> Iterator[str]:
     status = folder.stat()
     if (status.st_dev, status.st_ino) in seen:  # a link to a folder above, or a second way to the same one
         return
@@ -133,9 +140,12 @@ def _walk(folder: Path, prefix: str, split: str, seen: set[tuple[int, int]]) -> 
     for name, is_folder in entries:
         if is_folder:
             if name in (_photographs(folders) if chosen is None else chosen):
-                yield from _walk(folder / name, f"{prefix}{name}/", split if chosen is None else "all", seen)
-        elif chosen is None and split in ("train", "all") and name.lower().endswith(PICTURE_SUFFIXES):
-            yield prefix + name
+                yield from _walk(folder / name, f"{prefix}{name}/", split if chosen is None else "all", seen, others)
+        elif chosen is None and split in ("train", "all"):
+            if name.lower().endswith(PICTURE_SUFFIXES):
+                yield prefix + name
+            else:
+                others[os.path.splitext(name)[1].lower()] += 1
 
 
 def _photographs(folders: set[str]) -> set[str]:

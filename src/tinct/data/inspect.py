@@ -19,6 +19,7 @@ from rich.text import Text
 
 from tinct.data.base import MIN_POSITIVES, VOID, LabelledSource, Source
 from tinct.data.decode import GREY, NEAR_GREY
+from tinct.data.folder import PathSource
 from tinct.data.hashes import DISTANCE, near_pairs
 from tinct.data.labelled import Task
 from tinct.data.overlay import overlay
@@ -26,6 +27,7 @@ from tinct.data.sources import is_labelled, open_labelled, open_sources
 from tinct.data.survey import Survey, mask_pixels, survey
 from tinct.errors import AbsentSplitError, PictureError, TinctError
 from tinct.files import atomic_path
+from tinct.screen import column, open_console
 
 __all__ = ["data"]
 
@@ -36,10 +38,10 @@ TASKS: tuple[Task, ...] = get_args(Task)
 def data(sources: list[str], *, split: str = "train", json: bool = False, out: Path | None = None) -> int:
     """Report what is in one or more sources of pictures.
 
-    Counts, sizes, modes, grey and nearly grey pictures, unreadable files by name and reason, and near-duplicates within
-    and across sources. For labelled sources, of every split: positives of each class, mask
-    values and their share of the pixels, classes too rare to score, masks that do not fit their picture, and
-    pictures that appear in two splits.
+    Counts, sizes, modes, grey and nearly grey pictures, unreadable files by name and reason, how many files are passed
+    over because their names do not end as a picture's do, and near-duplicates within and across sources. For labelled
+    sources, of every split: positives of each class, mask values and their share of the pixels, classes too rare to
+    score, masks that do not fit their picture, and pictures that appear in two splits.
 
     Args:
         sources: folders, text files of paths, `photos:`, or labelled sources such as `voc:DIR`.
@@ -73,7 +75,7 @@ def data(sources: list[str], *, split: str = "train", json: bool = False, out: P
     if json:
         sys.stdout.write(dumps(document, indent=2, allow_nan=False) + "\n")
     else:
-        _show(document, Console())
+        _show(document, open_console())
     return 0
 
 
@@ -124,6 +126,7 @@ def _describe(part: _Set, seen: Survey) -> dict[str, Any]:
         "fingerprint": source.fingerprint(),
         "pictures": len(source),
         "unreadable": [{"name": source.name(index), "reason": why} for index, why in seen.unreadable.items()],
+        "other_files": dict(source.others.most_common()) if isinstance(source, PathSource) else {},
         "width": range_of(seen.sizes[:, 0]),
         "height": range_of(seen.sizes[:, 1]),
         "shorter_side": range_of(seen.sizes.min(1)),
@@ -194,8 +197,10 @@ def _write_overlays(sets: list[_Set], folder: Path) -> Iterator[Path]:
 def _show(document: dict[str, Any], console: Console) -> None:
     for part in document["sets"]:
         side, grey, near_grey = part["shorter_side"], part["grey"], part["near_grey"]
-        table = Table(show_header=False)
+        table = Table(column(), column(), show_header=False)
         table.add_row("pictures", f"{part['pictures']:,}, of which {len(part['unreadable']):,} unreadable")
+        if part["other_files"]:
+            table.add_row("other files", _plain(_endings(part["other_files"])))
         if side:
             sizes = f"{side['min']} · {side['median']:.0f} · {side['max']} pixels (least, median, greatest)"
             table.add_row("shorter side", sizes)
@@ -233,11 +238,11 @@ def _show_labels(splits: list[dict[str, Any]], console: Console) -> None:
         _list(console, f"Masks that do not fit in {title} ({labels['split']})", mismatches)
     if not usable:
         return
-    table = Table("class")
+    table = Table(column("class"))
     columns: list[list[str]] = []
     for labels in usable:
         positives, rare = labels["positives"], labels["too_rare"]
-        table.add_column(f"{labels['split']}: {labels['pictures']:,}", justify="right")
+        table.add_column(f"{labels['split']}: {labels['pictures']:,}", justify="right", overflow="fold")
         columns.append([f"{count:,}{'*' if name in rare else ' '}" for name, count in positives.items()] + [""])
         if "pixel_share" in labels:
             table.add_column("of pixels", justify="right")
@@ -253,10 +258,16 @@ def _show_labels(splits: list[dict[str, Any]], console: Console) -> None:
     )
 
 
+def _endings(others: dict[str, int]) -> str:
+    """How many files have no picture's ending, and which endings are the most frequent."""
+    frequent = [f"{ending or 'none'} {count:,}" for ending, count in list(others.items())[:SHOWN]]
+    return f"{sum(others.values()):,} passed over, by the ending of their names: {', '.join(frequent)}"
+
+
 def _list(console: Console, title: str, lines: list[str]) -> None:
     if lines:
         more = [f"… and {len(lines) - SHOWN:,} more (--json lists all)"] if len(lines) > SHOWN else []
-        console.print(_plain("\n  ".join([f"{title}: {len(lines):,}", *lines[:SHOWN], *more])))
+        console.print(_plain("\n  ".join([f"{title}: {len(lines):,}", *lines[:SHOWN], *more])), soft_wrap=True)
 
 
 def _plain(text: str) -> Text:
