@@ -94,6 +94,21 @@ def test_the_grid_is_paired_and_tuned_once_for_each_arm(tmp_path, transfers, run
     assert plan["tuning"]["labels"] == "50"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"seeds": "2"}, "seeds is '2'; expected int"),
+        ({"settings": ["input=rgb"]}, "unknown keyword 'settings'; further ones are steps, size, backbone"),
+        ({"lr": 1e-3}, "unknown keyword 'lr'"),
+        ({"labels": [20, 1000]}, "1000 labels: expected a count"),
+    ],
+)
+def test_wrong_keywords_of_a_program_are_refused_in_a_line(tmp_path, runs, wrong, said):
+    with pytest.raises(TinctError, match=said):
+        run_compare("mosaic:", task="multilabel", inits=["random", runs[0]], out=tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_best_rate_on_the_tuning_part_is_taken(tmp_path, transfers, runs, monkeypatch):
     def better_when_slow(settings, out, **options):
         settings_ = replace(settings, lr=1e-3 if settings.lr == 3e-4 and settings.init == "random" else 1e-2)

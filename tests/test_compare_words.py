@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from tinct.compare_words import further, parse_arms, rates_of
+from tinct.compare_words import further, parallel, parse_arms, rates_of, words
 from tinct.errors import TinctError
 from tinct.grid import Arm
 
@@ -16,11 +18,37 @@ def test_arms_as_written():
     assert [Arm("x", ("a", "b", "c")).init(seed) for seed in range(5)] == ["a", "b", "c", "a", "b"]
 
 
+def test_values_of_a_program_mean_what_their_words_do():
+    arms = parse_arms("random,mine=a/run0:a/run1,b=c")
+    assert parse_arms(["random", "mine=a/run0:a/run1", "b=c"]) == arms
+    assert parse_arms({"random": "random", "mine": [Path("a/run0"), "a/run1"], "b": Path("c")}) == arms
+    assert parse_arms(("random", Path("a/run0")))[1] == Arm("run0", ("a/run0",))
+    assert words("20, 0.5,all", "labels") == words([20, 0.5, "all"], "labels") == ["20", "0.5", "all"]
+    assert words(20, "labels") == words(range(20, 30, 10), "labels") == ["20"]
+    assert rates_of([1e-3, 3e-4]) == rates_of(("1e-3", "3e-4")) == rates_of("1e-3,3e-4")
+    assert rates_of(0.1) == [0.1]
+
+
+@pytest.mark.parametrize("given", [None, True, [None], [["a"]], [], {"a": 1}, [20, "20"]])
+def test_values_of_other_kinds_are_refused_in_a_line(given):
+    with pytest.raises(TinctError, match=r"labels is .*; expected different values"):
+        words(given, "labels")
+    with pytest.raises(TinctError, match=r"lrs is .*; expected different"):
+        rates_of(given)
+    with pytest.raises(TinctError, match="inits"):
+        parse_arms(given)
+
+
+def test_jobs_are_a_number():
+    with pytest.raises(TinctError, match="jobs is '2'; expected int"):
+        parallel("2")
+
+
 @pytest.mark.parametrize(
     ("inits", "said"),
     [
         ("random", "nothing to compare"),
-        ("", "expected one or more different values"),
+        ("", "expected different values"),
         ("random,a b=run", "'a b' cannot name an arm"),
         ("random,x=run,x=other", "the arm 'x' is there twice"),
         ("random,x=run,y=run", "the encoder 'run' is there twice"),

@@ -7,7 +7,7 @@ import pytest
 
 from tinct.cli import main
 from tinct.errors import TinctError
-from tinct.reproduce import read_experiment
+from tinct.reproduce import check_comparisons, read_experiment
 
 TINY = """
 pretraining_seeds: 2
@@ -55,6 +55,8 @@ def test_the_yardstick_is_kept_from_the_val_split_and_its_budgets_are_in_steps()
         ("seeds: 2, steps", "seeds: 2, step", "unknown keyword 'step' of comparison classes"),
         ("size: 32,", "size: 33,", "size is 33; expected a multiple of 32"),
         ("multilabel", "multilabel, lr: 1", "unknown keyword 'lr' of comparison classes"),
+        ("multilabel", "multilabel, settings: [input=rgb]", "unknown keyword 'settings' of comparison classes"),
+        ('inits: "random,cgan", ', "", "comparison classes has no inits; expected source, task and inits"),
         ("multilabel", "multi-label", "task is 'multi-label'; expected multilabel, segmentation"),
         ("random,cgan", "random,cgna", "comparison classes: init is cgna"),
         ('"20"', '"20000"', "comparison classes: 20000 labels"),
@@ -62,7 +64,7 @@ def test_the_yardstick_is_kept_from_the_val_split_and_its_budgets_are_in_steps()
         ("seeds: 2, steps", "seeds: 0, steps", "comparison classes: seeds is 0"),
         ("seeds: 2, steps", "jobs: 0, steps", "comparison classes: jobs is 0"),
         ("seeds: 2, steps", 'seeds: "2", steps', "seeds is '2'; expected int"),
-        ("seeds: 2, steps", 'jobs: "2", steps', "jobs is '2'; expected int | None"),
+        ("seeds: 2, steps", 'jobs: "2", steps', "comparison classes: jobs is '2'; expected int | None"),
         ("adversarial: hinge", "adversarial: hing", "adversarial is 'hing'; expected"),
         ("compare:", "  b: {terms: {nonsense: 1}}\ncompare:", "run b-0: unknown term 'nonsense'"),
         ("compare:", "  b: {backbone: nope}\ncompare:", "run b-0: unknown backbone 'nope'"),
@@ -94,10 +96,13 @@ def test_an_arm_may_start_from_a_run_that_is_made_before_it(tmp_path, monkeypatc
 
 
 def test_numbers_and_spaces_are_taken_as_meant(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(TINY.replace('"20"', "20").replace('"random,cgan"', '"random, cgan"'))
-    (keywords,) = read_experiment(str(tmp_path / "tiny.yaml"), Path("x"), Path("out")).comparisons.values()
-    assert keywords["labels"] == "20"
-    assert keywords["inits"] == "random,cgan=out/pretrained/cgan-0:out/pretrained/cgan-1"
+    for inits in ('"random, cgan"', "[random, cgan]"):
+        text = TINY.replace('"20"', "[20, all]").replace('"random,cgan"', inits).replace('"1e-3"', "[1e-3, 0.1]")
+        (tmp_path / "tiny.yaml").write_text(text)
+        plan = read_experiment(str(tmp_path / "tiny.yaml"), Path("x"), tmp_path)
+        runs = [f"{tmp_path}/pretrained/cgan-{seed}" for seed in (0, 1)]
+        assert plan.comparisons["classes"]["inits"] == f"random,cgan={runs[0]}:{runs[1]}"
+        check_comparisons(plan, tmp_path)
 
 
 def test_an_experiment_runs_and_goes_on(tmp_path, capsys):

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tinct import wording
-from tinct.compare_words import further, parallel, parse_arms, rates_of, words
+from tinct.compare_words import FURTHER, Amounts, Inits, Rates, further, parallel, parse_arms, rates_of, words
 from tinct.data.labelled import Task
-from tinct.errors import TinctError
+from tinct.errors import TinctError, check_kinds
 from tinct.examples import forget_labels
 from tinct.files import expanded
 from tinct.findings import Comparison, comparisons
@@ -117,19 +117,32 @@ def compare(
 
 
 def run_compare(
-    source: str,
+    source: str | Path,
     *,
     task: Task,
-    inits: str,
+    inits: Inits,
     out: str | Path,
-    labels: str = "50,all",
+    labels: Amounts = "50,all",
     seeds: int = 3,
     protocol: Protocol = "finetune",
-    lrs: str = "3e-3,1e-3,3e-4",
+    lrs: Rates = "3e-3,1e-3,3e-4",
     jobs: int | None = None,
     **settings: Any,
 ) -> CompareResult:
-    """What `compare` does, for programs; `settings` are further fields of `TransferSettings`, `steps` and `size` too.
+    """What `compare` does, for programs.
+
+    Args:
+        source: see `compare`, as for all that is not said here.
+        task: multilabel or segmentation.
+        inits: `"random,mine=RUN0:RUN1"`, `["random", "mine=RUN0:RUN1"]`, or by their names, such as
+            `{"random": "random", "mine": ["RUN0", "RUN1"]}`.
+        out: the grid's folder.
+        labels: `"20,0.5,all"`, `[20, 0.5, "all"]`, or one of them: an int is a count, a float a share.
+        seeds: how many.
+        protocol: finetune, frozen, linear or knn.
+        lrs: `"1e-3,3e-4"`, `[1e-3, 3e-4]`, or one of them.
+        jobs: transfers at a time.
+        **settings: further fields of `TransferSettings`, such as `size=128, input="rgb"`.
 
     Raises:
         TinctError: an arm, its weights, the labels or the folder make it impossible, or an arm was steered by labels.
@@ -149,15 +162,15 @@ def run_compare(
 
 
 def make_grid(
-    source: str,
+    source: str | Path,
     *,
     task: Task,
-    inits: str,
+    inits: Inits,
     out: Path,
-    labels: str = "50,all",
+    labels: Amounts = "50,all",
     seeds: int = 3,
     protocol: Protocol = "finetune",
-    lrs: str = "3e-3,1e-3,3e-4",
+    lrs: Rates = "3e-3,1e-3,3e-4",
     later: Collection[str] = (),
     **settings: Any,
 ) -> Grid:
@@ -166,10 +179,13 @@ def make_grid(
     Raises:
         TinctError: as `run_compare`.
     """
+    if unknown := sorted(settings.keys() - {"steps", "size", *FURTHER}):
+        raise TinctError(f"unknown keyword {unknown[0]!r}; further ones are steps, size, {', '.join(FURTHER)}")
+    check_kinds({"seeds": seeds}, {"seeds": int})
     if seeds < 1:
         raise TinctError(f"seeds is {seeds}; expected 1 or more (an interval needs 2)")
     quick: dict[str, Any] = QUICK if source == "mosaic:" else {}
-    common = TransferSettings(source, task, protocol=protocol, **{**quick, **settings})
+    common = TransferSettings(str(source), task, protocol=protocol, **{**quick, **settings})
     common.check()
     check_out(out, "compare")
     if common.evaluate == "tuning" and common.trains:

@@ -1,32 +1,43 @@
-"""What the words of `tinct compare` mean: arms, lists, learning rates, further settings, transfers at a time."""
+"""What `tinct compare` is told, in its words or by a program: arms, lists, rates, settings, transfers at a time."""
 
 import contextlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from numbers import Real
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import torch
 import yaml
 
-from tinct.errors import TinctError
+from tinct.errors import TinctError, check_kinds
 from tinct.grid import Arm
 from tinct.settings import TransferSettings
 
-__all__ = ["further", "parallel", "parse_arms", "rates_of", "words"]
+__all__ = ["FURTHER", "Amounts", "Inits", "Rates", "further", "parallel", "parse_arms", "rates_of", "words"]
 
+Inits = str | Sequence[str | Path] | Mapping[str, str | Path | Sequence[str | Path]]
+"""Arms: `random,mine=RUN0:RUN1`, the same as `["random", "mine=RUN0:RUN1"]`, or what each starts from by its name."""
+Amounts = str | float | Sequence[str | float]
+"""Numbers of labels: `20,0.5,all`, 20, or `[20, 0.5, "all"]`."""
+Rates = str | float | Sequence[str | float]
+"""Learning rates: `1e-3,3e-4`, 1e-3, or `[1e-3, 3e-4]`."""
 OWN = ("source", "task", "init", "protocol", "labels", "seed", "lr", "steps", "size", "weights")
 """The settings of a transfer that the grid itself sets, that have a flag of their own, or that go with one arm only."""
+FURTHER = tuple(field.name for field in fields(TransferSettings) if field.name not in OWN)
+"""The others."""
 
 
-def parse_arms(inits: str) -> tuple[Arm, ...]:
-    """Read `random,cgan=RUN0:RUN1,imagenet=imagenet-lite`; an arm without a name is called after its weights.
+def parse_arms(inits: Inits) -> tuple[Arm, ...]:
+    """Read `random,cgan=RUN0:RUN1,imagenet=imagenet-lite`, and see `Inits`; a nameless arm has the name of its weights.
 
     Raises:
         TinctError: fewer than two arms, a name or an encoder that is there twice, or a name that no folder can have.
     """
+    if isinstance(inits, Mapping):
+        inits = [f"{name}={':'.join(words(listed, f'inits: {name}'))}" for name, listed in inits.items()]
     arms = []
     for word in words(inits, "inits"):
         name, equals, listed = word.partition("=")
@@ -44,32 +55,32 @@ def parse_arms(inits: str) -> tuple[Arm, ...]:
     return tuple(arms)
 
 
-def words(text: str, what: str) -> list[str]:
-    """What commas separate.
+def words(given: object, what: str) -> list[str]:
+    """What commas separate in a text; the members of a sequence; anything else stands for itself.
 
     Raises:
-        TinctError: there is nothing, or something twice.
+        TinctError: there is nothing, something twice, or something that is no text, number or path.
     """
-    found = [word.strip() for word in text.split(",") if word.strip()]
-    if not found or len(set(found)) < len(found):
-        raise TinctError(f"{what} is {text!r}; expected one or more different values with commas between them")
+    parts = given.split(",") if isinstance(given, str) else given if isinstance(given, Sequence) else [given]
+    plain = all(isinstance(one, str | Real | Path) and not isinstance(one, bool) for one in parts)
+    found = [word for one in parts if (word := str(one).strip())]
+    if not plain or not found or len(set(found)) < len(found):
+        raise TinctError(f"{what} is {given!r}; expected different values, with commas between them or as a list")
     return found
 
 
-def rates_of(text: str) -> list[float]:
+def rates_of(given: Rates) -> list[float]:
     """Learning rates.
 
     Raises:
         TinctError: one is not a positive number.
     """
     try:
-        rates = [float(word) for word in words(text, "lrs")]
+        rates = [float(word) for word in words(given, "lrs")]
     except ValueError:
         rates = [0.0]
     if not all(0 < rate < math.inf for rate in rates) or len(set(rates)) < len(rates):
-        raise TinctError(
-            f"lrs is {text!r}; expected different positive numbers with commas between them, such as 1e-3,3e-4"
-        )
+        raise TinctError(f"lrs is {given!r}; expected different positive numbers, such as 1e-3,3e-4, or as a list")
     return rates
 
 
@@ -80,11 +91,10 @@ def further(settings: Sequence[str]) -> dict[str, Any]:
         TinctError: there is no such field, the grid sets it itself, or the value does not fit.
     """
     hints, read = get_type_hints(TransferSettings), {}
-    known = [field.name for field in fields(TransferSettings) if field.name not in OWN]
     for word in settings:
         key, _, text = word.partition("=")
-        if key not in known:
-            raise TinctError(f"settings: {word!r}; expected KEY=VALUE with one of {', '.join(known)}")
+        if key not in FURTHER:
+            raise TinctError(f"settings: {word!r}; expected KEY=VALUE with one of {', '.join(FURTHER)}")
         kinds = get_args(hints[key]) or (hints[key],)
         value = _read_value(text, float in kinds)
         if value not in kinds and type(value) not in kinds:
@@ -112,8 +122,9 @@ def parallel(jobs: int | None) -> int:
     """How many transfers to run at a time.
 
     Raises:
-        TinctError: fewer than one is asked for.
+        TinctError: fewer than one is asked for, or no number.
     """
+    check_kinds({"jobs": jobs}, {"jobs": int | None})
     if jobs is not None and jobs < 1:
         raise TinctError(f"jobs is {jobs}; expected 1 or more")
     return jobs or max(1, torch.cuda.device_count())

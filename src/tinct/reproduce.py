@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 
 from tinct.compare import make_grid, run_compare, show
-from tinct.compare_words import parallel
+from tinct.compare_words import FURTHER, parallel, words
 from tinct.config import BUDGETS, RECIPES, Config, recipe_file
-from tinct.errors import TinctError, check_kinds
+from tinct.errors import TinctError
 from tinct.files import expanded
 from tinct.pretrain import check_run, run_pretrain
 from tinct.records import check_out
@@ -164,16 +164,15 @@ def compared(title: str, keywords: dict[str, Any], inits: dict[str, str]) -> dic
     Raises:
         TinctError: a keyword is unknown, a setting out of range, or a value of another kind.
     """
-    own = ("source", "task", "inits", "labels", "seeds", "protocol", "lrs", "jobs")
-    known = {field.name for field in fields(TransferSettings)} - {"init", "lr", "seed"} | set(own)
+    own = {"source", "task", "inits", "labels", "seeds", "protocol", "lrs", "jobs"}
+    known = own | {"steps", "size", *FURTHER}
     if unknown := sorted(keywords.keys() - known):
         raise TinctError(f"unknown keyword {unknown[0]!r} of comparison {title}; expected some of {sorted(known)}")
-    plain: dict[str, Any] = {key: str(value) if key in ("labels", "lrs") else value for key, value in keywords.items()}
-    check_kinds({key: plain[key] for key in own if key in plain}, get_type_hints(run_compare))
-    common = {key: plain[key] for key in plain.keys() - {"inits", "seeds", "lrs", "jobs", "labels"}}
+    if absent := [key for key in ("source", "task", "inits") if key not in keywords]:
+        raise TinctError(f"comparison {title} has no {absent[0]}; expected source, task and inits at least")
+    common = {key: keywords[key] for key in keywords.keys() - {"inits", "seeds", "lrs", "jobs", "labels"}}
     TransferSettings(**common).check()
-    arms = [arm.strip() for arm in plain["inits"].split(",")]
-    return plain | {"inits": ",".join(inits.get(arm, arm) for arm in arms)}
+    return keywords | {"inits": ",".join(inits.get(arm, arm) for arm in words(keywords["inits"], "inits"))}
 
 
 def runs_of(arm: str, runs: dict[str, Config]) -> list[str]:
