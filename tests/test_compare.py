@@ -109,6 +109,22 @@ def test_wrong_keywords_of_a_program_are_refused_in_a_line(tmp_path, runs, wrong
     assert not (tmp_path / "out").exists()
 
 
+def test_a_grid_goes_on_whatever_way_its_places_are_spelled(tmp_path, transfers, runs, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    spec = make_table(tmp_path / "set", train=16, val=6)
+    named = {"task": "multilabel", "labels": "4", "min_positives": 1, "lrs": "1e-3", "seeds": 2}
+    first = run_compare("csv:set/table.csv", inits="random,x=run0:run1", out=tmp_path / "out", **named)
+    done = len(transfers)
+    ways = ((spec, f"random,x={runs[0]}/:./run1"), ("csv:./set//table.csv", f"random,x=run0:{runs[1]}"))
+    for source, inits in ways:
+        again = run_compare(source, inits=inits, out=tmp_path / "out", **named)
+        assert again.answers == first.answers
+    assert len(transfers) == done
+    with pytest.raises(TinctError, match="was made with init 'run0', now it is 'run2'"):
+        run_compare(spec, inits="random,x=run2:run1", out=tmp_path / "out", **named)
+
+
 def test_the_best_rate_on_the_tuning_part_is_taken(tmp_path, transfers, runs, monkeypatch):
     def better_when_slow(settings, out, **options):
         settings_ = replace(settings, lr=1e-3 if settings.lr == 3e-4 and settings.init == "random" else 1e-2)

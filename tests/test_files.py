@@ -8,7 +8,7 @@ import pytest
 
 from tinct.cli import main
 from tinct.errors import TinctError
-from tinct.files import atomic_path, read_json, write_bytes, write_json
+from tinct.files import atomic_path, in_full, read_json, write_bytes, write_json
 
 
 def test_what_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -76,3 +76,17 @@ def test_an_error_of_the_system_is_one_line_too(tmp_path, capsys):
     ):
         assert main(words) == 2, words
         assert capsys.readouterr().err.count("\n") == 1, words
+
+
+def test_places_are_the_same_however_they_are_spelled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to("photos")
+    whole = str(tmp_path / "photos")
+    for way in ("photos", "photos/", "./photos", "link/", whole, whole + "/"):
+        assert in_full(way) == in_full("photos")
+        assert in_full([way, "photos:"]) == in_full(["photos", "photos:"])
+        assert in_full(f"voc:{way}") == in_full("voc:photos") != in_full("photos")
+    assert in_full("voc:photos@2012") == in_full(f"voc:{whole}@2012") != in_full("voc:photos@2007")
+    assert in_full("photos:") != in_full("photos")
+    assert in_full(None) is None

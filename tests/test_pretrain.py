@@ -754,6 +754,15 @@ def test_a_folder_in_use_is_refused_before_any_preparation(whole, tmp_path, monk
         run_pretrain(tiny(lr=0.5), out=whole, resume=True)
 
 
+def test_a_run_goes_on_whatever_way_its_sources_are_spelled(colourful, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record = run_pretrain(tiny(sources=["pictures"], steps=1), out=tmp_path / "run")
+    for way in ("pictures/", "./pictures", str(colourful)):
+        assert run_pretrain(tiny(sources=[way], steps=1), out=tmp_path / "run", resume=True) == record
+    with pytest.raises(TinctError, match=r"sources is \['pictures', 'photos:'\], but the run"):
+        run_pretrain(tiny(sources=["pictures", "photos:"], steps=1), out=tmp_path / "run", resume=True)
+
+
 def test_a_resumed_run_has_seen_the_same_hashes(tmp_path, monkeypatch):
     """Of large JPEGs, which are decoded at a scale that follows from the crop: the first reading counts."""
     rng = np.random.default_rng(0)

@@ -95,6 +95,17 @@ def test_lossy_formats_keep_metadata_and_full_colour_resolution(form):
     assert back.dpi == pytest.approx((300, 300), abs=0.01)
 
 
+def test_what_a_tiff_says_of_its_array_is_no_description(tmp_path):
+    grey = picture().pixels[..., 0]
+    for name, told, kept in (("a", {}, None), ("b", {"description": "Aunt Ida", "metadata": None}, "Aunt Ida")):
+        tifffile.imwrite(tmp_path / f"{name}.tif", grey, **told)
+        back = read(tmp_path / f"{name}.tif")
+        write(Picture(picture().pixels, format="TIFF", exif=back.exif), tmp_path / f"{name}-coloured.tif")
+        with tifffile.TiffFile(tmp_path / f"{name}-coloured.tif") as written:
+            found = written.pages.first.tags.get("ImageDescription")
+            assert (found and found.value) == kept
+
+
 def test_jpeg_keeps_iptc_comment_and_dpi_at_quality_95_or_more():
     original = Picture(picture().pixels, format="JPEG", photoshop=IPTC, text={"Comment": "two"}, dpi=(150.0, 150.0))
     buffer = io.BytesIO()

@@ -15,7 +15,7 @@ from tinct.errors import TinctError, check_kinds
 from tinct.examples import forget_labels
 from tinct.files import expanded
 from tinct.findings import Comparison, comparisons
-from tinct.grid import Grid, check_finished, run_cells, write_plan
+from tinct.grid import Grid, as_begun, check_finished, run_cells, write_plan
 from tinct.inits import RANDOM_BACKBONE, Start, load_init
 from tinct.leaks import evaluated_and_seen, leaks, untold
 from tinct.protocols import scored_in
@@ -184,6 +184,7 @@ def make_grid(
     check_kinds({"seeds": seeds}, {"seeds": int})
     if seeds < 1:
         raise TinctError(f"seeds is {seeds}; expected 1 or more (an interval needs 2)")
+    source, arms = as_begun(out, source, parse_arms(inits))
     quick: dict[str, Any] = QUICK if source == "mosaic:" else {}
     common = TransferSettings(str(source), task, protocol=protocol, **{**quick, **settings})
     common.check()
@@ -191,7 +192,6 @@ def make_grid(
     if common.evaluate == "tuning" and common.trains:
         raise TinctError("evaluate is tuning, where learning rates are chosen; take val, or protocol linear or knn")
     forget_labels()  # in a notebook they may have been corrected since
-    arms = parse_arms(inits)
     pretrained = [init for arm in arms for init in arm.inits if init != "random" and init not in later]
     starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
     amounts = words(labels, "labels")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +12,8 @@ from typing import Any
 from .errors import TinctError
 
 __all__ = [
-    "as_text",
-    "atomic_path",
-    "expanded",
-    "read_json",
-    "stamp",
-    "sync",
-    "write_bytes",
-    "write_json",
-    "write_text",
+    *("as_text", "atomic_path", "expanded", "in_full", "read_json", "stamp", "sync"),
+    *("write_bytes", "write_json", "write_text"),
 ]
 
 UMASK = os.umask(0)  # which can be read only by setting it, for all threads: so once, while there is one
@@ -80,6 +74,19 @@ def as_text(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(as_text, value))
     return str(value) if isinstance(value, Path) else value
+
+
+def in_full(spec: Any) -> Any:
+    """A source, an init or a list of them, paths in full: `photos`, `./photos/` and a link there are one place.
+
+    What is no text comes back as it is; a prefix such as `csv:` stays before its path.
+    """
+    if isinstance(spec, list):
+        return [in_full(one) for one in spec]
+    if not isinstance(spec, str):
+        return spec
+    prefix, _, path = spec.rpartition(":") if re.match(r"\w+:", spec) else ("", "", spec)
+    return f"{prefix}:{os.path.realpath(expanded(path))}"
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -17,14 +17,17 @@ from tinct.data.decode import hide_warnings
 from tinct.data.subsets import TUNING_SHARE
 from tinct.environment import environment
 from tinct.errors import TinctError
-from tinct.files import read_json, write_json
+from tinct.files import in_full, read_json, write_json
 from tinct.findings import PER_CELL
 from tinct.records import PLAN, read_checked
 from tinct.screen import open_console
 from tinct.settings import TransferSettings
 from tinct.transfer import run_transfer
 
-__all__ = ["TUNING_SEED", "Arm", "Grid", "Planned", "check_finished", "read_plan", "run_cells", "write_plan"]
+__all__ = [
+    *("TUNING_SEED", "Arm", "Grid", "Planned"),
+    *("as_begun", "check_finished", "read_plan", "run_cells", "write_plan"),
+]
 
 TUNING_SEED = 0x7E57
 """The seed of the transfers that learning rates are chosen by; no reported seed comes near it."""
@@ -232,6 +235,20 @@ def read_plan(out: Path) -> dict[str, Any]:
     """
     path = out / PLAN
     return read_json(path, "put it back, or choose another --out") if path.exists() else {}
+
+
+def as_begun(out: Path, source: str, arms: tuple[Arm, ...]) -> tuple[str, tuple[Arm, ...]]:
+    """A source and arms, their places spelled as in the grid that is in `out`, so that its cells stay comparable."""
+    plan = read_plan(out)
+    settings, begun = plan.get("settings", {}), plan.get("arms", {})
+
+    def spelled(spec: str, before: Sequence[str]) -> str:
+        return next((one for one in before if in_full(one) == in_full(spec)), spec)
+
+    source = spelled(source, [settings["source"]] if "source" in settings else [])
+    return source, tuple(
+        Arm(arm.name, tuple(spelled(init, begun.get(arm.name, [])) for init in arm.inits)) for arm in arms
+    )
 
 
 def write_plan(

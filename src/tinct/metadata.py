@@ -18,6 +18,8 @@ STORAGE_TAGS = frozenset(
 SUB_IFDS = {ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo}
 """The directories within EXIF that are carried."""
 
+SHAPES = ('{"shape": ', "shape=(")
+"""What tifffile's description of the array that it wrote begins with: no more true of a result in colour."""
 PHOTOSHOP = b"Photoshop 3.0\0"
 """What an APP13 segment of image resources begins with."""
 PREVIEWS = (1033, 1036)
@@ -71,6 +73,8 @@ def _exif(image: Image.Image) -> tuple[bytes, int]:
         if image.format == "TIFF" or not block:  # tags of the file itself, or set by a program
             for tag in STORAGE_TAGS & exif.keys() - {ExifTags.Base.Orientation}:
                 del exif[tag]
+            if str(exif.get(ExifTags.Base.ImageDescription, "")).startswith(SHAPES):
+                del exif[ExifTags.Base.ImageDescription]
             exif.bigtiff = False  # of the file; a block of EXIF is a plain TIFF
             block = keep_text(exif).tobytes() if len(exif) else b""
         elif type(image).__module__ == "PIL.AvifImagePlugin":

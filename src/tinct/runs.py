@@ -23,11 +23,13 @@ from torch import Tensor, nn
 
 from tinct.environment import environment
 from tinct.errors import TinctError
-from tinct.files import read_json, sync, write_json, write_text
+from tinct.files import in_full, read_json, sync, write_json, write_text
 from tinct.weights import load_strict, read_weights
 
 __all__ = ["DAMAGED", "Checkpoint", "Run", "read_record"]
 
+PLACES = {"sources", "exclude", "held_out", "init", "probe"}
+"""Settings that name places, however they are spelled."""
 DAMAGED = "the run was damaged from outside: put the file back, or begin a new run"
 
 
@@ -113,6 +115,8 @@ class Run:
         except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
             raise TinctError(f"{written}: cannot be read ({' '.join(str(error).split())}); {DAMAGED}") from error
         both = {key: (before.get(key), config[key]) for key in config}
+        for key in PLACES & both.keys():
+            both[key] = in_full(both[key][0]), in_full(both[key][1])
         changed = [key for key, (old, new) in both.items() if old != new and (key not in free or None in (old, new))]
         if changed:
             key = changed[0]
