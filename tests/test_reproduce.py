@@ -76,8 +76,10 @@ def test_the_yardstick_is_kept_from_the_val_split_and_its_budgets_are_in_steps()
 )
 def test_mistakes_show_before_any_pretraining(tmp_path, capsys, was, becomes, said):
     (tmp_path / "tiny.yaml").write_text(TINY.replace(was, becomes))
-    assert main(["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out")]) == 2
-    assert said in capsys.readouterr().err
+    words = ["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out")]
+    for dry in ([], ["--dry-run"]):
+        assert main([*words, *dry]) == 2
+        assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -154,6 +156,7 @@ def test_an_interrupted_experiment_stops_there(tmp_path, monkeypatch, capsys):
         (TINY.replace("arms:", "arms: [x]\nbrms:"), r"arms is \['x'\]; expected lines of NAME"),
         (TINY.replace("compare:", "  cgan: {}\ncompare:"), "bad.yaml: line 8: 'cgan' is there twice"),
         (TINY.replace("width: 8", "width: 8, width: 16"), "line 4: 'width' is there twice"),
+        (TINY.replace("cgan: {", "random: {"), "arms has 'random', the name of the baseline"),
         (TINY.replace("recipe: l1, ", ""), "pretrain has no recipe"),
         (TINY.replace("width: 8", "breadth: 8"), "unknown setting 'breadth'"),
         (TINY.replace("steps: 2,\n", "steps: -2,\n"), "steps is -2"),

@@ -40,16 +40,17 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         experiment: paper, paper-cpu, yardstick, scaling, or a YAML file of the same form.
         data: the folder that the file's `{data}` stands for.
         out: folder for runs, comparisons and report.html.
-        dry_run: say what would be run, and stop.
+        dry_run: say what would be run, check that it could begin, and stop.
     """
     console = Console()
     plan = read_experiment(experiment, data, out)
     if dry_run:
         for line in described(plan, out):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-        return 0
     check_runs(plan, out)  # a mistake must not show after hours of pretraining
     check_comparisons(plan, out)
+    if dry_run:
+        return 0
     for name, config in plan.runs.items():
         run_pretrain(config, out=out / "pretrained" / name, resume=True)
     results = [run_compare(**keywords, out=out / name) for name, keywords in plan.comparisons.items()]
@@ -144,6 +145,8 @@ def check_form(content: dict[str, Any]) -> None:
     for group in groups:
         if not isinstance(content[group], dict):
             raise TinctError(f"{group} is {content[group]!r}; expected lines of NAME: ... below it")
+    if "random" in content["arms"]:
+        raise TinctError("arms has 'random', the name of the baseline of random weights; choose another")
     for group in groups[1:]:
         for name, settings in content[group].items():
             if not isinstance(name, str) or not isinstance(settings, dict):
