@@ -60,3 +60,32 @@ def test_torchs_threads_sleep_in_a_program_of_ours_and_wait_as_they_like_in_othe
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == policy
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "export run model --to onxx",
+            "to is 'onxx'; expected timm or torchvision or onnx or",
+        ),
+        (
+            "compare mosaic: --task multilabel --inits a --out x --seeds few",
+            "seeds is 'few'; expected a whole number;",
+        ),
+        (
+            "compare --task multilabel --inits a --out x --settings b=c mosaic:",
+            "--settings takes all words that",
+        ),
+    ],
+)
+def test_what_a_word_should_be_is_said_in_plain_words(words, said, capsys):
+    assert main(words.split()) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_help_spells_options_as_the_docs_do(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["pretrain", "--help"])
+    assert "--print-config" in (page := capsys.readouterr().out)
+    assert "print_config" not in page

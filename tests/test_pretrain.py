@@ -592,7 +592,31 @@ def test_a_file_of_settings_that_is_no_text_is_named(tmp_path, capsys):
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("steps: 3\nsize: 32\nsteps: 4\n", "run.yaml: line 3: 'steps' is there twice; expected it once"),
+        ("terms: {l1: 1, l1: 2}\n", "line 1: 'l1' is there twice"),
+        ("sources: x\n", "run.yaml: sources is 'x'; expected a list, such as [x]"),
+        ("exclude: x\n", "run.yaml: exclude is 'x'; expected a list, such as [x]"),
+        ("terms: bins\n", "terms is 'bins'; expected names with weights, such as '{l1: 1.0"),
+        ("steps: x\n", "steps is 'x'; expected a whole number;"),
+        ("", "run.yaml: empty; expected lines of KEY: VALUE"),
+    ],
+)
+def test_a_file_of_settings_that_is_wrong_is_said_in_plain_words(tmp_path, capsys, text, said):
+    (tmp_path / "run.yaml").write_text(text)
+    assert main(["pretrain", "photos:", "--out", str(tmp_path / "run"), "--config", str(tmp_path / "run.yaml")]) == 2
+    assert said in capsys.readouterr().err
+
+
 MISTAKES = [
+    (
+        ["--exclude", "voc:X", "photos"],
+        "no source given; --exclude takes all words that follow it",
+    ),
+    (["photos:", "--device", "cpu"], "unrecognized arguments: --device cpu"),
+    (["photos:", "--split", "tran"], "split is 'tran'; expected train or all;"),
     (["nowhere"], "nowhere"),
     (["photos:", "--backbone", "resnet81"], "resnet81"),
     (["photos:", "--batch-size", "-4"], "batch_size is -4"),

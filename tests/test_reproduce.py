@@ -76,8 +76,10 @@ def test_the_yardstick_is_kept_from_the_val_split_and_its_budgets_are_in_steps()
 )
 def test_mistakes_show_before_any_pretraining(tmp_path, capsys, was, becomes, said):
     (tmp_path / "tiny.yaml").write_text(TINY.replace(was, becomes))
-    assert main(["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out")]) == 2
-    assert said in capsys.readouterr().err
+    words = ["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out")]
+    for dry in ([], ["--dry-run"]):
+        assert main([*words, *dry]) == 2
+        assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -141,8 +143,21 @@ def test_an_interrupted_experiment_stops_there(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("arms: [", "not an experiment"),
-        ("steps: 3", "not an experiment"),
+        ("arms: [", r"bad.yaml: no YAML \(while parsing"),
+        ("", "bad.yaml: empty; expected lines of KEY: VALUE"),
+        ("steps: 3", "bad.yaml: has no pretraining_seeds; expected pretraining_seeds, pretrain, arms, compare"),
+        (TINY[: TINY.index("compare:")], "has no compare"),
+        (TINY.replace("seeds: 2\n", "seeds: two\n"), "pretraining_seeds is 'two'; expected a whole number"),
+        (
+            TINY.replace("cgan: {", "cgan:\n  x: {"),
+            "arms has 'cgan' with nothing; expected a name",
+        ),
+        (TINY.replace("cgan: {", "2: {"), "arms has 2 with"),
+        (TINY.replace("arms:", "arms: [x]\nbrms:"), r"arms is \['x'\]; expected lines of NAME"),
+        (TINY.replace("compare:", "  cgan: {}\ncompare:"), "bad.yaml: line 8: 'cgan' is there twice"),
+        (TINY.replace("width: 8", "width: 8, width: 16"), "line 4: 'width' is there twice"),
+        (TINY.replace("cgan: {", "random: {"), "arms has 'random', the name of the baseline"),
+        (TINY.replace("recipe: l1, ", ""), "pretrain has no recipe"),
         (TINY.replace("width: 8", "breadth: 8"), "unknown setting 'breadth'"),
         (TINY.replace("steps: 2,\n", "steps: -2,\n"), "steps is -2"),
         (TINY.replace("recipe: l1", "recipe: l11"), "unknown recipe 'l11'"),
@@ -156,6 +171,6 @@ def test_files_that_are_none(tmp_path, text, says):
 
 def test_a_folder_is_no_experiment_and_out_must_not_part_names(tmp_path, capsys):
     assert main(["reproduce", str(tmp_path), "--data", "x", "--out", str(tmp_path / "out")]) == 2
-    assert "Is a directory" in capsys.readouterr().err
+    assert "expected paper, paper-cpu, yardstick, scaling, or a YAML file" in capsys.readouterr().err
     assert main(["reproduce", "yardstick", "--data", "x", "--out", str(tmp_path / "10:30")]) == 2
     assert "expected no colon and no comma" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import itertools
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -13,7 +14,7 @@ from typing import Any, get_type_hints
 
 from tinct.config import BUDGETS, Config, recipe_file, recipes
 from tinct.errors import TinctError
-from tinct.files import expanded
+from tinct.files import expanded, read_yaml
 
 __all__ = ["COMMANDS", "main"]
 
@@ -40,6 +41,15 @@ WAIT_POLICY = "passive"
 difference to speak of; beside another program training is half as fast again (`benchmarks/beside_work.py`)."""
 OUT_OF_MEMORY = ("out of memory", "allocate memory")
 """What torch says when a device, or a CPU, has none left."""
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "names with weights, such as '{l1: 1.0, rotation: 0.5}'",
+}
+"""What to call Python's types; the one mapping among settings is of weights."""
 RECIPE_FIRST = " The defaults below hold where the recipe says nothing: --print-config shows what will be used."
 PATHS: dict[Any, Any] = {Path: str, Path | None: str | None}
 """What words on the command line are read as first, so that help calls them by a plain name."""
@@ -114,7 +124,8 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
     with_recipes = Config in bundles.values()
     about, texts = described(command)
     about += RECIPE_FIRST if with_recipes else ""
-    parser = ArgumentParser(prog=f"tinct {name}", description=about, exit_on_error=False)
+    how: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "print_config": "--print-config"}
+    parser = ArgumentParser(prog=f"tinct {name}", description=about, **how)
     if with_recipes:
         parser.add_argument("--config", action="config", help="a YAML file of settings; options after it win")
         parser.add_argument(
@@ -123,6 +134,9 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
             help=f"a shipped file of settings: {', '.join(recipes())} (default: fast)",
         )
         words = with_recipe(words)
+        for option, file in itertools.pairwise(words):
+            if option == "--config" and Path(file).is_file():
+                check_file(Path(file))
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name in bundles:
             for option in options_of(bundles[parameter.name]):
@@ -144,16 +158,45 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
     try:
         values = parser.parse_args(gathered(words, lists)).as_dict()
     except ArgumentError as error:
-        message = " ".join(str(error).split()).replace("Parser key ", "")
-        raise TinctError(f"{message}; see tinct {name} --help") from error
-    except UnicodeDecodeError as error:
-        files = [file for option, file in itertools.pairwise(words) if option == "--config"]
-        raise TinctError(f"--config {', '.join(files)}: not in UTF-8 ({error.reason}); expected YAML") from error
+        message = plainly(" ".join(str(error).split()).replace("Parser key ", ""))
+        took = swallowed(words, lists) if "required" in message else ""
+        raise TinctError(f"{message}{took}; see tinct {name} --help") from error
+    if with_recipes and not values.get("sources") and (took := swallowed(words, lists)):
+        raise TinctError(f"no source given{took}")
     for key, kind in bundles.items():
         given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
         values[key] = kind(**given)
     paths = {key for key in hints if hints[key] in PATHS and values.get(key) is not None}
     return {key: expanded(value) if key in paths else value for key, value in values.items() if key in hints}
+
+
+def check_file(file: Path) -> None:
+    """Refuse a file of settings that has a key twice, or text for a list, of which the parser knows no good word.
+
+    Raises:
+        TinctError: it is such a file, or cannot be read.
+    """
+    content, hints = read_yaml(file), get_type_hints(Config)
+    for key, value in content.items():
+        if hints.get(key) == list[str] and not isinstance(value, list):
+            raise TinctError(f"{file}: {key} is {value!r}; expected a list, such as [{value}]")
+
+
+def plainly(message: str) -> str:
+    """What jsonargparse says of a value, without Python's names of types."""
+    found = re.fullmatch(r'"(.+?)"(?: element \d+)?: (.*?)(?: Errors: .*)?\.? (?:Got|Given) value: (.*)', message)
+    if found is None:
+        return message
+    name, types, value = found.groups()
+    words = [word for group in re.findall(r"Literal\[(.*?)\]", types) for word in re.findall(r"'([^']*)'", group)]
+    kinds = [KINDS[kind] for kind in re.findall(r"<class '(\w+)'>", types) if kind in KINDS]
+    return f"{name} is {value!r}; expected {' or '.join(words + kinds)}"
+
+
+def swallowed(words: list[str], lists: Collection[str]) -> str:
+    """What to add where a word is missed that an option, which takes all words after it, may have taken."""
+    took = [option for option in lists if option in words]
+    return f"; {took[0]} takes all words that follow it, so sources come before it" if took else ""
 
 
 def gathered(words: list[str], lists: Collection[str]) -> list[str]:
@@ -224,7 +267,7 @@ def with_recipe(words: list[str]) -> list[str]:
     """
     apart: list[str] = []
     for word in words:
-        option, equals, value = word.replace("--print-config", "--print_config").partition("=")
+        option, equals, value = word.replace("--print_config", "--print-config").partition("=")
         apart += [option, value] if equals and option in ("--config", "--recipe") else [option + equals + value]
     recipe = None
     while "--recipe" in apart:

@@ -41,12 +41,16 @@ def parse_arms(inits: Inits) -> tuple[Arm, ...]:
     arms = []
     for word in words(inits, "inits"):
         name, equals, listed = word.partition("=")
-        own = re.split(r"(?<!^timm)(?<!:timm):", listed if equals else word)  # the colon of timm:NAME is its own
-        arms.append(Arm(name if equals else Path(word).name.replace(":", "-"), tuple(own)))
+        several = re.split(r"(?<!^timm)(?<!:timm):", listed if equals else word)  # the colon of timm:NAME is its own
+        arms.append(Arm(name if equals else Path(word).name.replace(":", "-"), tuple(several)))
     if len(arms) < 2:
         raise TinctError(f"inits is {inits!r}: there is nothing to compare; name two arms, such as random,colour=RUN")
     names, encoders = [arm.name for arm in arms], [init for arm in arms for init in arm.inits]
-    for name in names:
+    for name, own in arms:
+        if not all(own):
+            raise TinctError(f"inits: the arm {name!r} lacks an encoder; expected NAME=INIT, such as mine=RUN")
+        if name == "random" and own != ("random",):
+            raise TinctError(f"inits: the arm 'random' is {':'.join(own)}; that name is the baseline's, choose another")
         if not re.fullmatch(r"\w[\w.+-]*", name):
             raise TinctError(f"inits: {name!r} cannot name an arm; expected letters, digits, and any of . + - _")
     for what, listing in (("arm", names), ("encoder", encoders)):

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from .errors import TinctError
 
 __all__ = [
-    *("as_text", "atomic_path", "expanded", "in_full", "read_json", "stamp", "sync"),
+    *("as_text", "atomic_path", "expanded", "in_full", "read_json", "read_yaml", "stamp", "sync"),
     *("write_bytes", "write_json", "write_text"),
 ]
 
@@ -106,6 +108,42 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
         raise TinctError(f"{path}: cannot be read ({error}); {remedy}") from error
     if not isinstance(content, dict):
         raise TinctError(f"{path}: holds {type(content).__name__}, expected a JSON object; {remedy}")
+    return content
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """YAML where a key that is there twice is a mistake; YAML itself takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See `yaml.SafeLoader`."""
+        keys = [key.value for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if key.value in keys[:place]:
+                raise TinctError(f"line {key.start_mark.line + 1}: {key.value!r} is there twice; expected it once")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, **replaced: str) -> dict[str, Any]:
+    """What a YAML file holds, each `{name}` in it replaced by what is given for the name.
+
+    Raises:
+        TinctError: it cannot be read, holds no mapping, or has a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        for name, value in replaced.items():
+            text = text.replace(f"{{{name}}}", value)
+        content = yaml.load(text, UniqueKeys)
+    except OSError as error:
+        raise TinctError(f"{path}: {error.strerror or error}; expected a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise TinctError(f"{path}: not in UTF-8 ({error.reason}); expected YAML") from error
+    except yaml.YAMLError as error:
+        raise TinctError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
+    except TinctError as error:
+        raise TinctError(f"{path}: {error}") from error
+    if not isinstance(content, dict):
+        raise TinctError(f"{path}: {'empty' if content is None else 'no mapping'}; expected lines of KEY: VALUE")
     return content
 
 

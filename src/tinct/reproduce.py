@@ -5,13 +5,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tinct.compare import make_grid, run_compare, show
 from tinct.compare_words import FURTHER, parallel, words
 from tinct.config import BUDGETS, RECIPES, Config, recipe_file
 from tinct.errors import TinctError
-from tinct.files import expanded
+from tinct.files import expanded, read_yaml
 from tinct.pretrain import check_run, run_pretrain
 from tinct.records import check_out
 from tinct.report import write_report
@@ -42,17 +40,18 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         experiment: paper, paper-cpu, yardstick, scaling, or a YAML file of the same form.
         data: the folder that the file's `{data}` stands for.
         out: folder for runs, comparisons and report.html.
-        dry_run: say what would be run, and stop.
+        dry_run: say what would be run, check that it could begin, and stop.
     """
     console = open_console()
     plan = read_experiment(experiment, data, out)
     if dry_run:
         for line in described(plan, out):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-        return 0
     check_out(out, "reproduce")
     check_runs(plan, out)  # a mistake must not show after hours of pretraining
     check_comparisons(plan, out)
+    if dry_run:
+        return 0
     for name, config in plan.runs.items():
         run_pretrain(config, out=out / "pretrained" / name, resume=True)
     results = [run_compare(**keywords, out=out / name) for name, keywords in plan.comparisons.items()]
@@ -113,26 +112,49 @@ def read_experiment(name: str, data: Path, out: Path) -> Experiment:
     if set(":,") & set(str(out)):
         raise TinctError(f"out is {out}; expected no colon and no comma in it, which separate encoders and arms")
     path = RECIPES / f"{name}.yaml"
-    path = path if path.exists() else Path(name)
+    path = path if path.exists() else expanded(name)
+    if not path.is_file():
+        raise TinctError(f"experiment is {name!r}; expected paper, paper-cpu, yardstick, scaling, or a YAML file")
+    content = read_yaml(path, data=str(data))
     try:
-        content = yaml.safe_load(path.read_text().replace("{data}", str(data)))
-        arms, common, asked = content["arms"], content["pretrain"], content["compare"]
+        check_form(content)
+        arms = content["arms"]
         runs = {
-            f"{arm}-{seed}": configured(common | settings, seed)
+            f"{arm}-{seed}": configured(content["pretrain"] | settings, seed)
             for seed in range(content["pretraining_seeds"])
             for arm, settings in arms.items()
         }
         inits = {arm: arm + "=" + ":".join(str(out / "pretrained" / run) for run in runs_of(arm, runs)) for arm in arms}
-        comparisons = {title: compared(title, keywords, inits) for title, keywords in asked.items()}
-    except OSError as error:
-        expected = "expected paper, paper-cpu, yardstick, scaling, or a YAML file"
-        raise TinctError(f"experiment is {name!r} ({error.strerror}); {expected}") from error
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise TinctError(
-            f"{path}: not an experiment ({type(error).__name__}: {reason}); see recipes/paper.yaml"
-        ) from error
+        comparisons = {title: compared(title, keywords, inits) for title, keywords in content["compare"].items()}
+    except TinctError as error:
+        raise TinctError(f"{path}: {error}") from error
     return Experiment(runs, comparisons)
+
+
+def check_form(content: dict[str, Any]) -> None:
+    """Hold an experiment's file to what it must have.
+
+    Raises:
+        TinctError: names the first thing that is not as it should be.
+    """
+    groups = ("pretrain", "arms", "compare")
+    if absent := [key for key in ("pretraining_seeds", *groups) if key not in content]:
+        raise TinctError(f"has no {absent[0]}; expected pretraining_seeds, {', '.join(groups)}")
+    seeds = content["pretraining_seeds"]
+    if type(seeds) is not int or seeds < 1:
+        raise TinctError(f"pretraining_seeds is {seeds!r}; expected a whole number, 1 or more")
+    for group in groups:
+        if not isinstance(content[group], dict):
+            raise TinctError(f"{group} is {content[group]!r}; expected lines of NAME: ... below it")
+    if "random" in content["arms"]:
+        raise TinctError("arms has 'random', the name of the baseline of random weights; choose another")
+    for group in groups[1:]:
+        for name, settings in content[group].items():
+            if not isinstance(name, str) or not isinstance(settings, dict):
+                said = "nothing" if settings is None else repr(settings)
+                raise TinctError(
+                    f"{group} has {name!r} with {said}; expected a name and its settings in braces, {{}} for none"
+                )
 
 
 def configured(settings: dict[str, Any], seed: int) -> Config:
@@ -142,7 +164,9 @@ def configured(settings: dict[str, Any], seed: int) -> Config:
         TinctError: a setting is unknown or out of range.
     """
     settings = dict(settings)
-    recipe = yaml.safe_load(recipe_file(settings.pop("recipe")).read_text())
+    if "recipe" not in settings:
+        raise TinctError("pretrain has no recipe; expected one, such as fast, that the other settings change")
+    recipe = read_yaml(recipe_file(settings.pop("recipe")))
     if any(budget in settings for budget in BUDGETS):
         recipe = {key: value for key, value in recipe.items() if key not in BUDGETS}
     known = {field.name for field in fields(Config)}
