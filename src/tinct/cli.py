@@ -139,8 +139,8 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
                 check_file(Path(file))
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name in bundles:
-            for option in options_of(bundles[parameter.name]):
-                add(parser, *option)
+            for described_option in options_of(bundles[parameter.name]):
+                add(parser, *described_option)
         else:
             required = parameter.default is parameter.empty
             positional = required and parameter.kind is not parameter.KEYWORD_ONLY

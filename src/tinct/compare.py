@@ -184,9 +184,9 @@ def make_grid(
     check_kinds({"seeds": seeds}, {"seeds": int})
     if seeds < 1:
         raise TinctError(f"seeds is {seeds}; expected 1 or more (an interval needs 2)")
-    source, arms = as_begun(out, source, parse_arms(inits))
-    quick: dict[str, Any] = QUICK if source == "mosaic:" else {}
-    common = TransferSettings(str(source), task, protocol=protocol, **{**quick, **settings})
+    spec, arms = as_begun(out, str(source), parse_arms(inits))
+    quick: dict[str, Any] = QUICK if spec == "mosaic:" else {}
+    common = TransferSettings(spec, task, protocol=protocol, **{**quick, **settings})
     common.check()
     check_out(out, "compare")
     if common.evaluate == "tuning" and common.trains:

@@ -1,7 +1,7 @@
 """The settings of a transfer: flags on the command line, cells of a comparison, fields here."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from tinct.data.base import MIN_POSITIVES
 from tinct.data.labelled import Task
@@ -82,8 +82,9 @@ class TransferSettings:
     def __post_init__(self) -> None:
         """Let paths and numbers of labels be text."""
         vars(self).update({name: as_text(value) for name, value in vars(self).items()})
-        if type(self.labels) in (int, float):
-            vars(self)["labels"] = str(self.labels)
+        labels: Any = self.labels
+        if isinstance(labels, int | float):
+            vars(self)["labels"] = str(labels)
 
     @property
     def trains(self) -> bool:
