@@ -778,6 +778,31 @@ def test_a_folder_in_use_is_refused_before_any_preparation(whole, tmp_path, monk
         run_pretrain(tiny(lr=0.5), out=whole, resume=True)
 
 
+@pytest.mark.parametrize("budget", [{"steps": 500}, {"steps": None, "minutes": 9.0, "warmup_steps": 30}])
+def test_an_interrupted_run_can_be_ended_where_it_is(whole, tmp_path, monkeypatch, budget):
+    out, learn = tmp_path / "run", Learner.learn
+
+    def interrupt(self, parts, step, *rest):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return learn(self, parts, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "learn", interrupt)
+        with pytest.raises(KeyboardInterrupt, match="stopped after step 4"):
+            run_pretrain(tiny(**budget), out=out)
+    rest = {key: value for key, value in budget.items() if key == "warmup_steps"}
+    with pytest.raises(TinctError, match=r"but the run in .*, or end it where it is with steps 4"):
+        run_pretrain(tiny(steps=3, **rest), out=out, resume=True)
+    kept = weights(out, 4)
+    record = run_pretrain(tiny(steps=4, **rest), out=out, resume=True)
+    assert (record["budget"]["steps"], record["budget"]["pictures_read"]) == (4, 16)
+    assert record["config"]["steps"] == budget["steps"]  # what it began with
+    average = load_encoder(out / "encoder.safetensors")[0].body.state_dict()
+    assert all(torch.equal(value, kept[f"ema.encoder.body.{key}"]) for key, value in average.items())
+    assert run_pretrain(tiny(**budget), out=out, resume=True) == record
+
+
 def test_a_run_goes_on_whatever_way_its_sources_are_spelled(colourful, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     record = run_pretrain(tiny(sources=["pictures"], steps=1), out=tmp_path / "run")

@@ -21,6 +21,7 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tinct.config import BUDGETS
 from tinct.environment import environment
 from tinct.errors import TinctError
 from tinct.files import in_full, read_json, sync, write_json, write_text
@@ -106,6 +107,8 @@ class Run:
     def check_same(self, config: Mapping[str, Any], free: Sequence[str] = ()) -> None:
         """Hold settings to those the run began with; those named in `free` may be others, but neither come nor go.
 
+        A budget of as many steps as the last checkpoint has is taken in place of the run's own: it ends the run there.
+
         Raises:
             TinctError: one differs, or config.yaml cannot be read.
         """
@@ -118,11 +121,15 @@ class Run:
         for key in PLACES & both.keys():
             both[key] = in_full(both[key][0]), in_full(both[key][1])
         changed = [key for key, (old, new) in both.items() if old != new and (key not in free or None in (old, new))]
+        remedy = "resume with the same settings or choose another folder"
+        if changed and set(changed) <= set(BUDGETS) and (last := self.checkpoint("last")):
+            if config["steps"] == last.state["step"]:
+                return
+            remedy += f", or end it where it is with steps {last.state['step']}"
         if changed:
             key = changed[0]
             raise TinctError(
-                f"{key} is {config[key]!r}, but the run in {self.folder} began with {before.get(key)!r}; "
-                "resume with the same settings or choose another folder"
+                f"{key} is {config[key]!r}, but the run in {self.folder} began with {before.get(key)!r}; {remedy}"
             )
 
     def checkpoint(self, name: str) -> Checkpoint | None:
