@@ -268,7 +268,7 @@ def test_what_labels_steered_and_other_backbones_are_refused(tmp_path, runs):
         run_compare("mosaic:", inits=f"imagenet-lite,x={runs[0]}", **arguments)
 
 
-def test_evaluated_pictures_that_an_encoder_saw_are_named(tmp_path, transfers, runs, capsys):
+def test_evaluated_pictures_that_an_encoder_saw_are_named(tmp_path, transfers, runs, capsys, monkeypatch):
     pictures = Mosaic("", "val", "multilabel")
     copies = [dhash(pictures.picture(index)) ^ np.uint64(5) for index in range(12)]  # two bits off
     np.save(f"{runs[0]}/seen.npy", np.array([1], np.uint64))
@@ -279,6 +279,11 @@ def test_evaluated_pictures_that_an_encoder_saw_are_named(tmp_path, transfers, r
     assert "warning: seen: 12 evaluated pictures, or near-copies of them" in said
     assert "mosaic:val/0, mosaic:val/1," in said
     assert "and 2 more" in said
+    assert "; pretrain with --exclude mosaic:" in said
+    monkeypatch.setattr("tinct.leaks.entries", lambda: dict.fromkeys(runs))  # as if they came with tinct
+    assert compare("mosaic:", task="multilabel", inits=inits, out=tmp_path / "out", labels="50", seeds=2) == 0
+    remedy = "; leave them out of the val split, or pretrain an encoder of your own with --exclude mosaic:"
+    assert remedy in " ".join(capsys.readouterr().out.split())
     assert "clean:" not in said
     plan = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert plan["seen"] == {"seen": [f"mosaic:val/{index}" for index in range(12)]}

@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 
 from tinct.cli import COMMANDS, parse
+from tinct.evaluate import PROTOCOLS
 from tinct.objectives.base import Decoding
+from tinct.records import COLOUR_SCORES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,6 +56,11 @@ def test_what_is_typed_is_understood(line, tmp_path, monkeypatch):
 def test_every_command_is_named_in_the_readme():
     text = PAGES[0].read_text()
     assert [name for name in COMMANDS if f"tinct {name}" not in text] == []
+
+
+def test_every_figure_of_colour_is_explained_under_the_key_that_records_have():
+    page = (ROOT / "docs" / "method.md").read_text()
+    assert [key for key in (*PROTOCOLS, *COLOUR_SCORES, "balance") if f"`{key}`" not in page] == []
 
 
 @pytest.mark.parametrize("module", ["color", "config", "data.sources"])

@@ -24,6 +24,7 @@ from tinct import monitor
 from tinct.cli import main, parse
 from tinct.config import Config
 from tinct.data.hashes import dhash, near
+from tinct.data.photos import Photos
 from tinct.data.sources import open_sources
 from tinct.data.transforms import centre
 from tinct.engine import make_fabric
@@ -473,6 +474,15 @@ def test_pictures_held_out_come_from_a_source_of_their_own_or_are_few_of_the_tra
     assert (len(pool), len(pictures)) == (24, 10)
 
 
+def test_a_folder_without_splits_cannot_be_held_out_but_a_list_of_its_pictures_can(tmp_path):
+    write_colourful(tmp_path / "plain", 3)
+    with pytest.raises(TinctError, match="plain, which has no val split; name a text file"):
+        run_pretrain(tiny(held_out=str(tmp_path / "plain")), out=tmp_path / "run")
+    (tmp_path / "list.txt").write_text("\n".join(map(str, (tmp_path / "plain").iterdir())))
+    _, pictures, _ = set_aside(tiny(held_out=str(tmp_path / "list.txt")), Photos("train"), np.zeros(0, np.uint64))
+    assert len(pictures) == 3
+
+
 def test_copies_of_what_is_held_out_are_not_trained_on(tmp_path):
     write_colourful(tmp_path / "all", 24)
     twice = [str(tmp_path / "all")] * 2
@@ -623,7 +633,7 @@ MISTAKES = [
     (["photos:", "--batch-size", "many"], "batch_size"),
     (["photos:", "--size", "50"], "multiple of 32"),
     (["photos:", "--terms", "{l1: 1, bins: 1}"], "at most one"),
-    (["photos:", "--terms", "{rotation: 1}", "--adversarial", "hinge"], "without colours"),
+    (["photos:", "--terms", "{rotation: 1}"], "terms (rotation) make none: set adversarial to none, or add one of l1"),
     (["photos:", "--accelerator", "cuda"], "cuda"),
     (["photos:", "--devices", "x"], "devices"),
     (["photos:", "--nonsense", "1"], "nonsense"),

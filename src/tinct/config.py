@@ -29,7 +29,8 @@ class Config:
         exclude: sources whose pictures, and copies of them, are kept out; of a labelled one the val and
             test splits.
         split: `train` leaves the other splits of a recognised layout alone; `all` takes everything.
-        held_out: a source whose val split is coloured to measure progress; part of `sources` is set aside without.
+        held_out: a source whose val split is coloured to measure progress, or a text file of paths, all of them;
+            part of `sources` is set aside without.
         max_pictures: train on so many of the pictures, the first of a fixed shuffle, so that fewer are part of more;
             unusable ones among them are not replaced. All without.
         cache: folder for decoded pictures, so that later epochs and runs skip decoding. Crops are cut from shrunk

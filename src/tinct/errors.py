@@ -17,7 +17,7 @@ class TinctError(Exception):
 
 
 class AbsentSplitError(TinctError):
-    """A labelled source that has no such split, or no labels for such a task, as few have all of them."""
+    """A source that has no such split, or no labels for such a task, as few have all of them."""
 
 
 class PictureError(TinctError):

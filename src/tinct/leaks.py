@@ -13,6 +13,7 @@ from tinct.grid import Arm, Grid
 from tinct.inits import Start
 from tinct.records import PLAN
 from tinct.settings import TransferSettings
+from tinct.shipped import entries
 
 __all__ = ["evaluated_and_seen", "leaks", "untold"]
 
@@ -55,11 +56,15 @@ def untold(arms: Sequence[Arm], starts: dict[str, Start]) -> tuple[str, ...]:
 
 def leaks(grid: Grid) -> tuple[str, ...]:
     """A line for each arm whose encoders saw evaluated pictures, and one for those of which that is not known."""
-    remedy = f"pretrain with --exclude {grid.common.source}"
-    if grid.common.evaluate == "tuning":
-        remedy = "they are training pictures, which --exclude leaves in"
+    exclude = f"with --exclude {grid.common.source}"
+    inits = {arm.name: arm.inits for arm in grid.arms}
     lines = []
     for arm, names in grid.seen.items():
+        remedy = f"pretrain {exclude}"
+        if grid.common.evaluate == "tuning":
+            remedy = "they are training pictures, which --exclude leaves in"
+        elif set(inits[arm]) <= entries().keys():  # made by somebody else, and as they are
+            remedy = f"leave them out of the {grid.common.evaluate} split, or pretrain an encoder of your own {exclude}"
         more = f" and {len(names) - NAMED} more (see {grid.out / PLAN})" if len(names) > NAMED else ""
         lines.append(
             f"{arm}: {len(names)} evaluated pictures, or near-copies of them, are among those that its encoder saw: "

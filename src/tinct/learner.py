@@ -20,6 +20,7 @@ from tinct.errors import TinctError
 from tinct.inits import load_init, located
 from tinct.models.discriminator import PatchDiscriminator
 from tinct.models.encoder import Encoder
+from tinct.objectives import COLOUR
 from tinct.objectives.adversarial import discriminator_loss, generator_loss
 from tinct.objectives.base import Batch
 from tinct.objectives.pretext import Pretext, take_apart, to_chroma_resolution
@@ -50,7 +51,10 @@ class Learner:
             Encoder(config.backbone, config.in_channels), config.terms, config.chroma_stride, config.width
         )
         if config.adversarial != "none" and pretext.colour is None:
-            raise TinctError(f"adversarial is {config.adversarial} without colours; add l1, huber or bins to terms")
+            raise TinctError(
+                f"adversarial is {config.adversarial}, which judges colours, and terms ({', '.join(config.terms)}) "
+                f"make none: set adversarial to none, or add one of {', '.join(COLOUR)} to terms"
+            )
         if config.init_std is not None:
             normal_init(pretext, config.init_std)
         self.history = start_from(config.init, pretext) if config.init != "random" else {}

@@ -17,12 +17,12 @@ from tinct.data.photos import Photos
 from tinct.data.random import rng
 from tinct.data.sources import Joined, is_labelled, open_held_out, open_sources
 from tinct.engine import make_fabric
-from tinct.errors import TinctError
+from tinct.errors import AbsentSplitError, TinctError
 from tinct.heldout import take_held_out
 from tinct.learner import Learner
 from tinct.objectives.pretext import take_apart
 
-__all__ = ["engine_for", "hashes_to_avoid", "open_excluded", "prepare", "set_aside"]
+__all__ = ["engine_for", "hashes_to_avoid", "open_excluded", "open_progress", "prepare", "set_aside"]
 
 HELD_OUT = 64
 """Photographs coloured at every checkpoint."""
@@ -58,7 +58,7 @@ def set_aside(
         TinctError: nothing is left to train on.
     """
     pool = np.arange(len(source), dtype=np.uint32)
-    apart: Source | None = open_sources([config.held_out], "val") if config.held_out else None
+    apart: Source | None = open_progress(config.held_out) if config.held_out else None
     if apart is None and isinstance(source, Photos):
         apart = Photos("val")
     if apart is not None:
@@ -78,6 +78,21 @@ def set_aside(
             )
         pool = np.sort(rng(SAMPLE, len(pool)).permutation(pool)[: config.max_pictures])
     return pool, pictures, np.union1d(excluded, hashes)
+
+
+def open_progress(spec: str) -> Source:
+    """The pictures that `held_out` means by `spec`: its val split, or all that a text file lists.
+
+    Raises:
+        TinctError: it cannot be opened, or has no such split.
+    """
+    try:
+        return open_sources([spec], "val")
+    except AbsentSplitError as error:
+        raise TinctError(
+            f"held_out is {spec}, which has no val split; name a text file of the paths of its pictures, or a folder "
+            "that holds train and val"
+        ) from error
 
 
 def open_excluded(spec: str) -> Source:

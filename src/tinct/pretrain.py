@@ -33,7 +33,7 @@ from tinct.examples import open_labels
 from tinct.files import expanded, read_json, write_json
 from tinct.learner import Learner
 from tinct.monitor import Monitor
-from tinct.preparation import engine_for, hashes_to_avoid, open_excluded, prepare, set_aside
+from tinct.preparation import engine_for, hashes_to_avoid, open_excluded, open_progress, prepare, set_aside
 from tinct.results import write_results
 from tinct.runs import DAMAGED, Run, read_record
 
@@ -115,7 +115,7 @@ def check_run(config: Config, run: Run, resume: bool) -> tuple[Source, Learner] 
     for spec in config.exclude:
         open_excluded(spec)
     if config.held_out is not None:
-        open_sources([config.held_out], "val")
+        open_progress(config.held_out)
     return source, Learner(config, fabric)
 
 

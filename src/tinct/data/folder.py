@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tinct.data.base import Source
 from tinct.data.decode import PICTURE_SUFFIXES, decode
-from tinct.errors import TinctError
+from tinct.errors import AbsentSplitError, TinctError
 from tinct.files import expanded
 
 __all__ = ["PathSource", "open_folder", "read_lines", "scan", "split_folders"]
@@ -107,7 +107,7 @@ def open_folder(spec: str, split: str = "train") -> PathSource:
     if not len(source):
         kinds = ", ".join(PICTURE_SUFFIXES[:4])
         remedy = "" if split == "all" else "; --split all takes the pictures of every split"
-        raise TinctError(f"{spec}: no pictures of the {split} split (files such as *{kinds}) in it{remedy}")
+        raise AbsentSplitError(f"{spec}: no pictures of the {split} split (files such as *{kinds}) in it{remedy}")
     return source
 
 
