@@ -81,9 +81,10 @@ class TransferSettings:
 
     def __post_init__(self) -> None:
         """Let paths and numbers of labels be text."""
-        vars(self).update({name: as_text(value) for name, value in vars(self).items()})
-        if type(self.labels) in (int, float):
-            vars(self)["labels"] = str(self.labels)
+        given = {name: as_text(value) for name, value in vars(self).items()}
+        if type(given["labels"]) in (int, float):
+            given["labels"] = str(given["labels"])
+        vars(self).update(given)
 
     @property
     def trains(self) -> bool:
