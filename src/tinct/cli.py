@@ -134,8 +134,8 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
             help=f"a shipped file of settings: {', '.join(recipes())} (default: fast)",
         )
         words = with_recipe(words)
-        for option, file in itertools.pairwise(words):
-            if option == "--config" and Path(file).is_file():
+        for word, file in itertools.pairwise(words):
+            if word == "--config" and Path(file).is_file():
                 check_file(Path(file))
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name in bundles:

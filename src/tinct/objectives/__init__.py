@@ -19,7 +19,7 @@ from .pixel import L1, Huber
 from .rotation import Rotation
 from .siamese import MultiCrop, Siamese
 
-__all__ = ["Batch", "ColourTerm", "FeatureTerm", "make_terms"]
+__all__ = ["COLOUR", "Batch", "ColourTerm", "FeatureTerm", "make_terms"]
 
 COLOUR: dict[str, Callable[[], ColourTerm]] = {"l1": L1, "huber": Huber, "bins": Bins}
 FEATURE: dict[str, Callable[[list[int]], FeatureTerm]] = {
