@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fake_films import photograph, write_film
 from PIL import Image
 
 from tinct.cli import COMMANDS, parse
@@ -77,8 +78,10 @@ def test_colouring_from_python_as_the_docs_have_it(tmp_path, monkeypatch):
     packed = (ROOT / "tests" / "fixtures" / "colorizer-v1.safetensors.xz").read_bytes()
     (tmp_path / "run" / "colorizer.safetensors").write_bytes(lzma.decompress(packed))
     Image.linear_gradient("L").save("old.jpg")
+    write_film(tmp_path / "old.avi", [photograph()] * 2)
     names: dict = {}
     exec(example, names)
+    assert (tmp_path / "coloured.mp4").stat().st_size > 0
     assert (names["coloured"].mode, names["coloured"].size) == ("RGB", (256, 256))
 
 

@@ -83,7 +83,7 @@ class TransferSettings:
         """Let paths and numbers of labels be text."""
         vars(self).update({name: as_text(value) for name, value in vars(self).items()})
         labels: Any = self.labels
-        if isinstance(labels, int | float):
+        if isinstance(labels, int | float) and not isinstance(labels, bool):
             vars(self)["labels"] = str(labels)
 
     @property
