@@ -35,7 +35,7 @@ def pans(spec: str) -> Iterator[list[np.ndarray]]:
     source = open_sources([spec], "all")
     for index in range(min(PANS, len(source))):
         picture = source.picture(index)
-        height, width = (side - 2 * step * LENGTH for side, step in zip(picture.shape, (1, 2), strict=False))
+        height, width = picture.shape[0] - 2 * LENGTH, picture.shape[1] - 4 * LENGTH
         if min(height, width) >= 128:
             yield [picture[LENGTH + n : LENGTH + n + height, 2 * n : 2 * n + width] for n in range(LENGTH)]
 
@@ -68,7 +68,7 @@ def measure(film: list[np.ndarray], colorizer: Colorizer) -> list[float]:
 
 
 def frames_a_second(colorizer: Colorizer, height: int, width: int) -> float:
-    """Reading, colouring and writing a grey film of made-up grain."""
+    """Reading, colouring and writing a grey film: the samples of a photograph in another shape, moving sideways."""
     import av
 
     with tempfile.TemporaryDirectory() as folder:

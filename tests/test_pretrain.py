@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -215,9 +216,10 @@ def test_a_program_that_is_interrupted_ends(tmp_path):
     assert Run(run).checkpoint("last") is not None
 
 
-@pytest.mark.parametrize(("moment", "signalled"), [(1, signal.SIGINT), (3, signal.SIGTERM), (4, signal.SIGINT)])
-def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeypatch, moment, signalled):
-    out, learn = tmp_path / "run", Learner.learn
+@contextmanager
+def interrupted_in(moment, monkeypatch, signalled=signal.SIGINT):
+    """Within it, training is sent a signal at the beginning of a step."""
+    learn = Learner.learn
 
     def interrupt(self, parts, step, *rest):
         if step == moment:
@@ -226,8 +228,17 @@ def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "learn", interrupt)
-        with pytest.raises(KeyboardInterrupt, match=f"stopped after step {moment + 1}, which is saved"):
-            run_pretrain(TINY, out=out)
+        yield
+
+
+@pytest.mark.parametrize(("moment", "signalled"), [(1, signal.SIGINT), (3, signal.SIGTERM), (4, signal.SIGINT)])
+def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeypatch, moment, signalled):
+    out = tmp_path / "run"
+    with (
+        interrupted_in(moment, monkeypatch, signalled),
+        pytest.raises(KeyboardInterrupt, match=f"stopped after step {moment + 1}, which is saved"),
+    ):
+        run_pretrain(TINY, out=out)
     assert not (out / "record.json").exists()
     run_pretrain(TINY, out=out, resume=True)
     assert_equal_weights(whole, out)
@@ -790,17 +801,9 @@ def test_a_folder_in_use_is_refused_before_any_preparation(whole, tmp_path, monk
 
 @pytest.mark.parametrize("budget", [{"steps": 500}, {"steps": None, "minutes": 9.0, "warmup_steps": 30}])
 def test_an_interrupted_run_can_be_ended_where_it_is(whole, tmp_path, monkeypatch, budget):
-    out, learn = tmp_path / "run", Learner.learn
-
-    def interrupt(self, parts, step, *rest):
-        if step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return learn(self, parts, step, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Learner, "learn", interrupt)
-        with pytest.raises(KeyboardInterrupt, match="stopped after step 4"):
-            run_pretrain(tiny(**budget), out=out)
+    out = tmp_path / "run"
+    with interrupted_in(3, monkeypatch), pytest.raises(KeyboardInterrupt, match="stopped after step 4"):
+        run_pretrain(tiny(**budget), out=out)
     rest = {key: value for key, value in budget.items() if key == "warmup_steps"}
     with pytest.raises(TinctError, match=r"but the run in .*, or end it where it is with steps 4"):
         run_pretrain(tiny(steps=3, **rest), out=out, resume=True)
@@ -831,16 +834,7 @@ def test_a_resumed_run_has_seen_the_same_hashes(tmp_path, monkeypatch):
         soft.resize((1000, 750), Image.Resampling.BICUBIC).save(tmp_path / "large" / f"{number}.jpg")
     config = tiny(sources=[str(tmp_path / "large")], steps=8, checkpoint_every=4, adversarial="none", min_crop=0.05)
     run_pretrain(config, out=tmp_path / "whole")
-    learn = Learner.learn
-
-    def interrupt(self, parts, step, *rest):
-        if step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return learn(self, parts, step, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Learner, "learn", interrupt)
-        with pytest.raises(KeyboardInterrupt, match="step 4"):
-            run_pretrain(config, out=tmp_path / "cut")
+    with interrupted_in(3, monkeypatch), pytest.raises(KeyboardInterrupt, match="step 4"):
+        run_pretrain(config, out=tmp_path / "cut")
     run_pretrain(config, out=tmp_path / "cut", resume=True)
     assert np.array_equal(np.load(tmp_path / "whole" / "seen.npy"), np.load(tmp_path / "cut" / "seen.npy"))

@@ -200,7 +200,8 @@ def _film(job: Job, colorizer: Colorizer, how: How, batch_size: int, progress: P
     """Colour one film; a bar counts its frames."""
     from tinct.film import colorize_film, frame_count
 
-    assert isinstance(job.source, Path) and job.target is not None  # noqa: PT018 - which makes it a film
+    assert isinstance(job.source, Path)  # else it were no film
+    assert job.target is not None
     bar = progress.add_task(job.source.name, total=None)
     try:
         progress.update(bar, total=frame_count(job.source))

@@ -20,6 +20,9 @@ __all__ = ["Job", "batches", "clashes", "find_jobs", "form_of"]
 
 logger = logging.getLogger(__name__)
 
+ENDINGS = (*SUFFIXES, *FILM_SUFFIXES)
+"""Of what is looked for in folders."""
+
 BATCH_PIXELS = 32_000_000
 """A batch is closed once its pictures have so many pixels; a larger picture goes alone."""
 
@@ -91,8 +94,7 @@ def find_jobs(inputs: list[str], output: Path, form: str | None) -> list[Job]:
         return [_single(content, Path("stdin").with_suffix(FORMATS[form_in(content)][0]), output, form)]
     found = list(dict.fromkeys(_found(inputs, output)))
     if not found:
-        endings = ", ".join((*SUFFIXES, *FILM_SUFFIXES))
-        raise TinctError(f"no picture in {', '.join(inputs)}; expected files ending in {endings}")
+        raise TinctError(f"no picture in {', '.join(inputs)}; expected files ending in {', '.join(ENDINGS)}")
     if len(found) == 1 and not Path(inputs[0]).is_dir():
         return [_single(*found[0], output, form)]
     if str(output) == "-" or (output.suffix.lower() in (*SUFFIXES, *FILM_FORMATS) and not output.is_dir()):
@@ -151,7 +153,7 @@ def _below(folder: Path, files: Iterable[Path], output: Path) -> Iterator[tuple[
         earlier = apart and results in _real(file).parents
         if hidden or earlier or not (file.is_file() or file.is_symlink()):
             continue
-        if file.suffix.lower() in (*SUFFIXES, *FILM_SUFFIXES):
+        if file.suffix.lower() in ENDINGS:
             yield file, relative
         elif file.suffix.lower() in Image.registered_extensions():
             others[file.suffix.lower()] += 1
@@ -175,9 +177,10 @@ def _single(source: Path | bytes, relative: Path, output: Path, form: str | None
     others = {*Image.registered_extensions(), *FILM_SUFFIXES} - endings
     if not output.is_dir() and output.suffix.lower() in others:
         raise TinctError(f"out is {output}; expected a folder, or a file ending in {', '.join(endings)}")
-    if film or output.is_dir() or output.suffix.lower() not in endings:
-        whole = film and not output.is_dir() and output.suffix.lower() in endings
-        return Job(source, output if whole else output / _renamed(relative, form), form)
+    if output.is_dir() or output.suffix.lower() not in endings:
+        return Job(source, output / _renamed(relative, form), form)
+    if film:
+        return Job(source, output)
     named = form_of(output.suffix[1:])
     if form not in (None, named):
         raise TinctError(f"out is {output} but format is {form}; leave one of them out")

@@ -37,7 +37,9 @@ class Joined(Source):
         self.parts = tuple(parts)
         self.spec = " ".join(part.spec for part in parts)
         self.split = parts[0].split
-        self.roots = [_root(part) for part in parts]
+        roots = [_root(part) for part in parts]
+        self.root = roots[0] if len(set(roots)) == 1 else None
+        self._prefixes = roots if self.root is None else [None] * len(parts)
         self._ends = np.cumsum([len(part) for part in parts])
 
     def __len__(self) -> int:
@@ -52,8 +54,8 @@ class Joined(Source):
     def name(self, index: int) -> str:
         """The name its part gives it, after the part's folder as the user wrote it where there are several."""
         part, position = self.locate(index)
-        name, root = self.parts[part].name(position), self.roots[part]
-        return name if root is None or len(set(self.roots)) == 1 else (root / name).as_posix()
+        name, prefix = self.parts[part].name(position), self._prefixes[part]
+        return name if prefix is None else (prefix / name).as_posix()
 
     def picture(self, index: int, min_side: int | None = None) -> NDArray[np.uint8]:
         """See `Source.picture`."""
@@ -226,9 +228,7 @@ def _root(source: Source) -> Path | None:
     """The folder that a source's names start from; None where they are no paths, or are whole already."""
     if isinstance(source, Without):
         return _root(source.source)
-    if isinstance(source, Joined):
-        return source.roots[0] if len(set(source.roots)) == 1 else None
-    return source.root if isinstance(source, PathSource) else None
+    return source.root if isinstance(source, PathSource | Joined) else None
 
 
 def _files(source: Source) -> list[Path]:
