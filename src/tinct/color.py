@@ -14,6 +14,7 @@ __all__ = [
     "BISECTIONS",
     "LAB_EPSILON",
     "LAB_SLOPE",
+    "LUMINANCE",
     "RGB_TO_XYZ",
     "SRGB_KNEE",
     "TOLERANCE",
@@ -26,6 +27,7 @@ __all__ = [
     "normalize_ab",
     "normalize_l",
     "srgb_to_lab",
+    "srgb_to_lightness",
 ]
 
 AB_SCALE = 110.0
@@ -35,6 +37,8 @@ RGB_TO_XYZ = np.array(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
 ) / np.array([[0.95047], [1.0], [1.08883]])
 """Linear RGB to XYZ relative to the white point."""
+LUMINANCE = tuple(RGB_TO_XYZ[1].tolist())
+"""What linear red, green and blue add to luminance."""
 XYZ_TO_RGB = np.linalg.inv(RGB_TO_XYZ)
 LAB_EPSILON = 0.008856
 """Below this the cube root gives way to a line (CIE 15:2004, section 8.2.1); (6/29)^3 rounded, as scikit-image does."""
@@ -63,15 +67,23 @@ def srgb_to_lab(rgb: Tensor) -> Tensor:
         [53, 80, 67]
     """
     with torch.autocast(rgb.device.type, enabled=False):
-        if rgb.dtype == torch.uint8:
-            linear = _levels(rgb.device).index_select(0, rgb.flatten().int()).view(rgb.shape)
-        else:
-            linear = _linear(rgb.float())
-        xyz = _mix(linear, RGB_TO_XYZ)
-        # The line below epsilon and the root above it, added up: several times faster here than where() over pow().
-        root = (xyz.clamp(min=LAB_EPSILON).log() / 3).exp()
-        x, y, z = (root + LAB_SLOPE * (xyz.clamp(max=LAB_EPSILON) - LAB_EPSILON)).unbind(-3)
+        x, y, z = _root(_mix(_light(rgb), RGB_TO_XYZ)).unbind(-3)
         return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), dim=-3)
+
+
+def srgb_to_lightness(rgb: Tensor, sensitivity: Tensor) -> Tensor:
+    """L* of what a film of another sensitivity than the eye's would show.
+
+    Args:
+        rgb: (B, 3, H, W), as of `srgb_to_lab`.
+        sensitivity: (B, 3, 1, 1), what linear red, green and blue count for; with a sum of 1 white stays white. With
+            `LUMINANCE` the L* is that of CIE Lab.
+
+    Returns:
+        (B, 1, H, W) float32 in [0, 100].
+    """
+    with torch.autocast(rgb.device.type, enabled=False):
+        return 116 * _root((_light(rgb) * sensitivity).sum(-3, keepdim=True)) - 16
 
 
 def lab_to_srgb(lab: Tensor) -> Tensor:
@@ -157,6 +169,19 @@ def ab_centres(step: int) -> Tensor:
     cells = (srgb_to_lab(cube)[1:, :, 0].T / step).round()
     reached: Tensor = torch.unique(cells, dim=0)
     return reached * step
+
+
+def _light(rgb: Tensor) -> Tensor:
+    """sRGB of either kind to linear light."""
+    if rgb.dtype == torch.uint8:
+        return _levels(rgb.device).index_select(0, rgb.flatten().int()).view(rgb.shape)
+    return _linear(rgb.float())
+
+
+def _root(xyz: Tensor) -> Tensor:
+    # The line below epsilon and the root above it, added up: several times faster here than where() over pow().
+    root = (xyz.clamp(min=LAB_EPSILON).log() / 3).exp()
+    return root + LAB_SLOPE * (xyz.clamp(max=LAB_EPSILON) - LAB_EPSILON)
 
 
 def _linear(rgb: Tensor) -> Tensor:

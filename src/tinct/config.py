@@ -37,6 +37,8 @@ class Config:
             copies then, and differ a little.
         size: side of the training crops in pixels, a multiple of 32.
         min_crop: smallest crop's side as a share of a picture's shorter side.
+        aged: share of the pictures whose lightness is that of old photographs: plates that see no red, soft, faded,
+            grainy (`tinct.objectives.ageing`).
         backbone: a timm name.
         in_channels: 1 for a grey stem, 3 for an RGB one that sees the grey picture three times.
         init: `random`; a file of weights to start from, an encoder's in timm's names or a colorizer.safetensors; the
@@ -93,6 +95,7 @@ class Config:
     cache: str | None = None
     size: int = 96
     min_crop: float = 0.5
+    aged: float = 0.0
     backbone: str = "resnet18"
     in_channels: int = 1
     init: str = "random"
@@ -146,7 +149,7 @@ class Config:
         for name in ("weight_decay", "warmup_steps", "workers", "adversarial_weight"):
             if not getattr(self, name) >= 0:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        shares = (("min_crop", 0.05, 1), ("adversarial_start", 0, 1), ("ema", 0, 1))
+        shares = (("min_crop", 0.05, 1), ("aged", 0, 1), ("adversarial_start", 0, 1), ("ema", 0, 1))
         for name, low, high in (*shares, ("seed", 0, LARGEST_SEED)):
             if not low <= getattr(self, name) <= high:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected {low} to {high}")

@@ -112,7 +112,7 @@ class Learner:
         means: dict[str, float] = defaultdict(float)
         for part in parts:
             pixels, keys = part.pixels.to(self.fabric.device), part.keys.to(self.fabric.device)
-            batch = self.pretext.prepare(take_apart(pixels, keys, self.config.chroma_stride))
+            batch = self.pretext.prepare(take_apart(pixels, keys, self.config.chroma_stride, self.config.aged))
             losses, output = self.model(batch)
             seen: dict[str, Tensor] = {}
             if adversarial_weight is not None and output is not None:

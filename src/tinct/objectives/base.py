@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tinct.errors import TinctError
 
-__all__ = ["Batch", "ColourTerm", "Decoding", "FeatureTerm"]
+__all__ = ["Batch", "ColourTerm", "Decoding", "FeatureTerm", "drawn"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,12 @@ class Batch:
     ab: Tensor
     keys: Tensor
     small: Tensor | None = None
+
+
+def drawn(keys: Tensor, shape: Sequence[int], stream: int) -> Tensor:
+    """Numbers in [0, 1) that follow from the pictures' keys alone, (B, *shape) on the CPU; other streams are others."""
+    generators = [torch.Generator().manual_seed(key + stream) for key in keys.tolist()]
+    return torch.stack([torch.rand(*shape, generator=generator) for generator in generators])
 
 
 class ColourTerm(nn.Module, ABC):

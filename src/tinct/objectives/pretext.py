@@ -8,6 +8,7 @@ from tinct.color import normalize_l, srgb_to_lab
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives import make_terms
+from tinct.objectives.ageing import age
 from tinct.objectives.base import Batch, FeatureTerm
 
 __all__ = ["Pretext", "take_apart", "to_chroma_resolution"]
@@ -74,11 +75,11 @@ class Pretext(nn.Module):
 
 
 @torch.no_grad()
-def take_apart(pixels: Tensor, keys: Tensor, stride: int) -> Batch:
-    """Photographs (B, 3, H, W) uint8 to L at full and ab at a `stride`-th of the resolution."""
+def take_apart(pixels: Tensor, keys: Tensor, stride: int, aged: float = 0.0) -> Batch:
+    """Photographs (B, 3, H, W) uint8 to L at full and ab at a `stride`-th of the resolution, a share in aged L."""
     lab = srgb_to_lab(pixels)
-    l = lab[:, :1].contiguous(memory_format=torch.channels_last)
-    return Batch(l, F.avg_pool2d(lab[:, 1:], stride), keys)
+    l = age(pixels, keys, aged) if aged else lab[:, :1]
+    return Batch(l.contiguous(memory_format=torch.channels_last), F.avg_pool2d(lab[:, 1:], stride), keys)
 
 
 def to_chroma_resolution(batch: Batch) -> Tensor:

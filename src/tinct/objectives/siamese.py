@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Batch, FeatureTerm
+from .base import Batch, FeatureTerm, drawn
 
 __all__ = ["MultiCrop", "Siamese", "nt_xent", "view"]
 
@@ -41,7 +41,7 @@ class Siamese(FeatureTerm):
 
     def prepare(self, batch: Batch) -> Batch:
         """See `FeatureTerm.prepare`: (B, ...) becomes (2B, ...), the first views and then the second."""
-        l, ab = (torch.cat(parts) for parts in zip(*(view(batch, one) for one in drawn(batch, 2)), strict=True))
+        l, ab = (torch.cat(parts) for parts in zip(*(view(batch, one) for one in draws(batch, 2, 0)), strict=True))
         l = l.contiguous(memory_format=torch.channels_last)
         return replace(batch, l=l, ab=ab, keys=torch.cat((batch.keys, batch.keys)))
 
@@ -61,7 +61,7 @@ class MultiCrop(Siamese):
 
     def prepare(self, batch: Batch) -> Batch:
         """See `FeatureTerm.prepare`; the small views, (4B, 1, H/2, W/2), come one after the other."""
-        small = [view(batch, one, SMALL_SIDE, 2)[0] for one in drawn(batch, SMALL, 1)]
+        small = [view(batch, one, SMALL_SIDE, 2)[0] for one in draws(batch, SMALL, 1)]
         small_l = torch.cat(small).contiguous(memory_format=torch.channels_last)
         return replace(super().prepare(batch), small=small_l)
 
@@ -73,11 +73,9 @@ class MultiCrop(Siamese):
         return torch.stack([nt_xent(*pair, TEMPERATURE) for pair in pairs]).mean()
 
 
-def drawn(batch: Batch, views: int, stream: int = 0) -> list[Tensor]:
-    """For each view (B, 7) numbers in [0, 1) that follow from the pictures' keys; other streams are others."""
-    generators = [torch.Generator().manual_seed(key + stream) for key in batch.keys.tolist()]
-    draws = torch.stack([torch.rand(views, 7, generator=generator) for generator in generators])
-    return list(draws.to(batch.l).unbind(1))
+def draws(batch: Batch, views: int, stream: int) -> list[Tensor]:
+    """For each view the (B, 7) numbers that `view` takes."""
+    return list(drawn(batch.keys, (views, 7), stream).to(batch.l).unbind(1))
 
 
 def view(batch: Batch, draws: Tensor, sides: tuple[float, float] = SIDE, shrink: int = 1) -> tuple[Tensor, Tensor]:
