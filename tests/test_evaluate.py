@@ -182,6 +182,15 @@ def test_nothing_to_compare_with_is_one_sentence(monkeypatch, photos, tmp_path):
         evaluate("fake", [str(photos)])
 
 
+def test_what_another_command_made_is_not_overwritten(monkeypatch, photos, tmp_path):
+    use(monkeypatch, grey)
+    for content, says in (('{"what": "pretrain"}', "tinct evaluate did not make"), ("dear diary", "cannot be read")):
+        (tmp_path / "record.json").write_text(content)
+        with pytest.raises(TinctError, match=says):
+            evaluate("fake", [str(photos)], out=tmp_path / "record.json")
+        assert (tmp_path / "record.json").read_text() == content
+
+
 def test_figures_are_shown_even_where_the_record_cannot_be_written(monkeypatch, photos, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     use(monkeypatch, grey)

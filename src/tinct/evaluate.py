@@ -25,7 +25,7 @@ from tinct.data.sources import Joined, open_sources
 from tinct.environment import environment
 from tinct.errors import PictureError, TinctError
 from tinct.extractors import frechet_distances, perceptual_distances
-from tinct.files import as_text, write_json
+from tinct.files import as_text, read_json, write_json
 from tinct.inits import seen_by
 from tinct.screen import column, open_console
 from tinct.shipped import resolve
@@ -55,6 +55,7 @@ PROTOCOLS = {
 """How each figure is measured, beside which it is shown and recorded."""
 SEEN = 1 << 21
 """Pixels at which a network compares pictures, at most: beyond, its feature maps fill the memory."""
+OTHER = "choose another --out"
 NAMED = 10
 """How many pictures that the colorizer had seen are named."""
 
@@ -92,9 +93,11 @@ def evaluate(
         0.
 
     Raises:
-        TinctError: the colorizer or a source cannot be opened, no colour picture is among them, or EfficientNet-lite0's
-            weights are not installed.
+        TinctError: the colorizer or a source cannot be opened, no colour picture is among them, EfficientNet-lite0's
+            weights are not installed, or `out` holds something else.
     """
+    if out is not None and out.is_file() and read_json(out, OTHER).get("what") != "evaluate":
+        raise TinctError(f"out is {out}, which tinct evaluate did not make; {OTHER}")
     record = run_evaluate(
         colorizer,
         sources,

@@ -49,10 +49,15 @@ def test_a_subset_is_otherwise_a_fair_draw():
     assert 40 < drawn.min() < drawn.max() < 130  # each about 80 +- 8
 
 
-@pytest.mark.parametrize("amount", [0, -3, 201, 1.5, 0.0, "1.2", "many", "nan", "inf", "", "-1", 0.001])
+@pytest.mark.parametrize("amount", [0, -3, 201, 1.5, 0.0, "1.2", "many", "nan", "inf", "", "-1"])
 def test_impossible_amounts_are_refused(amount):
     with pytest.raises(TinctError, match=r"expected a count of 1 to 200"):
         label_subset(presence(0), amount, 0)
+
+
+def test_a_share_of_less_than_one_picture_says_so():
+    with pytest.raises(TinctError, match=r"0.001 labels: that share of 200 is less than one picture"):
+        label_subset(presence(0), 0.001, 0)
 
 
 def test_too_few_labels_for_the_classes_are_refused():

@@ -116,6 +116,8 @@ def _count(amount: int | float | str, total: int) -> int:
     except ValueError:
         share = 0.0
     count = int(text) if text.isdecimal() else round(share * total) if 0 < share <= 1 else 0
+    if 0 < share <= 1 and not count:
+        raise TinctError(f"{amount} labels: that share of {total} is less than one picture; ask for more")
     if not 0 < count <= total:
         raise TinctError(f"{amount} labels: expected a count of 1 to {total}, a share such as 0.2, or all")
     return count
