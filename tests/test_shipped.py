@@ -23,7 +23,7 @@ from tinct.models.generator import Generator
 from tinct.objectives.bins import Bins
 from tinct.sampling import Sampling
 from tinct.shipped import SHIPPED, add, entries, find, resolve, verify
-from tinct.weights import load_colorizer, save_colorizer, save_encoder, weights_digest
+from tinct.weights import load_colorizer, packed, save_colorizer, save_encoder, weights_digest, write_weights
 
 
 @pytest.fixture(scope="module")
@@ -435,12 +435,25 @@ def put_together(path: Path, header: dict, tensors: dict) -> None:
     save_file(tensors, path, {"tinct": json.dumps(header["tinct"])})
 
 
-def test_hashes_of_what_an_encoder_saw_stay_with_it(shelves, card, tmp_path):
+def test_the_same_weights_are_the_same_bytes_which_safetensors_reads(tmp_path):
+    tensors = {"b": torch.rand(3, 2), "a": torch.rand(5).half(), "n": torch.tensor(7)}
+    said = {name: name * 3 for name in ("format", "tinct", "more", "and more")}
+    files = {packed(tensors, said) for _ in range(20)}  # 24 orders, of which safetensors takes one by chance
+    assert len(files) == 1
+    (tmp_path / "one.safetensors").write_bytes(files.pop())
+    with safe_open(tmp_path / "one.safetensors", framework="pt") as opened:
+        assert opened.metadata() == said
+        assert all(torch.equal(opened.get_tensor(key), value) for key, value in tensors.items())
+
+
+def test_hashes_of_what_was_seen_stay_with_weights(shelves, card, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     save_encoder(run / "encoder.safetensors", Encoder("mobilenetv3_small_050"), {})
+    write_weights(run / "colorizer.safetensors", {}, {"kind": "colorizer"})
     np.save(run / "seen.npy", np.arange(3, dtype=np.uint64))
     shelf = tmp_path / "shelf"
+    assert np.load(add("painter", run / "colorizer.safetensors", None, shelf=shelf).seen).tolist() == [0, 1, 2]
     first = add("one", run / "encoder.safetensors", None, shelf=shelf)
     again = add("one", first.path, card, shelf=shelf)  # its own file, to give it a card
     other = add("two", first.path, None, shelf=shelf)

@@ -4,6 +4,7 @@ A network that is unsure answers with dull colours, one that is trained to favou
 decoding strikes the balance depends on what was learned, so it is looked for once training is over.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,7 +37,13 @@ BATCH = 32
 
 
 @torch.no_grad()
-def calibrate(generator: Generator, colour: ColourTerm, pictures: NDArray[np.uint8], device: torch.device) -> Decoding:
+def calibrate(
+    generator: Generator,
+    colour: ColourTerm,
+    pictures: NDArray[np.uint8],
+    device: torch.device,
+    priors: Sequence[float] = PRIORS,
+) -> Decoding:
     """Find the decoding of least ab error among those that reach `COLOURFULNESS`.
 
     Args:
@@ -44,6 +51,7 @@ def calibrate(generator: Generator, colour: ColourTerm, pictures: NDArray[np.uin
         colour: its colour term; how it decodes is put back after.
         pictures: (N, H, W, 3) photographs in colour that training did not see; without any, nothing is changed.
         device: where to run.
+        priors: those to choose from.
 
     Returns:
         The decoding; for terms without bins, only `gain` differs from the default.
@@ -80,7 +88,7 @@ def calibrate(generator: Generator, colour: ColourTerm, pictures: NDArray[np.uin
     tried = [
         Decoding(temperature=temperature, prior=prior)
         for temperature in (TEMPERATURES if bins else (before.temperature,))
-        for prior in (PRIORS if bins else (before.prior,))
+        for prior in (priors if bins else (before.prior,))
     ]
     try:
         return min((best_gain(decoding) for decoding in tried), key=lambda found: found[:2])[2]

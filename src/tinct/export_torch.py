@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tinct.errors import TinctError
@@ -17,7 +17,7 @@ from tinct.models.layouts import from_torchvision, torchvision_name
 from tinct.models.stem import Input, stem_name
 from tinct.parity import HALF, SINGLE, compare, sample_inputs
 from tinct.settings import encoder_size
-from tinct.weights import FED_KEY, load_strict
+from tinct.weights import FED_KEY, load_strict, packed
 
 __all__ = ["to_segmentation_models", "to_timm", "to_torchvision"]
 
@@ -177,5 +177,4 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, half: bool, fed: Input)
     Norms, biases and running statistics stay in float32: they are few, and a running variance may not fit.
     """
     stored = {key: value.half() if half and value.ndim >= 2 else value for key, value in tensors.items()}
-    header = {"format": "pt", FED_KEY: fed}
-    write_bytes(path, save({key: value.detach().contiguous() for key, value in stored.items()}, header))
+    write_bytes(path, packed(stored, {"format": "pt", FED_KEY: fed}))

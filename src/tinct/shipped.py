@@ -174,7 +174,7 @@ def add(
 ) -> Entry:
     """Put weights on a shelf: copies the file and its card and writes the manifest's entry, which may replace another.
 
-    The hashes of the pictures that an encoder saw go with it, where its run left them beside it.
+    The hashes of the pictures that they saw go with them, where their run left them beside.
     Maintainers ship weights so: `tinct weights add NAME FILE CARD --half --licence Apache-2.0 --shelf
     src/tinct/shipped_weights`.
 
@@ -209,7 +209,7 @@ def add(
     with atomic_path(entry.path) as unfinished:
         (copy_in_half if half else shutil.copyfile)(file, unfinished)
     seen = seen_beside(file)
-    if kind == "encoder" and seen is not None:
+    if seen is not None:
         with atomic_path(entry.seen) as unfinished:
             shutil.copyfile(seen, unfinished)
     else:

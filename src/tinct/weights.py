@@ -29,6 +29,7 @@ __all__ = [
     "load_colorizer",
     "load_encoder",
     "load_strict",
+    "packed",
     "read_weights",
     "save_colorizer",
     "save_encoder",
@@ -241,5 +242,16 @@ def header_error(path: Path, name: str, value: Any) -> TinctError:
 
 def write_weights(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Write tensors with `meta` as JSON in the file's header, whole or not at all."""
-    header = {"format": "pt", "tinct": json.dumps({"format": FORMAT, **meta})}
-    write_bytes(path, save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, header))
+    write_bytes(path, packed(tensors, {"format": "pt", "tinct": json.dumps({"format": FORMAT, **meta})}))
+
+
+def packed(tensors: dict[str, Tensor], said: dict[str, str]) -> bytes:
+    """A safetensors file of `tensors`, with `said` in its header; the same ones give the same bytes.
+
+    safetensors itself writes what is said in an order of chance, so that a file's hash would differ each time.
+    """
+    content = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, said)
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]) | {"__metadata__": said}).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
