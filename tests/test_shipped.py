@@ -9,18 +9,21 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from skimage.filters import gaussian
 
 import tinct
 from tinct import fetch as fetching
 from tinct import shipped
 from tinct.cli import main
 from tinct.colorize import Colorizer
+from tinct.data.sources import open_sources
 from tinct.errors import TinctError
 from tinct.fetch import weights
 from tinct.inits import load_init
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives.bins import Bins
+from tinct.pictures import Picture
 from tinct.sampling import Sampling
 from tinct.shipped import SHIPPED, add, entries, find, resolve, verify
 from tinct.weights import load_colorizer, packed, save_colorizer, save_encoder, weights_digest, write_weights
@@ -433,6 +436,16 @@ def taken_apart(path: Path) -> tuple[dict, dict]:
 
 def put_together(path: Path, header: dict, tensors: dict) -> None:
     save_file(tensors, path, {"tinct": json.dumps(header["tinct"])})
+
+
+def test_softness_does_not_make_the_colorizer_much_louder():
+    colorizer, source = Colorizer.load(SHIPPED / "tinct-small.safetensors", "cpu"), open_sources(["photos:"], "all")
+    chroma = []
+    for deviation in (0, 0.01):  # of the short side
+        greys = [gaussian(grey, deviation * min(grey.shape)) for grey in (source.picture(n).mean(2) for n in range(5))]
+        found = colorizer.coarse([Picture(np.rint(grey).astype(np.uint8)) for grey in greys])
+        chroma.append(np.mean([float(ab.norm(dim=0).mean()) for _, ab in found]))
+    assert chroma[1] < 1.8 * chroma[0]  # before it learned from aged photographs: 2.0
 
 
 def test_the_same_weights_are_the_same_bytes_which_safetensors_reads(tmp_path):
