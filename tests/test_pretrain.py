@@ -566,6 +566,15 @@ def test_a_cache_may_move_but_neither_come_nor_go_when_a_run_is_resumed(tmp_path
         run.check_may_open(begun | {"lr": 1.0}, True, FREE)
 
 
+def test_a_run_from_before_a_setting_was_there_goes_on(tmp_path):
+    run = Run(tmp_path / "run")
+    begun = stored(tiny())
+    run.open({key: value for key, value in begun.items() if key != "aged"}, False, FREE)
+    run.check_may_open(begun, True, FREE)
+    with pytest.raises(TinctError, match=r"aged is 0.5, but the run in .* began with 0.0"):
+        run.check_may_open(begun | {"aged": 0.5}, True, FREE)
+
+
 def test_what_others_leave_beside_the_checkpoints_is_left_alone(tmp_path):
     run, modules = Run(tmp_path / "run"), {"generator": torch.nn.Linear(1, 1)}
     run.save(modules, {}, {"step": 1}, best=False)

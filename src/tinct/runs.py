@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tinct.config import BUDGETS
+from tinct.config import BUDGETS, Config
 from tinct.environment import environment
 from tinct.errors import TinctError
 from tinct.files import in_full, read_json, sync, write_json, write_text
@@ -114,7 +114,8 @@ class Run:
         """
         written = self.folder / "config.yaml"
         try:
-            before = dict(yaml.safe_load(written.read_bytes()))
+            # a setting that an older tinct had not heard of was what it is by default
+            before = asdict(Config()) | dict(yaml.safe_load(written.read_bytes()))
         except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
             raise TinctError(f"{written}: cannot be read ({' '.join(str(error).split())}); {DAMAGED}") from error
         both = {key: (before.get(key), config[key]) for key in config}
