@@ -199,13 +199,14 @@ def test_mixed_precision_trains(tmp_path):
 
 def test_a_program_that_is_interrupted_ends(tmp_path):
     run = tmp_path / "run"
+    metrics = run / "metrics.csv"  # begins with names of columns, before training does
     settings = dataclasses.asdict(tiny(steps=10_000, workers=1))
     (tmp_path / "program.py").write_text(
         f"from tinct import Config, run_pretrain\nrun_pretrain(Config(**{settings}), out={str(run)!r})\n"
     )
     program = subprocess.Popen([sys.executable, str(tmp_path / "program.py")], stderr=subprocess.PIPE, text=True)
     try:
-        while not (run / "metrics.csv").exists() and program.poll() is None:
+        while not (metrics.exists() and metrics.read_text().count("\n") > 1) and program.poll() is None:
             time.sleep(0.1)
         program.terminate()
         _, said = program.communicate(timeout=60)  # it would wait for its reader for ever
