@@ -1,9 +1,10 @@
 """Average the colorizer of a finished run with the one that it began with, and calibrate the result anew.
 
-What was learned last is kept for the most part, and what it cost on other pictures is mostly given back (Wortsman et
-al. 2022, "Robust fine-tuning of zero-shot models"). Averaged are the last weights; the held-out pictures are the run's.
+Part of what was learned last is kept, and part of what it cost on other pictures is given back (Wortsman et al. 2022,
+"Robust fine-tuning of zero-shot models"). Averaged are the last weights; the held-out pictures are the run's. So was
+tinct-small made, with `--priors 0.5`:
 
-    python docs/mix.py START.safetensors RUN OUT.safetensors [--share 0.667] [--priors 0.5]
+    python docs/mix.py START.safetensors RUN OUT.safetensors [--share 0.5] [--priors 0.5]
 """
 
 import argparse
@@ -47,7 +48,7 @@ if __name__ == "__main__":
     parser.add_argument("start", type=Path, help="what the run began with; a name may have other weights by now")
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--share", type=float, default=2 / 3, help="of the run's weights in the average")
+    parser.add_argument("--share", type=float, default=0.5, help="of the run's weights in the average")
     parser.add_argument("--priors", type=float, nargs="+", default=PRIORS, help="to choose from; see tinct.calibrate")
     given = parser.parse_args()
     print(mix(given.start, given.run, given.out, given.share, given.priors))
