@@ -16,7 +16,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
 from tinct.errors import TinctError
-from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
+from tinct.models.lite import LITE0, LITE_MEAN, LITE_STD, imagenet_lite_state_dict
 from tinct.shipped import digest
 
 __all__ = ["frechet_distances", "lite0_frechet_distance", "lite0_perceptual_distance", "perceptual_distances"]
@@ -99,7 +99,7 @@ def lite0_perceptual_distance() -> Callable[[Tensor, Tensor], Tensor]:
     network = timm.create_model(LITE0)
     network.load_state_dict(imagenet_lite_state_dict(), strict=True)
     network.requires_grad_(False).eval()
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (LITE0_MEAN, LITE0_STD))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (LITE_MEAN, LITE_STD))
 
     def features(rgb: Tensor) -> list[Tensor]:
         maps: list[Tensor] = network.forward_intermediates((rgb.float() - mean) / std, intermediates_only=True)
@@ -138,8 +138,8 @@ class _Lite0Features(nn.Module):
         self.model.load_state_dict(imagenet_lite_state_dict(), strict=True)
         self.model.reset_classifier(0)
         self.model.requires_grad_(False).eval()
-        self.register_buffer("mean", torch.tensor(LITE0_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(LITE0_STD).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(LITE_MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(LITE_STD).view(3, 1, 1))
 
     def train(self, mode: bool = True) -> "_Lite0Features":
         """Stay in evaluation: statistics of batches would make the distance depend on them."""

@@ -16,7 +16,7 @@ from tinct.errors import TinctError
 from tinct.files import expanded
 from tinct.models.encoder import Encoder
 from tinct.models.layouts import PICKLES, Translation, classifier_names, read_pickle, translate
-from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
+from tinct.models.lite import LITE0, LITE_MEAN, LITE_STD, imagenet_lite_state_dict
 from tinct.models.stem import Input, Statistics, refit, stem_name
 from tinct.runs import Run
 from tinct.shipped import digest, entries, find, seen_beside
@@ -102,9 +102,10 @@ def load_init(
             encoder = Encoder(backbone or RANDOM_BACKBONE, 1 if input == "grey" else 3)
         return Start(encoder, {"weights": "random", "seed": seed, "selected_with_labels": False})
     if name == "imagenet-lite":
-        _same_backbone(name, LITE0, backbone)
-        said = {"weights": "ImageNet-supervised EfficientNet-lite0", "supervised": True}
-        return _fitted(LITE0, imagenet_lite_state_dict(), input, (LITE0_MEAN, LITE0_STD), said)
+        network = backbone or LITE0
+        tensors = imagenet_lite_state_dict(network)
+        said = {"weights": f"ImageNet-supervised EfficientNet-{network.rpartition('_')[2]}", "supervised": True}
+        return _fitted(network, tensors, input, (LITE_MEAN, LITE_STD), said)
     if name.startswith("timm:"):
         return _timm(name.removeprefix("timm:"), input, backbone, weights)
     start = _file(located(name), input, backbone)

