@@ -42,8 +42,8 @@ class Config:
         backbone: a timm name.
         in_channels: 1 for a grey stem, 3 for an RGB one that sees the grey picture three times.
         init: `random`; a file of weights to start from, an encoder's in timm's names or a colorizer.safetensors; the
-            name of shipped weights; or `imagenet-lite`, EfficientNet-lite0 trained on ImageNet's labels, which makes
-            better colours and no evidence for self-supervised learning.
+            name of shipped weights; or `imagenet-lite`, EfficientNet-lite0, lite1 or lite2 (by `backbone`) trained on
+            ImageNet's labels, which makes better colours and no evidence for self-supervised learning.
         init_std: standard deviation of N(0, std) for all convolutions, as in pix2pix; the libraries' own without.
         chroma_stride: colours are learned at 1/1, 1/2, 1/4 or 1/8 of the resolution; coarser is faster.
         width: channels of the decoder at its finest level.

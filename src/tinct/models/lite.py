@@ -52,7 +52,8 @@ _FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "c
 def imagenet_lite_state_dict(backbone: str = LITE0) -> dict[str, Tensor]:
     """The weights under timm's names for `backbone`, classifier included; they load strictly.
 
-    Measured on one 256-px photograph of each ImageNet class, of which many may be from its training split: TOP1.
+    Measured at 224 px on one 256-px photograph of each ImageNet class, of which many may be from its training split:
+    80, 82 and 82 % top-1, 95, 96 and 96 % top-5.
 
     Raises:
         TinctError: there is no such wheel, it is not installed, or holds something else.
