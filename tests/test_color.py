@@ -104,3 +104,28 @@ def test_ab_centres_cover_the_gamut():
     assert [0, 0] in centres.tolist()
     ab = color.srgb_to_lab(torch.rand(3, 60, 60))[1:].flatten(1).T
     assert torch.cdist(ab, centres).min(1).values.max() < 10 / 2 * 2**0.5 + 5
+
+
+def test_levels_are_stretched_as_percentiles_say():
+    l = 30 + 40 * torch.rand(2, 1, 64, 64)
+    black, white = np.quantile(l.flatten(1).numpy(), [40 / 4095, 4055 / 4095], axis=1)
+    expected = 100 * (l.numpy() - black[:, None, None, None]) / (white - black)[:, None, None, None]
+    assert np.abs(color.stretch_levels(l).numpy() - expected.clip(0, 100)).max() < 1e-3
+
+
+@pytest.mark.parametrize("size", [(32, 32), (96, 160), (224, 64)])
+@pytest.mark.parametrize(("black", "contrast"), [(20, 0.6), (0, 0.3), (70, 0.3)])
+def test_a_faded_picture_has_the_levels_that_it_had(size, black, contrast):
+    l = 100 * torch.rand(2, 1, *size)
+    assert torch.allclose(color.stretch_levels(black + contrast * l), color.stretch_levels(l), atol=1e-3)
+
+
+def test_contrast_that_is_hardly_there_is_not_blown_up():
+    flat = torch.tensor([0.0, 37.0, 100.0])[:, None, None, None].expand(3, 1, 32, 32)
+    assert torch.allclose(color.stretch_levels(flat), flat)
+    fog = 40 + 10 * torch.rand(1, 1, 64, 64)
+    stretched = color.stretch_levels(fog)
+    assert torch.allclose(stretched - stretched.min(), color.MOST * (fog - fog.min()), atol=1e-3)
+    assert 20 < stretched.min() < stretched.max() < 80  # neither black nor white
+    whole = 100 * torch.linspace(0, 1, 4096).reshape(1, 1, 64, 64).round()  # half black, half white
+    assert torch.equal(color.stretch_levels(whole), whole)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from tinct.color import srgb_to_lab
+from tinct.color import srgb_to_lab, stretch_levels
 from tinct.heldout import Colourer, colour_scores
 from tinct.models.generator import Generator
 from tinct.objectives.base import ColourTerm, Decoding
@@ -60,7 +60,7 @@ def calibrate(
         return colour.decoding
     before = colour.decoding
     truth = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-    outputs = [generator(srgb_to_lab(part.to(device))[:, :1]).cpu() for part in truth.split(BATCH)]
+    outputs = [generator(stretch_levels(srgb_to_lab(part.to(device))[:, :1])).cpu() for part in truth.split(BATCH)]
     stride = truth.shape[-1] // outputs[0].shape[-1]
     coarse = F.avg_pool2d(truth.float(), stride).round().byte().permute(0, 2, 3, 1).numpy()  # much faster to judge
     colour.cpu()
@@ -107,4 +107,4 @@ def recalibrate(pretext: Pretext, pictures: NDArray[np.uint8], device: torch.dev
     if generator is None or colour is None:
         return None
     colour.decoding = calibrate(generator, colour, pictures, device)
-    return lambda l: colour.decode(generator(l))
+    return lambda l: colour.decode(generator(stretch_levels(l)))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = [
     "BISECTIONS",
@@ -28,6 +29,7 @@ __all__ = [
     "normalize_l",
     "srgb_to_lab",
     "srgb_to_lightness",
+    "stretch_levels",
 ]
 
 AB_SCALE = 110.0
@@ -50,6 +52,12 @@ TOLERANCE = 1e-4
 finest."""
 BISECTIONS = 12
 """Halvings that find the largest share of a chroma that fits, to 2^-12."""
+LEVELS = 64
+"""Places across and down at which `stretch_levels` looks: as many at any size, so that ONNX can say it too."""
+BEYOND = 41
+"""Of the 4,096 of them, how many the darkest and lightest levels may leave beyond: 1 %, what photo editors take."""
+MOST = 4.0
+"""The most that contrast is multiplied by: what is hardly there is noise."""
 
 
 def srgb_to_lab(rgb: Tensor) -> Tensor:
@@ -84,6 +92,26 @@ def srgb_to_lightness(rgb: Tensor, sensitivity: Tensor) -> Tensor:
     """
     with torch.autocast(rgb.device.type, enabled=False):
         return 116 * _root((_light(rgb) * sensitivity).sum(-3, keepdim=True)) - 16
+
+
+def stretch_levels(l: Tensor) -> Tensor:
+    """Let each picture reach from black to white, as "auto levels" does: what faded lightly is as it was.
+
+    Its levels are the 41st darkest and lightest of 4,096 evenly spread pixels. Contrast is multiplied by 1 to `MOST`;
+    what then reaches less far keeps its place between black and white.
+
+    Args:
+        l: (B, 1, H, W) L* in [0, 100].
+
+    Returns:
+        The same shape, in [0, 100].
+    """
+    rising = F.interpolate(l, (LEVELS, LEVELS), mode="nearest").flatten(1).sort(dim=1).values[:, :, None, None]
+    black, white = rising[:, BEYOND - 1 : BEYOND], rising[:, -BEYOND : 1 - BEYOND]
+    reach = white - black
+    factor = (100 / reach.clamp(min=1e-3)).clamp(max=MOST)
+    start = (100 - factor * reach) * black / (100 - reach).clamp(min=1e-3)
+    return (start + factor * (l - black)).clamp(0, 100)
 
 
 def lab_to_srgb(lab: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class Sampling(nn.Module):
         if seed is None:
             ab: Tensor = self.network(l)
             return ab
-        output = self.network.generator(l).float()
+        output = self.network.output(l).float()
         generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same
         uniform = torch.rand(self.colour.out_channels, 1, 1, generator=generator, dtype=torch.float64)
         gumbel = -(-uniform.clamp(1e-12, 1 - 1e-12).log()).log()

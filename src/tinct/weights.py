@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from tinct.color import stretch_levels
 from tinct.errors import TinctError
 from tinct.files import expanded, write_bytes
 from tinct.models.encoder import Encoder
@@ -61,7 +62,12 @@ class ColourNet(nn.Module):
 
     def forward(self, l: Tensor) -> Tensor:
         """L* (B, 1, H, W) in [0, 100] to ab (B, 2, H/s, W/s) in Lab units; H and W multiples of 32."""
-        return self.colour.decode(self.generator(l))
+        return self.colour.decode(self.output(l))
+
+    def output(self, l: Tensor) -> Tensor:
+        """What `forward` decodes. The generator sees levels stretched, so that a faded picture is no other to it."""
+        output: Tensor = self.generator(stretch_levels(l))
+        return output
 
 
 def save_encoder(path: Path, encoder: Encoder, meta: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from tinct.errors import TinctError
 from tinct.models import lite
 from tinct.models.lite import LITE0, LITE_MEAN, LITE_STD, imagenet_lite_state_dict
 
+
 def needs_wheel(backbone):
     """Skip where the optional wheel is not installed, and say which."""
     return pytest.mark.skipif(
