@@ -441,7 +441,7 @@ def put_together(path: Path, header: dict, tensors: dict) -> None:
 def test_a_faded_picture_gets_the_colours_that_it_had():
     colorizer, grey = (
         Colorizer.load(SHIPPED / "tinct-small.safetensors", "cpu"),
-        open_sources(["photos:"], "all").picture(1),
+        open_sources(["photos:"], "all").picture(2),
     )
     (_, ab), (_, faded) = colorizer.coarse([Picture(grey.mean(2) / 255), Picture(0.2 + 0.6 * grey.mean(2) / 255)])
     assert (ab - faded).norm(dim=0).mean() < 0.2 * ab.norm(dim=0).mean()  # black and white are no lines in L*
