@@ -14,7 +14,9 @@ def photograph(height: int = 64, width: int = 96) -> np.ndarray:
     return np.ascontiguousarray(data.camera()[100 : 100 + 4 * height : 4, 100 : 100 + 4 * width : 4])
 
 
-def write_film(path: Path, frames, *, codec="mpeg4", sound="aac", times=None, lasting=RATE) -> Path:
+def write_film(
+    path: Path, frames, *, codec="mpeg4", sound="aac", times=None, lasting=RATE, sound_rate=SOUND_RATE
+) -> Path:
     """A grey film whose sound is a tone, both of them made."""
     frames = list(frames)
     with av.open(path, "w") as film:
@@ -23,7 +25,7 @@ def write_film(path: Path, frames, *, codec="mpeg4", sound="aac", times=None, la
         track.height, track.width = frames[0].shape
         track.pix_fmt = "yuv420p"
         track.codec_context.time_base = Fraction(1, lasting)
-        voice = film.add_stream(sound, rate=SOUND_RATE) if sound else None
+        voice = film.add_stream(sound, rate=sound_rate) if sound else None
         if voice is not None:
             voice.codec_context.layout = "mono"
         for number, pixels in enumerate(frames):
@@ -32,10 +34,10 @@ def write_film(path: Path, frames, *, codec="mpeg4", sound="aac", times=None, la
             film.mux(track.encode(frame))
         film.mux(track.encode(None))
         if voice is not None:
-            tone = 8000 * np.sin(np.arange(SOUND_RATE * len(frames) // RATE) * 0.05)
+            tone = 8000 * np.sin(np.arange(sound_rate * len(frames) // RATE) * 0.05)
             for begin in range(0, len(tone), 1024):
                 part = av.AudioFrame.from_ndarray(tone[None, begin : begin + 1024].astype(np.int16), "s16", "mono")
-                part.sample_rate, part.pts, part.time_base = SOUND_RATE, begin, Fraction(1, SOUND_RATE)
+                part.sample_rate, part.pts, part.time_base = sound_rate, begin, Fraction(1, sound_rate)
                 film.mux(voice.encode(part))
             film.mux(voice.encode(None))
     return path

@@ -290,3 +290,14 @@ def test_working_size(picture, seen):
 def test_unknown_devices_are_one_sentence():
     with pytest.raises(TinctError, match="no device toaster"):
         Colorizer.load("tinct-small", device="toaster")
+
+
+def test_the_caller_keeps_tags_and_byte_order(tmp_path):
+    image = Image.fromarray(np.full((8, 9), 99, np.uint8))
+    image.save(tmp_path / "a.tif", description="mine")
+    with Image.open(tmp_path / "a.tif") as opened:
+        before = dict(opened.getexif())
+        colorizer()(opened)
+        assert dict(opened.getexif()) == before
+    deep = np.arange(96, dtype=np.uint16).reshape(8, 12) * 600
+    assert np.array_equal(colorizer()(deep.astype(">u2")), colorizer()(deep))

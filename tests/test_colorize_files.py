@@ -151,6 +151,32 @@ def test_samples_and_a_sheet(photos, tmp_path):
     assert not calls
 
 
+def test_what_is_there_stays_where_another_result_is_missing(photos, tmp_path):
+    out = tmp_path / "out"
+    assert colorize([str(photos / "a.jpg")], out=out) == 0
+    (out / "a-2.jpg").write_bytes(b"mine")
+    kept = (out / "a.jpg").read_bytes()
+    assert colorize([str(photos / "a.jpg")], out=out, saturation=0.2, compare=True) == 0
+    assert (out / "a.jpg").read_bytes() == kept
+    width = read(photos / "a.jpg").size[1]
+    shown = read(out / "a-compare.jpg").pixels[:, width + 8 :]
+    assert np.abs(shown.astype(int) - read(out / "a.jpg").pixels).mean() < 4  # what is there, not what would be
+    assert colorize([str(photos / "a.jpg")], out=out, samples=2, overwrite=False) == 0
+    assert (out / "a-1.jpg").exists()
+    assert (out / "a-2.jpg").read_bytes() == b"mine"
+
+
+def test_a_seed_alone_draws(photos, tmp_path):
+    for name, seed in (("best", None), ("drawn", 1)):
+        assert colorize([str(photos / "a.jpg")], out=tmp_path / f"{name}.png", seed=seed) == 0
+    assert redness(tmp_path / "best.png") > redness(tmp_path / "drawn.png") + 5
+
+
+def test_a_pattern_may_match_folders(photos, tmp_path):
+    assert colorize([str(photos / "*")], out=tmp_path / "out") == 0
+    assert names(tmp_path / "out") == ["a.jpg", "deep/b.png", "deep/er/C.TIF"]
+
+
 def test_the_sheet_is_upright(tmp_path):
     exif = Image.Exif()
     exif[274] = 6

@@ -86,6 +86,52 @@ def test_other_kinds_become_mp4_and_their_sound_aac(tmp_path, colorizer, monkeyp
         assert np.median(loudness) == pytest.approx(8000 / 32768, rel=0.1)
 
 
+def spans(path: Path) -> list[tuple[float, float]]:
+    """When pictures and sound begin and end, in seconds."""
+    found = []
+    for kind in ("video", "audio"):
+        with av.open(path) as film:
+            times = [float(frame.time) for frame in film.decode(**{kind: 0})]
+            found.append((min(times), max(times)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "sound", "rate", "becomes"),
+    [
+        ("old.avi", "libmp3lame", 44_100, "mp3float"),
+        ("old.avi", "libmp3lame", 11_025, "aac"),
+        ("old.mov", "pcm_s16be", 22_254, "aac"),
+        ("old.mov", "pcm_s16be", 192_000, "aac"),
+    ],
+)
+def test_sound_of_any_rate_comes_through(tmp_path, colorizer, name, sound, rate, becomes):
+    source = write_film(tmp_path / name, [photograph()] * 24, sound=sound, sound_rate=rate)
+    colorize_film(source, tmp_path / "new.mp4", colorizer)
+    with av.open(tmp_path / "new.mp4") as film:
+        assert film.streams.audio[0].codec_context.name == becomes
+    assert spans(tmp_path / "new.mp4")[1] == pytest.approx(spans(source)[1], abs=0.15)
+
+
+@pytest.mark.parametrize("sound", ["mp2", "ac3"])
+def test_a_film_joined_to_another_goes_on_where_that_ends(tmp_path, colorizer, sound):
+    source = write_film(tmp_path / "one.mpg", [photograph()] * 50, codec="mpeg1video", sound=sound, lasting=25)
+    (tmp_path / "two.mpg").write_bytes(2 * source.read_bytes())
+    colorize_film(source, tmp_path / "one.mp4", colorizer)
+    assert colorize_film(tmp_path / "two.mpg", tmp_path / "two.mp4", colorizer)[0] == 100
+    for one, two in zip(spans(tmp_path / "one.mp4"), spans(tmp_path / "two.mp4"), strict=True):
+        assert two[1] - two[0] == pytest.approx(2 * (one[1] - one[0]), abs=0.3)
+
+
+def test_names_with_colons_and_settings_out_of_range(tmp_path, colorizer, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_film(tmp_path / "12:30.mkv", [photograph()] * 2, sound=None)
+    assert colorize_film("12:30.mkv", "12:31.mkv", colorizer) == (2, 0)
+    with pytest.raises(TinctError, match="batch_size is 0"):
+        colorize_film("12:30.mkv", "none.mkv", colorizer, batch_size=0)
+    assert not (tmp_path / "none.mkv").exists()
+
+
 def test_colours_hold_still(tmp_path, colorizer):
     source = write_film(tmp_path / "old.mkv", [photograph()] * 24, codec="ffv1")
     assert frame_count(source) == pytest.approx(24, abs=1)

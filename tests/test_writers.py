@@ -287,3 +287,13 @@ def test_text_beyond_ascii_survives_in_a_picture_that_is_turned_and_in_tags_that
     assert facts(back.exif) == {"main": {33432: "© Café"}, "exif": {42032: "René"}, "gps": {}}
     again = through(back, form)
     assert facts(again.exif) == facts(back.exif)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "BMP", "PNG", "WEBP", *AVIF])
+def test_no_encoder_writes_past_the_file_object(form):
+    class File(io.BytesIO):
+        def fileno(self):
+            raise AssertionError("Pillow takes no notice of a full disk when it writes to a descriptor")
+
+    encode(Picture(np.zeros((9, 7, 3), np.uint8)), file := File(), form)
+    assert read(file.getvalue(), form).pixels.shape == (9, 7, 3)

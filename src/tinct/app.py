@@ -69,7 +69,8 @@ def serve(
         raise TinctError(f"port is {port}; expected 1 to 65535")
     _gradio()
     colorizer = Colorizer.load(model, device)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the uploads' folder is removed then too
+    for ended in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # the latter when its terminal is closed
+        signal.signal(ended, signal.default_int_handler)  # so that the uploads' folder is removed then too
     with (
         contextlib.suppress(KeyboardInterrupt),
         running(colorizer, Limits(max_megabytes, max_megapixels, max_queue), port) as address,
@@ -92,7 +93,9 @@ def running(colorizer: Colorizer, limits: Limits, port: int) -> Iterator[str]:
     from starlette.middleware import Middleware
 
     gr = _gradio()
-    with tempfile.TemporaryDirectory(prefix="tinct-serve-") as folder, _environment(GRADIO_TEMP_DIR=folder):
+    own = ",".join(filter(None, (os.environ.get("NO_PROXY", os.environ.get("no_proxy")), "127.0.0.1")))
+    direct = {"NO_PROXY": own, "no_proxy": own}  # gradio asks its own address whether it is there
+    with tempfile.TemporaryDirectory(prefix="tinct-serve-") as folder, _environment(GRADIO_TEMP_DIR=folder, **direct):
         blocks = page(colorizer, limits)
         try:
             _, address, _ = blocks.launch(

@@ -161,6 +161,8 @@ def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report
     ]
     if report["untrained"]:
         lines.append(f"Random still, since no feature map depends on it: {', '.join(report['untrained'])}.")
+    if report.get("left_out"):
+        lines.append(f"This is {report['left_out']}. What is said above of its score is of the whole.")
     if fold is not None:
         lines.append(
             f"The first convolution was folded from lightness to RGB ({fold['formula']}), which is not exact: over "

@@ -127,8 +127,9 @@ class Colorizer:
         """Colour an image, or a batch of them.
 
         Args:
-            image: a Pillow image of any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16, or
-                float in [0, 1], the fourth channel being alpha; a tensor (B, 1 or 3, H, W) of uint8 or float in [0, 1].
+            image: a Pillow image of up to 16 bits a sample; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of
+                uint8, uint16, or float in [0, 1], the fourth channel being alpha; a tensor (B, 1 or 3, H, W) of uint8
+                or float in [0, 1].
             saturation: chroma is multiplied by this, 0 to 4.
             seed: draw one of several plausible answers; None asks for the network's best.
             size: working size; the model's by default.
@@ -267,11 +268,12 @@ def _from_array(array: NDArray[Any]) -> Picture:
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or not array.size:
         raise TinctError(f"array of shape {array.shape}; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
-    if array.dtype not in (np.uint8, np.uint16):
+    if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         if array.dtype.kind != "f":
             raise TinctError(f"array of {array.dtype}; expected uint8, uint16, or float in [0, 1]")
         _check_range(array.min(), array.max())
         array = array.astype(np.float32, copy=False)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if channels == 1:
         return Picture(array.reshape(array.shape[:2]))
     return Picture(array[..., :3], array[..., 3] if channels == 4 else None)
@@ -280,12 +282,13 @@ def _from_array(array: NDArray[Any]) -> Picture:
 def _from_tensor(batch: Tensor) -> list[Picture]:
     if batch.ndim != 4 or batch.shape[1] not in (1, 3) or not batch.numel():
         raise TinctError(f"tensor of shape {tuple(batch.shape)}; expected (B, 1 or 3, H, W)")
+    batch = batch.detach()
     if batch.dtype != torch.uint8:
         if not batch.is_floating_point():
             raise TinctError(f"tensor of {batch.dtype}; expected uint8, or float in [0, 1]")
         _check_range(float(batch.min()), float(batch.max()))
         batch = batch.float()
-    arrays = batch.detach().cpu().permute(0, 2, 3, 1).numpy()
+    arrays = batch.cpu().permute(0, 2, 3, 1).numpy()
     return [_from_array(array) for array in arrays]
 
 

@@ -56,7 +56,7 @@ def colorize(
     format: str | None = None,
     overwrite: bool = False,
     saturation: float = 1.0,
-    seed: int = 0,
+    seed: int | None = None,
     samples: int = 1,
     compare: bool = False,
     keep_colour: bool = False,
@@ -74,7 +74,7 @@ def colorize(
         format: jpeg, png, webp, tiff, bmp, avif or heic; the input's own by default.
         overwrite: colour again what is there already.
         saturation: chroma is multiplied by this, 0 to 4.
-        seed: the first sample's seed.
+        seed: draw a plausible version, where the model can; of several samples the first one's seed, 0 without.
         samples: write so many plausible versions (NAME-1, NAME-2, ...), where the model can draw them.
         compare: also write NAME-compare.jpg, a sheet of before and after; NAME.png-compare.jpg beside a NAME.jpg.
         keep_colour: leave colour photographs as they are; sepia and other toned prints count as monochrome.
@@ -93,7 +93,8 @@ def colorize(
     if str(out) == "-" and (samples > 1 or compare):
         raise TinctError("standard output takes one picture; leave out --samples and --compare or name a folder")
     jobs = find_jobs(inputs, out, form_of(format))
-    seeds = tuple(range(seed, seed + samples)) if samples > 1 else (None,)
+    drawn = samples > 1 or seed is not None
+    seeds = tuple((seed or 0) + sample for sample in range(samples)) if drawn else (None,)
     how = How(size, saturation, seeds, compare, keep_colour, overwrite)
     if not overwrite and any(isinstance(job.source, bytes) and _done(job, how) for job in jobs):
         raise TinctError(f"{out} has a result already, maybe of another picture; give --overwrite or another name")
@@ -186,14 +187,22 @@ def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: 
         last = len(found) - 1
         for index, (target, chroma) in enumerate(zip(job.versions(len(found)), found, strict=True)):
             # the last version may take the place of the input, which halves the memory of a large scan
+            if target is not None and _kept(target, how):
+                views += [view(read(target, str(target)))] if how.compare else []
+                continue
             coloured = paint(picture, chroma, in_place=index == last)
             _put(coloured, target, job.form)
             views += [view(coloured)] if how.compare else []
-        if how.compare and (sheet := job.sheet()):
+        if how.compare and (sheet := job.sheet()) and not _kept(sheet, how):
             write(Picture(_beside(views), format="JPEG", name=job.name), sheet)
     except (TinctError, RuntimeError, MemoryError) as error:
         return _of_this_picture(error)
     return "coloured"
+
+
+def _kept(result: Path, how: How) -> bool:
+    """Whether a result is there and stays, while another of the same picture's is missing."""
+    return not how.overwrite and os.path.isfile(result)
 
 
 def _film(job: Job, colorizer: Colorizer, how: How, batch_size: int, progress: Progress) -> Outcome:
@@ -211,6 +220,7 @@ def _film(job: Job, colorizer: Colorizer, how: How, batch_size: int, progress: P
             colorizer,
             size=how.size,
             saturation=how.saturation,
+            seed=how.seeds[0],
             batch_size=batch_size,
             after_frame=lambda: progress.advance(bar),
         )

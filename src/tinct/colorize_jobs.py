@@ -118,7 +118,10 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
             yield from _below(path, _all_below(path), output)
         elif not path.exists() and glob.has_magic(name) and (matches := sorted(glob.glob(name, recursive=True))):
             fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
-            yield from _below(Path(*fixed), map(Path, matches), output)
+            files = (
+                file for match in map(Path, matches) for file in (_all_below(match) if match.is_dir() else [match])
+            )
+            yield from _below(Path(*fixed), dict.fromkeys(files), output)
         else:  # a file; or one that is missing, or a pattern that nothing fits, which reading it says
             yield path, Path(path.name)
 

@@ -55,9 +55,16 @@ class Labelled:
         return self.source.classes if self.task == "multilabel" else self.source.mask_classes
 
     def parts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The part to choose settings on, and the rest, which label subsets are drawn from; without bad ones."""
+        """The part to choose settings on, and the rest, which label subsets are drawn from; without bad ones.
+
+        Raises:
+            TinctError: all are bad.
+        """
         good = np.array([self.source.name(index) not in self.bad for index in range(len(self.source))])
         usable = np.flatnonzero(good)
+        if not len(usable):
+            name, reason = next(iter(self.bad.items()))
+            raise TinctError(f"{self.source.spec}: none of its masks can be used; for instance {name}: {reason}")
         tuning, rest = tuning_split(self.presence[usable])
         return usable[tuning], usable[rest]
 
@@ -95,6 +102,10 @@ def _opened(
     spec: str, split: str, task: Task, _: tuple[int, int]
 ) -> tuple[LabelledSource, NDArray[np.float32], dict[str, str]]:
     source = open_labelled(spec, split, task)
+    classes = source.classes if task == "multilabel" else source.mask_classes
+    twice = next((name for name in classes if classes.count(name) > 1), None)
+    if twice is not None:  # scores go by name
+        raise TinctError(f"{spec}: two classes are called {twice!r}; give each a name of its own")
     if task == "multilabel":
         return source, source.labels(), {}
     presence, bad = np.zeros((len(source), len(source.mask_classes)), np.float32), {}

@@ -13,6 +13,7 @@ from tinct import upsample
 from tinct.colorize import Colorizer, paint
 from tinct.errors import PictureError, TinctError
 from tinct.files import atomic_path, expanded
+from tinct.film_sound import Onward, Sound, sound_track
 from tinct.pictures import FILM_FORMATS, Picture
 from tinct.steady import Steady
 
@@ -22,17 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["colorize_film", "frame_count"]
 
-Sound = Callable[["Packet[Any] | None"], None]
-"""Takes packets of sound in order, and None after the last."""
-
 OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,ogg,m4v",
 }
 """A film may be a list of addresses, whatever it is called: nothing is fetched, and no other file is read."""
-
-SOUND = ("aac", "mp3", "ac3", "eac3", "alac")
-"""Sound that every result can hold, which is copied; other sound becomes AAC."""
 
 QUALITY = {"crf": "16", "preset": "medium"}
 """Of x264: finer than its usual 23, as the result may be cut and written again."""
@@ -81,15 +76,17 @@ def colorize_film(
         TinctError: PyAV is not installed, `out` has another ending, cannot be written, or a setting is impossible.
     """
     source, out = expanded(source), expanded(out)
+    if batch_size < 1:
+        raise TinctError(f"batch_size is {batch_size}; expected 1 or more")
     if out.suffix.lower() not in FILM_FORMATS:
         raise TinctError(f"out is {out}; expected a file ending in {', '.join(FILM_FORMATS)}")
-    height, width = _shape(source)
+    height, width, turned = _shape(source)
     if out.exists() and out.samefile(source):
         raise TinctError(f"{out} is the film itself; choose another out")
     steady, done, damaged = Steady(), 0, list[str]()
     with _opened(source) as film, atomic_path(out) as unfinished, _created(unfinished, film) as result:
-        track = _picture_track(result, film.streams.video[0], height, width)
-        frames = _frames(film, _sound(film, result), damaged)
+        track = _picture_track(result, film.streams.video[0], height, width, turned)
+        frames = _frames(film, sound_track(film, result), damaged)
         while batch := list(itertools.islice(frames, batch_size)):
             pictures = [Picture(_upright(frame), name=f"{source}, frame {n}") for n, frame in enumerate(batch, done)]
             found = colorizer.coarse(pictures, size=size, saturation=saturation, seed=seed)
@@ -121,7 +118,7 @@ def _opened(source: Path) -> Iterator["InputContainer"]:
     except ImportError as error:
         raise TinctError(f"{source} is a film; pip install 'tinct[film]' to colour films") from error
     try:
-        film = av.open(source, "r", options=OPTIONS, metadata_errors="replace")
+        film = av.open(f"file:{source}", "r", options=OPTIONS, metadata_errors="replace")  # a name may hold colons
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or "cannot be read"
         raise PictureError(f"{source}: {reason}; expected a film that FFmpeg reads") from error
@@ -145,12 +142,14 @@ def _created(path: Path, film: "InputContainer") -> Iterator["OutputContainer"]:
     """A film to write to, with the title and the like of another."""
     import av
 
-    with av.open(path, "w", format=FILM_FORMATS[path.suffix.lower()]) as result:
+    with av.open(f"file:{path}", "w", format=FILM_FORMATS[path.suffix.lower()]) as result:
         result.metadata.update(film.metadata)
         yield result
 
 
-def _picture_track(result: "OutputContainer", like: "VideoStream", height: int, width: int) -> "VideoStream":
+def _picture_track(
+    result: "OutputContainer", like: "VideoStream", height: int, width: int, turned: bool
+) -> "VideoStream":
     import av
 
     if "libx264" not in av.codecs_available:
@@ -163,40 +162,16 @@ def _picture_track(result: "OutputContainer", like: "VideoStream", height: int, 
     context.color_primaries = context.color_trc = context.colorspace = BT709
     context.color_range = VIDEO_RANGE
     if like.sample_aspect_ratio:
-        context.sample_aspect_ratio = like.sample_aspect_ratio
+        ratio = like.sample_aspect_ratio
+        context.sample_aspect_ratio = 1 / ratio if turned else ratio
     return track
-
-
-def _sound(film: "InputContainer", result: "OutputContainer") -> Sound:
-    """What passes a film's sound on to the result."""
-    if not film.streams.audio:
-        return lambda packet: None
-    stream = film.streams.audio[0]
-    if stream.codec_context.name in SOUND:
-        copied = result.add_stream_from_template(stream)
-
-        def copy(packet: "Packet[Any] | None") -> None:
-            if packet is not None and packet.dts is not None:  # the last one is empty
-                packet.stream = copied
-                result.mux(packet)
-
-        return copy
-    coded = result.add_stream("aac", rate=stream.rate)
-    coded.codec_context.layout = "mono" if stream.channels == 1 else "stereo"
-
-    def recode(packet: "Packet[Any] | None") -> None:
-        frames: list[Any] = [None] if packet is None else packet.decode()
-        for frame in frames:
-            result.mux(coded.encode(frame))
-
-    return recode
 
 
 def _frames(film: "InputContainer", sound: Sound, damaged: list[str]) -> Iterator["VideoFrame"]:
     """The film's frames, their times rising; sound is passed on as it comes by, what is wrong is put in `damaged`."""
     import av
 
-    last = None
+    last, onward = None, Onward()
     for packet in _packets(film, damaged):
         try:
             if packet.stream.type == "audio":
@@ -207,6 +182,8 @@ def _frames(film: "InputContainer", sound: Sound, damaged: list[str]) -> Iterato
             damaged.append(str(error))
             continue
         for frame in frames:
+            if frame.pts is not None:
+                frame.pts += onward.shift(frame.pts, float(frame.time_base or 1))
             if last is not None and (frame.pts is None or frame.pts <= last):
                 frame.pts = last + 1
             last = frame.pts or 0
@@ -224,8 +201,8 @@ def _packets(film: "InputContainer", damaged: list[str]) -> Iterator["Packet[Any
         damaged.append(str(error))
 
 
-def _shape(source: Path) -> tuple[int, int]:
-    """Height and width of the result, both even, as H.264 has colour for every other pixel."""
+def _shape(source: Path) -> tuple[int, int, bool]:
+    """Height and width of the result, both even for H.264, which halves colour; and whether it lay on its side."""
     with _opened(source) as film:
         first = next(_frames(film, lambda packet: None, []), None)
         if first is None:
@@ -233,7 +210,7 @@ def _shape(source: Path) -> tuple[int, int]:
         height, width = (side // 2 * 2 for side in _upright(first).shape[:2])
     if not height or not width:
         raise PictureError(f"{source}: frames of {first.width}x{first.height}; expected at least 2 pixels a side")
-    return height, width
+    return height, width, first.rotation % 180 != 0
 
 
 def _upright(frame: "VideoFrame") -> NDArray[np.uint8]:

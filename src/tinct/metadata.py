@@ -71,12 +71,13 @@ def _exif(image: Image.Image) -> tuple[bytes, int]:
         orientation = found if 1 <= found <= 8 else 1
         block = image.info.get("exif") or b""  # pillow-heif has None there
         if image.format == "TIFF" or not block:  # tags of the file itself, or set by a program
-            for tag in STORAGE_TAGS & exif.keys() - {ExifTags.Base.Orientation}:
-                del exif[tag]
+            left = STORAGE_TAGS & exif.keys() - {ExifTags.Base.Orientation}
             if str(exif.get(ExifTags.Base.ImageDescription, "")).startswith(SHAPES):
-                del exif[ExifTags.Base.ImageDescription]
+                left |= {ExifTags.Base.ImageDescription}
+            apart = {tag: exif.pop(tag) for tag in left}
             exif.bigtiff = False  # of the file; a block of EXIF is a plain TIFF
             block = keep_text(exif).tobytes() if len(exif) else b""
+            exif.update(apart)  # the image, which may be a caller's, keeps its tags
         elif type(image).__module__ == "PIL.AvifImagePlugin":
             block = _avif_block(image, block, orientation)
     except Exception:  # EXIF is a nest of offsets; a broken one must not cost the pixels

@@ -53,7 +53,11 @@ SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suf
 FILM_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """What coloured films may end in, and what FFmpeg calls that; films of other kinds become the first."""
 
-FILM_SUFFIXES = (*FILM_FORMATS, ".avi", ".m4v", ".mpg", ".mpeg", ".webm", ".wmv", ".ogv", ".mts", ".3gp")
+FILM_SUFFIXES = (
+    *FILM_FORMATS,
+    *(".3gp", ".asf", ".avi", ".divx", ".m2ts", ".m2v", ".m4v", ".mpe", ".mpeg", ".mpg", ".mts"),
+    *(".ogv", ".qt", ".vob", ".webm", ".wmv"),
+)
 
 STRIP_PIXELS = 1 << 17
 """Pixels in a strip of rows: its float planes (0.5 MB each) stay in the processor's cache."""

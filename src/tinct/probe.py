@@ -61,19 +61,23 @@ def fit_linear(
         features: (N, D).
         labels: (N, C), 1, 0, or NaN = unknown: left out of that class's fit.
         tuning_features: (M, D), to choose on.
-        tuning_labels: (M, C). A class without a positive here gets the strength that is best over the others.
+        tuning_labels: (M, C). A class without a positive or a negative here gets the strength that is best over
+            the others.
         strengths: to choose from, falling.
     """
     mean, deviation = statistics_of(features)
     x, tuning = ((values - mean) / deviation for values in (features, tuning_features))
     names = [str(index) for index in range(labels.shape[1])]
     weight, bias = x.new_zeros(labels.shape[1], x.shape[1]), x.new_zeros(labels.shape[1])
+    told = (tuning_labels == 0).any(0)  # without negatives every ranking is perfect
+    if not told.any():
+        told[:] = True
     fits, precision = [], []
     for strength in strengths:  # each fit starts from the one before
         weight, bias = logistic(x, labels, strength, weight, bias)
         fits.append((weight, bias))
         found = multilabel_scores(tuning @ weight.T + bias, tuning_labels, names).average_precision
-        precision.append([found.get(name, float("nan")) for name in names])
+        precision.append([found.get(name, np.nan) if told[index] else np.nan for index, name in enumerate(names)])
     table = np.array(precision)
     best = np.where(np.isnan(table).any(0), np.nanmean(table, 1).argmax(), np.nan_to_num(table).argmax(0))
     weight = torch.stack([fits[row][0][index] for index, row in enumerate(best)])

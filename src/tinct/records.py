@@ -165,11 +165,13 @@ def _arm(plan: dict[str, Any], record: dict[str, Any]) -> str:
 
 
 def check_out(out: Path, what: str) -> None:
-    """Refuse a folder that holds what another kind of command than `what` made.
+    """Refuse a file, and a folder that holds what another kind of command than `what` made.
 
     Raises:
-        TinctError: it does, or what is in it cannot be read.
+        TinctError: it is, it does, or what is in it cannot be read.
     """
+    if out.exists() and not out.is_dir():
+        raise TinctError(f"out is {out}, a file; expected a folder")
     files = [path for name in (PLAN, "record.json", "predictions.json") if (path := out / name).exists()]
     made = {str(read_json(path, "choose another --out").get("what", what)) for path in files}
     if (out / "config.yaml").exists() and (out / "log.jsonl").exists():  # a run that is not finished

@@ -109,6 +109,8 @@ class TransferSettings:
             raise TinctError("weight_decay below 0 or layer_decay above 1; expected 0 or more, and 0 to 1")
         if not self.trains and self.task != "multilabel":
             raise TinctError(f"protocol {self.protocol} is for multilabel; use frozen for {self.task}")
+        if self.balanced and not self.trains:
+            raise TinctError(f"balanced goes with finetune and frozen, not with {self.protocol}; leave it out")
         if self.task == "multilabel" and (self.head != "decoder" or self.decoder != "fresh"):
             raise TinctError("head and decoder are for segmentation; leave them out for multilabel")
         if self.decoder == "carried" and self.head != "decoder":

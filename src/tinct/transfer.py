@@ -132,6 +132,7 @@ def run_transfer(
     work = trained if settings.trains else probed
     result = work(settings, start, parts, fabric, console)
     value, scored, metrics = score(result, evaluated, settings)
+    skipped = {**parts.train.bad, **result.skipped}
     seen = seen_pictures(start, evaluated, result)
     record = {
         "what": "transfer",
@@ -144,7 +145,7 @@ def run_transfer(
             "eval_pictures": len(result.indices),
             "classes": list(evaluated.classes),
             "scored": scored,
-            "unreadable": sorted(result.skipped),
+            "unreadable": sorted(skipped),
             "seen_by_encoder": {"pictures": len(seen), "names": seen[:NAMED]},
         },
         "init": {
@@ -167,7 +168,7 @@ def run_transfer(
         "note": NOTES.get(settings.source) or getattr(evaluated.source, "note", "") or None,
         **environment(),
     }
-    warn(console, result.skipped, seen)
+    warn(console, skipped, seen)
     if keep_model and result.network is not None:
         keep = ("task", "data", "init", "labels", "n_labels", "seed", "metric", "value")
         said = {"size": settings.size, "input": settings.input, "background": evaluated.source.background}

@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import numpy as np
@@ -110,7 +111,9 @@ def _by_pillow(picture: Picture, file: IO[bytes], form: str) -> None:
         options |= {"exif": _with_resolution(picture.exif, picture.dpi)}
     if form == "AVIF":
         options |= {"exif": _as_text_is_kept(options.get("exif", b""))}
-    image.save(file, form, **options)
+    # Given a descriptor, Pillow's encoders write to it themselves and take no notice of a full disk.
+    plain: Any = SimpleNamespace(write=file.write, read=file.read, seek=file.seek, tell=file.tell, flush=file.flush)
+    image.save(plain, form, **options)
 
 
 def _without_resources(block: bytes) -> bytes:

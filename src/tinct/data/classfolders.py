@@ -37,7 +37,7 @@ class ClassFolders(LabelledFiles):
         root = expanded(path)
         folders = _folders(root)
         if split_folders(folders, "train") is None:
-            self.classes = tuple(sorted(folders))
+            self.classes = _with_pictures(root, folders)
             pictures = _of_classes(root, "", self.classes)
             within = [name.partition("/")[2] for name, _ in pictures]  # a picture keeps its side when its class changes
             in_val = held_out(within, np.array([column for _, column in pictures]))
@@ -47,7 +47,8 @@ class ClassFolders(LabelledFiles):
                 pictures = []
             self.note = "has no split folders: about a fifth of each class, drawn by file names, is val, the rest train"
         else:
-            self.classes = tuple(sorted(_folders(root / _split_folder(root, folders, "train"))))
+            train = root / _split_folder(root, folders, "train")
+            self.classes = _with_pictures(train, _folders(train))
             pictures = self._of_split(root, _split_folder(root, folders, split), split)
         if len(self.classes) < 2:
             raise TinctError(f"{root}: {len(self.classes)} folders of classes in it; expected at least two")
@@ -63,7 +64,7 @@ class ClassFolders(LabelledFiles):
             entries = [line.split("\t")[:2] for line in read_lines(table)]
             self._check({entry[-1] for entry in entries}, table)
             return [(f"{folder}/images/{name}", self.classes.index(kind)) for name, kind in entries]
-        self._check(_folders(root / folder), root / folder)
+        self._check(set(_with_pictures(root / folder, _folders(root / folder))), root / folder)
         return _of_classes(root, f"{folder}/", self.classes)
 
     def _check(self, present: set[str], where: Path) -> None:
@@ -83,6 +84,11 @@ def _folders(root: Path) -> set[str]:
         return {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
     except OSError as error:
         raise TinctError(f"{root}: {error.strerror}; expected a folder with one folder a class") from error
+
+
+def _with_pictures(root: Path, folders: set[str]) -> tuple[str, ...]:
+    """Those of `folders` that hold a picture, in order: archives leave others behind, such as __MACOSX."""
+    return tuple(name for name in sorted(folders) if any(scan(root / name, "all")))
 
 
 def _split_folder(root: Path, folders: set[str], split: str) -> str:

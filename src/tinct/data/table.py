@@ -58,10 +58,14 @@ class Table(LabelledFiles):
     def _of_split(self, rows: list["Row"], split: str, file: Path) -> list["Row"]:
         """The rows of one split."""
         if rows and "split" in rows[0][1]:
+            first: dict[str, str] = {}  # no picture is trained on and evaluated, too
             for line, row in rows:
                 if row["split"] not in SPLITS:
                     expected = ", ".join(SPLITS)
                     raise TinctError(f"{file}, line {line}, column 'split': {row['split']!r}; expected {expected}")
+                path = PurePath(row["path"]).as_posix()
+                if first.setdefault(path, row["split"]) != row["split"]:
+                    raise TinctError(f"{file}, line {line}: {path} is in {first[path]} and {row['split']}; choose one")
             chosen = [(line, row) for line, row in rows if row["split"] == split]
             present = {row["split"] for _, row in rows}
         else:
@@ -117,7 +121,9 @@ def _read(file: Path) -> list[Row]:
         reason = getattr(error, "strerror", None) or error
         raise TinctError(f"{file}: {reason}; expected a comma-separated table in UTF-8") from error
     if "path" not in header:
-        raise TinctError(f"{file}, line 1: no column 'path' among {', '.join(header) or 'none'}")
+        other = next((mark for mark in ";\t" if mark in "".join(header)), None)
+        hint = f"; its columns are separated by {other!r}, save it with commas" if other else ""
+        raise TinctError(f"{file}, line 1: no column 'path' among {', '.join(header) or 'none'}{hint}")
     wrong = next((column for column in header if not column or header.count(column) > 1), None)
     if wrong is not None:
         raise TinctError(f"{file}, line 1: column {wrong!r}: a column needs a name of its own")

@@ -1,0 +1,102 @@
+"""The sound of a film in colour: copied, or recoded where results cannot hold it, its times going on."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from av import AudioStream, Packet
+    from av.container import InputContainer, OutputContainer
+
+__all__ = ["Onward", "Sound", "sound_track"]
+
+Sound = Callable[["Packet[Any] | None"], None]
+"""Takes packets of sound in order, and None after the last."""
+
+SOUND = ("aac", "mp3", "ac3", "eac3", "alac")
+"""Sound that every result can hold, which is copied; other sound becomes AAC."""
+
+MP3_RATE = 16_000
+"""The least that MP4 takes."""
+
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+"""What AAC is sampled at here (ISO 14496-3, table 1.16, has a few more, which players may not know)."""
+
+GAP = 0.1
+"""Seconds of silence that are left in sound; less is a rounded time."""
+
+ANEW = 1.0
+"""Seconds by which times fall where a film begins anew, having been joined to another."""
+
+
+def sound_track(film: "InputContainer", result: "OutputContainer") -> Sound:
+    """What passes a film's sound on to the result."""
+    if not film.streams.audio:
+        return lambda packet: None
+    stream = film.streams.audio[0]
+    codec = stream.codec_context.codec.canonical_name
+    streamed = "mpeg" in film.format.name  # whose packets lack what MP4 says of them
+    if codec in SOUND and not streamed and (codec != "mp3" or stream.rate >= MP3_RATE):
+        return _copied(stream, result)
+    return _recoded(stream, result)
+
+
+def _copied(stream: "AudioStream", result: "OutputContainer") -> Sound:
+    copied = result.add_stream_from_template(stream)
+    onward = Onward()
+
+    def copy(packet: "Packet[Any] | None") -> None:
+        if packet is not None and packet.dts is not None:  # the last one is empty
+            later = onward.shift(packet.dts, float(packet.time_base or 1))
+            packet.dts += later
+            packet.pts = None if packet.pts is None else packet.pts + later
+            packet.stream = copied
+            result.mux(packet)
+
+    return copy
+
+
+def _recoded(stream: "AudioStream", result: "OutputContainer") -> Sound:
+    import av
+
+    rate = next((rate for rate in AAC_RATES if rate >= stream.rate), AAC_RATES[-1])
+    coded = result.add_stream("aac", rate=rate)
+    coded.codec_context.layout = "mono" if stream.channels == 1 else "stereo"
+    resampler = av.AudioResampler("fltp", coded.codec_context.layout, rate)
+    onward, samples = Onward(), 0  # so many so far: times of frames are rounded in some films, and overlap
+
+    def recode(packet: "Packet[Any] | None") -> None:
+        nonlocal samples
+        frames: list[Any] = [None] if packet is None else packet.decode()
+        for frame in frames:
+            if frame is not None and frame.pts is not None:
+                step = float(frame.time_base or 1)
+                due = round((frame.pts + onward.shift(frame.pts, step)) * step * rate)
+                if due - samples > rate * GAP:
+                    samples = due
+                frame.pts = None
+            for part in resampler.resample(frame):
+                part.pts, part.time_base = samples, Fraction(1, rate)
+                samples += part.samples
+                result.mux(coded.encode(part))
+        if packet is None:
+            result.mux(coded.encode(None))
+
+    return recode
+
+
+class Onward:
+    """Times that go on where a joined film's begin anew: a stream's times are shifted from there on."""
+
+    def __init__(self) -> None:
+        self.last: int | None = None
+        self.step = self.later = 0
+
+    def shift(self, time: int, base: float) -> int:
+        """What to add to a stream's next time, in units of `base` seconds."""
+        if self.last is not None:
+            if (self.last - time - self.later) * base > ANEW:
+                self.later = self.last + self.step - time
+            self.step = max(1, time + self.later - self.last)
+        self.last = time + self.later
+        return self.later
