@@ -242,6 +242,14 @@ def test_a_trained_resnet_takes_its_classifier_along_and_loses_its_stem_bias(tab
     assert model.pretrained_cfg["label_names"] == ["bars", "disc"]
 
 
+def test_a_classifier_that_timm_has_no_place_for_is_told(table, tmp_path, capsys):
+    out = trained_on(table, tmp_path / "run", "multilabel", protocol="linear")
+    assert main(["export", str(out), str(tmp_path / "out"), "--to", "hub"]) == 0
+    assert "the encoder alone: its classifier reads feature maps" in capsys.readouterr().out
+    assert "This is the encoder alone" in (tmp_path / "out" / "README.md").read_text()
+    assert export_to(out, tmp_path / "whole.onnx", "onnx")["left_out"] is None
+
+
 def test_a_head_of_segmentation_models_goes_back_whole(table, tmp_path):
     smp = pytest.importorskip("segmentation_models_pytorch")
     out = trained_on(table, tmp_path / "run", "segmentation", backbone="resnet10t", head="unet")

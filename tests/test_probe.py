@@ -68,6 +68,10 @@ def test_strength_is_chosen_by_the_tuning_part():
     assert set(tuned.strengths) <= {3.0, 1e-3}
     assert 3.0 in tuned.strengths
     assert plain.strengths == (1e-3,) * 3
+    positive = y[40:].clone()
+    positive[positive[:, 0] == 0, 0] = torch.nan  # without negatives any strength ranks perfectly
+    told = fit_linear(noisy[:40], y[:40], noisy[40:], positive, (1e6, 3.0, 1e-3))
+    assert told.strengths[0] != 1e6
 
 
 def test_neighbours_vote_as_scikit_learns_do():

@@ -154,6 +154,34 @@ def test_unreadable_pictures_are_counted_named_and_skipped(tmp_path):
     assert "13.png" in console.export_text()
 
 
+def test_training_masks_that_cannot_be_used_are_named(tmp_path):
+    spec = make_table(tmp_path, train=12, val=6)
+    for number in (1, 2):
+        (tmp_path / f"{number}-mask.png").unlink()
+    record = run_transfer(settings_for(spec, task="segmentation"), tmp_path / "out")
+    assert record["data"]["unreadable"] == ["1.png", "2.png"]
+    (other := tmp_path / "other").mkdir()
+    spec = make_table(other, train=12, val=6)
+    for number in range(12):
+        (other / f"{number}-mask.png").unlink()
+    with pytest.raises(TinctError, match=r"none of its masks can be used; for instance 0.png: .*0-mask.png"):
+        run_transfer(settings_for(spec, task="segmentation"), tmp_path / "none")
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path):
+    spec = make_table(tmp_path, train=12, val=6)
+    path = tmp_path / "table.csv"
+    path.write_text(path.read_text().replace("bars,disc", "background,disc"))
+    with pytest.raises(TinctError, match="two classes are called 'background'"):
+        run_transfer(settings_for(spec, task="segmentation"), tmp_path / "out")
+
+
+def test_a_file_is_no_folder_to_write_to(table, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(TinctError, match="out, a file; expected a folder"):
+        run_transfer(settings_for(table), tmp_path / "out")
+
+
 def test_a_picture_that_pretraining_saw_is_named(table, tmp_path):
     torch.manual_seed(0)
     save_encoder(tmp_path / "encoder.safetensors", Encoder("resnet10t"), {"selected_with_labels": False})
@@ -311,6 +339,7 @@ def test_the_rate_rises_and_falls():
         ({"batch_size": 1}, "batch_size is 1"),
         ({"task": "segmentation", "protocol": "knn"}, "use frozen"),
         ({"head": "unet"}, "for segmentation"),
+        ({"protocol": "linear", "balanced": True}, "balanced goes with finetune and frozen, not with linear"),
         ({"task": "segmentation", "decoder": "carried"}, r"no colorizer\.safetensors"),
         ({"task": "segmentation", "decoder": "carried", "head": "fpn"}, "cannot carry"),
         ({"labels": "1000"}, "1000 labels"),

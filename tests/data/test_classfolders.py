@@ -81,3 +81,10 @@ def test_mistakes_are_named(tmp_path):
             ClassFolders(str(tmp_path / path), split, "multilabel")
     with pytest.raises(TinctError, match="has no masks"):
         ClassFolders(str(tmp_path / "two"), "train", "segmentation")
+
+
+def test_folders_without_pictures_are_no_classes(tmp_path):
+    for name in ("cat/1.png", "dog/2.png", "__MACOSX/._1.png", "empty/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert ClassFolders(str(tmp_path), "train", "multilabel").classes == ("cat", "dog")

@@ -76,6 +76,16 @@ def test_a_picture_is_in_one_split_whatever_the_task_and_however_often_it_is_lis
     assert names["train", "segmentation"] <= names["train", "multilabel"]
 
 
+def test_a_picture_in_two_splits_is_refused(write):
+    with pytest.raises(TinctError, match=r"line 3: a\.png is in train and val; choose one"):
+        Table(write("path,cat,split", "a.png,1,train", "./a.png,1,val"), "val", "multilabel")
+
+
+def test_another_separator_is_told(write):
+    with pytest.raises(TinctError, match="its columns are separated by ';', save it with commas"):
+        Table(write("path;cat", "a.png;1"), "train", "multilabel")
+
+
 def test_a_split_of_another_name_is_refused(write):
     with pytest.raises(TinctError, match="line 3, column 'split': 'Train'; expected train, val, test"):
         Table(write("path,cat,split", "a.png,1,val", "b.png,1,Train"), "val", "multilabel")
