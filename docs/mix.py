@@ -2,8 +2,8 @@
 
 Part of what was learned last is kept, and part of what it cost on other pictures is given back (Wortsman et al. 2022,
 "Robust fine-tuning of zero-shot models"). Averaged are the last weights; the held-out pictures are the run's. So was
-tinct-small made, twice, with `--priors 0.5`; and with `--saturation 0.9` then, as whole sharp pictures were louder than the
-held-out crops, most of which are enlarged:
+tinct-small made, twice, with `--priors 0.5`; then with `--saturation 0.9` too, as whole sharp pictures were louder than
+the held-out crops, most of which are enlarged:
 
     python docs/mix.py START.safetensors RUN OUT.safetensors [--share 0.5] [--priors 0.5] [--saturation 0.9]
 """
