@@ -15,7 +15,7 @@ import tinct
 
 ROOT = Path(tinct.__file__).parent
 COLOURING = (
-    "colorize|colorize_files|colorize_jobs|film|steady|pictures|profiles|metadata|deep|readers|writers|render|upsample|"
+    "colorize|colorize_files|colorize_jobs|film|film_sound|steady|pictures|profiles|metadata|deep|readers|writers|render|upsample|"
     "sampling"
 )
 # modules: what they may import of tinct, beside errors, files and screen
@@ -27,7 +27,7 @@ ALLOWED = {
     r"data(\..+)?": r"data\..+",
     "metadata": "",
     "deep": r"pictures|data\.decode",
-    "weights|shipped": r"models\..+|objectives(\..+)?|weights",
+    "weights|shipped": r"color|models\..+|objectives(\..+)?|weights",
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.decode|{COLOURING}",
     "preparation": r"config|engine|data\..+|heldout|learner|objectives\.pretext",
     "records": "statistics",
