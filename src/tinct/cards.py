@@ -161,7 +161,7 @@ def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report
     ]
     if report["untrained"]:
         lines.append(f"Random still, since no feature map depends on it: {', '.join(report['untrained'])}.")
-    if report.get("left_out"):
+    if report["left_out"]:
         lines.append(f"This is {report['left_out']}. What is said above of its score is of the whole.")
     if fold is not None:
         lines.append(

@@ -55,7 +55,7 @@ BISECTIONS = 12
 LEVELS = 64
 """Places across and down at which `stretch_levels` looks: as many at any size, so that ONNX can say it too."""
 BEYOND = 41
-"""Of the 4,096 of them, how many the darkest and lightest levels may leave beyond: 1 %, what photo editors take."""
+"""Of the 4,096 of them, how many the darkest and lightest levels may leave beyond: 1 %."""
 MOST = 4.0
 """The most that contrast is multiplied by: what is hardly there is noise."""
 

@@ -186,10 +186,10 @@ def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: 
         views = [view(picture)] if how.compare else []
         last = len(found) - 1
         for index, (target, chroma) in enumerate(zip(job.versions(len(found)), found, strict=True)):
-            # the last version may take the place of the input, which halves the memory of a large scan
             if target is not None and _kept(target, how):
                 views += [view(read(target, str(target)))] if how.compare else []
                 continue
+            # the last version may take the place of the input, which halves the memory of a large scan
             coloured = paint(picture, chroma, in_place=index == last)
             _put(coloured, target, job.form)
             views += [view(coloured)] if how.compare else []

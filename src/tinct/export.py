@@ -73,8 +73,8 @@ def export(
         )
     if untrained := report.get("untrained"):
         print(f"random still, as no feature map depends on them: {', '.join(untrained)}")  # noqa: T201
-    if report["left_out"]:
-        print(report["left_out"])  # noqa: T201
+    if left_out := report.get("left_out"):
+        print(left_out)  # noqa: T201
     print(f"open it with: {report['open']}")  # noqa: T201
     if push is not None:
         print(f"pushed: {upload(dest, push)}")  # noqa: T201
@@ -117,20 +117,12 @@ def export_to(
             "half": half,
             "fold": subject.fold,
             "rounding": rounding,
-            "left_out": left_out(subject) if to in ("timm", "torchvision", "hub") else None,
             **WRITERS[to](subject, target, half),
             "versions": {"torch": torch.__version__, "timm": timm.__version__},
         }
         report["open"] = report["open"].replace(str(target), str(dest))
         write_json(folder / (f"{dest.name}.json" if suffix else "export.json"), report)
     return report
-
-
-def left_out(subject: Subject) -> str | None:
-    """In words, what timm's network has no place for; None where it takes all that was learned."""
-    if subject.kind not in ("classifier", "segmenter") or subject.classes():
-        return None
-    return f"the encoder alone: its {subject.kind} reads feature maps that timm's network does not; --to onnx takes all"
 
 
 def to_hub(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
@@ -141,12 +133,7 @@ def to_hub(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
         shutil.copyfile(colorizer, folder / colorizer.name)
     write_text(
         folder / "README.md",
-        hub_card(
-            subject.path,
-            subject.meta,
-            subject.classes(),
-            {**report, "fold": subject.fold, "left_out": left_out(subject)},
-        ),
+        hub_card(subject.path, subject.meta, subject.classes(), {**report, "fold": subject.fold}),
     )
     return report
 

@@ -67,8 +67,16 @@ def to_timm(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
         "open": f'timm.create_model("local-dir:{folder}", pretrained=True)',
         "fed": FED[subject.input],
         "untrained": sorted(look_at_features(encoder.backbone, channels)[2]),
+        "left_out": left_out(subject),
         "parity": found,
     }
+
+
+def left_out(subject: Subject) -> str | None:
+    """In words, what timm's network has no place for; None where it takes all that was learned."""
+    if subject.kind not in ("classifier", "segmenter") or subject.classes():
+        return None
+    return f"the encoder alone: its {subject.kind} reads feature maps that timm's network does not; --to onnx takes all"
 
 
 def to_torchvision(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
@@ -107,6 +115,7 @@ def to_torchvision(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
     changes = [f"{head} = Linear({body.num_features}, {len(classes)})" if classes else f"{head} = Identity()"]
     changes += [f"{stem} for 1 channel"] if encoder.in_channels == 1 else []
     return {
+        "left_out": left_out(subject),
         "what": f"torchvision's {name}",
         "open": f'{name}() with {" and ".join(changes)}, load_state_dict(safetensors.torch.load_file("{path}"))',
         "fed": FED[subject.input],

@@ -20,7 +20,7 @@ MP3_RATE = 16_000
 """The least that MP4 takes."""
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-"""What AAC is sampled at here (ISO 14496-3, table 1.16, has a few more, which players may not know)."""
+"""What AAC is sampled at here (ISO 14496-3, table 1.16, has a few more)."""
 
 GAP = 0.1
 """Seconds of silence that are left in sound; less is a rounded time."""
