@@ -76,6 +76,13 @@ def test_two_grids_that_share_an_arms_name_are_not_mixed(tmp_path):
     assert len(made.cells) == 4
 
 
+def test_an_arm_is_not_made_of_two_encoders_at_two_numbers_of_labels(tmp_path):
+    for runs, labels in (("run0", "50"), ("other", "all")):
+        fake_grid(tmp_path / labels, {"random": ["random"], "colour": [runs]}, (labels,), seeds=2)
+    with pytest.raises(TinctError, match="both are colour, seed 0, of other weights; report their folders apart"):
+        comparisons(find_records([tmp_path]).cells)
+
+
 def test_tuning_is_no_evidence_and_nothing_counts_twice(tmp_path):
     fake_grid(tmp_path / "grid", {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2)
     fake_transfer(TransferSettings("voc:pictures", "multilabel", labels="50", evaluate="tuning"), tmp_path / "t")

@@ -1,5 +1,7 @@
 import importlib.util
+import io
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,11 +13,13 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
+from tinct.cards import transfer_card
 from tinct.cli import main
 from tinct.data.hashes import dhash
 from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
 from tinct.examples import open_labels
+from tinct.findings import comparisons
 from tinct.finetune import groups, loss_of, positive_weights
 from tinct.inits import carried_decoder, load_init
 from tinct.models.encoder import Encoder
@@ -23,9 +27,11 @@ from tinct.models.generator import Generator
 from tinct.models.heads import Segmenter
 from tinct.objectives import make_terms
 from tinct.protocols import probed, score, scored_in
+from tinct.records import find_records
 from tinct.trained import load_trained
-from tinct.transfer import TransferSettings, run_transfer
+from tinct.transfer import TransferSettings, parts_of, run_transfer
 from tinct.weights import save_colorizer, save_encoder, write_weights
+from tinct.wording import sentences
 
 TINY = {"backbone": "resnet10t", "size": 32, "batch_size": 8, "steps": 2, "min_positives": 1, "accelerator": "cpu"}
 
@@ -195,6 +201,21 @@ def test_a_picture_that_pretraining_saw_is_named(table, tmp_path):
     np.save(tmp_path / "seen.npy", np.zeros(0, np.uint64))
     record = run_transfer(settings_for(table, init=str(tmp_path)), tmp_path / "again")
     assert record["data"]["seen_by_encoder"] == {"pictures": 0, "names": []}
+
+
+@pytest.mark.parametrize("protocol", ["linear", "finetune"])
+def test_a_picture_that_is_evaluated_and_learned_from_is_named(tmp_path, protocol):
+    spec = make_table(tmp_path)
+    train = parts_of(settings_for(spec, protocol=protocol)).chosen
+    shutil.copy(tmp_path / f"{train[0]}.png", tmp_path / "33.png")  # 30 and above are evaluated
+    lines = Console(record=True, quiet=False, width=200, file=io.StringIO())
+    record = run_transfer(settings_for(spec, protocol=protocol), tmp_path / "out", console=lines)
+    assert "33.png" in record["data"]["seen_in_training"]["names"]
+    assert "warning: among the labelled training pictures are" in lines.export_text()
+    (made,) = comparisons(find_records([tmp_path / "out"]).cells)
+    assert made.learned == record["data"]["seen_in_training"]["pictures"] > 0
+    assert "are among the labelled training pictures: every mAP here is too high" in " ".join(sentences(made))
+    assert "are among those it was trained on" in transfer_card(record)
 
 
 def test_a_colorizers_decoder_is_carried_over_whole(table, tmp_path):
@@ -383,6 +404,19 @@ def test_too_few_positives_are_said_before_training(table, tmp_path, monkeypatch
     monkeypatch.setattr("tinct.protocols.train", None)
     with pytest.raises(TinctError, match="no class has 20 positives among the 12 evaluated pictures"):
         run_transfer(settings_for(table, min_positives=20), tmp_path / "out")
+
+
+@pytest.mark.parametrize("protocol", ["linear", "knn"])
+def test_a_probe_needs_a_positive_to_choose_on(tmp_path, protocol):
+    spec = make_table(tmp_path)
+    path = tmp_path / "table.csv"
+    rows = [
+        row if ",val," in row or row.startswith(("path", "3.png")) else row[:-3] + "0,0"
+        for row in path.read_text().split()
+    ]
+    path.write_text("\n".join(rows) + "\n")
+    with pytest.raises(TinctError, match="none of the 6 training pictures set aside to choose the probe's strength"):
+        run_transfer(settings_for(spec, protocol=protocol), tmp_path / "out")
 
 
 def test_a_table_without_a_single_0_is_no_evidence(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 
 from tinct.errors import TinctError
 from tinct.files import write_text
+from tinct.records import SEEN
 from tinct.runs import read_record
 from tinct.shipped import entries
 from tinct.wording import COLOUR_TERMS, pretraining_of
@@ -102,7 +103,7 @@ def pretraining_facts(record: Mapping[str, Any]) -> list[str]:
 def transfer_card(record: dict[str, Any]) -> str:
     """What was trained on labels, from what, and how it scored."""
     data, init = record["data"], record["init"]
-    seen = data["seen_by_encoder"]["pictures"]
+    seen, learned = ((data.get(key) or {"pictures": 0})["pictures"] for key in SEEN)
     lines = [
         f"# {init['backbone']}, trained for {record['task']}",
         "",
@@ -116,6 +117,8 @@ def transfer_card(record: dict[str, Any]) -> str:
         lines.append("- the weights it started from were chosen with the help of labels")
     if seen:
         lines.append(f"- pretraining saw {seen} of the evaluated pictures, or copies of them")
+    if learned:
+        lines.append(f"- {learned} of the evaluated pictures, or copies of them, are among those it was trained on")
     if record.get("note"):
         lines.append(f"- note: {record['note']}")
     return "\n".join([*lines, ""])

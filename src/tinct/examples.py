@@ -123,6 +123,7 @@ class Examples:
 
     Attributes:
         indices: of the readable ones, in the source.
+        hashes: their difference hashes.
         skipped: name -> reason of the others.
     """
 
@@ -135,7 +136,7 @@ class Examples:
         self.labelled = labelled
         self.skipped: dict[str, str] = {}
         self._held: dict[int, tuple[NDArray[np.uint8], NDArray[np.uint8] | None]] = {}
-        usable, room = [], MEMORY
+        usable, hashes, room = [], [], MEMORY
         for index in indices.tolist():
             try:
                 example = self._read(index)
@@ -146,10 +147,11 @@ class Examples:
             if room > 0:
                 self._held[index] = example
             usable.append(index)
+            hashes.append(dhash(example[0]))
         if not usable:
             name, reason = next(iter(self.skipped.items()), ("", "no pictures"))
             raise TinctError(f"{labelled.source.spec}: none of its training pictures can be read: {name}: {reason}")
-        self.indices = np.array(usable, np.int64)
+        self.indices, self.hashes = np.array(usable, np.int64), np.array(hashes, np.uint64)
 
     def __len__(self) -> int:
         """How many can be read."""

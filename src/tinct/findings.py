@@ -105,6 +105,12 @@ class Comparison:
         return sorted({name for cell in self.cells for name in cell.record["data"].get("unreadable", ())})
 
     @cached_property
+    def learned(self) -> int:
+        """Of how many evaluated pictures, at most, labels showed a copy before."""
+        overlaps = (cell.record["data"].get("seen_in_training") or {"pictures": 0} for cell in self.cells)
+        return max(int(overlap["pictures"]) for overlap in overlaps)
+
+    @cached_property
     def amounts(self) -> list[int]:
         """The numbers of labels, rising."""
         return sorted({cell.labels for cell in self.cells})
@@ -205,19 +211,27 @@ def _each_once(cells: list[Cell]) -> list[Cell]:
     """Drop copies of a cell.
 
     Raises:
-        TinctError: two cells of one arm, number of labels and seed differ, as those of two grids may, or their labels.
+        TinctError: two cells of one arm, number of labels and seed differ, as those of two grids may, or their labels;
+            or an arm has other weights at one number of labels than at another, with the same seed.
     """
     by_labels = {digest: cell for cell in cells if (digest := cell.record["data"].get("labels_sha256"))}
     if len(by_labels) > 1:
         one, other, *_ = by_labels.values()
         raise TinctError(f"{one.folder} and {other.folder}: their labels differ; report their folders apart")
     found: dict[tuple[str, str, int], Cell] = {}
+    weights: dict[tuple[str, int], Cell] = {}
     for cell in cells:
         first = found.setdefault((cell.arm, str(cell.record["labels"]), cell.seed), cell)
         if first.value != cell.value:
             raise TinctError(
                 f"{first.folder} and {cell.folder}: both are {cell.arm} at {cell.record['labels']} labels, seed "
                 f"{cell.seed}, with other results; report their folders apart"
+            )
+        begun = weights.setdefault((cell.arm, cell.seed), cell)
+        if _encoder(begun.record["init"]) != _encoder(cell.record["init"]):
+            raise TinctError(
+                f"{begun.folder} and {cell.folder}: both are {cell.arm}, seed {cell.seed}, of other weights; report "
+                "their folders apart"
             )
     return list(found.values())
 

@@ -24,7 +24,7 @@ from tinct.settings import TransferSettings
 from tinct.trained import build_network, shape_of
 from tinct.weights import load_strict
 
-__all__ = ["Parts", "Result", "probed", "score", "scored_in", "seen_pictures", "trained"]
+__all__ = ["Parts", "Result", "learned_pictures", "probed", "score", "scored_in", "seen_pictures", "trained"]
 
 _HEAD = 0x4EAD  # the stream of random numbers that a head is drawn from
 
@@ -59,7 +59,7 @@ class Result:
         hashes: (N,) their difference hashes.
         output: (N, C) scores, or (N, K, K) confusions.
         skipped: name -> reason of the unreadable pictures of all parts.
-        n_labels: labelled pictures used.
+        learned: (L,) the difference hashes of the labelled pictures used.
         network: the trained network, or None where there is none to keep.
         shape: how to build it; see `build_network`.
         said: more on where weights came from.
@@ -70,7 +70,7 @@ class Result:
     hashes: NDArray[np.uint64]
     output: Tensor
     skipped: dict[str, str]
-    n_labels: int
+    learned: NDArray[np.uint64]
     network: nn.Module | None
     shape: dict[str, Any]
     said: dict[str, Any] = field(default_factory=dict)
@@ -108,7 +108,7 @@ def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabr
         np.concatenate(hashes),
         torch.cat(outputs),
         skipped,
-        len(examples),
+        examples.hashes,
         network.cpu().eval(),
         shape,
         said,
@@ -148,7 +148,7 @@ def probed(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabri
         evaluated.hashes,
         output,
         skipped,
-        len(fitted.indices),
+        fitted.hashes,
         network,
         shape,
         metrics=metrics,
@@ -202,7 +202,13 @@ def score(result: Result, evaluated: Labelled, settings: TransferSettings) -> tu
 
 def seen_pictures(start: Start, evaluated: Labelled, result: Result) -> list[str]:
     """Names of the evaluated pictures that the encoder was pretrained on, or copies of them."""
-    if start.seen is None:
-        return []
-    found = result.indices[near(result.hashes, start.seen)]
-    return [evaluated.source.name(int(index)) for index in found]
+    return [] if start.seen is None else _near_copies(start.seen, evaluated, result)
+
+
+def learned_pictures(evaluated: Labelled, result: Result) -> list[str]:
+    """Names of the evaluated pictures that are among the labelled ones used, or copies of them."""
+    return _near_copies(result.learned, evaluated, result)
+
+
+def _near_copies(known: NDArray[np.uint64], evaluated: Labelled, result: Result) -> list[str]:
+    return [evaluated.source.name(int(index)) for index in result.indices[near(result.hashes, known)]]

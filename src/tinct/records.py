@@ -17,7 +17,7 @@ from tinct.errors import TinctError
 from tinct.files import read_json
 from tinct.statistics import resampled_map, resampled_miou
 
-__all__ = ["BY_GRADIENTS", "PLAN", "Cell", "Records", "check_out", "damaged", "find_records", "read_checked"]
+__all__ = ["BY_GRADIENTS", "PLAN", "SEEN", "Cell", "Records", "check_out", "damaged", "find_records", "read_checked"]
 
 PLAN = "compare.json"
 """The file that says which arms a grid has; its cells are below it."""
@@ -28,6 +28,8 @@ NUMBER = (int, float)
 NONE = type(None)
 PER_CLASS = {"map": "average_precision", "miou": "iou"}
 """Where the metrics of a transfer have those of each class."""
+SEEN = ("seen_by_encoder", "seen_in_training")
+"""Where a transfer's data name evaluated pictures that are no news to it; older records lack the second."""
 TRANSFER: dict[str, Any] = {
     **dict.fromkeys(("task", "protocol", "input", "labels"), str),
     "metric": list(PER_CLASS),
@@ -41,7 +43,7 @@ TRANSFER: dict[str, Any] = {
         **dict.fromkeys(("classes", "scored"), list),
         "eval_pictures": int,
         "unreadable": (list, NONE),
-        "seen_by_encoder": (dict, NONE),
+        **dict.fromkeys(SEEN, (dict, NONE)),
     },
 }
 """What is asked of a transfer's record: a type, some values, or the same for what lies within. There may be more."""
@@ -209,8 +211,9 @@ def _further(record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str,
     """For `_wrong`, what must be in a record because of something else that is."""
     if record.get("what") == "transfer":
         yield record["metrics"], {PER_CLASS[record["metric"]]: {"*": NUMBER}}, "metrics."
-        if seen := record["data"].get("seen_by_encoder"):
-            yield seen, {"pictures": int, "names": list}, "data.seen_by_encoder."
+        for key in SEEN:
+            if seen := record["data"].get(key):
+                yield seen, {"pictures": int, "names": list}, f"data.{key}."
     elif record.get("what") == "pretrain":
         for name, scores in record["metrics"].items():
             if "ab_error" in scores:

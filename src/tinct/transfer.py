@@ -19,7 +19,7 @@ from tinct.files import expanded, write_json
 from tinct.findings import METRICS
 from tinct.inits import load_init
 from tinct.predictions import write_predictions
-from tinct.protocols import Parts, probed, score, scored_in, seen_pictures, trained
+from tinct.protocols import Parts, learned_pictures, probed, score, scored_in, seen_pictures, trained
 from tinct.records import check_out
 from tinct.screen import open_console
 from tinct.settings import TransferSettings
@@ -55,7 +55,8 @@ def parts_of(settings: TransferSettings) -> Parts:
     """Which pictures the settings train on, choose on and score.
 
     Raises:
-        TinctError: the labels cannot be opened, or there are not as many as asked for.
+        TinctError: the labels cannot be opened, there are not as many as asked for, or a probe has no positive to
+            choose its strength on.
     """
     labelled = open_labels(settings.source, "train", settings.task, settings.size, settings.cache)
     tuning, rest = labelled.parts()
@@ -67,6 +68,11 @@ def parts_of(settings: TransferSettings) -> Parts:
     else:
         evaluated = open_labels(settings.source, settings.evaluate, settings.task, settings.size, settings.cache)
         where = np.arange(len(evaluated.source))
+    if not settings.trains and not (labelled.presence[tuning] == 1).any():
+        raise TinctError(
+            f"{settings.source}: none of the {len(tuning)} training pictures set aside to choose the probe's strength "
+            "on has any class; label more pictures, or take --protocol finetune"
+        )
     chosen = rest[label_subset(labelled.presence[rest], settings.labels, settings.seed)]
     return Parts(labelled, chosen, tuning, evaluated, where, all_labels=len(chosen) == len(rest))
 
@@ -133,7 +139,7 @@ def run_transfer(
     result = work(settings, start, parts, fabric, console)
     value, scored, metrics = score(result, evaluated, settings)
     skipped = {**parts.train.bad, **result.skipped}
-    seen = seen_pictures(start, evaluated, result)
+    seen, learned = seen_pictures(start, evaluated, result), learned_pictures(evaluated, result)
     record = {
         "what": "transfer",
         "task": settings.task,
@@ -147,6 +153,7 @@ def run_transfer(
             "scored": scored,
             "unreadable": sorted(skipped),
             "seen_by_encoder": {"pictures": len(seen), "names": seen[:NAMED]},
+            "seen_in_training": {"pictures": len(learned), "names": learned[:NAMED]},
         },
         "init": {
             "name": settings.init,
@@ -155,7 +162,7 @@ def run_transfer(
             "keys_taken": len(start.taken),
         },
         "labels": settings.labels,
-        "n_labels": result.n_labels,
+        "n_labels": len(result.learned),
         "all_labels": parts.all_labels,
         "seed": settings.seed,
         "size": settings.size,
@@ -168,7 +175,7 @@ def run_transfer(
         "note": NOTES.get(settings.source) or getattr(evaluated.source, "note", "") or None,
         **environment(),
     }
-    warn(console, skipped, seen)
+    warn(console, skipped, seen, learned)
     if keep_model and result.network is not None:
         keep = ("task", "data", "init", "labels", "n_labels", "seed", "metric", "value")
         said = {"size": settings.size, "input": settings.input, "background": evaluated.source.background}
@@ -179,14 +186,15 @@ def run_transfer(
     return record
 
 
-def warn(console: Console, skipped: dict[str, str], seen: list[str]) -> None:
-    """Say which pictures were passed over, and which the encoder had seen."""
+def warn(console: Console, skipped: dict[str, str], seen: list[str], learned: list[str]) -> None:
+    """Say which pictures were passed over, and which evaluated ones the encoder or the labels had shown before."""
     for name, reason in skipped.items():
         console.print(f"passed over: {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    if seen:
-        listed = ", ".join(seen[:NAMED])
-        console.print(
-            f"warning: pretraining saw {len(seen)} of the evaluated pictures, or copies of them: {listed}",
-            highlight=False,
-            markup=False,
-        )
+    for names, where in ((seen, "pretraining saw"), (learned, "among the labelled training pictures are")):
+        if names:
+            listed = ", ".join(names[:NAMED])
+            console.print(
+                f"warning: {where} {len(names)} of the evaluated pictures, or copies of them: {listed}",
+                highlight=False,
+                markup=False,
+            )

@@ -132,6 +132,11 @@ def provisos(comparison: Comparison) -> list[str]:
             f"{len(names)} labelled pictures could not be read and have no part in this: "
             f"{', '.join(names[:NAMED])}{more}."
         )
+    if comparison.learned:
+        said.append(
+            f"Up to {comparison.learned} evaluated pictures, or near-copies of them, are among the labelled training "
+            f"pictures: every {comparison.metric} here is too high, and differences may be; tinct data names them."
+        )
     return said + _missing(comparison)
 
 

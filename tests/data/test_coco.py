@@ -125,6 +125,10 @@ def test_a_damaged_file_is_named(root, change, message):
     ("change", "message"),
     [
         (lambda content: content["annotations"][0].update(segmentation=[[1, 2]]), "annotation 0"),
+        (
+            lambda content: content["annotations"][0].update(segmentation=[], bbox=[1, 1, 0, 2]),
+            "annotation 0: a box of 0",
+        ),
         (lambda content: content["images"][0].update(width=31), "annotation 2: its run lengths have another size"),
     ],
 )
@@ -132,6 +136,24 @@ def test_a_damaged_shape_or_size_is_named(root, change, message):
     edit(root, change)
     with pytest.raises(PictureError, match=message):
         Coco(str(root), "train", "segmentation").mask(2)
+
+
+def test_a_box_alone_is_void_behind_what_is_outlined(root):
+    before = Coco(str(root), "train", "segmentation").mask(2)
+    last = json.loads((root / "annotations/instances_train2017.json").read_text())["images"][-1]["id"]
+    box = {"id": 99, "image_id": last, "category_id": 1, "bbox": [3.5, 2.2, 6, 5], "area": 30, "iscrowd": 0}
+    edit(root, lambda content: content["annotations"].append({**box, "segmentation": []}))
+    after = Coco(str(root), "train", "segmentation").mask(2)
+    inside = np.zeros(before.shape, bool)
+    inside[2:8, 3:10] = True
+    np.testing.assert_array_equal(after, np.where(inside & (before == 0), 255, before))
+
+
+def test_boxes_alone_are_no_masks(root):
+    edit(root, lambda content: [entry.update(segmentation=[]) for entry in content["annotations"]])
+    with pytest.raises(TinctError, match="its annotations are boxes without segmentation; take task multilabel"):
+        Coco(str(root), "train", "segmentation")
+    assert len(Coco(str(root), "train", "multilabel")) == 3
 
 
 def test_a_picture_of_another_size_is_named(root):

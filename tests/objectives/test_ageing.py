@@ -7,6 +7,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.color import rgb2lab
 
 from tinct import color
+from tinct.color import stretch_levels
 from tinct.objectives import ageing
 from tinct.objectives.ageing import age, blurred, grain
 from tinct.objectives.pretext import take_apart
@@ -112,3 +113,9 @@ def test_colours_to_learn_are_those_of_the_picture_before_it_aged(pixels):
     assert torch.equal(plain.ab, aged.ab)
     assert not torch.allclose(plain.l, aged.l, atol=1.0)
     assert aged.l.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_beside_aged_pictures_all_levels_are_stretched_as_in_use(pixels):
+    plain, none_aged = take_apart(pixels, KEYS, 4), take_apart(pixels, KEYS, 4, 1e-9)
+    torch.testing.assert_close(none_aged.l, stretch_levels(plain.l), atol=0.01, rtol=0)
+    assert not torch.allclose(none_aged.l, plain.l, atol=1.0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -31,7 +32,7 @@ class Coco(LabelledFiles):
         task: which labels to give.
 
     Raises:
-        TinctError: no such annotation file, or it is damaged or has no categories.
+        TinctError: no such annotation file, it is damaged or has no categories, or masks are asked for and it has none.
     """
 
     def __init__(self, path: str, split: str, task: Task) -> None:
@@ -51,6 +52,8 @@ class Coco(LabelledFiles):
             self.classes = names
         else:
             self.mask_classes, self.background = ("background", *names), 0
+            if self._coco.anns and not any(entry.get("segmentation") for entry in self._coco.anns.values()):
+                raise TinctError(f"{self._file}: its annotations are boxes without segmentation; take task multilabel")
 
     def labels(self) -> NDArray[np.float32]:
         """See `LabelledSource.labels`. A crowd of a class is that class, present."""
@@ -68,7 +71,8 @@ class Coco(LabelledFiles):
         """See `LabelledSource.mask`.
 
         Crowds are void. Where instances overlap the smaller is taken to be in front, as a fork is on a table's
-        polygon, which spans what lies on it; crowds come behind all.
+        polygon, which spans what lies on it; crowds come behind all. So does an instance that has a box alone: that is
+        void, since where in it the instance is was not said.
 
         Raises:
             PictureError: the picture has another size than the file says, or a shape is damaged.
@@ -77,19 +81,30 @@ class Coco(LabelledFiles):
         mask = np.zeros((entry["height"], entry["width"]), np.uint8)
         shapes = []
         for annotation in self._coco.imgToAnns[self._ids[index]]:
+            outlined = bool(annotation.get("segmentation"))
             try:
-                shape = self._coco.annToMask(annotation).astype(bool)
+                shape = self._coco.annToMask(annotation).astype(bool) if outlined else _box(annotation, mask.shape)
             except Exception as error:  # pycocotools raises bare Exceptions, and what its C code makes of bad numbers
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise PictureError(f"{self._file}: annotation {annotation.get('id')}: {reason}") from error
             if shape.shape != mask.shape:
                 raise PictureError(f"{self._file}: annotation {annotation['id']}: its run lengths have another size")
-            crowd = bool(annotation.get("iscrowd", 0))
-            value = VOID if crowd else 1 + self._columns[annotation["category_id"]]
-            shapes.append(((not crowd, -int(shape.sum())), value, shape))
+            known = outlined and not annotation.get("iscrowd", 0)
+            value = 1 + self._columns[annotation["category_id"]] if known else VOID
+            shapes.append(((known, -int(shape.sum())), value, shape))
         for _, value, shape in sorted(shapes, key=lambda item: item[0]):
             mask[shape] = value
         return checked_mask(mask, self._file, self.path(index), len(self.mask_classes))
+
+
+def _box(annotation: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """A mask of the pixels that an annotation's box touches."""
+    left, top, width, height = annotation["bbox"]
+    if not (width > 0 and height > 0):
+        raise ValueError(f"a box of {width} by {height}, and no segmentation")
+    box = np.zeros(shape, bool)
+    box[max(int(top), 0) : math.ceil(top + height), max(int(left), 0) : math.ceil(left + width)] = True
+    return box
 
 
 @lru_cache(maxsize=2)  # train and val, which both tasks open

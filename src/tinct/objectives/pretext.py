@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tinct.color import normalize_l, srgb_to_lab
+from tinct.color import normalize_l, srgb_to_lab, stretch_levels
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives import make_terms
@@ -76,9 +76,12 @@ class Pretext(nn.Module):
 
 @torch.no_grad()
 def take_apart(pixels: Tensor, keys: Tensor, stride: int, aged: float = 0.0) -> Batch:
-    """Photographs (B, 3, H, W) uint8 to L at full and ab at a `stride`-th of the resolution, a share in aged L."""
+    """Photographs (B, 3, H, W) uint8 to L at full and ab at a `stride`-th of the resolution.
+
+    With a share of them `aged`, the levels of every L are stretched too, as those that a finished colorizer is given.
+    """
     lab = srgb_to_lab(pixels)
-    l = age(pixels, keys, aged) if aged else lab[:, :1]
+    l = stretch_levels(age(pixels, keys, aged)) if aged else lab[:, :1]
     return Batch(l.contiguous(memory_format=torch.channels_last), F.avg_pool2d(lab[:, 1:], stride), keys)
 
 
