@@ -231,11 +231,19 @@ def test_wrong_arguments_are_one_sentence(image, says):
         {"size": "64"},
         {"size": 64.5},
         {"seed": 1.5},
+        {"saturation": None},
     ],
 )
 def test_wrong_settings_are_refused(settings):
     with pytest.raises(TinctError, match="expected"):
         colorizer()(np.zeros((4, 4), np.uint8), **settings)
+
+
+def test_text_is_no_number():
+    with pytest.raises(TinctError, match="working size is '128', a str; expected a number"):
+        Colorizer(smooth, "128", "test", "cpu")
+    with pytest.raises(TinctError, match="count is '3', a str; expected a number"):
+        colorizer().samples(np.zeros((4, 4), np.uint8), "3")
 
 
 def test_numbers_may_be_numpys():

@@ -8,7 +8,7 @@ import pytest
 
 from tinct.cli import main
 from tinct.errors import TinctError
-from tinct.files import atomic_path, in_full, read_json, write_bytes, write_json
+from tinct.files import atomic_path, expanded, in_full, read_json, write_bytes, write_json
 
 
 def test_what_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -76,6 +76,11 @@ def test_an_error_of_the_system_is_one_line_too(tmp_path, capsys):
     ):
         assert main(words) == 2, words
         assert capsys.readouterr().err.count("\n") == 1, words
+
+
+def test_bytes_are_no_path():
+    with pytest.raises(TinctError, match=r"b'film.mp4' is a bytes; expected a path"):
+        expanded(b"film.mp4")
 
 
 def test_places_are_the_same_however_they_are_spelled(tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ from tinct.upsample import Chroma
 from tinct.weights import load_colorizer
 from tinct.writers import to_pil
 
-__all__ = ["MAX_SATURATION", "MIN_SIZE", "Colorizer", "out_of_memory", "paint", "working_size"]
+__all__ = ["MAX_SATURATION", "MIN_SIZE", "Colorizer", "check_number", "out_of_memory", "paint", "working_size"]
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +157,8 @@ class Colorizer:
 
     def samples(self, image: Some, count: int, *, seed: int = 0, **settings: Any) -> list[Some]:
         """Draw `count` plausible answers, for the seeds `seed`, `seed + 1`, ...; the rest is as in `__call__`."""
+        check_number("count", count)
+        check_number("seed", seed)
         return [self(image, seed=seed + index, **settings) for index in range(count)]
 
     @_want_of_memory()
@@ -182,19 +184,17 @@ class Colorizer:
 
         Pictures of one working size share a batch.
         """
-        given: dict[str, Any] = {"saturation": saturation, "seed": seed, "size": size}
-        for name, value in given.items():
-            kind = numbers.Real if name == "saturation" else numbers.Integral
-            if value is not None and not isinstance(value, kind):
-                raise TinctError(f"{name} is {value!r}, a {type(value).__name__}; expected a number")
+        check_number("saturation", saturation, numbers.Real)
         if not 0 <= saturation <= MAX_SATURATION:
             raise TinctError(f"saturation is {saturation}; expected 0 to {MAX_SATURATION:g}")
-        if seed is not None and not getattr(self.network, "samples", False):
-            raise TinctError(f"{self.name} gives one answer a picture; leave seed and samples out")
-        if seed is not None and not 0 <= seed < 1 << 63:
-            raise TinctError(f"seed is {seed}; expected 0 to 2^63 - 1")
-        size = self.size if size is None else _checked_size(int(size))
-        seed = None if seed is None else int(seed)  # numpy's are numbers too, but not torch's
+        if seed is not None:
+            check_number("seed", seed)
+            if not getattr(self.network, "samples", False):
+                raise TinctError(f"{self.name} gives one answer a picture; leave seed and samples out")
+            if not 0 <= seed < 1 << 63:
+                raise TinctError(f"seed is {seed}; expected 0 to 2^63 - 1")
+            seed = int(seed)  # numpy's are numbers too, but not torch's
+        size = self.size if size is None else _checked_size(size)
         batches: dict[tuple[int, int], list[int]] = {}
         for index, picture in enumerate(pictures):
             batches.setdefault(working_size(*picture.size, size), []).append(index)
@@ -253,10 +253,21 @@ def working_size(height: int, width: int, size: int) -> tuple[int, int]:
     return max(GRID, round(height * scale / GRID) * GRID), max(GRID, round(width * scale / GRID) * GRID)
 
 
+def check_number(name: str, value: object, kind: type = numbers.Integral) -> None:
+    """Refuse what is no whole number, or no `kind` of number: what comes from a form or a file may be text.
+
+    Raises:
+        TinctError: names it.
+    """
+    if not isinstance(value, kind):
+        raise TinctError(f"{name} is {value!r}, a {type(value).__name__}; expected a number")
+
+
 def _checked_size(size: int) -> int:
+    check_number("working size", size)
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise TinctError(f"working size is {size}; expected {MIN_SIZE} to {MAX_SIZE} px")
-    return size
+    return int(size)
 
 
 def out_of_memory(error: Exception) -> bool:

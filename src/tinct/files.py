@@ -67,7 +67,13 @@ def write_text(path: Path, content: str) -> None:
 
 
 def expanded(path: str | Path) -> Path:
-    """`path` with a leading ~ replaced by the home folder; left as it is where nobody has one, which reading says."""
+    """`path` with a leading ~ replaced by the home folder; left as it is where nobody has one, which reading says.
+
+    Raises:
+        TinctError: it is no text and no path.
+    """
+    if not isinstance(path, str | Path):
+        raise TinctError(f"{path!r:.60} is a {type(path).__name__}; expected a path")
     return Path(os.path.expanduser(path))
 
 

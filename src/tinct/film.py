@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinct import upsample
-from tinct.colorize import Colorizer, paint
+from tinct.colorize import Colorizer, check_number, paint
 from tinct.errors import PictureError, TinctError
 from tinct.files import atomic_path, expanded
 from tinct.film_sound import Onward, Sound, sound_track
@@ -76,6 +76,7 @@ def colorize_film(
         TinctError: PyAV is not installed, `out` has another ending, cannot be written, or a setting is impossible.
     """
     source, out = expanded(source), expanded(out)
+    check_number("batch_size", batch_size)
     if batch_size < 1:
         raise TinctError(f"batch_size is {batch_size}; expected 1 or more")
     if out.suffix.lower() not in FILM_FORMATS:
