@@ -9,7 +9,9 @@ import sys
 import pytest
 import torch
 
-from tinct.cli import COMMANDS, main
+from tinct.cli import COMMANDS, lighter, main
+from tinct.compare import compare
+from tinct.pretrain import pretrain
 
 
 def test_the_overview_has_a_line_for_each_command(capsys):
@@ -47,10 +49,15 @@ def test_too_little_memory_is_one_line_and_other_errors_are_not(error, monkeypat
 
     monkeypatch.setattr("tinct.cards.read_record", fail)
     assert main(["card", "run"]) == 2
-    assert capsys.readouterr().err == "tinct card: out of memory; lower --batch-size or --size\n"
+    assert capsys.readouterr().err == "tinct card: out of memory; end other programs, or take a machine with more\n"
     error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     with pytest.raises(RuntimeError, match="mat1"):
         main(["card", "run"])
+
+
+def test_what_takes_less_memory_is_among_a_commands_options():
+    assert lighter(pretrain) == "lower --batch-size or --size"
+    assert lighter(compare) == "lower --size or --jobs"
 
 
 @pytest.mark.parametrize(("first", "policy"), [("", "passive"), ("import torch;", "None")])

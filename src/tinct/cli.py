@@ -93,11 +93,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:  # torch's own are RuntimeErrors; it is not imported here
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        print(f"tinct {name}: out of memory; lower --batch-size or --size", file=sys.stderr)  # noqa: T201
+        print(f"tinct {name}: out of memory; {lighter(command)}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt as error:
         print(error if str(error) else "interrupted", file=sys.stderr)  # noqa: T201
         return 130
+
+
+def lighter(command: Callable[..., Any]) -> str:
+    """What to do where memory does not suffice: lower those of its options that take it."""
+    bundles = [kind for kind in get_type_hints(command).values() if is_dataclass(kind)]
+    names = {*inspect.signature(command).parameters, *(field.name for bundle in bundles for field in fields(bundle))}
+    options = [f"--{option.replace('_', '-')}" for option in ("batch_size", "size", "jobs") if option in names]
+    return f"lower {' or '.join(options)}" if options else "end other programs, or take a machine with more"
 
 
 def usage() -> str:
