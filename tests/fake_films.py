@@ -15,11 +15,11 @@ def photograph(height: int = 64, width: int = 96) -> np.ndarray:
 
 
 def write_film(
-    path: Path, frames, *, codec="mpeg4", sound="aac", times=None, lasting=RATE, sound_rate=SOUND_RATE
+    path: Path, frames, *, codec="mpeg4", sound="aac", times=None, lasting=RATE, sound_rate=SOUND_RATE, clock="0"
 ) -> Path:
-    """A grey film whose sound is a tone, both of them made."""
+    """A grey film whose sound is a tone, both of them made; it begins when its `clock` says."""
     frames = list(frames)
-    with av.open(path, "w") as film:
+    with av.open(path, "w", container_options={"output_ts_offset": clock}) as film:
         film.metadata["title"] = "Arrival"
         track = film.add_stream(codec, rate=lasting)
         track.height, track.width = frames[0].shape

@@ -139,7 +139,7 @@ def test_interrupted_anywhere_and_called_again_it_is_the_same(run, colourful, tm
 
     with monkeypatch.context() as patched:
         patched.setattr(row_store.Store, "append", stop_at_the_third)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match="interrupted; the same command goes on from there"):
             embed(str(run), [str(colourful)], out=tmp_path / "f.npy", batch_size=4)
     assert not (tmp_path / "f.npy").exists()
     capsys.readouterr()

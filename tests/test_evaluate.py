@@ -74,11 +74,23 @@ def test_the_grey_answer_scores_as_grey(monkeypatch, photos, tmp_path, capsys):
     expected = np.mean([float(srgb_to_lab(truth)[1:].norm(dim=0).mean()) for truth in truths])
     assert values["ab_distance_grey"] == pytest.approx(expected, rel=1e-4)
     assert record["data"]["pictures"] == 3
-    assert record["data"]["left_out"] == {"grey": 1, "unreadable": 1, "small": 1}
+    assert record["data"]["left_out"] == {"grey": 1, "unreadable": 1, "small": 1, "not coloured": 0}
     assert "ab_distance" in capsys.readouterr().out
 
 
 NAMES = ("astronaut", "coffee", "chelsea")
+
+
+def test_a_picture_that_cannot_be_coloured_does_not_end_it(monkeypatch, photos, tmp_path, capsys):
+    asked = []
+
+    def last_fails(l: torch.Tensor) -> torch.Tensor:
+        asked.append(l)
+        return grey(l) / (0 if len(asked) == 3 else 1)
+
+    record = measure(monkeypatch, photos, tmp_path, last_fails)
+    assert (record["data"]["pictures"], record["data"]["left_out"]["not coloured"]) == (2, 1)
+    assert "fake gave colours that are not finite" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_program_gets_the_record_and_nothing_is_printed(monkeypatch, photos, tmp_path, capsys):

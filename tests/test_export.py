@@ -25,6 +25,7 @@ from tinct.models.generator import Generator
 from tinct.models.stem import lightness_of, network_input
 from tinct.objectives import make_terms
 from tinct.parity import compare, sample_inputs, sample_pictures
+from tinct.shipped import find
 from tinct.trained import load_trained
 from tinct.transfer import TransferSettings, run_transfer
 from tinct.weights import load_colorizer, load_encoder, save_colorizer, save_encoder
@@ -250,6 +251,16 @@ def test_a_classifier_that_timm_has_no_place_for_is_told(table, tmp_path, capsys
     assert "left_out" not in export_to(out, tmp_path / "whole.onnx", "onnx")
 
 
+def test_a_colorizer_in_timms_names_is_told_to_lack_its_decoder(tmp_path):
+    assert "its decoder, which makes the colours" in export_to("tinct-small", tmp_path / "out", "timm")["left_out"]
+
+
+def test_a_head_without_a_place_in_segmentation_models_is_told(table, tmp_path):
+    pytest.importorskip("segmentation_models_pytorch")
+    out = trained_on(table, tmp_path / "run", "segmentation")
+    assert "its head, which makes the masks" in export_to(out, tmp_path / "out", "segmentation-models")["left_out"]
+
+
 def test_a_head_of_segmentation_models_goes_back_whole(table, tmp_path):
     smp = pytest.importorskip("segmentation_models_pytorch")
     out = trained_on(table, tmp_path / "run", "segmentation", backbone="resnet10t", head="unet")
@@ -349,6 +360,11 @@ def test_named_weights_go_to_a_hub_with_their_card_and_licence(name, unlabelled,
     assert ("self-supervised" in text.partition("\n---\n")[0]) == unlabelled
     assert "\nlicense: apache-2.0\n" in text
     assert f"# {name}\n" in text
+    colorizer = tmp_path / "out" / "colorizer.safetensors"
+    assert colorizer.exists() == (name == "tinct-small")
+    if colorizer.exists():
+        assert colorizer.read_bytes() == find(name).read_bytes()
+        assert "--model colorizer.safetensors`" in text
 
 
 def test_pushing_only_on_request_and_its_failures_are_one_line(runs, tmp_path, monkeypatch, capsys):

@@ -3,12 +3,14 @@
 import errno
 import os
 import stat
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tinct.cli import main
 from tinct.errors import TinctError
-from tinct.files import atomic_path, expanded, in_full, read_json, write_bytes, write_json
+from tinct.files import as_plain, atomic_path, expanded, in_full, read_json, read_yaml, write_bytes, write_json
 
 
 def test_what_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -78,6 +80,17 @@ def test_an_error_of_the_system_is_one_line_too(tmp_path, capsys):
         assert capsys.readouterr().err.count("\n") == 1, words
 
 
+def test_settings_hold_plain_values():
+    given = [Path("a"), np.int64(3), np.float32(0.5), True, None, "x", 2, (Path("b"),)]
+    assert as_plain(given) == ["a", 3, 0.5, True, None, "x", 2, ("b",)]
+    assert [type(one) for one in as_plain(given)[1:4]] == [int, float, bool]
+
+
+def test_small_numbers_in_yaml_are_numbers_however_written(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: 1e-3\nb: 1.0e-3\nc: -2.5E+4\nd: 1e-3x\ne: '1e-3'\nf: 3\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": 1e-3, "b": 1e-3, "c": -25000.0, "d": "1e-3x", "e": "1e-3", "f": 3}
+
+
 def test_bytes_are_no_path():
     with pytest.raises(TinctError, match=r"b'film.mp4' is a bytes; expected a path"):
         expanded(b"film.mp4")
@@ -93,5 +106,6 @@ def test_places_are_the_same_however_they_are_spelled(tmp_path, monkeypatch):
         assert in_full([way, "photos:"]) == in_full(["photos", "photos:"])
         assert in_full(f"voc:{way}") == in_full("voc:photos") != in_full("photos")
     assert in_full("voc:photos@2012") == in_full(f"voc:{whole}@2012") != in_full("voc:photos@2007")
+    assert in_full("csv:/at/12:30/labels.csv") == "csv:/at/12:30/labels.csv"
     assert in_full("photos:") != in_full("photos")
     assert in_full(None) is None

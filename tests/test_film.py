@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import sys
@@ -121,6 +122,75 @@ def test_a_film_joined_to_another_goes_on_where_that_ends(tmp_path, colorizer, s
     assert colorize_film(tmp_path / "two.mpg", tmp_path / "two.mp4", colorizer)[0] == 100
     for one, two in zip(spans(tmp_path / "one.mp4"), spans(tmp_path / "two.mp4"), strict=True):
         assert two[1] - two[0] == pytest.approx(2 * (one[1] - one[0]), abs=0.3)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_a_part_of_a_disc_or_a_broadcast_begins_at_once(tmp_path, colorizer, ending):
+    for name, clock in (("now", "0"), ("later", "1200")):
+        source = write_film(tmp_path / f"{name}.mts", [photograph()] * 24, sound="mp2", clock=clock)
+        colorize_film(source, tmp_path / f"{name}.{ending}", colorizer)
+    now, later = (spans(tmp_path / f"{name}.{ending}") for name in ("now", "later"))
+    assert np.array(later) == pytest.approx(np.array(now), abs=0.05)
+    with av.open(tmp_path / f"later.{ending}") as film:
+        assert film.duration / 1e6 == pytest.approx(2, abs=0.3)
+
+
+def test_what_ffmpeg_does_not_decode_is_said(tmp_path, colorizer, caplog):
+    source = write_film(tmp_path / "old.mkv", [photograph()] * 3)
+    content = source.read_bytes()
+    assert b"A_AAC" in content
+    source.write_bytes(content.replace(b"A_AAC", b"A_QQQ"))
+    assert colorize_film(source, tmp_path / "silent.mkv", colorizer) == (3, 0)
+    assert "old.mkv: its sound is of a kind that this FFmpeg does not decode, and is left out" in caplog.text
+    with av.open(tmp_path / "silent.mkv") as film:
+        assert not film.streams.audio
+    source.write_bytes(content.replace(b"V_MPEG4/ISO/ASP", b"V_QQQQQ/ISO/ASP"))
+    with pytest.raises(PictureError, match=r"old\.mkv: its pictures are of a kind that this FFmpeg does not decode"):
+        colorize_film(source, tmp_path / "new.mkv", colorizer)
+
+
+def test_a_cover_before_the_film_is_not_the_film(tmp_path, colorizer):
+    with av.open(tmp_path / "old.mkv", "w") as film:
+        cover, track = film.add_stream("mjpeg", rate=25), film.add_stream("libx264", rate=25)
+        for stream, pixel_format in ((cover, "yuvj420p"), (track, "yuv420p")):
+            stream.height, stream.width, stream.pix_fmt = 64, 96, pixel_format
+        for stream, count in ((cover, 1), (track, 30)):
+            for number in range(count):
+                frame = av.VideoFrame.from_ndarray(photograph(), "gray")
+                frame.pts = number
+                film.mux(stream.encode(frame))
+            film.mux(stream.encode(None))
+    assert colorize_film(tmp_path / "old.mkv", tmp_path / "new.mkv", colorizer) == (30, 0)
+
+
+def test_frames_that_grow_on_the_way_are_refused(tmp_path, colorizer, monkeypatch):
+    small, large = (
+        write_film(tmp_path / f"{side}.mts", [photograph(side, 96)] * 12, codec="mpeg2video", sound=None, lasting=25)
+        for side in (64, 100)
+    )
+    (tmp_path / "both.mts").write_bytes(small.read_bytes() + large.read_bytes())
+    monkeypatch.setattr("tinct.film.MAX_PIXELS", 8_000)
+    with pytest.raises(PictureError, match=r"both\.mts: frames of 96x100; at most 8000 pixels"):
+        colorize_film(tmp_path / "both.mts", tmp_path / "new.mp4", colorizer)
+    assert not (tmp_path / "new.mp4").exists()
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi", "mpg"])
+def test_damaged_headers_are_read_or_one_sentence(tmp_path, colorizer, ending):
+    codec = "mpeg1video" if ending == "mpg" else "mpeg4"
+    whole = write_film(tmp_path / f"whole.{ending}", [photograph()] * 3, codec=codec, sound="mp2", lasting=25)
+    content, draw = whole.read_bytes(), np.random.default_rng(0)
+    header = content.index(b"moov") if ending == "mp4" else 0
+    for number in range(25):
+        damaged = bytearray(content)
+        for place in draw.integers(header, min(header + 1500, len(damaged)), 6):
+            damaged[place] = draw.integers(256)
+        (tmp_path / f"old.{ending}").write_bytes(damaged)
+        out = tmp_path / f"new-{number}.mp4"
+        with contextlib.suppress(PictureError):
+            colorize_film(tmp_path / f"old.{ending}", out, colorizer)
+            assert out.exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_names_with_colons_and_settings_out_of_range(tmp_path, colorizer, monkeypatch):

@@ -633,6 +633,8 @@ def test_a_file_of_settings_that_is_no_text_is_named(tmp_path, capsys):
         ("terms: bins\n", "terms is 'bins'; expected names with weights, such as '{l1: 1.0"),
         ("steps: x\n", "steps is 'x'; expected a whole number;"),
         ("", "run.yaml: empty; expected lines of KEY: VALUE"),
+        ("recipe: l1\n", "run.yaml: recipe is no setting of a file; leave it out and write --recipe l1"),
+        ("config: {steps: 3}\n", "run.yaml: unknown setting 'config'; expected those that --print-config shows"),
     ],
 )
 def test_a_file_of_settings_that_is_wrong_is_said_in_plain_words(tmp_path, capsys, text, said):

@@ -10,6 +10,7 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms
 from skimage import data
 
+from tinct.data.decode import decode
 from tinct.errors import PictureError
 from tinct.readers import MAX_BYTES, from_pil, read
 
@@ -247,3 +248,11 @@ def test_photoshops_thumbnail_is_left_out_and_the_rest_of_its_resources_kept():
     extra = b"\xff\xed" + (len(blocks) + 2).to_bytes(2, "big") + blocks
     back = read(saved(Image.new("L", (4, 3), 7), "JPEG", extra=extra))
     assert back.photoshop[4:] == b"Photoshop 3.0\0" + b"".join(kept)
+
+
+@pytest.mark.parametrize(("kind", "value"), [(4, 300_000_000), (12, 1.5)])
+def test_a_number_where_xmp_should_be_is_none(kind, value):
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((4, 4, 3), np.uint8), photometric="rgb", extratags=[(700, kind, 1, value, True)])
+    assert read(file.getvalue()).xmp == b""
+    assert decode(file.getvalue()).shape == (4, 4, 3)

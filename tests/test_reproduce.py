@@ -68,6 +68,8 @@ def test_the_yardstick_is_kept_from_the_val_split_and_its_budgets_are_in_steps()
         ("adversarial: hinge", "adversarial: hing", "adversarial is 'hing'; expected"),
         ("compare:", "  b: {terms: {nonsense: 1}}\ncompare:", "run b-0: unknown term 'nonsense'"),
         ("compare:", "  b: {backbone: nope}\ncompare:", "run b-0: unknown backbone 'nope'"),
+        ("compare:", '  "../b": {}\ncompare:', "arms has '../b', which cannot name a folder here"),
+        ("  classes:", "  pretrained:", "compare has 'pretrained', which cannot name a folder here"),
         ("compare:", "  b: {init: gone.safetensors}\ncompare:", "run b-0: gone.safetensors: no such file"),
         ("compare:", '  b: {sources: ["gone"]}\ncompare:', "run b-0: gone"),
         ("compare:", '  b: {exclude: ["gone"]}\ncompare:', "run b-0: gone"),

@@ -67,7 +67,7 @@ def test_what_ships_is_whole():
 
 def test_added_weights_load_by_name(file, card, shelves):
     entry = add("tiny", file, card, shelf=shelves[0])
-    assert (entry.kind, entry.licence, entry.size) == ("colorizer", "Apache-2.0", file.stat().st_size)
+    assert (entry.kind, entry.licence, entry.size) == ("colorizer", "unknown", file.stat().st_size)
     assert (shelves[0] / "tiny.md").read_text() == card.read_text()
     assert find("tiny").read_bytes() == file.read_bytes()
     by_name, by_path = Colorizer.load("tiny", "cpu"), Colorizer.load(file, "cpu")
@@ -88,12 +88,13 @@ def test_the_public_loaders_take_names_and_run_folders_too(file, shelves):
     add("tiny", file, None, shelf=shelves[0])
     add("tiny-ssl", file.with_name("encoder.safetensors"), None, shelf=shelves[1])
     expected = load_colorizer(file).state_dict()
-    for model in ("tiny", file, file.parent, str(file.parent)):
+    for model in ("tiny", Path("tiny"), file, file.parent, str(file.parent)):
         assert all(torch.equal(value, expected[key]) for key, value in tinct.load_colorizer(model).state_dict().items())
-    for model in ("tiny-ssl", file.with_name("encoder.safetensors"), file.parent):
+    for model in ("tiny-ssl", Path("tiny-ssl"), file.with_name("encoder.safetensors"), file.parent):
         loaded, meta = tinct.load_encoder(model)
         assert meta["steps"] == 3
         assert weights_digest(loaded) == weights_digest(encoder)
+        assert not loaded.training
     with pytest.raises(TinctError, match=r"holds encoder, expected tinct's colorizer.safetensors"):
         tinct.load_colorizer("tiny-ssl")
 
@@ -152,7 +153,7 @@ def test_only_weights_of_tinct_are_added(file, card, shelves, tmp_path):
 
 def test_a_folder_is_not_taken_for_weights(shelves, card, tmp_path):
     with pytest.raises(TinctError, match="is a folder; expected a file of weights"):
-        add("x", tmp_path, card)
+        add("x", tmp_path, card, shelf=shelves[0])
 
 
 def test_a_name_of_weights_that_come_with_tinct_is_taken(file, card, shelves):
@@ -283,6 +284,35 @@ def test_the_hub_is_asked_for_revision_and_file(file, monkeypatch, tmp_path):
     assert find("tiny").read_bytes() == file.read_bytes()
 
 
+@pytest.mark.parametrize("error", [RuntimeError("xet"), EOFError()])
+def test_whatever_a_hubs_client_raises_is_one_sentence(monkeypatch, shelves, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+    with pytest.raises(TinctError, match=r"tiny cannot be fetched: (xet|EOFError); try again"):
+        weights(["fetch", "some/one/tiny.safetensors"], revision="c0ffee", sha256="0" * 64)
+
+
+@pytest.mark.parametrize("changes", [{"kind": 3}, {"hub": "x"}, {"hub": {"repo": "a/b"}}, {"size": "1"}])
+def test_a_manifest_of_other_kinds_is_damaged(file, shelves, changes):
+    add("tiny", file, None, shelf=shelves[1])
+    manifest = shelves[1] / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["weights"]["tiny"] |= changes
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(TinctError, match=r"manifest.json: damaged \(.*'tiny'"):
+        weights(["list"])
+
+
+def test_names_and_licences_are_printed_as_they_are(file, shelves, capsys, tmp_path):
+    place = tmp_path / "[old]" / "[/x]"
+    assert weights(["add", "tiny", str(file)], licence="[/MIT]", shelf=place) == 0
+    assert str(place) in capsys.readouterr().out
+    assert weights(["list"], shelf=place) == 0
+    assert "[/MIT]" in capsys.readouterr().out
+
+
 def test_a_hub_out_of_reach_gets_a_sentence(shelves):
     with pytest.raises(TinctError, match=r"^tiny cannot be fetched: ") as caught:
         weights(["fetch", "some/one/tiny.safetensors"], revision="c0ffee", sha256="0" * 64)
@@ -345,9 +375,11 @@ def test_half_precision_halves_the_file_and_keeps_what_it_says(tmp_path, shelves
     assert torch.allclose(whole(l), half(l), atol=0.5)
     colour.weight[0] = 1e6
     save_colorizer(path, Generator(Encoder("resnet18"), colour.out_channels, 4, 16), colour, {"size": 64})
+    (tmp_path / "card.md").write_text("of the weights that do not fit")
     with pytest.raises(TinctError, match=r"colour\.weight does not fit into half precision"):
-        add("halved", path, None, half=True, shelf=shelves[0])
+        add("halved", path, tmp_path / "card.md", half=True, shelf=shelves[0])
     verify(entries(shelves[0])["halved"])
+    assert not (shelves[0] / "halved.md").exists()
 
 
 def test_an_encoder_by_name_brings_what_it_saw(tmp_path, shelves):

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.console import Console
 
 from tinct.app_jobs import MAX_SIZE, MAX_VERSIONS, Limits, Views, coloured, examples, new_folder, thumbnail
 from tinct.colorize import MAX_SATURATION, MIN_SIZE, Colorizer
 from tinct.errors import PictureError, TinctError
 from tinct.local_only import LocalOnly
 from tinct.pictures import SUFFIXES
+from tinct.screen import open_console
 
 __all__ = ["Limits", "page", "running", "serve"]
 
@@ -75,7 +75,7 @@ def serve(
         contextlib.suppress(KeyboardInterrupt),
         running(colorizer, Limits(max_megabytes, max_megapixels, max_queue), port) as address,
     ):
-        Console().print(f"{model} is at {address} (Ctrl+C to leave)", highlight=False, soft_wrap=True)
+        open_console().print(f"{model} is at {address} (Ctrl+C to leave)", highlight=False, soft_wrap=True)
         while True:
             time.sleep(1)
     return 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tinct.color import srgb_to_lab
-from tinct.colorize import Colorizer, paint
+from tinct.colorize import Colorizer
 from tinct.data.photos import photographs
 from tinct.errors import PictureError, TinctError
 from tinct.pictures import FORMATS, Picture, view
@@ -72,8 +72,7 @@ def coloured(
     folder = new_folder()
     files, views = [], [_bytes(picture)]
     for seed in range(versions) if versions > 1 else (None,):
-        found = colorizer.chroma([picture], saturation=saturation, size=size, seed=seed)[0]
-        result = paint(picture, found)
+        result = colorizer.colour([picture], saturation=saturation, size=size, seed=seed)[0]
         number = "" if seed is None else f"-{seed + 1}"
         files.append(folder / f"{path.stem}-coloured{number}{FORMATS[picture.format][0]}")
         write(result, files[-1])

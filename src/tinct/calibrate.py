@@ -4,6 +4,7 @@ A network that is unsure answers with dull colours, one that is trained to favou
 decoding strikes the balance depends on what was learned, so it is looked for once training is over.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -81,7 +82,8 @@ def calibrate(
             reached = judged(replace(decoding, gain=middle))[0] == 0
             low, high = (low, middle) if reached else (middle, high)
         return min(
-            (judged(replace(decoding, gain=gain)) for gain in (1.0, round(high, 3))), key=lambda found: found[:2]
+            (judged(replace(decoding, gain=gain)) for gain in (1.0, math.ceil(1000 * high) / 1000)),
+            key=lambda found: found[:2],
         )
 
     bins = isinstance(colour, Bins)

@@ -164,6 +164,10 @@ def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report
     ]
     if report["untrained"]:
         lines.append(f"Random still, since no feature map depends on it: {', '.join(report['untrained'])}.")
+    if "colorizer" in report:
+        lines.append(
+            f"What colours is in `{report['colorizer']}`: `tinct colorize IN -o OUT --model {report['colorizer']}`."
+        )
     if report["left_out"]:
         lines.append(f"This is {report['left_out']}. What is said above of its score is of the whole.")
     if fold is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from tinct.config import BUDGETS, Config, recipe_file, recipes
-from tinct.errors import TinctError
+from tinct.errors import TinctError, out_of_memory
 from tinct.files import expanded, read_yaml
 
 __all__ = ["COMMANDS", "main"]
@@ -39,8 +39,6 @@ COMMANDS = {
 WAIT_POLICY = "passive"
 """How torch's threads wait for each other: asleep, where OpenMP would have them spin. On an idle machine that makes no
 difference to speak of; beside another program training is half as fast again (`benchmarks/beside_work.py`)."""
-OUT_OF_MEMORY = ("out of memory", "allocate memory")
-"""What torch says when a device, or a CPU, has none left."""
 KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -91,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tinct {name}: {where}{error.strerror or error}", file=sys.stderr)  # noqa: T201
         return 2
     except (MemoryError, RuntimeError) as error:  # torch's own are RuntimeErrors; it is not imported here
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+        if not out_of_memory(error):
             raise
         print(f"tinct {name}: out of memory; {lighter(command)}", file=sys.stderr)  # noqa: T201
         return 2
@@ -144,7 +142,7 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
         words = with_recipe(words)
         for word, file in itertools.pairwise(words):
             if word == "--config" and Path(file).is_file():
-                check_file(Path(file))
+                check_file(Path(file), hints.keys() - bundles.keys())
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name in bundles:
             for described_option in options_of(bundles[parameter.name]):
@@ -178,14 +176,22 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
     return {key: expanded(value) if key in paths else value for key, value in values.items() if key in hints}
 
 
-def check_file(file: Path) -> None:
-    """Refuse a file of settings that has a key twice, or text for a list, of which the parser knows no good word.
+def check_file(file: Path, others: Collection[str]) -> None:
+    """Refuse a file of settings of which the parser knows no good word: a key twice, an unknown one, text for a list.
+
+    Args:
+        file: of `Config`'s settings.
+        others: further keys that it may have.
 
     Raises:
         TinctError: it is such a file, or cannot be read.
     """
     content, hints = read_yaml(file), get_type_hints(Config)
     for key, value in content.items():
+        if key == "recipe":
+            raise TinctError(f"{file}: recipe is no setting of a file; leave it out and write --recipe {value}")
+        if key not in hints and key not in others:
+            raise TinctError(f"{file}: unknown setting {key!r}; expected those that --print-config shows")
         if hints.get(key) == list[str] and not isinstance(value, list):
             raise TinctError(f"{file}: {key} is {value!r}; expected a list, such as [{value}]")
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from tinct import render, upsample
 from tinct.color import srgb_to_lab
 from tinct.device import named_device
-from tinct.errors import PictureError, TinctError
+from tinct.errors import PictureError, TinctError, out_of_memory
 from tinct.objectives.bins import Bins
 from tinct.pictures import Picture, as_stored, reduced, strips
 from tinct.readers import from_pil
@@ -30,7 +30,7 @@ from tinct.upsample import Chroma
 from tinct.weights import load_colorizer
 from tinct.writers import to_pil
 
-__all__ = ["MAX_SATURATION", "MIN_SIZE", "Colorizer", "check_number", "out_of_memory", "paint", "working_size"]
+__all__ = ["MAX_SATURATION", "MIN_SIZE", "Colorizer", "check_number", "paint", "working_size"]
 
 logger = logging.getLogger(__name__)
 
@@ -268,11 +268,6 @@ def _checked_size(size: int) -> int:
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise TinctError(f"working size is {size}; expected {MIN_SIZE} to {MAX_SIZE} px")
     return int(size)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether it says that memory does not suffice: on a CPU torch raises a plain RuntimeError."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
 
 
 def _from_array(array: NDArray[Any]) -> Picture:

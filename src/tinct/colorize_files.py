@@ -19,9 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from tinct.colorize import Colorizer, out_of_memory, paint
+from tinct.colorize import Colorizer, paint
 from tinct.colorize_jobs import Job, batches, clashes, find_jobs, form_of
-from tinct.errors import PictureError, TinctError
+from tinct.errors import PictureError, TinctError, out_of_memory
 from tinct.files import write_bytes
 from tinct.pictures import Picture, is_monochrome, view
 from tinct.readers import read

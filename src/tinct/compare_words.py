@@ -16,7 +16,7 @@ from tinct.errors import TinctError, check_kinds
 from tinct.grid import Arm
 from tinct.settings import TransferSettings
 
-__all__ = ["FURTHER", "Amounts", "Inits", "Rates", "further", "parallel", "parse_arms", "rates_of", "words"]
+__all__ = ["FURTHER", "NAME", "Amounts", "Inits", "Rates", "further", "parallel", "parse_arms", "rates_of", "words"]
 
 Inits = str | Sequence[str | Path] | Mapping[str, str | Path | Sequence[str | Path]]
 """Arms: `random,mine=RUN0:RUN1`, the same as `["random", "mine=RUN0:RUN1"]`, or what each starts from by its name."""
@@ -28,6 +28,10 @@ OWN = ("source", "task", "init", "protocol", "labels", "seed", "lr", "steps", "s
 """The settings of a transfer that the grid itself sets, that have a flag of their own, or that go with one arm only."""
 FURTHER = tuple(field.name for field in fields(TransferSettings) if field.name not in OWN)
 """The others."""
+
+
+NAME = re.compile(r"\w[\w.+-]*")
+"""What an arm may be called, since folders are named after it."""
 
 
 def parse_arms(inits: Inits) -> tuple[Arm, ...]:
@@ -51,7 +55,7 @@ def parse_arms(inits: Inits) -> tuple[Arm, ...]:
             raise TinctError(f"inits: the arm {name!r} lacks an encoder; expected NAME=INIT, such as mine=RUN")
         if name == "random" and own != ("random",):
             raise TinctError(f"inits: the arm 'random' is {':'.join(own)}; that name is the baseline's, choose another")
-        if not re.fullmatch(r"\w[\w.+-]*", name):
+        if not NAME.fullmatch(name):
             raise TinctError(f"inits: {name!r} cannot name an arm; expected letters, digits, and any of . + - _")
     for what, listing in (("arm", names), ("encoder", encoders)):
         if twice := [one for one in listing if listing.count(one) > 1]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, get_type_hints
 
 from tinct.errors import TinctError, check_kinds
-from tinct.files import as_text
+from tinct.files import as_plain
 
 __all__ = ["BUDGETS", "RECIPES", "TIMED_STEPS", "Config", "recipe_file", "recipes"]
 
@@ -132,7 +132,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Let paths be text."""
-        vars(self).update({name: as_text(value) for name, value in vars(self).items()})
+        vars(self).update({name: as_plain(value) for name, value in vars(self).items()})
 
     def check(self) -> None:
         """Refuse what cannot be trained.

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def environment() -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
-        "command": " ".join(["tinct", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("tinct", "__main__") else None,
+        "command": shlex.join(["tinct", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("tinct", "__main__") else None,
     }
 
 

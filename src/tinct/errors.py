@@ -9,7 +9,10 @@ from inspect import formatannotation
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["AbsentSplitError", "PictureError", "TinctError", "check_kinds"]
+__all__ = ["AbsentSplitError", "PictureError", "TinctError", "check_kinds", "out_of_memory"]
+
+OUT_OF_MEMORY = ("out of memory", "allocate memory")
+"""What torch says when a device, or a CPU, has none left."""
 
 
 class TinctError(Exception):
@@ -25,6 +28,11 @@ class PictureError(TinctError):
 
     Long jobs count it, name it in their log and go on with the next picture.
     """
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory does not suffice: only on some devices has torch a class of its own for it."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def check_kinds(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ from tinct.data.sources import Joined, open_sources
 from tinct.environment import environment
 from tinct.errors import PictureError, TinctError
 from tinct.extractors import frechet_distances, perceptual_distances
-from tinct.files import as_text, read_json, write_json
+from tinct.files import as_plain, read_json, write_json
 from tinct.inits import seen_by
 from tinct.screen import column, open_console
 from tinct.shipped import resolve
@@ -142,21 +142,27 @@ def run_evaluate(
         raise TinctError(f"side is {side}; expected at least {SSIM_WINDOW} px")
     if limit is not None and (limit < 1 or limit % 1):
         raise TinctError(f"limit is {limit}; expected a whole number of pictures, at least 1")
-    specs: list[str] = as_text([sources] if isinstance(sources, str | Path) else list(sources))
+    specs: list[str] = as_plain([sources] if isinstance(sources, str | Path) else list(sources))
     model = Colorizer.load(colorizer, device)
     source = _open(specs, split)
     begin = time.perf_counter()
     count = len(source) if limit is None else min(limit, len(source))
-    left_out = {"grey": 0, "unreadable": 0, "small": 0}
+    left_out = {"grey": 0, "unreadable": 0, "small": 0, "not coloured": 0}
     scores: list[dict[str, float]] = []
     hashes: dict[int, np.uint64] = {}
     perceptual, frechet = perceptual_distances(), frechet_distances()
-    for index in track(range(count), "evaluating", console=console or Console(quiet=True)):
+    said = console or Console(quiet=True)
+    for index in track(range(count), "evaluating", console=said):
         truth = _truth(source, index, side, left_out)
         if truth is None:
             continue
+        try:
+            result = model(truth, size=size, saturation=saturation)
+        except PictureError as error:
+            said.print(f"{source.name(index)}: {error}", highlight=False, markup=False)
+            left_out["not coloured"] += 1
+            continue
         hashes[index] = dhash(truth)
-        result = model(truth, size=size, saturation=saturation)
         scores.append(_scores(_planes(result), _planes(truth), perceptual))
         for distance in frechet.values():
             distance.update(_planes(truth), real=True)

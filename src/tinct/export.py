@@ -128,9 +128,11 @@ def export_to(
 def to_hub(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
     """timm's folder, with the run's card and, where there is one, its colorizer."""
     report = to_timm(subject, folder, half)
-    colorizer = subject.path.parent / "colorizer.safetensors"
-    if subject.kind in ("encoder", "colorizer") and colorizer.exists():
-        shutil.copyfile(colorizer, folder / colorizer.name)
+    own = subject.kind == "colorizer"
+    colorizer = subject.path if own else subject.path.with_name("colorizer.safetensors")
+    if own or (subject.path.name == "encoder.safetensors" and colorizer.exists()):
+        shutil.copyfile(colorizer, folder / "colorizer.safetensors")
+        report |= {"colorizer": "colorizer.safetensors", "left_out": None}
     write_text(
         folder / "README.md",
         hub_card(subject.path, subject.meta, subject.classes(), {**report, "fold": subject.fold}),

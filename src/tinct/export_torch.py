@@ -72,11 +72,18 @@ def to_timm(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
     }
 
 
+NO_PLACE = {
+    "colorizer": "its decoder, which makes the colours, has no place there",
+    "classifier": "its classifier reads feature maps that a plain network's does not",
+    "segmenter": "its head, which makes the masks, has no place there",
+}
+
+
 def left_out(subject: Subject) -> str | None:
-    """In words, what timm's network has no place for; None where it takes all that was learned."""
-    if subject.kind not in ("classifier", "segmenter") or subject.classes():
+    """In words, what other libraries' networks have no place for; None where they take all that was learned."""
+    if subject.kind == "encoder" or subject.classes():
         return None
-    return f"the encoder alone: its {subject.kind} reads feature maps that timm's network does not; --to onnx takes all"
+    return f"the encoder alone: {NO_PLACE[subject.kind]}; --to onnx takes all"
 
 
 def to_torchvision(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
@@ -167,7 +174,8 @@ def to_segmentation_models(subject: Subject, folder: Path, half: bool) -> dict[s
             f'smp.Unet("tu-{backbone}", encoder_weights=None, in_channels={channels}).encoder.load_state_dict('
             f'safetensors.torch.load_file("{folder / NAME}"))'
         )
-    return {"what": what, "open": opened, "fed": FED[subject.input], "parity": found}
+    left = None if subject.meta.get("head") in SMP else left_out(subject)
+    return {"left_out": left, "what": what, "open": opened, "fed": FED[subject.input], "parity": found}
 
 
 def smp_encoder(smp: Any, backbone: str, channels: int) -> nn.Module:

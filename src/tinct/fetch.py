@@ -6,7 +6,6 @@ A download is written beside its place, held to length and hash, and moved there
 import dataclasses
 import http.client
 import re
-import shutil
 import tempfile
 import urllib.error
 import urllib.request
@@ -158,8 +157,12 @@ def _from_hub(entry: Entry, target: Path) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         file = entry.hub.get("file", entry.file)
-        path = hf_hub_download(entry.hub["repo"], file, revision=entry.hub["revision"], local_dir=folder)
-        shutil.copyfile(path, target)
+        try:
+            path = hf_hub_download(entry.hub["repo"], file, revision=entry.hub["revision"], local_dir=folder)
+        except Exception as error:  # the hub's client raises errors of many libraries
+            raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+        with open(path, "rb") as source:
+            _copy(source, target, entry)
 
 
 def _from_address(address: str, entry: Entry, target: Path) -> None:

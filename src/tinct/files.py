@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 from .errors import TinctError
 
 __all__ = [
-    *("as_text", "atomic_path", "expanded", "in_full", "read_json", "read_yaml", "stamp", "sync"),
+    *("as_plain", "atomic_path", "expanded", "in_full", "read_json", "read_yaml", "stamp", "sync"),
     *("write_bytes", "write_json", "write_text"),
 ]
 
@@ -77,11 +78,15 @@ def expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
-def as_text(value: Any) -> Any:
-    """A value with its paths, alone or in a list, as text, which is what settings and records hold."""
+def as_plain(value: Any) -> Any:
+    """A value, alone or in a list, as settings and records hold it: a path as text, NumPy's number as Python's."""
     if isinstance(value, list | tuple):
-        return type(value)(map(as_text, value))
-    return str(value) if isinstance(value, Path) else value
+        return type(value)(map(as_plain, value))
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, bool | int | float) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def in_full(spec: Any) -> Any:
@@ -93,7 +98,7 @@ def in_full(spec: Any) -> Any:
         return [in_full(one) for one in spec]
     if not isinstance(spec, str):
         return spec
-    prefix, _, path = spec.rpartition(":") if re.match(r"\w+:", spec) else ("", "", spec)
+    prefix, _, path = spec.partition(":") if re.match(r"\w+:", spec) else ("", "", spec)
     return f"{prefix}:{os.path.realpath(expanded(path))}"
 
 
@@ -127,6 +132,11 @@ class UniqueKeys(yaml.SafeLoader):
             if key.value in keys[:place]:
                 raise TinctError(f"line {key.start_mark.line + 1}: {key.value!r} is there twice; expected it once")
         return super().construct_mapping(node, deep)
+
+
+UniqueKeys.add_implicit_resolver(  # 1e-3 is text to YAML 1.1, which wants 1.0e-3
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def read_yaml(path: Path, **replaced: str) -> dict[str, Any]:

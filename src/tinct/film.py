@@ -13,7 +13,7 @@ from tinct import upsample
 from tinct.colorize import Colorizer, check_number, paint
 from tinct.errors import PictureError, TinctError
 from tinct.files import atomic_path, expanded
-from tinct.film_sound import Onward, Sound, sound_track
+from tinct.film_sound import Onward, Sound, decodable, sound_track, start_of
 from tinct.pictures import FILM_FORMATS, Picture
 from tinct.steady import Steady
 
@@ -85,9 +85,9 @@ def colorize_film(
     if out.exists() and out.samefile(source):
         raise TinctError(f"{out} is the film itself; choose another out")
     steady, done, damaged = Steady(), 0, list[str]()
-    with _opened(source) as film, atomic_path(out) as unfinished, _created(unfinished, film) as result:
-        track = _picture_track(result, film.streams.video[0], height, width, turned)
-        frames = _frames(film, sound_track(film, result), damaged)
+    with _opened(source) as (film, video), atomic_path(out) as unfinished, _created(unfinished, film) as result:
+        track = _picture_track(result, video, height, width, turned)
+        frames = _frames(film, video, sound_track(film, result), damaged)
         while batch := list(itertools.islice(frames, batch_size)):
             pictures = [Picture(_upright(frame), name=f"{source}, frame {n}") for n, frame in enumerate(batch, done)]
             found = colorizer.coarse(pictures, size=size, saturation=saturation, seed=seed)
@@ -102,18 +102,17 @@ def colorize_film(
 
 def frame_count(source: Path) -> int | None:
     """About how many frames a film has, by its header; None where that does not say. Raises as `colorize_film`."""
-    with _opened(source) as film:
-        stream = film.streams.video[0]
-        if stream.frames:
-            return stream.frames
-        if stream.average_rate and film.duration:
-            return round(film.duration / 1_000_000 * stream.average_rate)
+    with _opened(source) as (film, video):
+        if video.frames:
+            return video.frames
+        if video.average_rate and film.duration:
+            return round(film.duration / 1_000_000 * video.average_rate)
     return None
 
 
 @contextmanager
-def _opened(source: Path) -> Iterator["InputContainer"]:
-    """A film to read from; what goes wrong in reading is raised as `PictureError`."""
+def _opened(source: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
+    """A film to read from, and its pictures; what goes wrong in reading is raised as `PictureError`."""
     try:
         import av
     except ImportError as error:
@@ -124,18 +123,24 @@ def _opened(source: Path) -> Iterator["InputContainer"]:
         reason = error.strerror or "cannot be read"
         raise PictureError(f"{source}: {reason}; expected a film that FFmpeg reads") from error
     with film:
-        if not film.streams.video:
+        video: Any = film.streams.best("video")  # the first one may be a cover
+        if video is None:
             raise PictureError(f"{source}: there are no pictures in it")
-        stream = film.streams.video[0]
-        if stream.width * stream.height > MAX_PIXELS:
-            raise PictureError(f"{source}: frames of {stream.width}x{stream.height}; at most {MAX_PIXELS} pixels")
-        stream.thread_type = "AUTO"
+        if not decodable(video):
+            raise PictureError(f"{source}: its pictures are of a kind that this FFmpeg does not decode")
+        _check_frame(str(source), video.width, video.height)
+        video.thread_type = "AUTO"
         try:
-            yield film
+            yield film, video
         except av.FFmpegError as error:
             if isinstance(error, OSError):  # such as a full disk
                 raise
             raise PictureError(f"{source}: {error.strerror or error}; this film cannot be coloured") from error
+
+
+def _check_frame(name: str, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise PictureError(f"{name}: frames of {width}x{height}; at most {MAX_PIXELS} pixels")
 
 
 @contextmanager
@@ -168,44 +173,50 @@ def _picture_track(
     return track
 
 
-def _frames(film: "InputContainer", sound: Sound, damaged: list[str]) -> Iterator["VideoFrame"]:
+def _frames(
+    film: "InputContainer", video: "VideoStream", sound: Sound | None, damaged: list[str]
+) -> Iterator["VideoFrame"]:
     """The film's frames, their times rising; sound is passed on as it comes by, what is wrong is put in `damaged`."""
     import av
 
-    last, onward = None, Onward()
-    for packet in _packets(film, damaged):
+    last, onward = None, Onward(start_of(film))
+    for packet in _packets(film, video, sound, damaged):
         try:
-            if packet.stream.type == "audio":
-                sound(packet)
+            if sound is not None and packet.stream == sound.stream:
+                sound.take(packet)
                 continue
             frames = packet.decode()
         except av.error.InvalidDataError as error:
             damaged.append(str(error))
             continue
         for frame in frames:
+            _check_frame(film.name.removeprefix("file:"), frame.width, frame.height)  # which may change on the way
             if frame.pts is not None:
                 frame.pts += onward.shift(frame.pts, float(frame.time_base or 1))
             if last is not None and (frame.pts is None or frame.pts <= last):
                 frame.pts = last + 1
             last = frame.pts or 0
             yield frame
-    sound(None)
+    if sound is not None:
+        sound.take(None)
 
 
-def _packets(film: "InputContainer", damaged: list[str]) -> Iterator["Packet[Any]"]:
+def _packets(
+    film: "InputContainer", video: "VideoStream", sound: Sound | None, damaged: list[str]
+) -> Iterator["Packet[Any]"]:
     """Pictures and sound as they come, up to where the file breaks off."""
     import av
 
     try:
-        yield from film.demux(film.streams.video[0], *film.streams.audio[:1])
+        yield from film.demux(video, *([] if sound is None else [sound.stream]))
     except av.FFmpegError as error:
         damaged.append(str(error))
 
 
 def _shape(source: Path) -> tuple[int, int, bool]:
     """Height and width of the result, both even for H.264, which halves colour; and whether it lay on its side."""
-    with _opened(source) as film:
-        first = next(_frames(film, lambda packet: None, []), None)
+    with _opened(source) as (film, video):
+        first = next(_frames(film, video, None, []), None)
         if first is None:
             raise PictureError(f"{source}: no frame of it can be decoded")
         height, width = (side // 2 * 2 for side in _upright(first).shape[:2])

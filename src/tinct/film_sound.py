@@ -1,16 +1,19 @@
 """The sound of a film in colour: copied, or recoded where results cannot hold it, its times going on."""
 
+import logging
 from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from av import AudioStream, Packet
+    from av import AudioStream, Packet, VideoStream
     from av.container import InputContainer, OutputContainer
 
-__all__ = ["Onward", "Sound", "sound_track"]
+__all__ = ["Onward", "Sound", "decodable", "sound_track", "start_of"]
 
-Sound = Callable[["Packet[Any] | None"], None]
+logger = logging.getLogger(__name__)
+
+Take = Callable[["Packet[Any] | None"], None]
 """Takes packets of sound in order, and None after the last."""
 
 SOUND = ("aac", "mp3", "ac3", "eac3", "alac")
@@ -29,21 +32,41 @@ ANEW = 1.0
 """Seconds by which times fall where a film begins anew, having been joined to another."""
 
 
-def sound_track(film: "InputContainer", result: "OutputContainer") -> Sound:
-    """What passes a film's sound on to the result."""
-    if not film.streams.audio:
-        return lambda packet: None
-    stream = film.streams.audio[0]
+class Sound(NamedTuple):
+    """A film's sound, and what passes it on to the result."""
+
+    stream: "AudioStream"
+    take: Take
+
+
+def decodable(stream: "AudioStream | VideoStream") -> bool:
+    """Whether FFmpeg knows what kind of pictures or sound it is."""
+    return getattr(stream, "codec_context", None) is not None
+
+
+def start_of(film: "InputContainer") -> float:
+    """When a film begins, in seconds: a part of a disc or a broadcast goes by the clock of the whole."""
+    return max(0, film.start_time or 0) / 1_000_000
+
+
+def sound_track(film: "InputContainer", result: "OutputContainer") -> Sound | None:
+    """What passes a film's sound on to the result; None where there is none that can be."""
+    stream: Any = film.streams.best("audio")
+    if stream is None:
+        return None
+    if not decodable(stream):
+        name = film.name.removeprefix("file:")
+        logger.warning("%s: its sound is of a kind that this FFmpeg does not decode, and is left out", name)
+        return None
     codec = stream.codec_context.codec.canonical_name
     streamed = "mpeg" in film.format.name  # whose packets lack what MP4 says of them
     if codec in SOUND and not streamed and (codec != "mp3" or stream.rate >= MP3_RATE):
-        return _copied(stream, result)
-    return _recoded(stream, result)
+        return Sound(stream, _copied(stream, result, Onward(start_of(film))))
+    return Sound(stream, _recoded(stream, result, Onward(start_of(film))))
 
 
-def _copied(stream: "AudioStream", result: "OutputContainer") -> Sound:
+def _copied(stream: "AudioStream", result: "OutputContainer", onward: "Onward") -> Take:
     copied = result.add_stream_from_template(stream)
-    onward = Onward()
 
     def copy(packet: "Packet[Any] | None") -> None:
         if packet is not None and packet.dts is not None:  # the last one is empty
@@ -56,17 +79,17 @@ def _copied(stream: "AudioStream", result: "OutputContainer") -> Sound:
     return copy
 
 
-def _recoded(stream: "AudioStream", result: "OutputContainer") -> Sound:
+def _recoded(stream: "AudioStream", result: "OutputContainer", onward: "Onward") -> Take:
     import av
 
     rate = next((rate for rate in AAC_RATES if rate >= stream.rate), AAC_RATES[-1])
     coded = result.add_stream("aac", rate=rate)
     coded.codec_context.layout = "mono" if stream.channels == 1 else "stereo"
-    resampler = av.AudioResampler("fltp", coded.codec_context.layout, rate)
-    onward, samples = Onward(), 0  # so many so far: times of frames are rounded in some films, and overlap
+    resampler, kind = None, None
+    samples = 0  # so many so far: times of frames are rounded in some films, and overlap
 
     def recode(packet: "Packet[Any] | None") -> None:
-        nonlocal samples
+        nonlocal samples, resampler, kind
         frames: list[Any] = [None] if packet is None else packet.decode()
         for frame in frames:
             if frame is not None and frame.pts is not None:
@@ -75,7 +98,12 @@ def _recoded(stream: "AudioStream", result: "OutputContainer") -> Sound:
                 if due - samples > rate * GAP:
                     samples = due
                 frame.pts = None
-            for part in resampler.resample(frame):
+            parts: list[Any] = []
+            now = kind if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+            if now != kind:  # as at the beginning, and where another film was joined
+                parts = resampler.resample(None) if resampler else []
+                resampler, kind = av.AudioResampler("fltp", coded.codec_context.layout, rate), now
+            for part in parts + (resampler.resample(frame) if resampler else []):
                 part.pts, part.time_base = samples, Fraction(1, rate)
                 samples += part.samples
                 result.mux(coded.encode(part))
@@ -86,15 +114,18 @@ def _recoded(stream: "AudioStream", result: "OutputContainer") -> Sound:
 
 
 class Onward:
-    """Times that go on where a joined film's begin anew: a stream's times are shifted from there on."""
+    """A stream's times from `start` seconds on, which go on where a joined film's begin anew."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: float) -> None:
+        self.start = start
         self.last: int | None = None
         self.step = self.later = 0
 
     def shift(self, time: int, base: float) -> int:
         """What to add to a stream's next time, in units of `base` seconds."""
-        if self.last is not None:
+        if self.last is None:
+            self.later = -round(self.start / base)
+        else:
             if (self.last - time - self.later) * base > ANEW:
                 self.later = self.last + self.step - time
             self.step = max(1, time + self.later - self.last)

@@ -12,7 +12,7 @@ __all__ = ["load_colorizer", "load_encoder"]
 
 
 def load_encoder(model: str | Path) -> tuple[Encoder, dict[str, Any]]:
-    """Load an encoder, and what its file says of it.
+    """Load an encoder, in float32 and ready to use (`.train()` it to go on learning), and what its file says of it.
 
     Args:
         model: the name of one that comes with tinct or was fetched (`tinct weights list` shows them), the path of an

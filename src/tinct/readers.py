@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from tinct import deep, profiles
-from tinct.data.decode import oversize, reason_of, tile_of, to_srgb, whole_range
+from tinct.data.decode import drop_false_xmp, oversize, reason_of, tile_of, to_srgb, whole_range
 from tinct.errors import PictureError
 from tinct.metadata import metadata_of
 from tinct.pictures import FORMATS, Picture, Pixels, samples_of, strips
@@ -109,6 +109,7 @@ def _head(source: Path | bytes) -> bytes:
 
 
 def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Picture:
+    drop_false_xmp(image)
     kind = _kind(image)
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and kind != "JPEG":  # further frames of a JPEG are previews and depth maps

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tinct.compare import make_grid, run_compare, show
-from tinct.compare_words import FURTHER, parallel, words
+from tinct.compare_words import FURTHER, NAME, parallel, words
 from tinct.config import BUDGETS, RECIPES, Config, recipe_file
 from tinct.errors import TinctError
 from tinct.files import expanded, read_yaml
@@ -150,6 +150,8 @@ def check_form(content: dict[str, Any]) -> None:
         raise TinctError("arms has 'random', the name of the baseline of random weights; choose another")
     for group in groups[1:]:
         for name, settings in content[group].items():
+            if isinstance(name, str) and (not NAME.fullmatch(name) or (group, name) == ("compare", "pretrained")):
+                raise TinctError(f"{group} has {name!r}, which cannot name a folder here; choose another")
             if not isinstance(name, str) or not isinstance(settings, dict):
                 said = "nothing" if settings is None else repr(settings)
                 raise TinctError(

@@ -12,8 +12,8 @@ ENDLESS = 10_000
 
 
 def open_console(stderr: bool = False) -> Console:
-    """Standard output, or standard error, for people and for pipes."""
-    console = Console(stderr=stderr)
+    """Standard output, or standard error, for people and for pipes; texts are printed as they are, without markup."""
+    console = Console(stderr=stderr, markup=False)
     if not console.is_terminal and not console.is_jupyter:
         console.width = ENDLESS
     return console

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_type_hints
 from tinct.data.base import MIN_POSITIVES
 from tinct.data.labelled import Task
 from tinct.errors import TinctError, check_kinds
-from tinct.files import as_text
+from tinct.files import as_plain
 from tinct.models.stem import Input
 from tinct.records import BY_GRADIENTS
 
@@ -81,7 +81,7 @@ class TransferSettings:
 
     def __post_init__(self) -> None:
         """Let paths and numbers of labels be text."""
-        vars(self).update({name: as_text(value) for name, value in vars(self).items()})
+        vars(self).update({name: as_plain(value) for name, value in vars(self).items()})
         labels: Any = self.labels
         if isinstance(labels, int | float) and not isinstance(labels, bool):
             vars(self)["labels"] = str(labels)

@@ -17,9 +17,9 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from tinct.errors import TinctError
+from tinct.errors import TinctError, check_kinds
 from tinct.files import atomic_path, expanded, write_json, write_text
 
 __all__ = [
@@ -131,13 +131,15 @@ def find(name: str) -> Path:
 def resolve(model: str | Path) -> Path:
     """The file that `model` means: the name of weights, a file, or a run's folder.
 
+    A name in a text goes before a file that is called so, in a Path after it.
+
     Raises:
         TinctError: as `find`.
     """
-    bare = isinstance(model, str) and NAME.fullmatch(model) and not model.endswith(".safetensors")
-    if bare and (model in entries() or not Path(model).exists()):
-        return find(str(model))
-    path = expanded(model)
+    name, path = str(model), expanded(model)
+    bare = NAME.fullmatch(name) and not name.endswith(".safetensors")
+    if bare and (not path.exists() or (isinstance(model, str) and name in entries())):
+        return find(name)
     return path / "colorizer.safetensors" if path.is_dir() else path
 
 
@@ -168,8 +170,8 @@ def add(
     file: Path,
     card: Path | None,
     *,
-    licence: str = "Apache-2.0",
-    shelf: Path = SHIPPED,
+    shelf: Path,
+    licence: str = "unknown",
     half: bool = False,
 ) -> Entry:
     """Put weights on a shelf: copies the file and its card and writes the manifest's entry, which may replace another.
@@ -182,8 +184,8 @@ def add(
         name: what to call them.
         file: an encoder or colorizer in safetensors format.
         card: a text that says what they are, or None.
-        licence: an SPDX name.
         shelf: the folder.
+        licence: an SPDX name.
         half: store them in half precision; they are computed with in single precision all the same.
 
     Raises:
@@ -198,16 +200,15 @@ def add(
     kind = read_weights(file)[1].get("kind")
     if kind not in ("colorizer", "encoder"):
         raise TinctError(f"{file}: holds {kind or 'weights of another program'}; expected a colorizer or an encoder")
-    entry = Entry(name, f"{name}.safetensors", "", 0, kind, licence, shelf=shelf)
-    if card is not None:
-        try:
-            text = card.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise TinctError(f"{card}: cannot be read as text ({error}); expected the weights' card") from error
-        entry = dataclasses.replace(entry, card=f"{name}.md")
-        write_text(shelf / entry.card, text)
+    try:
+        text = card.read_text(encoding="utf-8") if card is not None else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise TinctError(f"{card}: cannot be read as text ({error}); expected the weights' card") from error
+    entry = Entry(name, f"{name}.safetensors", "", 0, kind, licence, f"{name}.md" if card else "", shelf=shelf)
     with atomic_path(entry.path) as unfinished:
         (copy_in_half if half else shutil.copyfile)(file, unfinished)
+    if card is not None:
+        write_text(shelf / entry.card, text)
     seen = seen_beside(file)
     if seen is not None:
         with atomic_path(entry.seen) as unfinished:
@@ -258,8 +259,14 @@ def _manifest(shelf: Path) -> dict[str, Entry]:
 
 
 def _entry(name: str, said: dict[str, Any], shelf: Path) -> Entry:
+    try:
+        check_kinds(said, get_type_hints(Entry))
+    except TinctError as error:
+        raise ValueError(f"of the entry {name!r}, {error}") from error
     entry = Entry(name=name, shelf=shelf, **said)
     bare = all(NAME.fullmatch(part) for part in (name, entry.file, entry.card or "card"))
-    if not bare or not re.fullmatch("[0-9a-f]{64}", entry.sha256) or not isinstance(entry.size, int):
-        raise ValueError(f"the entry {name!r} has an impossible name, hash or size")
+    if not bare or not re.fullmatch("[0-9a-f]{64}", entry.sha256):
+        raise ValueError(f"the entry {name!r} has an impossible name or hash")
+    if entry.hub and not {"repo", "revision"} <= entry.hub.keys():
+        raise ValueError(f"the hub of the entry {name!r} has no repo or no revision")
     return entry

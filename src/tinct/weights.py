@@ -77,7 +77,7 @@ def save_encoder(path: Path, encoder: Encoder, meta: dict[str, Any]) -> None:
 
 
 def load_encoder(path: str | Path) -> tuple[Encoder, dict[str, Any]]:
-    """Read what `save_encoder` wrote: the encoder and the header's description.
+    """Read what `save_encoder` wrote: the encoder, in evaluation mode, and the header's description.
 
     Raises:
         TinctError: the file is absent, damaged, of another kind, or its weights do not fit the backbone it names.
@@ -87,7 +87,7 @@ def load_encoder(path: str | Path) -> tuple[Encoder, dict[str, Any]]:
     check_header(meta, path, "backbone", "in_channels", *{"size"} & meta.keys())
     encoder = Encoder(meta["backbone"], meta["in_channels"])
     load_strict(encoder.body, tensors, path)
-    return encoder, meta
+    return encoder.eval(), meta
 
 
 def weights_digest(encoder: Encoder) -> str:

@@ -98,6 +98,14 @@ def test_big_endian_16_bit_is_scaled_not_clipped():
     assert decode(png + chunk(b"IEND", b""))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
 
 
+def test_transparent_grey_of_16_bits_is_scaled_not_clipped():
+    samples = np.linspace(0, 65535, 16).astype(np.uint16)[None].repeat(4, 0)
+    file = io.BytesIO()
+    Image.fromarray(samples).save(file, "PNG", transparency=int(samples[0, 3]))
+    decoded = decode(file.getvalue())[0, :, 0].tolist()
+    assert decoded == [255 if number == 3 else round(255 * number / 15) for number in range(16)]
+
+
 def test_transparency_is_laid_over_white(photo):
     rgba = photo.convert("RGBA")
     rgba.putalpha(Image.linear_gradient("L").resize(photo.size))

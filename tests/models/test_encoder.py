@@ -37,6 +37,8 @@ def test_looking_for_unused_parameters_leaves_norm_statistics_alone():
 
 
 def test_an_encoder_can_be_built_without_gradients():
+    with torch.inference_mode():
+        Encoder("mobilenetv3_small_050")
     with torch.no_grad():
         without = Encoder("mobilenetv3_small_050")
     usual = Encoder("mobilenetv3_small_050")

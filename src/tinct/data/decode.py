@@ -21,6 +21,7 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "chroma",
     "decode",
+    "drop_false_xmp",
     "header",
     "hide_warnings",
     "is_grey",
@@ -89,6 +90,7 @@ def decode(data: bytes | Path, min_side: int | None = None) -> NDArray[np.uint8]
     image, name = _open(data)
     try:
         with image:
+            drop_false_xmp(image)
             if min_side is not None:
                 image.draft(None, (min_side, min_side))
             image.load()
@@ -203,6 +205,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def drop_false_xmp(image: Image.Image) -> None:
+    """Forget what a TIFF has in XMP's place where that is a number, on which Pillow's readers choke."""
+    if not isinstance(image.info.get("xmp", b""), bytes | str):
+        del image.info["xmp"]
+
+
 def whole_range(samples: NDArray[np.uint16], image: Image.Image) -> NDArray[np.uint16]:
     """Grey samples of a TIFF from 0, black, to 65,535: Pillow leaves 12 bits as they are, and white as 0."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -218,11 +226,13 @@ def to_srgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for Adobe's inverted kind
-    if image.has_transparency_data:
-        image = _over_white(image)
-    elif image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16"):  # before transparency, for which Pillow would cut 16 bits off at 255
         samples = whole_range(np.array(image, np.uint16), image)
+        if isinstance(key := image.info.get("transparency"), int):
+            samples[samples == key] = 65535  # over white
         image = Image.fromarray(((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    elif image.has_transparency_data:
+        image = _over_white(image)
     elif image.mode in ("I", "F"):
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
     elif image.mode == "LAB":

@@ -71,7 +71,7 @@ def look_at_features(backbone: str, in_channels: int) -> tuple[list[int], list[i
         TinctError: the backbone takes pictures of one size only.
     """
     side = 64
-    with torch.device("meta"), torch.enable_grad():
+    with torch.device("meta"), torch.inference_mode(False), torch.enable_grad():
         twin = timm.create_model(backbone, num_classes=0, in_chans=in_channels)
         try:
             maps = twin.forward_intermediates(torch.zeros(1, in_channels, side, side), intermediates_only=True)
