@@ -21,10 +21,12 @@ from lightning_fabric.plugins import MixedPrecision
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tinct import monitor
+from tinct import monitor, runs
 from tinct.cli import main, parse
 from tinct.config import Config
+from tinct.data.cache import CachedSource
 from tinct.data.hashes import dhash, near
+from tinct.data.loader import Photographs
 from tinct.data.photos import Photos
 from tinct.data.sources import open_sources
 from tinct.data.transforms import centre
@@ -193,8 +195,20 @@ def test_a_step_in_parts_is_the_same_step(tmp_path):
 
 
 def test_mixed_precision_trains(tmp_path):
-    record = run_pretrain(tiny(precision="bf16-mixed", steps=1), out=tmp_path / "run")
-    assert record["config"]["precision"] == "bf16-mixed"
+    for precision in ("32-true", "bf16-mixed"):
+        run_pretrain(tiny(precision=precision, adversarial_start=0.0, steps=2), out=tmp_path / precision)
+    begun = Learner(TINY, make_fabric("cpu", "32-true"))
+    for name, module in begun.modules().items():
+        start = module.state_dict()
+        full, mixed = (
+            load_file(tmp_path / precision / "checkpoints" / "step-2" / f"{name}.safetensors")
+            for precision in ("32-true", "bf16-mixed")
+        )
+        assert all(bool(value.isfinite().all()) for value in mixed.values())
+        assert {value.dtype for value in mixed.values()} <= {torch.float32, torch.int64}
+        for weight in (key for key, _ in module.named_parameters()):
+            assert not torch.equal(mixed[weight], start[weight]), weight
+        assert any(not torch.equal(mixed[key], full[key]) for key in full), name
 
 
 def test_a_program_that_is_interrupted_ends(tmp_path):
@@ -243,6 +257,9 @@ def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeyp
     assert not (out / "record.json").exists()
     run_pretrain(TINY, out=out, resume=True)
     assert_equal_weights(whole, out)
+    assert {path.name for path in (out / "samples").iterdir()} == {path.name for path in (whole / "samples").iterdir()}
+    for name in ("best.json", "metrics.csv", "colorizer.safetensors", "encoder.safetensors", "seen.npy"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
     events = [json.loads(line)["event"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert "interrupted" in events
     assert "failed" not in events
@@ -385,6 +402,8 @@ def test_the_best_checkpoint_is_of_the_score_that_was_asked_for(tmp_path, monkey
     monkeypatch.setattr(monitor, "colour_scores", lambda *given: measured(*given) | next(scores))
     run_pretrain(tiny(best=best, steps=3, checkpoint_every=1, adversarial="none"), out=tmp_path / "run")
     assert json.loads((tmp_path / "run" / "best.json").read_text())["step"] == step
+    header = load_colorizer(tmp_path / "run" / "colorizer.safetensors").meta
+    assert (header["steps"], header["pictures_read"]) == (step, step * TINY.batch_size)
 
 
 def test_a_wide_start_is_the_one_that_was_asked_for(tmp_path):
@@ -422,6 +441,8 @@ def test_a_run_does_not_go_on_with_other_pictures(tmp_path):
         ({"sources": "photos:"}, r"sources is 'photos:'; expected list\[str\]"),
         ({"exclude": "photos:"}, r"exclude is 'photos:'; expected list\[str\]"),
         ({"batch_size": 1}, "batch_size is 1; expected 2 or more"),
+        ({"accumulate": 4}, "batch_size is 4; expected 8 or more, 2 for each of devices x accumulate = 4"),
+        ({"precision": "16-mixed"}, "precision is 16-mixed with adversarial hinge: .*; take bf16-mixed or 32-true"),
         ({"chroma_stride": 8}, "colours are 4 px wide; the discriminator needs 8"),
         ({"chroma_stride": 3}, "chroma_stride is 3; expected 1, 2, 4 or 8"),
     ],
@@ -554,6 +575,15 @@ def test_a_cache_gives_pictures_of_the_same_size(tmp_path):
     write_colourful(tmp_path / "all", 12, side=200)
     config = tiny(sources=[str(tmp_path / "all")], cache=str(tmp_path / "cache"), adversarial="none", steps=3)
     assert run_pretrain(config, out=tmp_path / "run")["data"]["seen"] > 0
+    source = open_sources([str(tmp_path / "all")])
+    shrunk = CachedSource(source, tmp_path / "cache", 64)  # the smallest crop's side is half of the picture's
+    for index in range(12):
+        reference = Image.fromarray(source.picture(index)).resize((64, 64), Image.Resampling.BOX)
+        assert shrunk.picture(index).shape == (64, 64, 3)
+        assert np.abs(shrunk.picture(index).astype(int) - np.asarray(reference)).mean() < 2
+    crops = [Photographs(one, np.arange(12, dtype=np.uint32), 32, 0)[5].pixels for one in (source, shrunk)]
+    assert crops[0].shape == crops[1].shape == (3, 32, 32)
+    assert (crops[0].int() - crops[1].int()).abs().float().mean() < 4
 
 
 def test_a_cache_may_move_but_neither_come_nor_go_when_a_run_is_resumed(tmp_path):
@@ -583,6 +613,22 @@ def test_what_others_leave_beside_the_checkpoints_is_left_alone(tmp_path):
     (run.checkpoints / ".unfinished-x").mkdir()
     run.save(modules, {}, {"step": 2}, best=False)
     assert {path.name for path in run.checkpoints.iterdir()} == {".DS_Store", "step-2"}
+
+
+def test_a_run_that_is_killed_while_it_names_a_checkpoint_keeps_its_best(tmp_path, monkeypatch):
+    run, modules, write, written = Run(tmp_path / "run"), {"generator": torch.nn.Linear(1, 1)}, runs.write_json, []
+
+    def once(path, content):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, content)
+
+    run.save(modules, {}, {"step": 1}, best=True)
+    monkeypatch.setattr(runs, "write_json", once)
+    with pytest.raises(KeyboardInterrupt):
+        run.save(modules, {}, {"step": 2}, best=True)
+    assert (run.checkpoint("last").state, run.checkpoint("best").state) == ({"step": 1}, {"step": 2})
 
 
 def test_rotation_alone_learns_without_colours(tmp_path):
@@ -730,7 +776,6 @@ def test_the_log_names_grey_and_broken_pictures(colourful, tmp_path):
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
     out = tmp_path / "run"
-    from tinct import runs
 
     def full(tensors, path):
         if "step" in str(Run(out).checkpoint("last") or ""):
@@ -819,10 +864,13 @@ def test_an_interrupted_run_can_be_ended_where_it_is(whole, tmp_path, monkeypatc
     rest = {key: value for key, value in budget.items() if key == "warmup_steps"}
     with pytest.raises(TinctError, match=r"but the run in .*, or end it where it is with steps 4"):
         run_pretrain(tiny(steps=3, **rest), out=out, resume=True)
+    assert not (out / "samples" / "step-0000004.png").exists()  # it is not scored, lest it be the best
     kept = weights(out, 4)
     record = run_pretrain(tiny(steps=4, **rest), out=out, resume=True)
     assert (record["budget"]["steps"], record["budget"]["pictures_read"]) == (4, 16)
     assert record["config"]["steps"] == budget["steps"]  # what it began with
+    assert record["metrics"]["last"]["ab_error"] > 0
+    assert [line for line in (out / "metrics.csv").read_text().splitlines() if line.startswith("4,ab_error,")]
     average = load_encoder(out / "encoder.safetensors")[0].body.state_dict()
     assert all(torch.equal(value, kept[f"ema.encoder.body.{key}"]) for key, value in average.items())
     assert run_pretrain(tiny(**budget), out=out, resume=True) == record

@@ -1,3 +1,4 @@
+import copy
 import importlib.util
 import io
 import json
@@ -180,6 +181,20 @@ def test_two_classes_of_one_name_are_refused(tmp_path):
     path.write_text(path.read_text().replace("bars,disc", "background,disc"))
     with pytest.raises(TinctError, match="two classes are called 'background'"):
         run_transfer(settings_for(spec, task="segmentation"), tmp_path / "out")
+
+
+def test_splits_of_other_classes_are_refused(table, tmp_path, monkeypatch):
+    def shifted(spec, split, *rest):
+        found = open_labels(spec, split, *rest)
+        if split == "train":
+            return found
+        source = copy.copy(found.source)
+        source.classes = ("bars", "ring")
+        return replace(found, source=source)
+
+    monkeypatch.setattr("tinct.transfer.open_labels", shifted)
+    with pytest.raises(TinctError, match=r"class 1 is 'disc' in train and 'ring' in val; give both splits the same"):
+        run_transfer(settings_for(table), tmp_path / "out")
 
 
 def test_a_file_is_no_folder_to_write_to(table, tmp_path):

@@ -75,7 +75,7 @@ class Config:
         accelerator: as in Lightning Fabric: auto, cpu, cuda, mps.
         devices: their number, or auto.
         strategy: as in Lightning Fabric: auto, or ddp for several devices.
-        precision: as in Lightning Fabric: 32-true, bf16-mixed, 16-mixed.
+        precision: as in Lightning Fabric: 32-true, bf16-mixed, 16-mixed (the last without an adversary).
         workers: processes that read pictures, for each device.
 
     Example:
@@ -166,6 +166,11 @@ class Config:
             raise TinctError(
                 f"chroma_stride is {self.chroma_stride} at size {self.size}, so colours are {chroma} px wide; the "
                 f"discriminator needs {LEAST_FOR_CRITIC}: lower chroma_stride, or enlarge size"
+            )
+        if self.adversarial != "none" and self.precision in ("16", "16-mixed"):
+            raise TinctError(
+                f"precision is {self.precision} with adversarial {self.adversarial}: the two networks' gradients would "
+                "be scaled by one factor, which either's step changes; take bf16-mixed or 32-true"
             )
         budgets = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(budgets) != 1:

@@ -33,7 +33,7 @@ FIRST, FIRST_BATCH = 512, 64
 
 
 def engine_for(config: Config) -> Fabric:
-    """The engine, on whose devices a batch has to be divided evenly.
+    """The engine, on whose devices a batch has to be divided evenly, into two pictures or more.
 
     Raises:
         TinctError: it cannot be, or see `make_fabric`.
@@ -42,6 +42,11 @@ def engine_for(config: Config) -> Fabric:
     parts = fabric.world_size * config.accumulate
     if config.batch_size % parts:
         raise TinctError(f"batch_size is {config.batch_size}; expected a multiple of devices x accumulate = {parts}")
+    if config.batch_size < 2 * parts:
+        raise TinctError(
+            f"batch_size is {config.batch_size}; expected {2 * parts} or more, 2 for each of devices x accumulate = "
+            f"{parts}, for batch norm's sake"
+        )
     return fabric
 
 

@@ -139,7 +139,7 @@ class Training:
         self.pictures = photographs.source.fingerprint()  # once: it goes over all names
         self.step, self.seconds, self.best = 0, 0.0, math.inf
         self.durations: list[float] = []  # of the steps that a budget in minutes is measured on
-        self.stopping = False
+        self.stopping, self.scored = False, True
         checkpoint = fabric.broadcast(run.open(stored(config), resume, FREE) if fabric.is_global_zero else None)
         if checkpoint is not None:
             for name, module in learner.modules().items():
@@ -150,6 +150,7 @@ class Training:
             self.ledger.load(states["ledger"])
             self.step, self.seconds, self.best = (checkpoint.state[key] for key in ("step", "seconds", "best"))
             self.durations = checkpoint.state.get("durations", [])
+            self.scored = checkpoint.state["scores"] is not None
         self.total = self._known_total()
 
     def go(self) -> None:
@@ -171,6 +172,8 @@ class Training:
             # an error's traceback would keep the loader's processes, and a program waits for them when it ends
             closing(part for part in loader) as batches,
         ):
+            if self.step == self.total and not self.scored:  # it was stopped, and is ended where it stands
+                self._checkpoint(monitor, scored=True)
             while self.total is None or self.step < self.total:
                 began = time.perf_counter()
                 parts = list(itertools.islice(batches, config.accumulate))
@@ -187,8 +190,9 @@ class Training:
                     if self.step == TIMED_STEPS:
                         self._fix_total(self.durations)
                 stop = self._stop_asked()  # once: a rank that is signalled later must not leave alone
-                if stop or self.step % config.checkpoint_every == 0 or self.step == self.total:
-                    self._checkpoint(monitor)
+                due = self.step % config.checkpoint_every == 0 or self.step == self.total
+                if due or stop:
+                    self._checkpoint(monitor, scored=due)
                 if stop and self.step != self.total:
                     raise KeyboardInterrupt(
                         f"stopped after step {self.step}, which is saved; the same command goes on from there "
@@ -257,17 +261,19 @@ class Training:
             self.run.log("budget", minutes=minutes, steps=total)
         self.total = total
 
-    def _checkpoint(self, monitor: Monitor) -> None:
-        """Score, show and save; every rank takes part, because each knows its own pictures."""
+    def _checkpoint(self, monitor: Monitor, scored: bool) -> None:
+        """Score, show and save; every rank takes part, because each knows its own pictures.
+
+        What is saved only because the run was stopped is not `scored`: the best is chosen among the same as without.
+        """
         if self.fabric.world_size > 1:
             ledgers: list[Any] = [None] * self.fabric.world_size
             torch.distributed.all_gather_object(ledgers, self.ledger.state())
             self.ledger.load(*ledgers)
         if self.fabric.is_global_zero:
-            scores = monitor.scores(self.learner, self.step)
-            value = scores.get(self.config.best, math.inf) * (-1 if self.config.best == "psnr" else 1)
-            better = self.config.best in scores and value < self.best
-            self.best = min(self.best, value)
+            scores, name = monitor.scores(self.learner, self.step) if scored else None, self.config.best
+            value = scores[name] * (-1 if name == "psnr" else 1) if scores and name in scores else math.inf
+            better, self.best = value < self.best, min(self.best, value)
             state = {"step": self.step, "seconds": self.seconds, "best": self.best, "scores": scores}
             state |= {"pictures": self.pictures, "durations": self.durations}
             optimizers = {**self.learner.optimizers(), "ledger": self.ledger.state()}

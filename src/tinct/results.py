@@ -77,7 +77,8 @@ def write_results(
             scores["best"] = colour_scores(colourer, held_out, learner.fabric.device)
             shown = best.state["step"]
         path = run.folder / "colorizer.safetensors"
-        save_colorizer(path, average.generator, average.colour, {**origin, "steps": shown})
+        until = {"steps": shown, "pictures_read": shown * config.batch_size}
+        save_colorizer(path, average.generator, average.colour, {**origin, **until})
     record = {
         "what": "pretrain",
         "config": run_config(run),

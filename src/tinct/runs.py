@@ -144,18 +144,20 @@ class Run:
     def save(
         self, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Any], state: Mapping[str, Any], best: bool
     ) -> None:
-        """Write the checkpoint of `state["step"]`, then let `last` (and `best`) name it, then drop those unnamed.
+        """Write the checkpoint of `state["step"]`, then let (`best` and) `last` name it, then drop those unnamed.
 
         Raises:
             TinctError: the disk is full or not writable; earlier checkpoints are as they were.
         """
         target = self.checkpoints / f"step-{state['step']}"
-        if not target.exists():
+        if target.exists():
+            write_text(target / "state.json", json.dumps(state, indent=2))  # it may be scored now
+        else:
             self._write_checkpoint(target, modules, optimizers, state)
         named = {"checkpoint": str(target.relative_to(self.folder)), "step": state["step"]}
-        write_json(self.folder / "last.json", named)
-        if best:
+        if best:  # first: its score is in the state that the last one goes on with
             write_json(self.folder / "best.json", named)
+        write_json(self.folder / "last.json", named)
         kept = {found.folder for name in ("last", "best") if (found := self.checkpoint(name))}
         ours = (folder for name in ("step-*", ".unfinished-*") for folder in self.checkpoints.glob(name))
         for folder in ours:  # what others put there (.DS_Store, .nfs…) is theirs

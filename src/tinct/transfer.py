@@ -3,6 +3,7 @@
 import hashlib
 import time
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,8 @@ def parts_of(settings: TransferSettings) -> Parts:
     """Which pictures the settings train on, choose on and score.
 
     Raises:
-        TinctError: the labels cannot be opened, there are not as many as asked for, or a probe has no positive to
-            choose its strength on.
+        TinctError: the labels cannot be opened, there are not as many as asked for, the splits have other classes, or a
+            probe has no positive to choose its strength on.
     """
     labelled = open_labels(settings.source, "train", settings.task, settings.size, settings.cache)
     tuning, rest = labelled.parts()
@@ -68,6 +69,12 @@ def parts_of(settings: TransferSettings) -> Parts:
     else:
         evaluated = open_labels(settings.source, settings.evaluate, settings.task, settings.size, settings.cache)
         where = np.arange(len(evaluated.source))
+        for number, (ours, theirs) in enumerate(zip_longest(labelled.classes, evaluated.classes)):
+            if ours != theirs:
+                raise TinctError(
+                    f"{settings.source}: class {number} is {ours!r} in train and {theirs!r} in {settings.evaluate}; "
+                    "give both splits the same classes in the same order"
+                )
     if not settings.trains and not (labelled.presence[tuning] == 1).any():
         raise TinctError(
             f"{settings.source}: none of the {len(tuning)} training pictures set aside to choose the probe's strength "

@@ -97,8 +97,8 @@ def test_crowds_are_void_behind_and_small_things_lie_on_large_ones(root):
     np.testing.assert_array_equal(mask, expected)
 
 
-def edit(root, change):
-    path = root / "annotations/instances_train2017.json"
+def edit(root, change, split="train"):
+    path = root / f"annotations/instances_{split}2017.json"
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
@@ -165,3 +165,60 @@ def test_a_picture_of_another_size_is_named(root):
 def test_a_missing_split_is_named(root):
     with pytest.raises(TinctError, match=r"no annotations.instances_val2017"):
         Coco(str(root), "val", "multilabel")
+
+
+def copied(root, year, split="train"):
+    """Annotations of another year or split, of the same pictures."""
+    text = (root / "annotations/instances_train2017.json").read_text()
+    (root / f"annotations/instances_{split}{year}.json").write_text(text)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "segmentation"])
+def test_a_val_file_that_lists_fewer_categories_has_the_columns_of_train(root, task):
+    copied(root, 2017, "val")
+    (root / "train2017").rename(root / "val2017")  # both splits are of the same pictures
+    whole = Coco(str(root), "val", task)
+    edit(root, lambda content: content["annotations"].pop(1), "val")  # the only table
+    edit(root, lambda content: content["categories"].pop(), "val")
+    edit(root, lambda content: content["categories"].append({"id": 2, "name": "unused"}), "val")
+    fewer = Coco(str(root), "val", task)
+    assert (fewer.classes, fewer.mask_classes) == (whole.classes, whole.mask_classes)
+    if task == "multilabel":
+        np.testing.assert_array_equal(fewer.labels(), [[1, 1, 0], [0, 0, 0], [1, 1, 0]])
+    else:
+        np.testing.assert_array_equal(fewer.mask(0), whole.mask(0))
+
+
+@pytest.mark.parametrize(
+    ("change", "train"), [({"id": 44, "name": "spoon"}, "'fork'"), ({"id": 45, "name": "fork"}, "None")]
+)
+def test_a_category_that_train_does_not_have_is_named(root, change, train):
+    copied(root, 2017, "val")
+
+    def renamed(content):
+        content["categories"][0] = change
+        for entry in content["annotations"]:
+            entry["category_id"] = change["id"] if entry["category_id"] == 44 else entry["category_id"]
+
+    edit(root, renamed, "val")
+    source = Coco(str(root), "val", "multilabel")
+    with pytest.raises(TinctError, match=rf"instances_val2017\.json: its category 4. is '.*', in .*2017\.json {train}"):
+        _ = source.classes
+
+
+def test_both_splits_are_of_the_newest_year_that_they_share(root):
+    for year, split in ((2014, "train"), (2014, "val")):
+        copied(root, year, split)
+    for split in ("train", "val"):
+        assert Coco(str(root), split, "multilabel").name(0).startswith(f"{split}2014/")
+    (root / "annotations/instances_train2014.json").unlink()
+    assert Coco(str(root), "train", "multilabel").name(0).startswith("train2017/")
+    assert Coco(str(root), "val", "multilabel").name(0).startswith("val2014/")
+
+
+def test_pictures_alone_need_no_other_splits_file(root, monkeypatch):
+    copied(root, 2017, "val")
+    parsed = []
+    monkeypatch.setattr("tinct.data.coco.COCO", lambda: parsed.append(1) or COCO())
+    assert len(Coco(str(root), "val", "multilabel")) == 3
+    assert len(parsed) == 1

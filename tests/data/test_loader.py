@@ -206,11 +206,30 @@ def test_a_ledger_survives_a_checkpoint_and_merges_ranks(tmp_path):
     assert set(both.hashes[both.seen]) == set(first.hashes[first.seen]) | set(second.hashes[second.seen])
 
 
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_of_two_ranks_hashes_of_a_picture_the_first_reading_counts_as_on_one_rank(order):
+    """Whichever rank that was, and whether or not its hash is the larger."""
+    source, pixels = Photos(), torch.zeros(3, 8, 8, dtype=torch.uint8)
+    readings = {0: [(0, 1, 9), (3, 2, 4)], 1: [(2, 2, 8), (5, 1, 3)]}  # by rank: position, picture, hash
+    crops = {rank: [Crop(pixels, at, 0, index, hashed) for at, index, hashed in readings[rank]] for rank in readings}
+    one, merged, ranks = Ledger(source), Ledger(source), [Ledger(source), Ledger(source)]
+    one.note(sorted(crops[0] + crops[1], key=lambda crop: crop.position))
+    for rank, ledger in enumerate(ranks):
+        ledger.note(crops[rank])
+    merged.load(*[ledger.state() for ledger in ranks][order])
+    assert merged.hashes[[1, 2]].tolist() == one.hashes[[1, 2]].tolist() == [9, 8]
+    older = {key: value for key, value in one.state().items() if key != "positions"}
+    merged = Ledger(source)
+    merged.load(older)
+    assert np.array_equal(merged.hashes, one.hashes)
+
+
 def test_no_picture_is_counted_twice():
     """One that is grey in one reduced version and not in another is seen, on whichever rank."""
     source, pixels = Photos(), torch.zeros(3, 8, 8, dtype=torch.uint8)
-    grey_then_seen = [Crop(pixels, 0, 1, 5, [(0, GREY_SKIP)]), Crop(pixels, 1, 0, 6, [(2, "broken")])]
-    seen_then_grey = [Crop(pixels, 2, 2, 7, []), Crop(pixels, 3, 2, None, [(2, GREY_SKIP), (0, GREY_SKIP)])]
+    grey_then_seen = [Crop(pixels, 0, 0, 1, 5, [(0, GREY_SKIP)]), Crop(pixels, 1, 1, 0, 6, [(2, "broken")])]
+    again = Crop(pixels, 3, 3, 2, None, [(2, GREY_SKIP), (0, GREY_SKIP)])
+    seen_then_grey = [Crop(pixels, 2, 2, 2, 7, []), again]
     ledgers = [Ledger(source), Ledger(source)]
     ledgers[0].note(grey_then_seen)
     ledgers[1].note(seen_then_grey)

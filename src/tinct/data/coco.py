@@ -21,10 +21,11 @@ __all__ = ["Coco"]
 
 
 class Coco(LabelledFiles):
-    """`coco:DIR`: DIR holds `train2017`, `val2017` and `annotations/instances_train2017.json` (any year; the newest).
+    """`coco:DIR`: DIR holds `train2017`, `val2017` and `annotations/instances_train2017.json` (any year).
 
-    The classes are the file's categories by rising id, 80 for COCO, and number the mask's values from 1 on, without
-    COCO's gaps; 0 is the background. Pictures without annotations are kept: they are negatives.
+    Of several years it is the newest that train and val share. The classes are the categories of train's file by rising
+    id, 80 for COCO, and number the mask's values from 1 on, without COCO's gaps; 0 is the background. Pictures without
+    annotations are kept: they are negatives.
 
     Args:
         path: the folder.
@@ -33,27 +34,50 @@ class Coco(LabelledFiles):
 
     Raises:
         TinctError: no such annotation file, it is damaged or has no categories, or masks are asked for and it has none.
+            Once classes are asked for: it has a category that train's file has not.
     """
 
     def __init__(self, path: str, split: str, task: Task) -> None:
         root = expanded(path)
-        files = sorted(root.glob(f"annotations/instances_{split}20[0-9][0-9].json"))
-        if not files:
+        file = _annotations(root, split)
+        if file is None:
             raise AbsentSplitError(f"{path}: no annotations/instances_{split}2017.json or of another year in it")
-        self._file = files[-1]
-        self._coco = _load(self._file, stamp(self._file))
+        self._file, self._first, self._task = file, _annotations(root, "train") or file, task
+        self._coco = _load(file, stamp(file))
         self._ids = sorted(self._coco.imgs)
-        names = tuple(str(self._coco.cats[key]["name"]) for key in sorted(self._coco.cats))
-        self._columns = {key: column for column, key in enumerate(sorted(self._coco.cats))}
-        folder = self._file.stem.removeprefix("instances_")
+        folder = file.stem.removeprefix("instances_")
         pictures = (f"{folder}/{self._coco.imgs[key]['file_name']}" for key in self._ids)
         super().__init__(pictures, root, f"coco:{path}", split)
-        if task == "multilabel":
-            self.classes = names
-        else:
-            self.mask_classes, self.background = ("background", *names), 0
+        if task == "segmentation":
+            self.background = 0
             if self._coco.anns and not any(entry.get("segmentation") for entry in self._coco.anns.values()):
-                raise TinctError(f"{self._file}: its annotations are boxes without segmentation; take task multilabel")
+                raise TinctError(f"{file}: its annotations are boxes without segmentation; take task multilabel")
+
+    @cached_property
+    def _categories(self) -> dict[int, str]:
+        """Names by rising id, of train's file: another may list fewer, and columns must be the same in both."""
+        known = {key: str(entry["name"]) for key, entry in sorted(_load(self._first, stamp(self._first)).cats.items())}
+        for key in sorted({entry["category_id"] for entry in self._coco.anns.values()}):
+            if (name := str(self._coco.cats[key]["name"])) != known.get(key):
+                raise TinctError(
+                    f"{self._file}: its category {key} is {name!r}, in {self._first.name} {known.get(key)!r}; number "
+                    "and name categories alike in both"
+                )
+        return known
+
+    @cached_property
+    def _columns(self) -> dict[int, int]:
+        return {key: column for column, key in enumerate(self._categories)}
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """See `LabelledSource`; read when asked for, since train's file is large."""
+        return tuple(self._categories.values()) if self._task == "multilabel" else ()
+
+    @cached_property
+    def mask_classes(self) -> tuple[str, ...]:
+        """See `LabelledSource`; read when asked for, since train's file is large."""
+        return ("background", *self._categories.values()) if self._task == "segmentation" else ()
 
     def labels(self) -> NDArray[np.float32]:
         """See `LabelledSource.labels`. A crowd of a class is that class, present."""
@@ -105,6 +129,16 @@ def _box(annotation: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.bool_
     box = np.zeros(shape, bool)
     box[max(int(top), 0) : math.ceil(top + height), max(int(left), 0) : math.ceil(left + width)] = True
     return box
+
+
+def _annotations(root: Path, split: str) -> Path | None:
+    """A split's annotation file, of the newest year that train and val share, else of its own newest; None without."""
+    files = {
+        one: {path.stem[-4:]: path for path in root.glob(f"annotations/instances_{one}20[0-9][0-9].json")}
+        for one in ("train", "val", split)
+    }
+    years = files["train"].keys() & files["val"].keys() & files[split].keys() or files[split].keys()
+    return files[split][max(years)] if years else None
 
 
 @lru_cache(maxsize=2)  # train and val, which both tasks open

@@ -24,6 +24,7 @@ class Ledger:
         """Begin with nothing read."""
         self.source = source
         self.hashes = np.zeros(len(source), np.uint64)
+        self.positions = np.zeros(len(source), np.int64)  # at which they were taken
         self.seen = np.zeros(len(source), bool)
         self.skipped: dict[int, str] = {}
         self._tally = Counter[str]()  # of `seen` and `skipped`, which may be millions: nothing counts them at each step
@@ -52,7 +53,7 @@ class Ledger:
             if self.seen[crop.index]:
                 continue
             if crop.hash is not None:  # later ones are of other reduced versions
-                self.hashes[crop.index] = crop.hash
+                self.hashes[crop.index], self.positions[crop.index] = crop.hash, crop.position
             self.seen[crop.index] = True
             self._tally["seen"] += 1
             if crop.index in self.skipped:
@@ -72,15 +73,19 @@ class Ledger:
         """What `load` takes, in types that a weights-only reader accepts."""
         return {
             "hashes": torch.from_numpy(self.hashes.view(np.int64)),
+            "positions": torch.from_numpy(self.positions),
             "seen": torch.from_numpy(self.seen),
             "skipped": dict(self.skipped),
         }
 
     def load(self, *states: dict[str, Any]) -> None:
-        """Take over one rank's state, or several ranks' together."""
+        """Take over one rank's state, or several ranks' together: of a picture's hashes that of its first reading."""
         for state in states:
             seen = state["seen"].numpy()
-            self.hashes[seen] = np.maximum(self.hashes[seen], state["hashes"].numpy().view(np.uint64)[seen])
+            positions = state["positions"].numpy() if "positions" in state else self.positions  # older ones have none
+            earlier = seen & (~self.seen | (positions < self.positions))
+            self.hashes[earlier] = state["hashes"].numpy().view(np.uint64)[earlier]
+            self.positions[earlier] = positions[earlier]
             self.seen |= seen
             self.skipped |= state["skipped"]
         self.skipped = {index: reason for index, reason in self.skipped.items() if not self.seen[index]}

@@ -39,6 +39,7 @@ class Crop:
 
     Attributes:
         pixels: (3, S, S) uint8.
+        position: counts pictures since the start of the run.
         key: 62 random bits of this position.
         index: the picture's index in the source, or -1 when no usable one was found.
         hash: its difference hash, or None where that was reported before.
@@ -46,6 +47,7 @@ class Crop:
     """
 
     pixels: Tensor
+    position: int
     key: int
     index: int
     hash: int | None = None
@@ -127,8 +129,8 @@ class Photographs(Dataset[Crop]):
             picture, hashed = found
             self._reported[index] = True
             pixels = random_crop(picture, self.size, share, draw)
-            return Crop(to_tensor(pixels), key, index, None if hashed is None else int(hashed), skipped)
-        return Crop(torch.zeros(3, self.size, self.size, dtype=torch.uint8), key, -1, None, skipped)
+            return Crop(to_tensor(pixels), position, key, index, None if hashed is None else int(hashed), skipped)
+        return Crop(torch.zeros(3, self.size, self.size, dtype=torch.uint8), position, key, -1, None, skipped)
 
     def _read(self, index: int, side: int) -> tuple[NDArray[np.uint8], np.uint64 | None] | str:
         """A picture in the version for `side`, with its hash where that is of use, or why it is unusable so."""
