@@ -185,12 +185,24 @@ def test_names_that_differ_in_their_suffix_or_are_no_text(trained, tmp_path):
         image.convert("RGB").save(folder / "a.jpg")
         image.save(folder / "a.png")
         image.save(folder / "b.png")
+        image.convert("RGB").save(folder / "a.png.jpg")
         image.save(os.fsencode(folder) + b"/\xff.png")
     out = tmp_path / "out"
     assert main(["predict", str(trained / "classes"), str(folder), "--out", str(out)]) == 0
     drawn = sorted(os.listdir(os.fsencode(out / "overlays")))
-    assert drawn == [b"a.jpg.png", b"a.png.png", b"b.png", b"\xff.png"]
+    assert drawn == [b"a.jpg.png", b"a.png.jpg.png", b"a.png.png", b"b.png", b"\xff.png"]
     assert b"\xff.png" in (out / "predictions.csv").read_bytes()
+
+
+def test_nothing_is_written_among_the_pictures_and_a_table_is_no_list(trained, tmp_path, capsys):
+    words = ["predict", str(trained / "classes"), str(tmp_path), "--out"]
+    shutil.copy(trained / "16.png", tmp_path / "1.png")
+    assert main([*words, str(tmp_path)]) == 2
+    assert "the pictures' own folder, where overlays would count as such" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["1.png"]
+    table = str(trained / "table.csv")
+    assert main(["predict", str(trained / "classes"), table, "--out", str(tmp_path / "out")]) == 2
+    assert f"expected a text file of paths, or csv:{table} for a table" in capsys.readouterr().err
 
 
 def test_a_folder_that_another_command_made_is_left_alone(trained, tmp_path, capsys):

@@ -75,9 +75,11 @@ def predict(
 
     Raises:
         TinctError: the model or a source cannot be read, there is no such device, two pictures have one name, or `out`
-            cannot be written or holds what another command made.
+            cannot be written, is the pictures' folder, or holds what another command made.
     """
     check_out(out, "predict")
+    if out.is_dir() and any(out.samefile(folder) for folder in map(expanded, pictures) if folder.is_dir()):
+        raise TinctError(f"out is {out}, the pictures' own folder, where overlays would count as such; choose another")
     network, meta = load_trained(expanded(model))
     network.to(named_device(device))
     source = open_pictures(pictures)

@@ -94,11 +94,13 @@ def png_names(names: Sequence[str]) -> list[Path]:
         Path(*(part.replace(":", "_") for part in PurePosixPath(name).parts if part not in ("/", "..", ".")))
         for name in names
     ]
-    shared = Counter(path.with_suffix(".png") for path in whole)
-    places = [path.with_name(f"{path.name}.png") if shared[path.with_suffix(".png")] > 1 else path for path in whole]
-    if twice := [path for path, count in Counter(places).items() if count > 1]:
-        raise TinctError(f"two pictures would be written to {twice[0]}; give them to two runs with an out each")
-    return [path.with_suffix(".png") for path in places]
+    longer = [path.with_name(f"{path.name}.png") for path in whole]
+    places = [path.with_suffix(".png") for path in whole]
+    while twice := {path for path, count in Counter(places).items() if count > 1}:
+        before, places = places, [long if path in twice else path for path, long in zip(places, longer, strict=True)]
+        if places == before:
+            raise TinctError(f"two pictures would be written to {min(twice)}; give them to two runs with an out each")
+    return places
 
 
 def save_image(path: Path, image: Image.Image) -> None:

@@ -33,8 +33,9 @@ class Coco(LabelledFiles):
         task: which labels to give.
 
     Raises:
-        TinctError: no such annotation file, it is damaged or has no categories, or masks are asked for and it has none.
-            Once classes are asked for: it has a category that train's file has not.
+        AbsentSplitError: no such annotation file, or masks are asked for and it has none.
+        TinctError: it is damaged or has no categories. Once classes are asked for: it has a category that train's file
+            has not.
     """
 
     def __init__(self, path: str, split: str, task: Task) -> None:
@@ -51,7 +52,7 @@ class Coco(LabelledFiles):
         if task == "segmentation":
             self.background = 0
             if self._coco.anns and not any(entry.get("segmentation") for entry in self._coco.anns.values()):
-                raise TinctError(f"{file}: its annotations are boxes without segmentation; take task multilabel")
+                raise AbsentSplitError(f"{file}: its annotations are boxes without segmentation; take task multilabel")
 
     @cached_property
     def _categories(self) -> dict[int, str]:
@@ -105,8 +106,10 @@ class Coco(LabelledFiles):
         mask = np.zeros((entry["height"], entry["width"]), np.uint8)
         shapes = []
         for annotation in self._coco.imgToAnns[self._ids[index]]:
-            outlined = bool(annotation.get("segmentation"))
+            outlined = bool(outline := annotation.get("segmentation"))
             try:
+                if isinstance(outline, list) and min(map(len, outline), default=6) < 6:
+                    raise ValueError("a polygon of fewer than three points")
                 shape = self._coco.annToMask(annotation).astype(bool) if outlined else _box(annotation, mask.shape)
             except Exception as error:  # pycocotools raises bare Exceptions, and what its C code makes of bad numbers
                 reason = " ".join(str(error).split()) or type(error).__name__

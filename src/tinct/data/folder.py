@@ -202,6 +202,10 @@ def _read_list(path: Path) -> bytes:
     """The lines of a text file, blank ones dropped, each ended by one newline."""
     if path.suffix.lower() in PICTURE_SUFFIXES and path.exists():
         raise TinctError(f"{path}: a single file; expected a folder of pictures or a text file of paths")
+    if path.suffix.lower() == ".csv":
+        raise TinctError(
+            f"{path}: a table; expected a text file of paths, or csv:{path} for a table with a column path"
+        )
     lines = path.read_bytes()
     if b"\0" in lines[:4096]:
         raise TinctError(f"{path}: not a text file; expected one path to a picture in each line")
