@@ -56,6 +56,7 @@ def test_an_arm_is_compared_with_the_latest_that_it_went_on_from(made):
     values = [made.values(arm, 400) for arm in ("second", "third")]
     assert found[-1].difference.mean == pytest.approx(np.mean([values[1][s] - values[0][s] for s in range(3)]))
     assert found[-1].difference.pairs == 3
+    assert {step.encoders for step in found} == {1}
 
 
 def test_the_trend_is_the_least_squares_line_over_doublings(made):

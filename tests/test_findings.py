@@ -11,6 +11,7 @@ from tinct.findings import comparisons
 from tinct.records import find_records
 from tinct.settings import TransferSettings
 from tinct.statistics import paired_difference
+from tinct.wording import rows
 
 RUNS = ["run0", "run1", "run2"]
 
@@ -118,6 +119,36 @@ def test_what_is_fitted_on_all_labels_counts_once_for_each_pair_of_encoders(tmp_
     assert (few.difference.pairs, everything.difference.pairs) == (6, 3)
     values = [made.values(arm, 320) for arm in ("new", "old")]
     assert everything.difference == paired_difference(*([one[seed] for seed in range(3)] for one in values))
+
+
+def test_what_counts_once_counts_once_in_every_figure(tmp_path):
+    """A second seed of one encoder is no news, whether it is in the records or not."""
+    tables = []
+    for name, seeds in (("repeated", 6), ("once", 3)):
+        fake_grid(tmp_path / name, {"old": ["old"], "new": RUNS}, ("all",), seeds=seeds, protocol="linear")
+        for path in (tmp_path / name).glob("cells/*"):
+            arm, _, seed = path.name.split("-")
+            first = path.with_name(f"{arm}-all-{int(seed) % 3 if arm == 'new' else 0}")
+            if first != path:  # as it is in truth: the same features, the same labels, the same scores
+                shutil.copytree(first, path, dirs_exist_ok=True)
+                record = json.loads((path / "record.json").read_text()) | {"seed": int(seed)}
+                (path / "record.json").write_text(json.dumps(record))
+        if seeds == 6:
+            shutil.rmtree(tmp_path / name / "cells" / "new-all-5")  # so that no encoder has as many as the others
+        (made,) = comparisons(find_records([tmp_path / name]).cells)
+        tables.append([row.cells for row in rows(made)])
+    assert tables[0] == tables[1]
+    assert [cells[3] for cells in tables[0]] == ["1", "3"]
+
+
+def test_cells_that_were_scored_on_other_pictures_are_not_compared(tmp_path):
+    fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2)
+    path = tmp_path / "cells" / "cgan-50-1" / "record.json"
+    whole = path.read_text()
+    for old, new in (('"eval_pictures": 80', '"eval_pictures": 79'), ('"scored": [', '"scored": ["lion",')):
+        path.write_text(whole.replace(old, new))
+        with pytest.raises(TinctError, match=r"random-50-1 and .*cgan-50-1: they were scored on .* run them again"):
+            comparisons(find_records([tmp_path]).cells)
 
 
 def test_random_weights_are_others_for_each_seed(tmp_path):

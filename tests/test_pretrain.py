@@ -206,8 +206,9 @@ def test_mixed_precision_trains(tmp_path):
         )
         assert all(bool(value.isfinite().all()) for value in mixed.values())
         assert {value.dtype for value in mixed.values()} <= {torch.float32, torch.int64}
-        for weight in (key for key, _ in module.named_parameters()):
-            assert not torch.equal(mixed[weight], start[weight]), weight
+        moved = [{key for key in start if not torch.equal(start[key], end[key])} for end in (full, mixed)]
+        assert moved[0] == moved[1]
+        assert len(moved[0]) > 0.8 * len(start)  # the backbone's last layers have no part
         assert any(not torch.equal(mixed[key], full[key]) for key in full), name
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinct.findings import Comparison, distinct
+from tinct.findings import Comparison, distinct, encoders
 from tinct.statistics import Difference, paired_difference
 
 __all__ = ["AHEAD", "Step", "Trend", "pictures_read", "stages_of", "steps", "trends"]
@@ -25,12 +25,14 @@ class Step:
         later: an arm that goes on from it, with no other arm between.
         labels: labelled pictures.
         difference: the later less the earlier, paired over the seeds that both have.
+        encoders: how many are behind the later arm's values.
     """
 
     earlier: str
     later: str
     labels: int
     difference: Difference
+    encoders: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def steps(made: Comparison) -> list[Step]:
             ours, theirs = made.by_seed(later, labels), made.by_seed(earlier, labels)
             if seeds := distinct(ours, theirs, sorted(ours.keys() & theirs.keys())):
                 values = ([cells[seed].value for seed in seeds] for cells in (ours, theirs))
-                found.append(Step(earlier, later, labels, paired_difference(*values)))
+                behind = encoders(ours[seed] for seed in seeds)
+                found.append(Step(earlier, later, labels, paired_difference(*values), behind))
     return found
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from tinct.errors import TinctError
 from tinct.records import BY_GRADIENTS, Cell
 from tinct.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
 
-__all__ = ["METRICS", "PER_CELL", "Comparison", "Contrast", "comparisons", "distinct"]
+__all__ = ["METRICS", "PER_CELL", "Comparison", "Contrast", "comparisons", "distinct", "encoders"]
 
 PER_CELL = ("init", "backbone", "weights", "decoder", "labels", "seed", "lr", "cache", "accelerator")
 """Settings that may differ from cell to cell of one comparison; whatever else differs makes another one."""
@@ -29,7 +29,8 @@ class Contrast:
         labels: labelled pictures.
         values: the arm's, by seed.
         baseline: the baseline's, by seed.
-        difference: paired over the common seeds.
+        difference: paired over the common seeds, those that only repeat others left out, as in what follows.
+        relative: the mean difference in percent of the baseline's mean.
         bootstrap: interval of the same difference over evaluated pictures; None without predictions.
         worth: the gain in labels.
         worth_ends: the ends of the difference's interval in labels; None without an interval.
@@ -41,6 +42,7 @@ class Contrast:
     values: dict[int, float]
     baseline: dict[int, float]
     difference: Difference
+    relative: float
     bootstrap: tuple[float, float] | None
     worth: Worth
     worth_ends: tuple[Worth, Worth] | None
@@ -50,12 +52,6 @@ class Contrast:
     def gain(self) -> bool:
         """Whether a gain is shown: the interval over seed pairs is above 0."""
         return self.difference.low is not None and self.difference.low > 0
-
-    @property
-    def relative(self) -> float:
-        """The mean difference in percent of the baseline's mean over the same seeds."""
-        common = [self.baseline[seed] for seed in self.baseline if seed in self.values]
-        return 100 * self.difference.mean / float(np.mean(common))
 
 
 @dataclass(frozen=True)
@@ -119,6 +115,12 @@ class Comparison:
         """By seed."""
         return {seed: cell.value for seed, cell in self.by_seed(arm, labels).items()}
 
+    def distinct_values(self, arm: str, labels: int) -> list[float]:
+        """Those whose pair with the baseline, where it has one, is an observation of its own; see `distinct`."""
+        ours = self.by_seed(arm, labels)
+        pairs = distinct(ours, ours | self.by_seed(self.baseline, labels), sorted(ours))
+        return [ours[seed].value for seed in pairs]
+
     def by_seed(self, arm: str, labels: int) -> dict[int, Cell]:
         """The cells of an arm at a number of labels."""
         return {cell.seed: cell for cell in self.cells if (cell.arm, cell.labels) == (arm, labels)}
@@ -131,15 +133,15 @@ class Comparison:
 
     def _contrast(self, arm: str, labels: int) -> Contrast | None:
         ours, theirs = self.by_seed(arm, labels), self.by_seed(self.baseline, labels)
-        common = sorted(ours.keys() & theirs.keys())
-        if not common:
+        seeds = distinct(ours, theirs, sorted(ours.keys() & theirs.keys()))
+        if not seeds:
             return None
-        pairs = [(ours[seed].value, theirs[seed].value) for seed in distinct(ours, theirs, common)]
-        difference = paired_difference([our for our, _ in pairs], [their for _, their in pairs])
+        before = [theirs[seed].value for seed in seeds]
+        difference = paired_difference([ours[seed].value for seed in seeds], before)
         curve = {
-            amount: float(np.mean(list(values.values())))
+            amount: float(np.mean(values))
             for amount in self.amounts
-            if (values := self.values(self.baseline, amount))
+            if (values := self.distinct_values(self.baseline, amount))
         }
 
         def worth(gain: float) -> Worth:
@@ -155,10 +157,11 @@ class Comparison:
             values={seed: cell.value for seed, cell in ours.items()},
             baseline={seed: cell.value for seed, cell in theirs.items()},
             difference=difference,
-            bootstrap=_bootstrap([ours[s] for s in common], [theirs[s] for s in common]),
+            relative=100 * difference.mean / float(np.mean(before)),
+            bootstrap=_bootstrap([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]),
             worth=worth(difference.mean),
             worth_ends=ends,
-            encoders=len({_encoder(ours[s].record["init"]) for s in common}),
+            encoders=encoders(ours[seed] for seed in seeds),
         )
 
 
@@ -174,6 +177,11 @@ def distinct(ours: Mapping[int, Cell], theirs: Mapping[int, Cell], seeds: Sequen
         fixed = all(_fitted_on_all(cell.record) for cell in cells)
         first.setdefault(tuple(_encoder(cell.record["init"]) for cell in cells) if fixed else (str(seed),), seed)
     return list(first.values())
+
+
+def encoders(cells: Iterable[Cell]) -> int:
+    """How many sets of weights cells began with."""
+    return len({_encoder(cell.record["init"]) for cell in cells})
 
 
 def _fitted_on_all(record: Mapping[str, Any]) -> bool:
@@ -212,12 +220,21 @@ def _each_once(cells: list[Cell]) -> list[Cell]:
 
     Raises:
         TinctError: two cells of one arm, number of labels and seed differ, as those of two grids may, or their labels;
-            or an arm has other weights at one number of labels than at another, with the same seed.
+            or an arm has other weights at one number of labels than at another, with the same seed; or they were scored
+            on other pictures or classes.
     """
     by_labels = {digest: cell for cell in cells if (digest := cell.record["data"].get("labels_sha256"))}
     if len(by_labels) > 1:
         one, other, *_ = by_labels.values()
         raise TinctError(f"{one.folder} and {other.folder}: their labels differ; report their folders apart")
+    scored = {(cell.record["data"]["eval_pictures"], *cell.record["data"]["scored"]): cell for cell in cells}
+    if len(scored) > 1:
+        (pictures, *_), (others, *_), *_ = scored
+        one, other, *_ = scored.values()
+        raise TinctError(
+            f"{one.folder} and {other.folder}: they were scored on {pictures} and {others} pictures, or on other "
+            "classes, as where a picture could not be read; mend that, remove the older cells and run them again"
+        )
     found: dict[tuple[str, str, int], Cell] = {}
     weights: dict[tuple[str, int], Cell] = {}
     for cell in cells:

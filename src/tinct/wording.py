@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinct.continuation import pictures_read, stages_of, steps, trends
+from tinct.continuation import Step, pictures_read, stages_of, steps, trends
 from tinct.findings import Comparison, Contrast
 from tinct.statistics import Worth
 
@@ -33,9 +33,9 @@ class Row(NamedTuple):
     Attributes:
         labels: labelled pictures.
         arm: its name.
-        mean: over seeds.
-        spread: standard deviation over seeds; None with one.
-        seeds: how many.
+        mean: over seeds, those that only repeat others left out.
+        spread: standard deviation over them; None with one.
+        seeds: how many they are.
         contrast: with the baseline; None for the baseline itself.
     """
 
@@ -76,7 +76,7 @@ def rows(comparison: Comparison) -> list[Row]:
     found = []
     for labels in comparison.amounts:
         for arm in comparison.arms:
-            if values := list(comparison.values(arm, labels).values()):
+            if values := comparison.distinct_values(arm, labels):
                 spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
                 contrast = contrasts.get((arm, labels))
                 found.append(Row(labels, arm, float(np.mean(values)), spread, len(values), contrast))
@@ -101,7 +101,7 @@ def going_on(comparison: Comparison) -> list[str]:
             verdict = "; the interval contains 0" if low <= 0 <= high else ""
         said.append(
             f"Going on from {step.earlier} to {step.later}, from {read} pictures read, changes {comparison.metric} by "
-            f"{signed(change)} points{interval} at {step.labels:,} labels{verdict}."
+            f"{signed(change)} points{_scope(step)}{interval} at {step.labels:,} labels{verdict}."
         )
     for trend in trends(comparison):
         slope, arms = trend.per_doubling, ", ".join(trend.arms)
@@ -242,11 +242,11 @@ def _in_labels(contrast: Contrast) -> str:
     return f"that is what {times} the labels would give{_range(contrast)}."
 
 
-def _scope(contrast: Contrast) -> str:
+def _scope(found: Contrast | Step) -> str:
     """How far the interval reaches: pairs that share an encoder say nothing of other encoders."""
-    if contrast.encoders == contrast.difference.pairs > 1:
+    if found.encoders == found.difference.pairs > 1:
         return ""
-    return " for this encoder" if contrast.encoders == 1 else f" for these {contrast.encoders} encoders"
+    return " for this encoder" if found.encoders == 1 else f" for these {found.encoders} encoders"
 
 
 def _subject(comparison: Comparison, arm: str) -> str:

@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from tinct import wording
 from tinct.continuation import pictures_read, steps, trends
 from tinct.data.base import VOID
 from tinct.data.overlay import class_color
@@ -64,14 +65,13 @@ def curves(made: Comparison) -> str:
     with rc_context(_STYLE):
         figure, axes = _figure(5.2, 3.4)
         for color, arm in zip(arm_colors(len(made.arms)), made.arms, strict=True):
-            by_amount = {
-                amount: list(values.values()) for amount in made.amounts if (values := made.values(arm, amount))
-            }
-            mean = np.array([np.mean(values) for values in by_amount.values()])
-            spread = np.array([np.std(values, ddof=1) if len(values) > 1 else 0 for values in by_amount.values()])
-            axes.fill_between(list(by_amount), mean - spread, mean + spread, color=color, alpha=0.18, linewidth=0)
-            axes.plot(list(by_amount), mean, color=color, label=arm, marker="o", markersize=5)
-            for amount, runs in by_amount.items():
+            own = [row for row in wording.rows(made) if row.arm == arm]
+            amounts, mean = [row.labels for row in own], np.array([row.mean for row in own])
+            spread = np.array([row.spread or 0 for row in own])
+            axes.fill_between(amounts, mean - spread, mean + spread, color=color, alpha=0.18, linewidth=0)
+            axes.plot(amounts, mean, color=color, label=arm, marker="o", markersize=5)
+            for amount in amounts:
+                runs = made.distinct_values(arm, amount)
                 axes.plot([amount] * len(runs), runs, ".", color=color, markersize=4, alpha=0.55)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(made.amounts))
