@@ -175,6 +175,17 @@ def test_training_masks_that_cannot_be_used_are_named(tmp_path):
         run_transfer(settings_for(spec, task="segmentation"), tmp_path / "none")
 
 
+def test_masks_of_0_and_255_are_said_to_be_void(tmp_path):
+    spec = make_table(tmp_path)
+    for path in tmp_path.glob("*-mask.png"):
+        with Image.open(path) as mask:
+            Image.fromarray(np.where(np.asarray(mask) > 0, 255, 0).astype(np.uint8)).save(path)
+    with pytest.raises(
+        TinctError, match="its masks of train hold 255, which is void, and no class; write"
+    ):
+        run_transfer(settings_for(spec, "segmentation"), tmp_path / "out")
+
+
 def test_two_classes_of_one_name_are_refused(tmp_path):
     spec = make_table(tmp_path, train=12, val=6)
     path = tmp_path / "table.csv"

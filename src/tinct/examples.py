@@ -84,7 +84,7 @@ def open_labels(spec: str, split: str, task: Task, size: int, cache: str | None 
     """Open a split for networks of `size` pixels, with decoded pictures cached in the folder `cache`.
 
     Raises:
-        TinctError: see `open_labelled`.
+        TinctError: see `open_labelled`; or masks hold nothing but background and void.
     """
     source, presence, bad = _opened(spec, split, task, stamp(expanded(spec.partition(":")[2])))
     side = math.ceil(SHARPNESS * size)
@@ -108,13 +108,16 @@ def _opened(
         raise TinctError(f"{spec}: two classes are called {twice!r}; give each a name of its own")
     if task == "multilabel":
         return source, source.labels(), {}
-    presence, bad = np.zeros((len(source), len(source.mask_classes)), np.float32), {}
+    presence, bad, void = np.zeros((len(source), len(source.mask_classes)), np.float32), {}, False
     for index, pixels in enumerate(mask_pixels(source)):
         if isinstance(pixels, str):
             bad[source.name(index)] = pixels
         else:
             values = np.flatnonzero(pixels)
             presence[index, values[values != VOID]] = 1
+            void |= VOID in values
+    if void and not presence[:, np.arange(len(classes)) != source.background].any():
+        raise TinctError(f"{spec}: its masks of {split} hold {VOID}, which is void, and no class; write class 1 as 1")
     return source, presence, bad
 
 
