@@ -1,8 +1,11 @@
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -233,6 +236,25 @@ def test_a_taken_port_gets_a_sentence(address):
     ):
         pass
     assert httpx.get(address).status_code == 200
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+@pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", None)])
+def test_it_starts_behind_a_proxy_and_removes_its_folder_however_it_ends(tmp_path, number):
+    nobody = f"http://127.0.0.1:{free_port()}"
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "http_proxy": nobody, "HTTP_PROXY": nobody}
+    for name in ("no_proxy", "NO_PROXY"):
+        environment.pop(name, None)
+    words = [sys.executable, "-m", "tinct", "serve", "--port", str(free_port()), "--device", "cpu"]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as served:
+        try:
+            assert "tinct-small is at http://127.0.0.1" in served.stdout.readline()
+            assert list(tmp_path.glob("tinct-serve-*"))
+            served.send_signal(number)
+            assert served.wait(60) == 0
+        finally:
+            served.kill()
+    assert not list(tmp_path.glob("tinct-serve-*"))
 
 
 @pytest.fixture(scope="module")

@@ -180,9 +180,7 @@ def test_masks_of_0_and_255_are_said_to_be_void(tmp_path):
     for path in tmp_path.glob("*-mask.png"):
         with Image.open(path) as mask:
             Image.fromarray(np.where(np.asarray(mask) > 0, 255, 0).astype(np.uint8)).save(path)
-    with pytest.raises(
-        TinctError, match="its masks of train hold 255, which is void, and no class; write"
-    ):
+    with pytest.raises(TinctError, match="its masks of train hold 255, which is void, and no class; write"):
         run_transfer(settings_for(spec, "segmentation"), tmp_path / "out")
 
 
