@@ -19,6 +19,7 @@ import yaml
 from conftest import write_colourful
 from lightning_fabric.plugins import MixedPrecision
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tinct import monitor, runs
@@ -775,13 +776,14 @@ def test_the_log_names_grey_and_broken_pictures(colourful, tmp_path):
     assert named["unreadable"][0] == "broken.png"
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O: No space left")])
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch, error):
     out = tmp_path / "run"
 
     def full(tensors, path):
         if "step" in str(Run(out).checkpoint("last") or ""):
             Path(path).write_bytes(b"half")
-            raise OSError(28, "No space left on device")
+            raise error
         return save(tensors, path)
 
     save = runs.save_file

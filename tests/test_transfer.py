@@ -212,6 +212,13 @@ def test_a_file_is_no_folder_to_write_to(table, tmp_path):
         run_transfer(settings_for(table), tmp_path / "out")
 
 
+def test_a_folder_that_cannot_be_made_is_said_before_training(table, tmp_path, monkeypatch):
+    monkeypatch.setattr("tinct.protocols.train", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(TinctError, match=r"cannot write .*file/out: Not a directory; choose another folder"):
+        run_transfer(settings_for(table), tmp_path / "file" / "out")
+
+
 def test_a_picture_that_pretraining_saw_is_named(table, tmp_path):
     torch.manual_seed(0)
     save_encoder(tmp_path / "encoder.safetensors", Encoder("resnet10t"), {"selected_with_labels": False})

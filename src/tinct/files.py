@@ -15,7 +15,7 @@ import yaml
 from .errors import TinctError
 
 __all__ = [
-    *("as_plain", "atomic_path", "expanded", "in_full", "read_json", "read_yaml", "stamp", "sync"),
+    *("as_plain", "atomic_path", "check_writable", "expanded", "in_full", "read_json", "read_yaml", "stamp", "sync"),
     *("write_bytes", "write_json", "write_text"),
 ]
 
@@ -100,6 +100,20 @@ def in_full(spec: Any) -> Any:
         return spec
     prefix, _, path = spec.partition(":") if re.match(r"\w+:", spec) else ("", "", spec)
     return f"{prefix}:{os.path.realpath(expanded(path))}"
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and for a moment a file in it: better refused now than after hours of work for it.
+
+    Raises:
+        TinctError: neither can be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise TinctError(f"cannot write {folder}: {error.strerror or error}; choose another folder") from error
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -181,7 +182,7 @@ class Run:
             sync(beside)
             beside.rename(target)
             sync(self.checkpoints)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        except (OSError, RuntimeError, SafetensorError) as error:  # the latter are how libraries report a full disk
             if beside is not None:
                 shutil.rmtree(beside, ignore_errors=True)
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]

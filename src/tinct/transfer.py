@@ -16,7 +16,7 @@ from tinct.engine import make_fabric
 from tinct.environment import environment
 from tinct.errors import TinctError
 from tinct.examples import open_labels
-from tinct.files import expanded, write_json
+from tinct.files import check_writable, expanded, write_json
 from tinct.findings import METRICS
 from tinct.inits import load_init
 from tinct.predictions import write_predictions
@@ -142,6 +142,7 @@ def run_transfer(
     parts = parts_of(settings)
     evaluated = parts.evaluated
     scored_in(evaluated, parts.where, settings)  # before anything is trained for it
+    check_writable(out)
     work = trained if settings.trains else probed
     result = work(settings, start, parts, fabric, console)
     value, scored, metrics = score(result, evaluated, settings)
