@@ -9,7 +9,7 @@ from inspect import formatannotation
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["AbsentSplitError", "PictureError", "TinctError", "check_kinds"]
+__all__ = ["AbsentSplitError", "DivergedError", "PictureError", "TinctError", "check_kinds"]
 
 
 class TinctError(Exception):
@@ -25,6 +25,10 @@ class PictureError(TinctError):
 
     Long jobs count it, name it in their log and go on with the next picture.
     """
+
+
+class DivergedError(TinctError):
+    """Training with this learning rate made the loss infinite or not a number; another rate may do."""
 
 
 def check_kinds(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
