@@ -16,7 +16,7 @@ from tinct.cli import main
 from tinct.compare import compare, run_compare, show
 from tinct.data.hashes import dhash
 from tinct.data.mosaic import Mosaic
-from tinct.errors import TinctError
+from tinct.errors import DivergedError, TinctError
 from tinct.grid import TUNING_SEED
 from tinct.models.encoder import Encoder
 from tinct.weights import save_encoder
@@ -233,6 +233,39 @@ def test_a_failing_cell_is_named(tmp_path, monkeypatch, runs):
     monkeypatch.setattr(tinct.grid, "run_transfer", fail)
     with pytest.raises(TinctError, match=r"random-0\.003: it diverged"):
         run_compare("mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out")
+
+
+def test_a_rate_that_diverges_is_not_taken_and_said(tmp_path, transfers, runs, monkeypatch, capsys):
+    run, tries = tinct.grid.run_transfer, []
+
+    def fast_ones_diverge(settings, out, **options):
+        if settings.lr >= 3e-3:
+            tries.append(settings.init)
+            raise DivergedError("the loss became nan at step 7; lower lr (it is 0.003)")
+        return run(settings, out, **options)
+
+    monkeypatch.setattr(tinct.grid, "run_transfer", fast_ones_diverge)
+    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "labels": "50"}
+    assert compare("mosaic:", **arguments) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "warning: training diverged at learning rates that were tried (random 0.003; x 0.003), which" in said
+    assert "learning rates: random 0.001, x 0.001" in said
+    plan = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert plan["tuning"]["scores"]["x"]["0.003"] == "diverged"
+    assert not (tmp_path / "out" / "tuning" / "x-0.003" / "record.json").exists()
+    done = len(transfers)
+    assert run_compare("mosaic:", **arguments).rates == {"random": 1e-3, "x": 1e-3}
+    assert (len(transfers), tries) == (done, ["random", runs[0]] * 2)  # tried again, and nothing else
+    with pytest.raises(TinctError, match=r"random diverged at all learning rates, 0\.003, 0\.01; try smaller --lrs"):
+        run_compare("mosaic:", **{**arguments, "out": tmp_path / "all", "lrs": "3e-3,1e-2"})
+    with pytest.raises(TinctError, match=r"cells/random-50-0: the loss became nan at step 7"):
+        run_compare("mosaic:", **{**arguments, "out": tmp_path / "one", "lrs": "3e-3"})
+
+
+def test_a_best_rate_at_the_edge_is_said_on_the_command_line(tmp_path, transfers, runs, capsys):
+    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "labels": "50"}
+    compare("mosaic:", **arguments, lrs="1e-3,3e-4")
+    assert "warning: the best learning rate was at the edge" in " ".join(capsys.readouterr().out.split())
 
 
 def test_arms_of_earlier_calls_are_not_said_to_be_missing(tmp_path, transfers, runs):

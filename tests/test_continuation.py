@@ -57,6 +57,9 @@ def test_an_arm_is_compared_with_the_latest_that_it_went_on_from(made):
     assert found[-1].difference.mean == pytest.approx(np.mean([values[1][s] - values[0][s] for s in range(3)]))
     assert found[-1].difference.pairs == 3
     assert {step.encoders for step in found} == {1}
+    said = [line for line in going_on(made) if line.startswith("Going on")]
+    assert len(said) == 4
+    assert all(" points for this encoder (95 % CI" in line for line in said)
 
 
 def test_the_trend_is_the_least_squares_line_over_doublings(made):

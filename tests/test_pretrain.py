@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from conftest import write_colourful
+from fake_labels import make_table
 from lightning_fabric.plugins import MixedPrecision
 from PIL import Image
 from safetensors import SafetensorError
@@ -24,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from tinct import monitor, runs
 from tinct.cli import main, parse
+from tinct.compare import run_compare
 from tinct.config import Config
 from tinct.data.cache import CachedSource
 from tinct.data.hashes import dhash, near
@@ -33,9 +35,10 @@ from tinct.data.sources import open_sources
 from tinct.data.transforms import centre
 from tinct.engine import make_fabric
 from tinct.errors import TinctError
-from tinct.inits import load_init
+from tinct.inits import carried_decoder, load_init
 from tinct.learner import Learner
 from tinct.models.encoder import Encoder
+from tinct.models.heads import Segmenter
 from tinct.preparation import set_aside
 from tinct.pretrain import FREE, pretrain, run_pretrain, stored
 from tinct.runs import Checkpoint, Run, read_record
@@ -150,6 +153,38 @@ def test_a_run_starts_from_anothers_weights_and_says_so(whole, tmp_path):
     without = tiny(init=str(whole / "colorizer.safetensors"), terms={"rotation": 1.0}, adversarial="none")
     with pytest.raises(TinctError, match="terms has no colours"):
         run_pretrain(without, out=tmp_path / "none")
+
+
+def test_the_decoder_that_is_carried_over_is_the_average_beside_the_encoder(whole, tmp_path):
+    tensors, stride, width, file = carried_decoder(str(whole))
+    assert (stride, width, file) == (TINY.chroma_stride, TINY.width, "checkpoints/step-6/ema.safetensors")
+    average = load_file(whole / file)
+    segmenter = Segmenter(load_encoder(whole / "encoder.safetensors")[0], 3, stride, width)
+    segmenter.decoder.load_state_dict(tensors, strict=True)
+    for key, value in segmenter.decoder.state_dict().items():
+        assert torch.equal(value, average[f"generator.decoder.{key}"]), key
+    assert any(bool(value.std() > 0) for value in tensors.values() if value.numel() > 1)
+    copy = shutil.copytree(whole, tmp_path / "run")
+    (copy / "last.json").unlink()
+    assert carried_decoder(str(copy))[3] == "colorizer.safetensors"
+
+
+def test_a_run_that_a_probe_steered_says_so_and_is_no_arm_whatever_follows(tmp_path):
+    (tmp_path / "labels").mkdir()
+    first = tiny(probe=make_table(tmp_path / "labels", train=60, val=4), steps=2, adversarial="none")
+    run_pretrain(first, out=tmp_path / "first")
+    assert 0 < read_record(tmp_path / "first")["metrics"]["last"]["probe_map"] <= 100
+    assert "2,probe_map," in (tmp_path / "first" / "metrics.csv").read_text()
+    start = str(tmp_path / "first" / "encoder.safetensors")
+    run_pretrain(tiny(init=start, steps=1, adversarial="none"), out=tmp_path / "next")
+    for name in ("first", "next"):
+        run = tmp_path / name
+        assert read_record(run)["selected_with_labels"] is True
+        assert load_encoder(run / "encoder.safetensors")[1]["selected_with_labels"] is True
+        assert load_colorizer(run / "colorizer.safetensors").meta["selected_with_labels"] is True
+        assert "steered by a probe on labels" in (run / "README.md").read_text()
+        with pytest.raises(TinctError, match=f"{name}: was steered by a probe on labels"):
+            run_compare("mosaic:", task="multilabel", inits=f"random,x={run}", out=tmp_path / "grid")
 
 
 def test_a_run_that_began_with_imagenet_says_so_whatever_follows(tmp_path):

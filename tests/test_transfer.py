@@ -161,6 +161,20 @@ def test_unreadable_pictures_are_counted_named_and_skipped(tmp_path):
     assert "13.png" in console.export_text()
 
 
+def test_a_cache_names_no_picture_that_was_not_chosen(tmp_path):
+    spec = make_table(tmp_path, train=20, val=8)
+    settings = settings_for(spec, protocol="linear", labels="8")
+    parts = parts_of(settings)
+    chosen = [int(parts.chosen[0]), int(parts.tuning[0])]
+    others = np.setdiff1d(np.arange(20), [*parts.chosen, *parts.tuning])
+    for number in (*chosen, int(others[0])):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    names = sorted(f"{number}.png" for number in chosen)
+    for out, cache in (("plain", None), ("filled", str(tmp_path / "cache")), ("used", str(tmp_path / "cache"))):
+        record = run_transfer(replace(settings, cache=cache), tmp_path / out)
+        assert record["data"]["unreadable"] == names, out
+
+
 def test_training_masks_that_cannot_be_used_are_named(tmp_path):
     spec = make_table(tmp_path, train=12, val=6)
     for number in (1, 2):
@@ -331,10 +345,22 @@ def test_a_background_alone_is_no_score():
     confusion[:, 0, 0], confusion[:, 1, 1] = 90, 5
     result = SimpleNamespace(output=confusion, indices=np.arange(3), metrics={})
     settings = TransferSettings("x", "segmentation", min_positives=2)
-    value, scored, _ = score(result, labelled, settings)
+    value, scored, _ = score(result, labelled, settings, scored_in(labelled, result.indices, settings))
     assert (value, scored) == (100.0, ["background", "cat"])
     with pytest.raises(TinctError, match="no class has 3 positives"):
-        score(result, labelled, replace(settings, min_positives=3))
+        scored_in(labelled, result.indices, replace(settings, min_positives=3))
+
+
+def test_an_unreadable_picture_takes_no_class_out_of_the_score(tmp_path):
+    spec = make_table(tmp_path, train=12, val=8)
+    settings = settings_for(spec, min_positives=4)  # each class has four
+    assert run_transfer(settings, tmp_path / "whole")["data"]["scored"] == ["bars", "disc"]
+    (tmp_path / "13.png").write_bytes(b"")  # bars alone
+    found = run_transfer(settings, tmp_path / "out")
+    assert (found["data"]["eval_pictures"], found["data"]["scored"]) == (7, ["bars", "disc"])
+    assert found["value"] == pytest.approx(100 * np.mean(list(found["metrics"]["average_precision"].values())))
+    with pytest.raises(TinctError, match=r"whole and .*out: they were scored on 8 and 7 pictures"):
+        comparisons(find_records([tmp_path / "whole", tmp_path / "out"]).cells)
 
 
 def test_unknown_labels_and_void_have_no_part_in_the_loss():

@@ -1,6 +1,7 @@
 """Does it help my labels? Arms, numbers of labels and seeds in, one paired grid of transfers and its answer out."""
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,13 +108,21 @@ def compare(
         **further(settings),
     )
     console = open_console()
-    for line in leaks(grid):
-        console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
+    known = leaks(grid)
+    warn(known, console)
     if dry_run:
         estimate(grid, parallel(jobs), console)
     else:
-        show(run_grid(grid, parallel(jobs)), console)
+        result = run_grid(grid, parallel(jobs))
+        warn(result.warnings[len(known) :], console)
+        show(result, console)
     return 0
+
+
+def warn(lines: Iterable[str], console: Console) -> None:
+    """Print what makes a comparison say less."""
+    for line in lines:
+        console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
 
 
 def run_compare(
@@ -221,12 +230,19 @@ def make_grid(
 
 
 def run_grid(grid: Grid, jobs: int) -> CompareResult:
-    """Run what is not there yet: first what chooses the learning rates, then the reported cells."""
+    """Run what is not there yet: first what chooses the learning rates, then the reported cells.
+
+    Raises:
+        TinctError: a cell failed, or an arm diverged at all learning rates.
+    """
     write_plan(grid)
     tuning = grid.tuning()
     scores: dict[str, dict[float, float]] = {arm.name: {} for arm in grid.arms}
     for one, record in zip(tuning, run_cells(grid, tuning, jobs, "learning rates"), strict=True):
         scores[one.arm][one.settings.lr] = record["value"]
+    for arm, tried in scores.items():
+        if tried and max(tried.values()) == -math.inf:
+            raise TinctError(f"{arm} diverged at all learning rates, {listed(tried)}; try smaller --lrs")
     rates = {
         arm: max(tried.items(), key=lambda pair: pair[1], default=(grid.lrs[0],))[0] for arm, tried in scores.items()
     }
@@ -234,7 +250,7 @@ def run_grid(grid: Grid, jobs: int) -> CompareResult:
     cells = grid.cells(rates)
     records = run_cells(grid, cells, jobs, "transfers")
     (made,) = comparisons([Cell(one.folder, record, one.arm, plan) for one, record in zip(cells, records, strict=True)])
-    return CompareResult(grid.out, made, rates, leaks(grid) + edges(grid, rates))
+    return CompareResult(grid.out, made, rates, leaks(grid) + diverged(scores) + edges(grid, rates))
 
 
 def estimate(grid: Grid, jobs: int, console: Console) -> None:
@@ -280,6 +296,18 @@ def show(result: CompareResult, console: Console) -> None:
     console.print(page, markup=False, highlight=False, soft_wrap=True)
 
 
+def diverged(scores: dict[str, dict[float, float]]) -> tuple[str, ...]:
+    """A line where learning rates were tried that diverged, and so were not taken."""
+    lost = {arm: [lr for lr, value in tried.items() if value == -math.inf] for arm, tried in scores.items()}
+    named = "; ".join(f"{arm} {listed(rates)}" for arm, rates in lost.items() if rates)
+    return (f"training diverged at learning rates that were tried ({named}), which were not taken",) if named else ()
+
+
+def listed(rates: Iterable[float]) -> str:
+    """Learning rates in words."""
+    return ", ".join(f"{rate:g}" for rate in rates)
+
+
 def edges(grid: Grid, rates: dict[str, float]) -> tuple[str, ...]:
     """A line where the best learning rate was the largest or smallest tried, so that a better one may lie beyond."""
     if not grid.tuning():
@@ -287,9 +315,9 @@ def edges(grid: Grid, rates: dict[str, float]) -> tuple[str, ...]:
     beyond = {max(grid.lrs): 3.0, min(grid.lrs): 1 / 3}
     at = {arm: rate for arm, rate in rates.items() if rate in beyond}
     more = {f"{rate * beyond[rate]:.0e}" for rate in at.values()}
-    listed = ", ".join(f"{arm} {rate:g}" for arm, rate in at.items())
+    named = ", ".join(f"{arm} {rate:g}" for arm, rate in at.items())
     wider = ",".join([*sorted(more), *(f"{lr:g}" for lr in grid.lrs)])
-    return (f"the best learning rate was at the edge of those tried ({listed}); try --lrs {wider}",) if at else ()
+    return (f"the best learning rate was at the edge of those tried ({named}); try --lrs {wider}",) if at else ()
 
 
 def common_backbone(starts: dict[str, Start], asked: str | None) -> str:

@@ -67,7 +67,8 @@ class Config:
         weight_decay: AdamW's.
         warmup_steps: length of the warm-up, at most a fifth of the run unless the budget is in minutes.
         clip: largest norm of the generator's gradient.
-        ema: decay of the averaged generator, which is what is evaluated and kept.
+        ema: decay of the averaged generator, which is what is evaluated and kept. It is approached: at step s, from 0,
+            the decay is 1 - s^(-2/3), as timm warms it up, until that is larger; 0.999 is reached after 31,623 steps.
         checkpoint_every: steps between checkpoints, each with held-out scores and a sample sheet.
         best: the held-out score that the colorizer is chosen by.
         probe: a labelled source to score a linear probe on at every checkpoint; such a run is marked.

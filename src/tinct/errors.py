@@ -9,7 +9,7 @@ from inspect import formatannotation
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["AbsentSplitError", "PictureError", "TinctError", "check_kinds", "out_of_memory"]
+__all__ = ["AbsentSplitError", "DivergedError", "PictureError", "TinctError", "check_kinds", "out_of_memory"]
 
 OUT_OF_MEMORY = ("out of memory", "allocate memory")
 """What torch says when a device, or a CPU, has none left."""
@@ -28,6 +28,10 @@ class PictureError(TinctError):
 
     Long jobs count it, name it in their log and go on with the next picture.
     """
+
+
+class DivergedError(TinctError):
+    """Training with this learning rate made the loss infinite or not a number; another rate may do."""
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -187,14 +187,14 @@ class Chunk:
         pixels: (n, S, S, 3).
         masks: (n, S, S), or None.
         hashes: (n,) difference hashes.
-        skipped: name -> reason of those in between that cannot be read.
+        skipped: index -> reason of those in between that cannot be read.
     """
 
     indices: NDArray[np.int64]
     pixels: NDArray[np.uint8]
     masks: NDArray[np.uint8] | None
     hashes: NDArray[np.uint64]
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[int, str] = field(default_factory=dict)
 
 
 def evaluation_chunks(labelled: Labelled, indices: NDArray[np.int64], size: int, length: int = 64) -> Iterator[Chunk]:
@@ -202,12 +202,12 @@ def evaluation_chunks(labelled: Labelled, indices: NDArray[np.int64], size: int,
     remaining = iter(indices.tolist())
     while part := list(islice(remaining, length)):
         kept, pixels, masks, hashes = [], [], [], []
-        skipped: dict[str, str] = {}
+        skipped: dict[int, str] = {}
         for index in part:
             try:
                 picture, mask = labelled.example(index)
             except PictureError as error:
-                skipped[labelled.source.name(index)] = str(error)
+                skipped[index] = str(error)
                 continue
             square, target = (centre(picture, size), None) if mask is None else letterbox(picture, mask, size)
             kept.append(index)

@@ -39,18 +39,19 @@ class Features:
         values: (N, D) float32.
         indices: (N,) the pictures' indices in their source.
         hashes: (N,) their difference hashes.
-        skipped: name -> reason of those that cannot be read.
+        skipped: index -> reason of those that cannot be read.
     """
 
     values: Tensor
     indices: NDArray[np.int64]
     hashes: NDArray[np.uint64]
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[int, str] = field(default_factory=dict)
 
     def of(self, indices: NDArray[np.int64]) -> "Features":
         """Those of the pictures `indices`."""
         rows = np.flatnonzero(np.isin(self.indices, indices))
-        return Features(self.values[torch.from_numpy(rows)], self.indices[rows], self.hashes[rows], self.skipped)
+        skipped = {index: self.skipped[index] for index in indices.tolist() if index in self.skipped}
+        return Features(self.values[torch.from_numpy(rows)], self.indices[rows], self.hashes[rows], skipped)
 
 
 @torch.no_grad()
@@ -76,7 +77,7 @@ def extract(
     training = encoder.training
     encoder.eval()
     values, indices, hashes = [], [], []
-    skipped: dict[str, str] = {}
+    skipped: dict[int, str] = {}
     for chunk in chunks:
         skipped |= chunk.skipped
         indices.append(chunk.indices)
@@ -87,8 +88,7 @@ def extract(
             values.append(pooled(maps, STAGES, peaks=True)[: len(pixels)].float().cpu())
     encoder.train(training)
     if not sum(map(len, values)):
-        name, reason = next(iter(skipped.items()), ("", "no pictures"))
-        raise TinctError(f"nothing to take features of: {name}: {reason}")
+        raise TinctError(f"nothing to take features of: {next(iter(skipped.values()), 'no pictures')}")
     features = torch.cat(values)
     if not bool(features.isfinite().all()):
         raise TinctError("a feature is not a finite number: these weights cannot be used; check how they were made")
@@ -115,17 +115,19 @@ def cached_features(
         picture = shrunk(labelled.source, int(indices[position]), labelled.side)
         digest.update(picture.encode() if isinstance(picture, str) else np.ascontiguousarray(picture).tobytes())
     digest.update(weights_digest(encoder).encode())
+    names = {index: labelled.source.name(index) for index in indices.tolist()}
     path = expanded(cache) / f"{digest.hexdigest()[:24]}.features"
     if path.exists():
         tensors, meta = read_weights(path)
-        return Features(
-            tensors["values"], tensors["indices"].numpy(), tensors["hashes"].numpy().view(np.uint64), meta["skipped"]
-        )
+        kept, hashes = tensors["indices"].numpy(), tensors["hashes"].numpy().view(np.uint64)
+        skipped = {index: meta["skipped"][names[index]] for index in sorted(names.keys() - set(kept.tolist()))}
+        return Features(tensors["values"], kept, hashes, skipped)
     features = extract(encoder, evaluation_chunks(labelled, indices, size), input, device)
     tensors = {
         "values": features.values,
         "indices": torch.from_numpy(features.indices),
         "hashes": torch.from_numpy(features.hashes.view(np.int64)),
     }
-    write_bytes(path, save(tensors, {"tinct": json.dumps({"skipped": features.skipped})}))
+    skipped = {names[index]: reason for index, reason in features.skipped.items()}
+    write_bytes(path, save(tensors, {"tinct": json.dumps({"skipped": skipped})}))
     return features

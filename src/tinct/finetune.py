@@ -1,8 +1,7 @@
-"""Training a network on labelled pictures, and running it over others."""
+"""Training a network on labelled pictures."""
 
 import functools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,13 @@ from torch.nn import functional as F
 from tinct.data.base import VOID
 from tinct.data.random import rng, torch_seed
 from tinct.engine import warmup_cosine
-from tinct.errors import TinctError
-from tinct.examples import Chunk, Examples
+from tinct.errors import DivergedError, TinctError
+from tinct.examples import Examples
 from tinct.models.encoder import Encoder
 from tinct.models.stem import network_input
 from tinct.settings import TransferSettings
 
-__all__ = ["positive_weights", "run_over", "train"]
+__all__ = ["positive_weights", "train"]
 
 CLIP = 1.0
 """Largest norm of the gradient."""
@@ -54,7 +53,8 @@ def train(
         The network as set up by `fabric`, in training mode, and the mean loss of the last tenth of the steps.
 
     Raises:
-        TinctError: the loss became infinite or not a number, or there is no layer-wise rate for this head.
+        DivergedError: the loss became infinite or not a number.
+        TinctError: there is no layer-wise rate for this head.
     """
     network.to(fabric.device).to(memory_format=torch.channels_last)
     network.train()
@@ -75,7 +75,7 @@ def train(
         loss = loss_of(output.float(), targets.to(fabric.device), weights)
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
-            raise TinctError(f"the loss became {losses[-1]} at step {step}; lower lr (it is {settings.lr:g})")
+            raise DivergedError(f"the loss became {losses[-1]} at step {step}; lower lr (it is {settings.lr:g})")
         fabric.backward(loss)
         fabric.clip_gradients(model, optimizer, max_norm=CLIP, error_if_nonfinite=False)
         optimizer.step()
@@ -137,18 +137,3 @@ def positive_weights(labels: Tensor) -> Tensor:
     positive, negative = (labels == 1).sum(0), (labels == 0).sum(0)
     ratio = (negative / positive.clamp(min=1)).clamp(1 / HEAVIEST, HEAVIEST)
     return torch.where(positive > 0, ratio, 1.0)
-
-
-@torch.no_grad()
-def run_over(
-    model: nn.Module, chunks: Iterator[Chunk], settings: TransferSettings, fabric: Fabric
-) -> Iterator[tuple[Chunk, Tensor]]:
-    """Each chunk with the network's logits for it, on the CPU, in evaluation mode."""
-    model.eval()
-    for chunk in chunks:
-        pixels: NDArray[np.uint8] = chunk.pixels
-        if len(pixels):
-            fed = network_input(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(fabric.device), settings.input)
-            yield chunk, model(fed).float().cpu()
-        else:
-            yield chunk, torch.zeros(0)

@@ -1,7 +1,9 @@
 """A paired grid of transfers on disk: which cells are to be there, which are, and running the others."""
 
+import math
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -16,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tinct.data.decode import hide_warnings
 from tinct.data.subsets import TUNING_SHARE
 from tinct.environment import environment
-from tinct.errors import TinctError
+from tinct.errors import DivergedError, TinctError
 from tinct.files import in_full, read_json, write_json
 from tinct.findings import PER_CELL
 from tinct.records import PLAN, read_checked
@@ -136,6 +138,8 @@ def check_finished(grid: Grid, planned: Sequence[Planned]) -> None:
 def run_cells(grid: Grid, planned: Sequence[Planned], jobs: int, title: str) -> list[dict[str, Any]]:
     """The records of cells, in order; those on disk are taken as they are.
 
+    A learning rate that is tried and diverges has the value -inf; it is tried again when the grid is resumed.
+
     Raises:
         TinctError: a cell failed (those that were finished stay), or one on disk is not what is planned.
     """
@@ -198,9 +202,13 @@ def _run(planned: Sequence[Planned], jobs: int) -> Iterator[tuple[Path, dict[str
 
 
 def _run_one(planned: Planned) -> tuple[Path, dict[str, Any]]:
+    """A cell's folder and record; where a rate that is only tried diverges what is asked of one, and no file."""
+    began = time.perf_counter()
     try:
         return planned.folder, run_transfer(planned.settings, planned.folder, keep_model=False)
     except TinctError as error:
+        if isinstance(error, DivergedError) and planned.settings.seed == TUNING_SEED:
+            return planned.folder, {"value": -math.inf, "seconds": time.perf_counter() - began}
         raise TinctError(f"{planned.folder}: {error}") from error
 
 
@@ -259,10 +267,13 @@ def write_plan(
     Args:
         grid: the grid.
         rates: the learning rate of each arm, once they are chosen.
-        scores: what they were chosen by: the score of each arm and rate on the tuning part.
+        scores: what they were chosen by: the score of each arm and rate on the tuning part, -inf where it diverged.
     """
     before = read_plan(grid.out)
-    tried = {arm: {f"{lr:g}": value for lr, value in by_rate.items()} for arm, by_rate in (scores or {}).items()}
+    tried = {
+        arm: {f"{lr:g}": value if math.isfinite(value) else "diverged" for lr, value in by_rate.items()}
+        for arm, by_rate in (scores or {}).items()
+    }
     tuning = before.get("tuning", {})
     plan = {
         "what": "compare",

@@ -23,10 +23,10 @@ from tinct.device import named_device
 from tinct.errors import PictureError, TinctError
 from tinct.examples import SHARPNESS
 from tinct.files import expanded, write_json
-from tinct.predictions import logits_of, png_names, save_image, write_table
+from tinct.predictions import png_names, save_image, write_table
 from tinct.records import check_out
 from tinct.screen import open_console
-from tinct.trained import load_trained
+from tinct.trained import load_trained, logits_of
 from tinct.upsample import rows_of
 
 __all__ = ["predict"]

@@ -12,16 +12,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from tinct.data.overlay import draw_labels
 from tinct.errors import TinctError
 from tinct.examples import Labelled, evaluation_chunks
 from tinct.files import atomic_path, write_bytes, write_text
-from tinct.models.stem import Input, network_input
+from tinct.models.stem import Input
 from tinct.protocols import Result
+from tinct.trained import logits_of
 
-__all__ = ["logits_of", "png_names", "save_image", "write_predictions", "write_table"]
+__all__ = ["png_names", "save_image", "write_predictions", "write_table"]
 
 SHOWN = 12
 """Evaluated pictures that predictions.safetensors holds as the network saw them, for reports to show."""
@@ -65,14 +66,6 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
         else:
             image = draw_labels(chunk.pixels[row], evaluated.classes, masks[row], evaluated.source.background)
         save_image(out / "overlays" / places[names[number]], image)
-
-
-@torch.no_grad()
-def logits_of(network: nn.Module, pixels: NDArray[np.uint8], input: Input) -> Tensor:
-    """Run a network, on the device it is on, over (B, S, S, 3) pictures of its size; logits are on the CPU."""
-    device = next(network.parameters()).device
-    logits: Tensor = network(network_input(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2), input))
-    return logits.float().cpu()
 
 
 def write_table(path: Path, names: Sequence[str], classes: Sequence[str], scores: Tensor) -> None:

@@ -274,7 +274,7 @@ class Training:
             scores, name = monitor.scores(self.learner, self.step) if scored else None, self.config.best
             value = scores[name] * (-1 if name == "psnr" else 1) if scores and name in scores else math.inf
             better, self.best = value < self.best, min(self.best, value)
-            state = {"step": self.step, "seconds": self.seconds, "best": self.best, "scores": scores}
+            state: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "best": self.best, "scores": scores}
             state |= {"pictures": self.pictures, "durations": self.durations}
             optimizers = {**self.learner.optimizers(), "ledger": self.ledger.state()}
             self.run.save(self.learner.modules(), optimizers, state, better)

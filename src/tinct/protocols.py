@@ -15,13 +15,13 @@ from tinct.data.random import torch_seed
 from tinct.errors import TinctError
 from tinct.examples import Examples, Labelled, evaluation_chunks
 from tinct.features import STAGES, Features, cached_features
-from tinct.finetune import run_over, train
+from tinct.finetune import train
 from tinct.inits import Start, carried_decoder, located
 from tinct.metrics import confusions, multilabel_scores, scored_classes, segmentation_scores
 from tinct.models.heads import Classifier, Segmenter
 from tinct.probe import fit_knn, fit_linear
 from tinct.settings import TransferSettings
-from tinct.trained import build_network, shape_of
+from tinct.trained import build_network, logits_of, shape_of
 from tinct.weights import load_strict
 
 __all__ = ["Parts", "Result", "learned_pictures", "probed", "score", "scored_in", "seen_pictures", "trained"]
@@ -90,11 +90,12 @@ def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabr
     examples = Examples(parts.train, parts.chosen)
     model, loss = train(network, examples, settings, fabric, console)
     indices, hashes, outputs, skipped = [], [], [], dict(examples.skipped)
-    chunks = evaluation_chunks(parts.evaluated, parts.where, settings.size)
-    for chunk, logits in run_over(model, chunks, settings, fabric):
-        skipped |= chunk.skipped
+    model.eval()
+    for chunk in evaluation_chunks(parts.evaluated, parts.where, settings.size):
+        skipped |= named(parts.evaluated, chunk.skipped)
         if not len(chunk.indices):
             continue
+        logits = logits_of(model, chunk.pixels, settings.input)
         if chunk.masks is not None:
             logits = confusions(logits.argmax(1), torch.from_numpy(chunk.masks), len(shape["classes"])).int()
         indices.append(chunk.indices)
@@ -130,7 +131,7 @@ def probed(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabri
     fitted, tuning = features(parts.train, drawn_from).of(parts.chosen), features(parts.train, parts.tuning)
     evaluated = features(parts.evaluated, parts.where)
     labels, tuning_labels = (torch.from_numpy(parts.train.presence[part.indices]) for part in (fitted, tuning))
-    skipped = {**fitted.skipped, **tuning.skipped, **evaluated.skipped}
+    skipped = named(parts.train, fitted.skipped | tuning.skipped) | named(parts.evaluated, evaluated.skipped)
     shape = shape_of(settings.task, parts.train.classes, settings.head, STAGES, peaks=True)
     network: Classifier | None = None
     if settings.protocol == "linear":
@@ -155,6 +156,11 @@ def probed(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabri
     )
 
 
+def named(labelled: Labelled, skipped: dict[int, str]) -> dict[str, str]:
+    """Reasons by the pictures' names rather than their indices."""
+    return {labelled.source.name(index): reason for index, reason in skipped.items()}
+
+
 def scored_in(evaluated: Labelled, indices: NDArray[np.int64], settings: TransferSettings) -> list[int]:
     """The classes that have enough positives among the pictures `indices`, which can be asked before any is read.
 
@@ -177,27 +183,33 @@ def scored_in(evaluated: Labelled, indices: NDArray[np.int64], settings: Transfe
     return scored_classes(presence, settings.min_positives)
 
 
-def score(result: Result, evaluated: Labelled, settings: TransferSettings) -> tuple[float, list[str], dict[str, Any]]:
+def score(
+    result: Result, evaluated: Labelled, settings: TransferSettings, scored: list[int]
+) -> tuple[float, list[str], dict[str, Any]]:
     """The figure to report (0 to 100), the classes that it is over, and all other metrics.
 
+    Args:
+        result: what came of the protocol.
+        evaluated: the split that is scored.
+        settings: of the transfer.
+        scored: what `scored_in` found; those without a positive in what could be read are left out.
+
     Raises:
-        TinctError: no class has enough positives, or a score is not a number.
+        TinctError: no class is left, or a score is not a number.
     """
     names = evaluated.classes
-    scored = scored_in(evaluated, result.indices, settings)
     if settings.task == "multilabel":
         # scores of nearest neighbours are shares of votes, the others are logits
         threshold = 0.5 if settings.protocol == "knn" else 0.0
         presence = torch.from_numpy(evaluated.presence[result.indices])
         found = multilabel_scores(result.output, presence, names, scored, threshold, settings.eleven_point)
-        value, metrics = found.mean_ap, asdict(found)
+        value, metrics, within = found.mean_ap, asdict(found), found.average_precision
     else:
         background = evaluated.source.background
         masks = segmentation_scores(result.output.long().sum(0), names, scored, background)
-        value, metrics = masks.mean_iou, asdict(masks)
+        value, metrics, within = masks.mean_iou, asdict(masks), masks.iou  # a class may be lost in smaller masks
         scored = sorted({*scored, background}) if background is not None else scored
-        scored = [index for index in scored if names[index] in masks.iou]  # not if lost when masks were made smaller
-    return 100 * value, [names[index] for index in scored], {**metrics, **result.metrics}
+    return 100 * value, [names[index] for index in scored if names[index] in within], {**metrics, **result.metrics}
 
 
 def seen_pictures(start: Start, evaluated: Labelled, result: Result) -> list[str]:

@@ -1,18 +1,21 @@
-"""A trained classifier or segmenter as one file that says how to build and feed it."""
+"""A trained classifier or segmenter: run over pictures, and as one file that says how to build and feed it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.models.heads import SMP, Classifier, Segmenter, smp_segmenter
-from tinct.models.stem import give_bias, stem_name
+from tinct.models.stem import Input, give_bias, network_input, stem_name
 from tinct.weights import check_header, header_error, load_strict, read_weights, write_weights
 
-__all__ = ["build_network", "load_trained", "save_trained", "shape_of"]
+__all__ = ["build_network", "load_trained", "logits_of", "save_trained", "shape_of"]
 
 KINDS = {"multilabel": "classifier", "segmentation": "segmenter"}
 MAX_CLASSES = 1 << 15
@@ -102,6 +105,14 @@ def _check_shape(meta: dict[str, Any], path: Path, maps: int) -> None:
 
 def _listed(value: Any, most: int) -> bool:
     return isinstance(value, list) and 0 < len(value) <= most
+
+
+@torch.no_grad()
+def logits_of(network: nn.Module, pixels: NDArray[np.uint8], input: Input) -> Tensor:
+    """Run a network, on the device it is on, over (B, S, S, 3) pictures of its size; logits are on the CPU."""
+    device = next(network.parameters()).device
+    logits: Tensor = network(network_input(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2), input))
+    return logits.float().cpu()
 
 
 def shape_of(

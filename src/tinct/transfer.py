@@ -141,11 +141,11 @@ def run_transfer(
     console.print(start.report(), highlight=False, markup=False)
     parts = parts_of(settings)
     evaluated = parts.evaluated
-    scored_in(evaluated, parts.where, settings)  # before anything is trained for it
+    classes = scored_in(evaluated, parts.where, settings)  # before anything is trained for it
     check_writable(out)
     work = trained if settings.trains else probed
     result = work(settings, start, parts, fabric, console)
-    value, scored, metrics = score(result, evaluated, settings)
+    value, scored, metrics = score(result, evaluated, settings, classes)
     skipped = {**parts.train.bad, **result.skipped}
     seen, learned = seen_pictures(start, evaluated, result), learned_pictures(evaluated, result)
     record = {

@@ -71,12 +71,12 @@ class Coco(LabelledFiles):
         return {key: column for column, key in enumerate(self._categories)}
 
     @cached_property
-    def classes(self) -> tuple[str, ...]:
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         """See `LabelledSource`; read when asked for, since train's file is large."""
         return tuple(self._categories.values()) if self._task == "multilabel" else ()
 
     @cached_property
-    def mask_classes(self) -> tuple[str, ...]:
+    def mask_classes(self) -> tuple[str, ...]:  # type: ignore[override]
         """See `LabelledSource`; read when asked for, since train's file is large."""
         return ("background", *self._categories.values()) if self._task == "segmentation" else ()
 

@@ -14,9 +14,12 @@ __all__ = ["Bins"]
 class Bins(ColourTerm):
     """Cross-entropy with each pixel's ab shared out over its four nearest bins, rare colours weighing more.
 
-    Differs from Zhang et al. in two ways. The soft target is bilinear, over four bins, instead of a Gaussian over
+    Differs from Zhang et al. in four ways. The soft target is bilinear, over four bins, instead of a Gaussian over
     five: its mean is the true colour exactly, and it costs four look-ups. The grid's step is 20 Lab units instead of
     10: 75 channels instead of about 261, at a quarter of the cost; `decode` averages, so that colours stay smooth.
+    The prior that weights follow from is not smoothed by a Gaussian (theirs has a sigma of 5); the bilinear shares and
+    the wide step spread it. And each of a pixel's four bins has its own weight, where they weigh the pixel by its
+    nearest bin alone.
     """
 
     name = "bins"
