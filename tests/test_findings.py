@@ -163,3 +163,22 @@ def test_grids_with_other_labels_are_not_pooled(tmp_path):
     path.write_text(path.read_text().replace('"labels_sha256": "0"', '"labels_sha256": "1"'))
     with pytest.raises(TinctError, match="their labels differ; report their folders apart"):
         comparisons(find_records([tmp_path]).cells)
+
+
+@pytest.mark.parametrize("edited", [{"arms": None}, {"arms": ["random"]}, {"settings": None}, {"tuning": 3}])
+def test_a_plan_that_was_edited_is_named(tmp_path, edited):
+    fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2)
+    path = tmp_path / "compare.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | edited))
+    with pytest.raises(
+        TinctError, match=rf"compare.json: {next(iter(edited))} is missing or not what a plan has there"
+    ):
+        find_records([tmp_path])
+
+
+def test_a_record_may_name_no_unreadable_pictures_by_null(tmp_path):
+    fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50",), seeds=1)
+    for path in tmp_path.rglob("record.json"):
+        path.write_text(path.read_text().replace('"unreadable": []', '"unreadable": null'))
+    (made,) = comparisons(find_records([tmp_path]).cells)
+    assert made.unreadable == []

@@ -98,7 +98,7 @@ class Comparison:
     @cached_property
     def unreadable(self) -> list[str]:
         """The names of pictures that some transfer had to pass over."""
-        return sorted({name for cell in self.cells for name in cell.record["data"].get("unreadable", ())})
+        return sorted({name for cell in self.cells for name in cell.record["data"].get("unreadable") or ()})
 
     @cached_property
     def learned(self) -> int:

@@ -19,9 +19,9 @@ from tinct.data.decode import hide_warnings
 from tinct.data.subsets import TUNING_SHARE
 from tinct.environment import environment
 from tinct.errors import DivergedError, TinctError
-from tinct.files import in_full, read_json, write_json
+from tinct.files import in_full, write_json
 from tinct.findings import PER_CELL
-from tinct.records import PLAN, read_checked
+from tinct.records import PLAN, checked_plan, read_checked
 from tinct.screen import open_console
 from tinct.settings import TransferSettings
 from tinct.transfer import run_transfer
@@ -242,7 +242,7 @@ def read_plan(out: Path) -> dict[str, Any]:
         TinctError: it cannot be read.
     """
     path = out / PLAN
-    return read_json(path, "put it back, or choose another --out") if path.exists() else {}
+    return checked_plan(path) if path.exists() else {}
 
 
 def as_begun(out: Path, source: str, arms: tuple[Arm, ...]) -> tuple[str, tuple[Arm, ...]]:

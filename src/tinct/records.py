@@ -17,7 +17,18 @@ from tinct.errors import TinctError
 from tinct.files import read_json
 from tinct.statistics import resampled_map, resampled_miou
 
-__all__ = ["BY_GRADIENTS", "PLAN", "SEEN", "Cell", "Records", "check_out", "damaged", "find_records", "read_checked"]
+__all__ = [
+    "BY_GRADIENTS",
+    "PLAN",
+    "SEEN",
+    "Cell",
+    "Records",
+    "check_out",
+    "checked_plan",
+    "damaged",
+    "find_records",
+    "read_checked",
+]
 
 PLAN = "compare.json"
 """The file that says which arms a grid has; its cells are below it."""
@@ -141,7 +152,7 @@ def find_records(folders: Iterable[Path]) -> Records:
     for folder in folders:
         if not folder.is_dir():
             raise TinctError(f"{folder}: no such folder; name folders that tinct compare, transfer or pretrain wrote")
-        plans |= {path.parent.resolve(): read_json(path, REMEDY) for path in folder.rglob(PLAN)}
+        plans |= {path.parent.resolve(): checked_plan(path) for path in folder.rglob(PLAN)}
         paths = sorted(folder.rglob("record.json"))
         if not paths:
             raise TinctError(f"{folder}: no record.json in it or below; name a folder with finished cells or runs")
@@ -205,6 +216,19 @@ def read_checked(path: Path) -> dict[str, Any]:
     if wrong is not None:
         raise TinctError(f"{path}: {wrong} is missing or not what a record has there; {REMEDY}")
     return record
+
+
+def checked_plan(path: Path) -> dict[str, Any]:
+    """A grid's plan, with its arms and settings.
+
+    Raises:
+        TinctError: it cannot be read, or one of them is missing or of another kind; names it.
+    """
+    remedy = "put it back, or choose another folder"
+    plan = read_json(path, remedy)
+    if wrong := _wrong(plan, {"arms": {"*": list}, **{key: {} for key in {"settings", "tuning"} & plan.keys()}}):
+        raise TinctError(f"{path}: {wrong} is missing or not what a plan has there; {remedy}")
+    return plan
 
 
 def _further(record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any], str]]:
