@@ -65,8 +65,10 @@ def lasting(record):
 )
 def test_the_same_cell_gives_the_same_record_and_predictions(table, tmp_path, task, changes):
     settings = settings_for(table, task, **changes)
+    before = torch.get_rng_state()
     first, again = (run_transfer(settings, tmp_path / name) for name in ("first", "again"))
     assert lasting(first) == lasting(again)
+    assert torch.equal(torch.get_rng_state(), before)
     assert json.loads((tmp_path / "first" / "record.json").read_text()) == first
     one, two = (load_file(tmp_path / name / "predictions.safetensors") for name in ("first", "again"))
     assert one.keys() == two.keys()

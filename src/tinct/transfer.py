@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from tinct.data.base import fingerprint_of
@@ -110,6 +111,8 @@ def run_transfer(
 ) -> dict[str, Any]:
     """Train on a label subset, evaluate once, and write what came out.
 
+    Seeds are given to torch, which has one stream of numbers for all threads: several at a time need processes.
+
     Args:
         settings: what to do.
         out: a folder for record.json, predictions.safetensors and model.safetensors.
@@ -144,7 +147,8 @@ def run_transfer(
     classes = scored_in(evaluated, parts.where, settings)  # before anything is trained for it
     check_writable(out)
     work = trained if settings.trains else probed
-    result = work(settings, start, parts, fabric, console)
+    with torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
+        result = work(settings, start, parts, fabric, console)
     value, scored, metrics = score(result, evaluated, settings, classes)
     skipped = {**parts.train.bad, **result.skipped}
     seen, learned = seen_pictures(start, evaluated, result), learned_pictures(evaluated, result)
