@@ -8,7 +8,7 @@ from tinct.errors import PictureError, TinctError
 if TYPE_CHECKING:
     from tinct.color import lab_to_srgb, srgb_to_lab
     from tinct.colorize import Colorizer
-    from tinct.compare import run_compare
+    from tinct.compare import CompareResult, run_compare
     from tinct.config import Config
     from tinct.data.sources import open_labelled, open_sources
     from tinct.evaluate import run_evaluate
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Colorizer",
+    "CompareResult",
     "Config",
     "PictureError",
     "TinctError",
@@ -44,6 +45,7 @@ __all__ = [
 
 _HOMES = {
     "Colorizer": "colorize",
+    "CompareResult": "compare",
     "Config": "config",
     "TransferSettings": "settings",
     "colorize_film": "film",
