@@ -305,6 +305,24 @@ def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeyp
     assert len({tuple(row) for row in rows}) == len(rows)  # no step's metrics twice
 
 
+def test_a_row_of_metrics_is_the_same_mean_however_often_the_run_was_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("tinct.monitor.EVERY", 4)
+    run_pretrain(TINY, out=tmp_path / "whole")
+    with interrupted_in(1, monkeypatch), pytest.raises(KeyboardInterrupt):
+        run_pretrain(TINY, out=tmp_path / "stopped")
+    run_pretrain(TINY, out=tmp_path / "stopped", resume=True)
+    whole, stopped = (
+        [
+            row
+            for row in (tmp_path / name / "metrics.csv").read_text().splitlines()
+            if "_per_" not in row and "wait" not in row
+        ]
+        for name in ("whole", "stopped")
+    )
+    assert whole == stopped
+    assert any(row.startswith("4,bins,") for row in whole)
+
+
 def test_a_checkpoint_holds_the_scale_of_half_precision(tmp_path):
     fabric = make_fabric("cpu", "32-true")
     fabric.strategy.precision = MixedPrecision("16-mixed", "cpu")  # Fabric gives it to GPUs only

@@ -3,6 +3,7 @@
 import math
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -33,13 +34,26 @@ SHORT = {"adversarial": "adv", "discriminator": "D", "discriminator_accuracy": "
 class Monitor:
     """Watches a run from its first rank; on the others it does nothing."""
 
-    def __init__(self, run: Run, config: Config, fabric: Fabric, ledger: Ledger, held_out: NDArray[np.uint8]) -> None:
-        """Watch `run`."""
+    def __init__(
+        self,
+        run: Run,
+        config: Config,
+        fabric: Fabric,
+        ledger: Ledger,
+        held_out: NDArray[np.uint8],
+        begun: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Watch `run`, which goes on in the middle of a row of metrics where there is one `begun`."""
         self.run, self.config, self.ledger, self.held_out = run, config, ledger, held_out
         self.active = fabric.is_global_zero
         self.console = Console(stderr=True, quiet=not self.active)
         self.latest: dict[str, float] = {}
         self._forget()
+        if begun is not None:
+            self._sums.update(begun["sums"])
+            self._counts.update(begun["counts"])
+            self._steps = int(begun["steps"])
+            self._seconds, self._waited = float(begun["seconds"]), float(begun["waited"])
 
     def __enter__(self) -> "Monitor":
         """Show the bar."""
@@ -137,6 +151,11 @@ class Monitor:
         for name, value in values.items():
             if math.isfinite(value):
                 self.board.add_scalar(name, value, step, time.time())
+
+    def begun(self) -> dict[str, Any]:
+        """What the next row of metrics is made of so far, for the run that goes on from here."""
+        totals = {"steps": self._steps, "seconds": self._seconds, "waited": self._waited}
+        return {"sums": dict(self._sums), "counts": dict(self._counts), **totals}
 
     def _forget(self) -> None:
         self._sums: dict[str, float] = defaultdict(float)

@@ -139,6 +139,7 @@ class Training:
         self.pictures = photographs.source.fingerprint()  # once: it goes over all names
         self.step, self.seconds, self.best = 0, 0.0, math.inf
         self.durations: list[float] = []  # of the steps that a budget in minutes is measured on
+        self.begun: dict[str, Any] | None = None  # of the metrics' next row
         self.stopping, self.scored = False, True
         checkpoint = fabric.broadcast(run.open(stored(config), resume, FREE) if fabric.is_global_zero else None)
         if checkpoint is not None:
@@ -150,6 +151,7 @@ class Training:
             self.ledger.load(states["ledger"])
             self.step, self.seconds, self.best = (checkpoint.state[key] for key in ("step", "seconds", "best"))
             self.durations = checkpoint.state.get("durations", [])
+            self.begun = checkpoint.state.get("begun")
             self.scored = checkpoint.state["scores"] is not None
         self.total = self._known_total()
 
@@ -167,7 +169,7 @@ class Training:
             pin_memory=self.fabric.device.type == "cuda",
         )
         with (
-            Monitor(self.run, config, self.fabric, self.ledger, self.held_out) as monitor,
+            Monitor(self.run, config, self.fabric, self.ledger, self.held_out, self.begun) as monitor,
             interruptible(self),
             # an error's traceback would keep the loader's processes, and a program waits for them when it ends
             closing(part for part in loader) as batches,
@@ -275,7 +277,7 @@ class Training:
             value = scores[name] * (-1 if name == "psnr" else 1) if scores and name in scores else math.inf
             better, self.best = value < self.best, min(self.best, value)
             state: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "best": self.best, "scores": scores}
-            state |= {"pictures": self.pictures, "durations": self.durations}
+            state |= {"pictures": self.pictures, "durations": self.durations, "begun": monitor.begun()}
             optimizers = {**self.learner.optimizers(), "ledger": self.ledger.state()}
             self.run.save(self.learner.modules(), optimizers, state, better)
         self.fabric.barrier()
