@@ -151,7 +151,7 @@ def test_a_command_hides_the_warnings_of_the_picture_library():
 def test_public_names_are_there():
     assert sorted(tinct.__all__) == sorted(
         [
-            *("Colorizer", "Config", "PictureError", "TinctError", "TransferSettings", "__version__"),
+            *("Colorizer", "CompareResult", "Config", "PictureError", "TinctError", "TransferSettings", "__version__"),
             "colorize_film",
             *("lab_to_srgb", "load_colorizer", "load_encoder", "open_labelled", "open_sources"),
             *("run_compare", "run_evaluate", "run_pretrain", "run_transfer", "srgb_to_lab", "write_report"),
