@@ -7,7 +7,7 @@ from typing import Any
 
 from tinct.errors import TinctError
 from tinct.files import write_text
-from tinct.records import SEEN
+from tinct.records import SEEN, overlap
 from tinct.runs import read_record
 from tinct.shipped import entries
 from tinct.wording import COLOUR_TERMS, pretraining_of
@@ -103,7 +103,7 @@ def pretraining_facts(record: Mapping[str, Any]) -> list[str]:
 def transfer_card(record: dict[str, Any]) -> str:
     """What was trained on labels, from what, and how it scored."""
     data, init = record["data"], record["init"]
-    seen, learned = ((data.get(key) or {"pictures": 0})["pictures"] for key in SEEN)
+    seen, learned = (overlap(record, key)["pictures"] for key in SEEN)
     lines = [
         f"# {init['backbone']}, trained for {record['task']}",
         "",

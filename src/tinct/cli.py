@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(version("tinct"))  # noqa: T201
         return 0
     name, *rest = words
+    command: Callable[..., int | None] = main  # until its own is imported, for which memory may not suffice
     try:
         if name not in COMMANDS:
             raise TinctError(f"unknown command {name!r}; expected one of {', '.join(COMMANDS)}")
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "torch" not in sys.modules:  # it reads this once; a program that called us has its own way
             os.environ.setdefault("OMP_WAIT_POLICY", WAIT_POLICY)
         module, _, function = COMMANDS[name][0].partition(":")
-        command: Callable[..., int | None] = getattr(importlib.import_module(module), function)
+        command = getattr(importlib.import_module(module), function)
         return command(**parse(name, command, rest)) or 0
     except TinctError as error:
         print(f"tinct {name}: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201

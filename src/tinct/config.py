@@ -132,7 +132,7 @@ class Config:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        """Let paths be text."""
+        """Let paths be text, and NumPy's numbers Python's."""
         vars(self).update({name: as_plain(value) for name, value in vars(self).items()})
 
     def check(self) -> None:

@@ -172,8 +172,7 @@ def run_evaluate(
     values = {name: [score[name] for score in scores if not math.isnan(score[name])] for name in scores[0]}
     metrics = {name: sum(found) / len(found) for name, found in values.items() if found}
     seen = _seen(resolve(colorizer), source, hashes)
-    if console is not None:
-        _warn(console, str(colorizer), seen)
+    _warn(said, str(colorizer), seen)
     if len(scores) > 1:  # a distance between distributions
         metrics |= {name: float(distance.compute()) for name, distance in frechet.items()}
     return {

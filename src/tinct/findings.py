@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinct.errors import TinctError
-from tinct.records import BY_GRADIENTS, Cell
+from tinct.records import BY_GRADIENTS, Cell, overlap
 from tinct.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
 
 __all__ = ["METRICS", "PER_CELL", "Comparison", "Contrast", "comparisons", "distinct", "encoders"]
@@ -103,8 +103,7 @@ class Comparison:
     @cached_property
     def learned(self) -> int:
         """Of how many evaluated pictures, at most, labels showed a copy before."""
-        overlaps = (cell.record["data"].get("seen_in_training") or {"pictures": 0} for cell in self.cells)
-        return max(int(overlap["pictures"]) for overlap in overlaps)
+        return max(int(overlap(cell.record, "seen_in_training")["pictures"]) for cell in self.cells)
 
     @cached_property
     def amounts(self) -> list[int]:

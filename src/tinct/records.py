@@ -27,6 +27,7 @@ __all__ = [
     "checked_plan",
     "damaged",
     "find_records",
+    "overlap",
     "read_checked",
 ]
 
@@ -229,6 +230,17 @@ def checked_plan(path: Path) -> dict[str, Any]:
     if wrong := _wrong(plan, {"arms": {"*": list}, **{key: {} for key in {"settings", "tuning"} & plan.keys()}}):
         raise TinctError(f"{path}: {wrong} is missing or not what a plan has there; {remedy}")
     return plan
+
+
+def overlap(record: dict[str, Any], key: str) -> dict[str, Any]:
+    """How many evaluated pictures were no news to a transfer, and names of some; none where an older record lacks it.
+
+    Args:
+        record: of a transfer.
+        key: one of `SEEN`.
+    """
+    found: dict[str, Any] = record["data"].get(key) or {"pictures": 0, "names": []}
+    return found
 
 
 def _further(record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any], str]]:

@@ -80,7 +80,7 @@ class TransferSettings:
     precision: str = "32-true"
 
     def __post_init__(self) -> None:
-        """Let paths and numbers of labels be text."""
+        """Let paths and numbers of labels be text, and NumPy's numbers Python's."""
         vars(self).update({name: as_plain(value) for name, value in vars(self).items()})
         labels: Any = self.labels
         if isinstance(labels, int | float) and not isinstance(labels, bool):

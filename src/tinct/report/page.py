@@ -17,7 +17,7 @@ from tinct import wording
 from tinct.data.base import VOID
 from tinct.data.overlay import class_color
 from tinct.findings import PER_CELL, Comparison
-from tinct.records import Cell, damaged
+from tinct.records import Cell, damaged, overlap
 from tinct.report import figures
 
 __all__ = ["render"]
@@ -130,15 +130,13 @@ def _decoders(made: Comparison, arm: str) -> list[str]:
 def _seen(made: Comparison) -> dict[str, dict[str, Any]]:
     """By arm, how many evaluated pictures an encoder had seen, and names of some: the worst of its cells."""
     found = {
-        arm: max((_overlap(cell) for cell in _cells(made, arm)), key=lambda one: int(one["pictures"]))
+        arm: max(
+            (overlap(cell.record, "seen_by_encoder") for cell in _cells(made, arm)),
+            key=lambda one: int(one["pictures"]),
+        )
         for arm in made.arms
     }
-    return {arm: overlap for arm, overlap in found.items() if overlap["pictures"]}
-
-
-def _overlap(cell: Cell) -> dict[str, Any]:
-    overlap: dict[str, Any] = cell.record["data"].get("seen_by_encoder") or {"pictures": 0, "names": []}
-    return overlap
+    return {arm: worst for arm, worst in found.items() if worst["pictures"]}
 
 
 def _environments(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
