@@ -2,11 +2,14 @@
 
 Each defect apart and all together, at the pictures' full size, by other code than `tinct.objectives.ageing` has. Per
 defect: the mean ab error, and the mean chroma over the truth's, both at the resolution of the network's colour.
+And within borders of a tenth of the short side, paper or black, at full size: as they are coloured, and as they were if
+borders were not looked for (`tinct.borders`).
 
     python benchmarks/old_photographs.py PHOTOS [--colorizers tinct-small ...]
 """
 
 import argparse
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -19,11 +22,12 @@ from skimage.filters import gaussian
 from skimage.util import random_noise
 from torch.nn import functional as F
 
-from tinct import Colorizer
+from tinct import Colorizer, upsample
 from tinct.color import srgb_to_lab
 from tinct.data.decode import is_grey
 from tinct.data.sources import open_sources
 from tinct.pictures import Picture
+from tinct.render import lightness
 
 Grey = np.ndarray
 """(H, W) floats in [0, 1], gamma-encoded."""
@@ -72,6 +76,36 @@ def measure(colorizer: Colorizer, photographs: list[np.ndarray], age: Callable[[
     return f"{np.mean(errors):.2f}, {np.mean(chroma) / np.mean(truths):.2f}"
 
 
+BORDERS: dict[str, tuple[str, float]] = {
+    "paper at all sides": ("all", 0.9),
+    "black at all sides": ("all", 0.03),
+    "black to the left and right": ("sides", 0.03),
+}
+
+
+def within(colorizer: Colorizer, photographs: list[np.ndarray], where: str, level: float, aware: bool) -> str:
+    """Error and chroma of what a border is around, and the mean chroma that the border itself gets."""
+    errors, chroma, truths, outside = [], [], [], []
+    for rgb in photographs:
+        height, width = rgb.shape[:2]
+        beside = min(height, width) // 10
+        above = beside if where == "all" else 0
+        sides = ((above, above), (beside, beside))
+        grey = grainy(np.pad(np.zeros((height, width)), sides, constant_values=level), 0.01)
+        grey[above : above + height, beside : beside + width] = rgb2gray(rgb)
+        picture = Picture(np.rint(255 * grey).astype(np.uint8))
+        found = colorizer.chroma([picture])[0] if aware else upsample.fit(*colorizer.coarse([picture])[0])
+        ab = found.rows(lightness(picture.pixels), 0, len(grey))
+        inner = ab[:, above : above + height, beside : beside + width]
+        truth = srgb_to_lab(torch.tensor(rgb).permute(2, 0, 1))[1:].numpy()
+        errors.append(np.linalg.norm(inner - truth, axis=0).mean())
+        chroma.append(np.linalg.norm(inner, axis=0).mean())
+        truths.append(np.linalg.norm(truth, axis=0).mean())
+        around = np.linalg.norm(ab, axis=0).sum() - np.linalg.norm(inner, axis=0).sum()
+        outside.append(around / (grey.size - height * width))
+    return f"{np.mean(errors):.2f}, {np.mean(chroma) / np.mean(truths):.2f}; {np.mean(outside):.2f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", help="a folder of photographs in colour")
@@ -83,6 +117,11 @@ def main() -> None:
     table = Table("defect", *(f"{name}: error, chroma" for name in colorizers))
     for defect, age in track(DEFECTS.items(), "ageing", console=Console(stderr=True), transient=True):
         table.add_row(defect, *(measure(colorizer, photographs, age) for colorizer in colorizers.values()))
+    Console(width=120).print(table)
+    table = Table("border", "colorizer", "as it is: error, chroma; on the border", "if not looked for")
+    for (border, (where, level)), (name, colorizer) in itertools.product(BORDERS.items(), colorizers.items()):
+        both = (within(colorizer, photographs, where, level, aware) for aware in (True, False))
+        table.add_row(border, name, *both)
     Console(width=120).print(table)
 
 

@@ -1,4 +1,3 @@
-import contextlib
 import errno
 import os
 import sys
@@ -163,6 +162,25 @@ def test_a_cover_before_the_film_is_not_the_film(tmp_path, colorizer):
     assert colorize_film(tmp_path / "old.mkv", tmp_path / "new.mkv", colorizer) == (30, 0)
 
 
+def test_black_at_the_sides_is_left_out_and_night_is_not(tmp_path):
+    seen = []
+
+    def network(l: torch.Tensor) -> torch.Tensor:
+        seen.extend([tuple(l.shape[2:])] * len(l))
+        return torch.full((len(l), 2, l.shape[2] // 4, l.shape[3] // 4), 20.0)
+
+    still = np.pad(photograph(96, 96), ((0, 0), (48, 48)))
+    night = still.copy()
+    night[:, 48:80] = 0  # the picture's own dark
+    frames = [np.zeros_like(still), still, still, night, still]
+    source = write_film(tmp_path / "old.mkv", frames, codec="ffv1", sound=None)
+    colorize_film(source, tmp_path / "new.mkv", Colorizer(network, 96, "fake", "cpu"), batch_size=1)
+    assert seen == [(96, 192), *[(96, 96)] * 4]
+    for pixels in pictures(tmp_path / "new.mkv")[1:]:
+        assert abs(redness(pixels[:, :44])) < 1
+        assert redness(pixels[:, 84:140]) > 15
+
+
 def test_frames_that_grow_on_the_way_are_refused(tmp_path, colorizer, monkeypatch):
     small, large = (
         write_film(tmp_path / f"{side}.mts", [photograph(side, 96)] * 12, codec="mpeg2video", sound=None, lasting=25)
@@ -181,15 +199,21 @@ def test_damaged_headers_are_read_or_one_sentence(tmp_path, colorizer, ending):
     whole = write_film(tmp_path / f"whole.{ending}", [photograph()] * 3, codec=codec, sound="mp2", lasting=25)
     content, draw = whole.read_bytes(), np.random.default_rng(0)
     header = content.index(b"moov") if ending == "mp4" else 0
+    refused = []
     for number in range(25):
         damaged = bytearray(content)
         for place in draw.integers(header, min(header + 1500, len(damaged)), 6):
             damaged[place] = draw.integers(256)
         (tmp_path / f"old.{ending}").write_bytes(damaged)
         out = tmp_path / f"new-{number}.mp4"
-        with contextlib.suppress(PictureError):
+        try:
             colorize_film(tmp_path / f"old.{ending}", out, colorizer)
             assert out.exists()
+        except PictureError as error:
+            refused.append(str(error))
+            assert not out.exists()
+    assert 0 < len(refused) < 25
+    assert all("\n" not in message and f"old.{ending}" in message for message in refused)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 

@@ -30,7 +30,7 @@ def test_slopes_and_offsets_equal_a_naive_guided_filter(radius, epsilon):
     rng = np.random.default_rng(radius)
     l = rng.uniform(0, 100, (9, 13))
     ab = rng.normal(0, 30, (2, 9, 13))
-    chroma = fit(torch.tensor(l).float(), torch.tensor(ab).float(), radius, epsilon, back=0)
+    chroma = fit(torch.tensor(l).float(), torch.tensor(ab).float(), radius=radius, epsilon=epsilon, back=0)
     for channel in range(2):
         slope, offset = naive(l, ab[channel], radius, epsilon)
         assert np.abs(chroma.slope[channel].numpy() - slope).max() < 1e-4

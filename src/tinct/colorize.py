@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinct import render, upsample
+from tinct.borders import inside
 from tinct.color import srgb_to_lab
 from tinct.device import named_device
 from tinct.errors import PictureError, TinctError, out_of_memory
@@ -171,10 +172,11 @@ class Colorizer:
     def chroma(
         self, pictures: Sequence[Picture], *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
     ) -> list[Chroma]:
-        """Find the colour of pictures, each decided on the whole picture."""
-        return [
-            upsample.fit(seen, ab) for seen, ab in self.coarse(pictures, saturation=saturation, seed=seed, size=size)
-        ]
+        """Find the colour of pictures, each decided on the whole of what is within its borders (`tinct.borders`)."""
+        boxes = [inside(picture.pixels) for picture in pictures]
+        within = [picture.cut(box) for picture, box in zip(pictures, boxes, strict=True)]
+        found = self.coarse(within, saturation=saturation, seed=seed, size=size)
+        return [upsample.fit(l, ab, box) for (l, ab), box in zip(found, boxes, strict=True)]
 
     @_want_of_memory()
     def coarse(
@@ -231,7 +233,8 @@ def paint(picture: Picture, chroma: Chroma, in_place: bool = False) -> Picture:
     `in_place` reuses the pixels of a colour picture.
     """
     height, width = picture.pixels.shape[:2]
-    stored = Chroma(as_stored(chroma.slope, picture.orientation), as_stored(chroma.offset, picture.orientation))
+    slope, offset = (as_stored(planes, picture.orientation) for planes in (chroma.slope, chroma.offset))
+    stored = dataclasses.replace(chroma, slope=slope, offset=offset)
     reuse = in_place and picture.pixels.ndim == 3
     result = picture.pixels if reuse else np.empty((height, width, 3), picture.pixels.dtype)
 

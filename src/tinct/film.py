@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinct import upsample
+from tinct.borders import inside
 from tinct.colorize import Colorizer, check_number, paint
 from tinct.errors import PictureError, TinctError
 from tinct.files import atomic_path, expanded
@@ -85,14 +86,22 @@ def colorize_film(
     if out.exists() and out.samefile(source):
         raise TinctError(f"{out} is the film itself; choose another out")
     steady, done, damaged = Steady(), 0, list[str]()
+    lightest = np.zeros((0, 0, 3), np.uint8)
     with _opened(source) as (film, video), atomic_path(out) as unfinished, _created(unfinished, film) as result:
         track = _picture_track(result, video, height, width, turned)
         frames = _frames(film, video, sound_track(film, result), damaged)
         while batch := list(itertools.islice(frames, batch_size)):
             pictures = [Picture(_upright(frame), name=f"{source}, frame {n}") for n, frame in enumerate(batch, done)]
-            found = colorizer.coarse(pictures, size=size, saturation=saturation, seed=seed)
-            for frame, picture, (l, ab) in zip(batch, pictures, found, strict=True):
-                coloured = paint(picture, upsample.fit(l, steady(l, ab)), in_place=True)
+            boxes = []
+            for picture in pictures:  # what stayed black in all frames is a border, what is black in one may be night
+                if lightest.shape != picture.pixels.shape:
+                    lightest = np.zeros_like(picture.pixels)
+                np.maximum(lightest, picture.pixels, out=lightest)
+                boxes.append(inside(lightest))
+            within = [picture.cut(box) for picture, box in zip(pictures, boxes, strict=True)]
+            found = colorizer.coarse(within, size=size, saturation=saturation, seed=seed)
+            for frame, picture, box, (l, ab) in zip(batch, pictures, boxes, found, strict=True):
+                coloured = paint(picture, upsample.fit(l, steady(l, ab), box), in_place=True)
                 result.mux(track.encode(_encodable(coloured.pixels, frame, height, width)))
                 done += 1
                 after_frame()

@@ -22,6 +22,7 @@ __all__ = [
     "FILM_SUFFIXES",
     "FORMATS",
     "SUFFIXES",
+    "Box",
     "Picture",
     "Pixels",
     "add_samples",
@@ -75,6 +76,9 @@ as many toned copies, noisy and at JPEG quality 75, less than 1 % do not.
 Pixels: TypeAlias = NDArray[Any]
 """Samples of uint8 or uint16 over their full range, or of float32 in [0, 1]."""
 
+Box: TypeAlias = tuple[slice, slice]
+"""Rows and columns of a picture, as stored."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
@@ -109,6 +113,11 @@ class Picture:
         """(H, W) upright."""
         height, width = self.pixels.shape[:2]
         return (height, width) if self.orientation < 5 else (width, height)
+
+    def cut(self, box: Box) -> "Picture":
+        """A part of it, which shares its samples."""
+        alpha = None if self.alpha is None else self.alpha[box]
+        return dataclasses.replace(self, pixels=self.pixels[box], alpha=alpha)
 
 
 def strips(height: int, width: int, multiple: int = 1) -> Iterator[slice]:

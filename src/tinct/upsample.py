@@ -8,7 +8,7 @@ colour at 1/4 of 256 px the error in ab falls from 1.82 (bilinear) to 1.51 Lab u
 for the whole picture, so strips of it never disagree.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+from tinct.pictures import Box
 
 __all__ = ["Chroma", "fit", "rows_of"]
 
@@ -36,10 +38,12 @@ class Chroma:
     Attributes:
         slope: (2, h, w), Lab units of a and b for one of L.
         offset: (2, h, w), Lab units.
+        box: the rows and columns that they are of, where the rest of the picture stays grey.
     """
 
     slope: Tensor
     offset: Tensor
+    box: Box | None = None
 
     def rows(self, l: NDArray[np.float32], top: int, height: int) -> NDArray[np.float32]:
         """The colour of some rows of the full picture.
@@ -52,6 +56,14 @@ class Chroma:
         Returns:
             (2, n, W) in Lab units, the same values whatever the strips, up to rounding.
         """
+        if self.box is not None:
+            rows, columns = self.box
+            ab = np.zeros((2, *l.shape), np.float32)
+            within = slice(max(rows.start - top, 0), max(rows.stop - top, 0)), columns
+            if (part := l[within]).size:
+                whole = replace(self, box=None)
+                ab[:, *within] = whole.rows(part, max(top - rows.start, 0), rows.stop - rows.start)
+            return ab
         coarse = torch.cat((self.slope, self.offset)).numpy()
         above, below, share = between(coarse.shape[1], height, top, len(l))
         first = above[0]  # only the lines that these rows lie between are widened
@@ -94,12 +106,21 @@ def blended(
     return result
 
 
-def fit(l: Tensor, ab: Tensor, radius: int = RADIUS, epsilon: float = EPSILON, back: int = BACK_PROJECTIONS) -> Chroma:
+def fit(
+    l: Tensor,
+    ab: Tensor,
+    box: Box | None = None,
+    *,
+    radius: int = RADIUS,
+    epsilon: float = EPSILON,
+    back: int = BACK_PROJECTIONS,
+) -> Chroma:
     """Find the local linear function from lightness to colour.
 
     Args:
         l: (H, W) L* in [0, 100], of the size that the network saw.
         ab: (2, h, w) colour in Lab units, as coarse as the network gave it.
+        box: where in the picture both are of.
         radius: windows are 2 * radius + 1 cells of `ab` a side, cut at the borders.
         epsilon: the regularizer of He & Sun's equation 3, in squared units of L.
         back: rounds of back-projection.
@@ -121,4 +142,4 @@ def fit(l: Tensor, ab: Tensor, radius: int = RADIUS, epsilon: float = EPSILON, b
     varying = raised(slope) * full
     for _ in range(back):
         offset = offset + p - F.adaptive_avg_pool2d(varying + raised(offset), cells)
-    return Chroma(slope[0].float(), offset[0].float())
+    return Chroma(slope[0].float(), offset[0].float(), box)
