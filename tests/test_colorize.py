@@ -159,6 +159,21 @@ def test_samples_follow_their_seeds():
     assert torch.allclose(ab, torch.tensor([[5.0, 5.0], [6.0, 6.0]]), atol=0.6)
     with pytest.raises(TinctError, match="one answer"):
         colorizer().samples(grey, 2)
+    with pytest.raises(TinctError, match="count is 0; expected at least 1"):
+        colorizer(Sampling()).samples(grey, 0)
+
+
+@pytest.mark.parametrize(
+    ("empty", "kind", "says"),
+    [
+        (Image.new("L", (0, 5)), PictureError, "image: 0x5 pixels; expected at least 1x1"),
+        (np.zeros((0, 5), np.uint8), TinctError, r"array of shape \(0, 5\); expected .*, not empty"),
+        (torch.zeros(0, 3, 8, 8), TinctError, r"tensor of shape \(0, 3, 8, 8\); expected .*, not empty"),
+    ],
+)
+def test_nothing_is_refused(empty, kind, says):
+    with pytest.raises(kind, match=says):
+        colorizer()(empty)
 
 
 def test_memory_shortage_lowers_the_working_size_and_says_so(caplog):
@@ -227,6 +242,7 @@ def test_wrong_arguments_are_one_sentence(image, says):
         {"saturation": -1},
         {"saturation": float("nan")},
         {"saturation": "1"},
+        {"saturation": True},
         {"size": 8},
         {"size": "64"},
         {"size": 64.5},

@@ -219,6 +219,13 @@ def test_an_output_above_the_input(photos, tmp_path):
     assert {"a.webp", "deep/b.webp", "deep/er/C.webp"} <= set(names(tmp_path))
 
 
+def test_paths_may_begin_at_home(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(photos))
+    for number, given in enumerate(("~", "~/*.jpg")):
+        assert colorize([given], out=tmp_path / f"home{number}", size=64) == 0
+        assert list((tmp_path / f"home{number}").iterdir())
+
+
 def test_a_pattern_that_nothing_fits_is_named_like_a_missing_file(photos, tmp_path, capsys):
     empty = str(tmp_path / "nothing" / "*.png")
     assert colorize([str(photos / "**" / "*.jpg"), empty], out=tmp_path / "out") == 1

@@ -63,8 +63,10 @@ def serve(
     Raises:
         TinctError: gradio is not installed, there is no such model, or the port is taken.
     """
-    if min(max_megabytes, max_megapixels, max_queue) < 1:
-        raise TinctError("max_megabytes, max_megapixels and max_queue are expected to be at least 1")
+    limits = {"max_megabytes": max_megabytes, "max_megapixels": max_megapixels, "max_queue": max_queue}
+    for name, limit in limits.items():
+        if limit < 1:
+            raise TinctError(f"{name} is {limit}; expected at least 1")
     if not 1 <= port <= 65535:
         raise TinctError(f"port is {port}; expected 1 to 65535")
     _gradio()

@@ -71,10 +71,10 @@ class Colorizer:
     size along the picture's own edges; the picture's lightness passes through. A colour picture is coloured anew from
     its lightness.
 
-    Everything that colours raises `PictureError` for an image that Pillow cannot decode, or an empty one; where there
-    is not enough memory even at `MIN_SIZE`; and when a network gives colours that are not finite: there is never an
-    uncoloured result in place of an error. It raises `TinctError` for an argument of the wrong kind, shape or range,
-    and for a seed given to a network that has one answer only.
+    Everything that colours raises `PictureError` for an image that Pillow cannot decode, and for an empty one of
+    Pillow's; where there is not enough memory even at `MIN_SIZE`; and when a network gives colours that are not finite:
+    there is never an uncoloured result in place of an error. It raises `TinctError` for an argument of the wrong kind,
+    shape (empty arrays and tensors, too) or range, and for a seed given to a network that has one answer only.
 
     When memory runs short the working size is lowered, and a warning is logged to `tinct.colorize`.
 
@@ -140,8 +140,8 @@ class Colorizer:
             or (H, W, 4), or a tensor (B, 3, H, W), of the same type.
 
         Raises:
-            PictureError: as the class says.
-            TinctError: as the class says.
+            PictureError: the image cannot be decoded, memory does not suffice, or colours are not finite.
+            TinctError: the image or a setting is of the wrong kind, shape or range.
         """
         settings: dict[str, Any] = {"saturation": saturation, "seed": seed, "size": size}
         if isinstance(image, Image.Image):
@@ -159,6 +159,8 @@ class Colorizer:
     def samples(self, image: Some, count: int, *, seed: int = 0, **settings: Any) -> list[Some]:
         """Draw `count` plausible answers, for the seeds `seed`, `seed + 1`, ...; the rest is as in `__call__`."""
         check_number("count", count)
+        if count < 1:
+            raise TinctError(f"count is {count}; expected at least 1")
         check_number("seed", seed)
         return [self(image, seed=seed + index, **settings) for index in range(count)]
 
@@ -262,7 +264,7 @@ def check_number(name: str, value: object, kind: type = numbers.Integral) -> Non
     Raises:
         TinctError: names it.
     """
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or isinstance(value, bool):
         raise TinctError(f"{name} is {value!r}, a {type(value).__name__}; expected a number")
 
 
@@ -276,7 +278,7 @@ def _checked_size(size: int) -> int:
 def _from_array(array: NDArray[Any]) -> Picture:
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or not array.size:
-        raise TinctError(f"array of shape {array.shape}; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+        raise TinctError(f"array of shape {array.shape}; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not empty")
     if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         if array.dtype.kind != "f":
             raise TinctError(f"array of {array.dtype}; expected uint8, uint16, or float in [0, 1]")
@@ -290,7 +292,7 @@ def _from_array(array: NDArray[Any]) -> Picture:
 
 def _from_tensor(batch: Tensor) -> list[Picture]:
     if batch.ndim != 4 or batch.shape[1] not in (1, 3) or not batch.numel():
-        raise TinctError(f"tensor of shape {tuple(batch.shape)}; expected (B, 1 or 3, H, W)")
+        raise TinctError(f"tensor of shape {tuple(batch.shape)}; expected (B, 1 or 3, H, W), not empty")
     batch = batch.detach()
     if batch.dtype != torch.uint8:
         if not batch.is_floating_point():

@@ -88,8 +88,9 @@ def colorize(
     Raises:
         TinctError: no picture among the inputs, an impossible setting, or nowhere to write.
     """
-    if min(samples, batch_size, workers) < 1:
-        raise TinctError("samples, batch_size and workers are expected to be at least 1")
+    for name, count in {"samples": samples, "batch_size": batch_size, "workers": workers}.items():
+        if count < 1:
+            raise TinctError(f"{name} is {count}; expected at least 1")
     if str(out) == "-" and (samples > 1 or compare):
         raise TinctError("standard output takes one picture; leave out --samples and --compare or name a folder")
     jobs = find_jobs(inputs, out, form_of(format))

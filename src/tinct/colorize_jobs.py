@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from tinct.errors import PictureError, TinctError
+from tinct.files import expanded
 from tinct.pictures import FILM_FORMATS, FILM_SUFFIXES, FORMATS, SUFFIXES
 from tinct.readers import MAX_BYTES, form_in, pixel_count
 
@@ -95,7 +96,7 @@ def find_jobs(inputs: list[str], output: Path, form: str | None) -> list[Job]:
     found = list(dict.fromkeys(_found(inputs, output)))
     if not found:
         raise TinctError(f"no picture in {', '.join(inputs)}; expected files ending in {', '.join(ENDINGS)}")
-    if len(found) == 1 and not Path(inputs[0]).is_dir():
+    if len(found) == 1 and not expanded(inputs[0]).is_dir():
         return [_single(*found[0], output, form)]
     if str(output) == "-" or (output.suffix.lower() in (*SUFFIXES, *FILM_FORMATS) and not output.is_dir()):
         raise TinctError(f"{len(found)} pictures cannot go to {output}; name a folder")
@@ -106,7 +107,7 @@ def find_jobs(inputs: list[str], output: Path, form: str | None) -> list[Job]:
 
 def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
     """Give each picture's path, and where in the output folder it belongs."""
-    for name in inputs:
+    for name in map(os.path.expanduser, inputs):
         path = Path(name)
         if not name:
             raise TinctError("an input is empty; expected a file, a folder or a pattern (. is the current folder)")

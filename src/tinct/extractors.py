@@ -4,9 +4,11 @@ EfficientNet-lite0's come with a package. The usual ones, LPIPS over AlexNet and
 where their weights lie in torch's cache already; nothing is downloaded.
 """
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -96,13 +98,10 @@ def lite0_perceptual_distance() -> Callable[[Tensor, Tensor], Tensor]:
     Raises:
         TinctError: the extractor's weights are not installed.
     """
-    network = timm.create_model(LITE0)
-    network.load_state_dict(imagenet_lite_state_dict(), strict=True)
-    network.requires_grad_(False).eval()
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (LITE_MEAN, LITE_STD))
+    network = lite0()
 
     def features(rgb: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = network.forward_intermediates((rgb.float() - mean) / std, intermediates_only=True)
+        maps: list[Tensor] = network.forward_intermediates(lite0_input(rgb), intermediates_only=True)
         return [F.normalize(x, dim=1) for x in maps]
 
     def distance(rgb: Tensor, truth: Tensor) -> Tensor:
@@ -125,21 +124,28 @@ def lite0_frechet_distance() -> FrechetInceptionDistance:
     return FrechetInceptionDistance(feature=_Lite0Features(), normalize=True)
 
 
+@functools.cache
+def lite0() -> Any:
+    """EfficientNet-lite0 with ImageNet's weights, frozen; see `imagenet_lite_state_dict`."""
+    network = timm.create_model(LITE0)
+    network.load_state_dict(imagenet_lite_state_dict(), strict=True)
+    return network.requires_grad_(False).eval()
+
+
+def lite0_input(rgb: Tensor) -> Tensor:
+    """What it is fed: (B, 3, H, W) in [0, 1], brought to its scale."""
+    mean, std = (rgb.new_tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (LITE_MEAN, LITE_STD))
+    return (rgb.float() - mean) / std
+
+
 class _Lite0Features(nn.Module):
     """(B, 3, H, W) in [0, 1] -> (B, 1280), at 224 px."""
 
     num_features = 1280
-    mean: Tensor
-    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = timm.create_model(LITE0)
-        self.model.load_state_dict(imagenet_lite_state_dict(), strict=True)
-        self.model.reset_classifier(0)
-        self.model.requires_grad_(False).eval()
-        self.register_buffer("mean", torch.tensor(LITE_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(LITE_STD).view(3, 1, 1))
+        self.model = lite0()
 
     def train(self, mode: bool = True) -> "_Lite0Features":
         """Stay in evaluation: statistics of batches would make the distance depend on them."""
@@ -148,4 +154,5 @@ class _Lite0Features(nn.Module):
     def forward(self, rgb: Tensor) -> Tensor:
         """Extract features."""
         resized = F.interpolate(rgb.float(), (224, 224), mode="bilinear", antialias=True)
-        return torch.as_tensor(self.model((resized - self.mean) / self.std))
+        features = self.model.forward_features(lite0_input(resized))
+        return torch.as_tensor(self.model.forward_head(features, pre_logits=True))

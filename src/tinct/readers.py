@@ -109,6 +109,8 @@ def _head(source: Path | bytes) -> bytes:
 
 
 def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Picture:
+    if not image.width * image.height:
+        raise PictureError(f"{image.width}x{image.height} pixels; expected at least 1x1")
     drop_false_xmp(image)
     kind = _kind(image)
     frames = getattr(image, "n_frames", 1)
