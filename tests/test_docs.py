@@ -6,6 +6,8 @@ import io
 import lzma
 import re
 import shlex
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -69,6 +71,14 @@ def test_examples_in_docstrings(module):
     result = doctest.testmod(importlib.import_module(f"tinct.{module}"))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx", reason="the extra docs is not installed")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(ROOT / "docs"), str(tmp_path / "site")]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    assert "tinct-small" in (tmp_path / "site" / "index.html").read_text()
 
 
 def test_colouring_from_python_as_the_docs_have_it(tmp_path, monkeypatch):
