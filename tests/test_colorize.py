@@ -325,3 +325,11 @@ def test_the_caller_keeps_tags_and_byte_order(tmp_path):
         assert dict(opened.getexif()) == before
     deep = np.arange(96, dtype=np.uint16).reshape(8, 12) * 600
     assert np.array_equal(colorizer()(deep.astype(">u2")), colorizer()(deep))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (2, 2, 4, 4), (2, 4, 4)])
+def test_what_a_network_gives_is_looked_at(shape):
+    with pytest.raises(TinctError, match=r"fake gave a shape of \(.*\); expected \(1, 2, h, w\)"):
+        colorizer(lambda l: torch.zeros(shape))(np.zeros((9, 9), np.uint8))
+    with pytest.raises(TinctError, match="no device foo here"):
+        Colorizer(smooth, 64, "fake", "foo")

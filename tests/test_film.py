@@ -367,3 +367,27 @@ def test_without_pyav_a_sentence_says_what_to_install(tmp_path, colorizer, monke
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(TinctError, match=r"pip install 'tinct\[film\]'"):
         colorize_film(source, tmp_path / "new.mp4", colorizer)
+
+
+def test_interlaced_films_are_said(tmp_path, colorizer, caplog):
+    path = tmp_path / "old.avi"
+    with av.open(path, "w") as film:
+        track = film.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme"})
+        track.height, track.width, track.pix_fmt = 64, 96, "yuv420p"
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(photograph(), "gray").reformat(format="yuv420p")
+            frame.pts = number
+            film.mux(track.encode(frame))
+        film.mux(track.encode(None))
+    colorize_film(path, tmp_path / "new.mp4", colorizer)
+    assert "old.avi is interlaced" in caplog.text
+    caplog.clear()
+    write_film(tmp_path / "still.avi", [photograph()] * 3, sound=None)
+    colorize_film(tmp_path / "still.avi", tmp_path / "still.mp4", colorizer)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("mxf", "mpeg2video"), ("flv", "flv1")])
+def test_archives_kinds_of_film_are_read(tmp_path, colorizer, ending, codec):
+    source = write_film(tmp_path / f"old.{ending}", [photograph()] * 5, codec=codec, sound=None, lasting=25)
+    assert colorize_film(source, tmp_path / "new.mp4", colorizer) == (5, 0)

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageOps
 from skimage import data
 
 from tinct.data.decode import decode
@@ -256,3 +256,34 @@ def test_a_number_where_xmp_should_be_is_none(kind, value):
     tifffile.imwrite(file, np.zeros((4, 4, 3), np.uint8), photometric="rgb", extratags=[(700, kind, 1, value, True)])
     assert read(file.getvalue()).xmp == b""
     assert decode(file.getvalue()).shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("mode", ["1", "L", "I;16", "RGB", "RGBA"])
+def test_a_tiff_opened_by_name_is_upright_whichever_way_it_lies(tmp_path, mode, compression):
+    grey = data.camera()[40:200:4, :240:4]
+    stored = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(grey).convert(mode)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        path = tmp_path / f"{orientation}.tif"
+        stored.save(path, compression=compression, exif=exif, dpi=(300, 600))
+        stored.getexif()[ExifTags.Base.Orientation] = orientation
+        expected = np.asarray(ImageOps.exif_transpose(stored))
+        for back in (read(path), read(path.read_bytes()), from_pil(Image.open(path))):
+            pixels = back.pixels if back.alpha is None else np.dstack((back.pixels, back.alpha))
+            assert np.array_equal(pixels, expected * (255 if mode == "1" else 1)), orientation
+            assert back.orientation == 1
+            assert back.dpi == pytest.approx((600, 300) if orientation > 4 else (300, 600))
+
+
+def test_smaller_copies_in_a_tiff_are_no_further_pictures(tmp_path):
+    grey = data.camera()[::4, ::4]
+    for name, kinds in (("pyramid", (1, 1)), ("pages", (0, 1))):
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as file:
+            file.write(grey)
+            for kind in kinds:
+                file.write(grey[::2, ::2], subfiletype=kind)
+    assert np.array_equal(read(tmp_path / "pyramid.tif").pixels, grey)
+    with pytest.raises(PictureError, match="holds 2 pictures; split it"):
+        read(tmp_path / "pages.tif")

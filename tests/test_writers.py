@@ -14,7 +14,7 @@ from tinct import profiles
 from tinct.errors import PictureError, TinctError
 from tinct.pictures import Picture, upright
 from tinct.readers import from_pil, read
-from tinct.writers import encode, to_pil, write
+from tinct.writers import MAX_XMP, encode, to_pil, write
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF/></x:xmpmeta>'
 IPTC = b"\xff\xed\x00\x1aPhotoshop 3.0\x008BIM\x04\x04\0\0\0\0"
@@ -297,3 +297,22 @@ def test_no_encoder_writes_past_the_file_object(form):
 
     encode(Picture(np.zeros((9, 7, 3), np.uint8)), file := File(), form)
     assert read(file.getvalue(), form).pixels.shape == (9, 7, 3)
+
+
+def test_xmp_that_a_jpeg_has_no_room_for_is_left_out_and_said(caplog):
+    picture = Picture(np.zeros((4, 4), np.uint8), xmp=b"<x>" + bytes(100_000) + b"</x>", name="scan.tif")
+    buffer = io.BytesIO()
+    encode(picture, buffer, "JPEG")
+    assert read(buffer.getvalue()).xmp == b""
+    assert "scan.tif: XMP of 100007 bytes, too long for JPEG, is left out" in caplog.text
+    longest = Picture(np.zeros((4, 4), np.uint8), xmp=b"x" * MAX_XMP)
+    buffer = io.BytesIO()
+    encode(longest, buffer, "JPEG")
+    assert read(buffer.getvalue()).xmp == longest.xmp
+
+
+def test_resolution_turns_with_the_picture():
+    picture = Picture(np.zeros((4, 8), np.uint8), orientation=6, dpi=(300.0, 600.0))
+    buffer = io.BytesIO()
+    encode(picture, buffer, "BMP")
+    assert read(buffer.getvalue()).dpi == pytest.approx((600, 300), rel=1e-3)

@@ -217,6 +217,8 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
 
         for setting in (saturation, size, versions):
             setting.preprocess = _numbers_only(setting.label, setting.preprocess)
+        for asked_for in (picture, saturation, size, versions):
+            asked_for.preprocess = _quiet(asked_for.preprocess)
         settings = [picture, saturation, size, versions]
         how: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "colour", "show_progress_on": slider}
         found, shown = [results, views], ([views, results, choice], [slider, choice, download])
@@ -282,6 +284,19 @@ def _numbers_only(label: str, preprocess: Callable[[Any], Any]) -> Callable[[Any
         return preprocess(value)
 
     return checked
+
+
+def _quiet(preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A visitor's mistake is said to the visitor; gradio would print a traceback here as well."""
+
+    def quiet(value: Any) -> Any:
+        try:
+            return preprocess(value)
+        except _gradio().Error as error:
+            error.print_exception = False
+            raise
+
+    return quiet
 
 
 @contextlib.contextmanager

@@ -31,7 +31,16 @@ from tinct.upsample import Chroma
 from tinct.weights import load_colorizer
 from tinct.writers import to_pil
 
-__all__ = ["MAX_SATURATION", "MIN_SIZE", "Colorizer", "check_number", "paint", "working_size"]
+__all__ = [
+    "MAX_SATURATION",
+    "MIN_SIZE",
+    "Colorizer",
+    "check_number",
+    "check_saturation",
+    "checked_size",
+    "paint",
+    "working_size",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -94,13 +103,14 @@ class Colorizer:
             size: pixels of the short side that the network sees, at least `MIN_SIZE`.
             name: what to call the model.
             device: where to run it.
+
+        Raises:
+            TinctError: there is no such device, or the size is out of range.
         """
-        if isinstance(network, nn.Module):
-            network = network.to(device).eval()
-        self.network = network
-        self.size = _checked_size(size)
+        self.device = named_device(str(device))
+        self.network = network.to(self.device).eval() if isinstance(network, nn.Module) else network
+        self.size = checked_size(size)
         self.name = name
-        self.device = torch.device(device)
 
     @classmethod
     def load(cls, model: str | Path, device: str = "auto") -> "Colorizer":
@@ -188,9 +198,7 @@ class Colorizer:
 
         Pictures of one working size share a batch.
         """
-        check_number("saturation", saturation, numbers.Real)
-        if not 0 <= saturation <= MAX_SATURATION:
-            raise TinctError(f"saturation is {saturation}; expected 0 to {MAX_SATURATION:g}")
+        check_saturation(saturation)
         if seed is not None:
             check_number("seed", seed)
             if not getattr(self.network, "samples", False):
@@ -198,7 +206,7 @@ class Colorizer:
             if not 0 <= seed < 1 << 63:
                 raise TinctError(f"seed is {seed}; expected 0 to 2^63 - 1")
             seed = int(seed)  # numpy's are numbers too, but not torch's
-        size = self.size if size is None else _checked_size(size)
+        size = self.size if size is None else checked_size(size)
         batches: dict[tuple[int, int], list[int]] = {}
         for index, picture in enumerate(pictures):
             batches.setdefault(working_size(*picture.size, size), []).append(index)
@@ -215,8 +223,11 @@ class Colorizer:
         """Run the network on (B, 1, h, w) L*; give each picture's (h, w) L* as seen and its (2, h/s, w/s) ab."""
         try:
             with torch.inference_mode():
-                ab = self.network(l.to(self.device), **({} if seed is None else {"seed": seed})).float().cpu()
-            return list(zip(l[:, 0], ab, strict=True))
+                ab = self.network(l.to(self.device), **({} if seed is None else {"seed": seed}))
+                shape = tuple(getattr(ab, "shape", ()))
+                if len(shape) != 4 or shape[:2] != (len(l), 2):
+                    raise TinctError(f"{self.name} gave a shape of {shape}; expected ({len(l)}, 2, h, w)")
+            return list(zip(l[:, 0], ab.float().cpu(), strict=True))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -268,7 +279,15 @@ def check_number(name: str, value: object, kind: type = numbers.Integral) -> Non
         raise TinctError(f"{name} is {value!r}, a {type(value).__name__}; expected a number")
 
 
-def _checked_size(size: int) -> int:
+def check_saturation(saturation: float) -> None:
+    """Refuse a `saturation` that is no number of 0 to `MAX_SATURATION`, with `TinctError`."""
+    check_number("saturation", saturation, numbers.Real)
+    if not 0 <= saturation <= MAX_SATURATION:
+        raise TinctError(f"saturation is {saturation}; expected 0 to {MAX_SATURATION:g}")
+
+
+def checked_size(size: int) -> int:
+    """A working size in range as a plain number; raises `TinctError` for others."""
     check_number("working size", size)
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise TinctError(f"working size is {size}; expected {MIN_SIZE} to {MAX_SIZE} px")

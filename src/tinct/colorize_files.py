@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from tinct.colorize import Colorizer, paint
+from tinct.colorize import Colorizer, check_saturation, checked_size, paint
 from tinct.colorize_jobs import Job, batches, clashes, find_jobs, form_of
 from tinct.errors import PictureError, TinctError, out_of_memory
 from tinct.files import write_bytes
@@ -91,6 +91,8 @@ def colorize(
     for name, count in {"samples": samples, "batch_size": batch_size, "workers": workers}.items():
         if count < 1:
             raise TinctError(f"{name} is {count}; expected at least 1")
+    check_saturation(saturation)
+    size = None if size is None else checked_size(size)
     if str(out) == "-" and (samples > 1 or compare):
         raise TinctError("standard output takes one picture; leave out --samples and --compare or name a folder")
     jobs = find_jobs(inputs, out, form_of(format))

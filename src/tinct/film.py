@@ -1,6 +1,7 @@
 """Films in colour: each frame as a photograph is, brought in line with those before it; the sound as it was."""
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["colorize_film", "frame_count"]
 
+logger = logging.getLogger(__name__)
+
 OPTIONS = {
     "protocol_whitelist": "file",
-    "format_whitelist": "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,ogg,m4v",
+    "format_whitelist": "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,ogg,m4v,mxf,dv,flv",
 }
 """A film may be a list of addresses, whatever it is called: nothing is fetched, and no other file is read."""
 
@@ -60,7 +63,7 @@ def colorize_film(
     becomes AAC where that is not common. Title and the like are kept; subtitles, chapters and further tracks are not.
 
     Args:
-        source: the film: MP4, QuickTime, Matroska, WebM, AVI, MPEG, ASF or Ogg.
+        source: the film: MP4, QuickTime, Matroska, WebM, AVI, MPEG, MXF, DV, ASF, Flash or Ogg.
         out: where to; ends in .mp4, .mov or .mkv.
         colorizer: what colours it.
         size: as for `Colorizer`.
@@ -100,6 +103,8 @@ def colorize_film(
                 boxes.append(inside(lightest))
             within = [picture.cut(box) for picture, box in zip(pictures, boxes, strict=True)]
             found = colorizer.coarse(within, size=size, saturation=saturation, seed=seed)
+            if not done and batch[0].interlaced_frame:
+                logger.warning("%s is interlaced; deinterlace it first, as its lines are of two moments", source)
             for frame, picture, box, (l, ab) in zip(batch, pictures, boxes, found, strict=True):
                 coloured = paint(picture, upsample.fit(l, steady(l, ab), box), in_place=True)
                 result.mux(track.encode(_encodable(coloured.pixels, frame, height, width)))

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from tinct import deep, profiles
 from tinct.data.decode import drop_false_xmp, oversize, reason_of, tile_of, to_srgb, whole_range
@@ -24,6 +24,8 @@ __all__ = ["MAX_BYTES", "form_in", "from_pil", "pixel_count", "read"]
 
 MAX_BYTES = 1 << 31
 """The largest file that is read: 2 GB, three times a 16-bit scan of 100 megapixels."""
+SUBFILE_TYPE = 254
+"""TIFF's tag of what a page is to the others (TIFF 6.0, section 8); bit 0 says a smaller copy."""
 
 
 def read(source: Path | bytes, name: str | None = None) -> Picture:
@@ -113,20 +115,23 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
         raise PictureError(f"{image.width}x{image.height} pixels; expected at least 1x1")
     drop_false_xmp(image)
     kind = _kind(image)
-    frames = getattr(image, "n_frames", 1)
+    frames = _frames(image)
     if frames > 1 and kind != "JPEG":  # further frames of a JPEG are previews and depth maps
         raise PictureError(f"holds {frames} pictures; split it into files of one each")
     if image.mode in ("I", "F"):
-        raise PictureError("32 bits a sample; convert it to 16")
+        raise PictureError("32 bits a sample, or signed ones; convert it to 16 bits")
     by_two_passes = source is not None and kind in ("PNG", "TIFF") and deep.is_reduced(image)
     by_tifffile = source is not None and deep.for_tifffile(image)
     key = image.info.get("transparency")
     if isinstance(image, PngImagePlugin.PngImageFile) and isinstance(key, int) and image.tile:
         # Pillow spreads samples of 2 and 4 bits over 0..255 and leaves the transparent one as it is
         image.info["transparency"] = key * {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args), 1)
+    turned = not by_tifffile and _lies_on_its_side(image)
     if not by_tifffile:
-        image.load()  # before anything else: PNG may have metadata after its pixels
+        _load(image)  # before anything else: PNG may have metadata after its pixels
     carried = metadata_of(image)
+    if turned and carried["dpi"]:
+        carried["dpi"] = carried["dpi"][::-1]
     profile = image.info.get("icc_profile")
     samples: Pixels
     if by_tifffile and source is not None:
@@ -150,6 +155,36 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
         for rows in strips(pixels.shape[0], pixels.shape[1]):
             pixels[rows] = convert(pixels[rows])
     return Picture(pixels, alpha, format=kind if kind in FORMATS else "PNG", name=name, **carried)
+
+
+def _frames(image: Image.Image) -> int:
+    """How many pictures a file holds, smaller copies of a TIFF's first one not counted (its tag NewSubfileType)."""
+    frames: int = getattr(image, "n_frames", 1)
+    if frames == 1 or not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return frames
+    here, copies = image.tell(), 0
+    for number in range(1, frames):
+        image.seek(number)
+        copies += int(image.tag_v2.get(SUBFILE_TYPE, 0)) & 1
+    image.seek(here)
+    return frames - copies
+
+
+def _lies_on_its_side(image: Image.Image) -> bool:
+    """Whether Pillow will turn a TIFF by a right angle when it decodes it."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(ExifTags.Base.Orientation, 1) > 4
+
+
+def _load(image: Image.Image) -> None:
+    """Decode. An uncompressed TIFF that lies on its side is misread where Pillow maps the file into memory (12.3)."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        image.load()
+        return
+    name, image.filename = image.filename, ""  # what it would map
+    try:
+        image.load()
+    finally:
+        image.filename = name
 
 
 def _kind(image: Image.Image) -> str:

@@ -1,6 +1,7 @@
 """Writing a `Picture` with all it carries: 4:4:4 JPEG, lossless WebP, 16-bit PNG and TIFF, every result tagged sRGB."""
 
 import contextlib
+import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from tinct.pictures import Picture, Pixels, strips, to_8_bits, top, upright
 
 __all__ = ["encode", "to_pil", "write"]
 
+logger = logging.getLogger(__name__)
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
     "PNG": {},
@@ -36,6 +39,8 @@ INCH = 2
 """EXIF's ResolutionUnit for dots an inch."""
 MAX_SEGMENT = 65_533
 """Bytes that a JPEG segment holds."""
+MAX_XMP = MAX_SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")
+"""Bytes of a packet in one segment, after the name of what it is."""
 RESOURCES = 34377
 """The TIFF tag of Photoshop's image resources, which may be large: clipping paths, thumbnails."""
 UNDEFINED = 7
@@ -99,12 +104,17 @@ def _by_pillow(picture: Picture, file: IO[bytes], form: str) -> None:
     if form == "JPEG":
         if len(picture.exif) > MAX_SEGMENT:
             options |= {"exif": _without_resources(picture.exif)}
+        if len(picture.xmp) > MAX_XMP:
+            del options["xmp"]
+            logger.warning("%s: XMP of %d bytes, too long for JPEG, is left out", picture.name, len(picture.xmp))
         options |= {"extra": picture.photoshop, "comment": picture.text.get("Comment", "").encode()[:MAX_SEGMENT]}
     elif form == "PNG":
         options |= {"pnginfo": _png_text(picture)}
     elif form == "BMP" and picture.orientation > 1:
         planes = torch.from_numpy(np.array(image)).reshape(*image.size[::-1], -1).movedim(-1, 0)
         image = Image.fromarray(upright(planes, picture.orientation).movedim(0, -1).squeeze(-1).numpy())
+        if picture.dpi and picture.orientation > 4:
+            options |= {"dpi": picture.dpi[::-1]}
     if form in ("JPEG", "BMP") and image.mode in ("LA", "RGBA"):
         image = image.convert(image.mode[:-1])
     if form in ("WEBP", "AVIF", "HEIF") and picture.dpi:
