@@ -97,6 +97,11 @@ def test_colouring_from_python_as_the_docs_have_it(tmp_path, monkeypatch):
 
 def test_an_objective_and_a_source_as_the_docs_have_them(tmp_path):
     objective, source = blocks(ROOT / "docs" / "extend.md", "python")
+    for example in (objective, source):  # which people copy into the package
+        as_a_module = f'"""A docstring."""\n\n{example}'
+        ruff = ["ruff", "check", "--stdin-filename", str(ROOT / "src" / "tinct" / "data" / "example.py"), "-"]
+        checked = subprocess.run([sys.executable, "-m", *ruff], input=as_a_module, capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stdout
     names: dict = {}
     exec(objective, names)
     term, ab = names["Charbonnier"](), torch.randn(2, 2, 4, 4)
@@ -110,6 +115,7 @@ def test_an_objective_and_a_source_as_the_docs_have_them(tmp_path):
     Image.fromarray(picture).save(buffer, "PNG")
     with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
         archive.writestr("one.png", buffer.getvalue())
+        archive.writestr("notes.txt", "no picture")
     opened = names["Archive"](tmp_path / "archive.zip")
     assert (len(opened), opened.name(0)) == (1, "one.png")
     assert np.array_equal(opened.picture(0), picture)

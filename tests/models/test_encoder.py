@@ -5,7 +5,7 @@ import torch
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 
-BACKBONES = ["resnet18", "convnext_atto", "efficientnet_lite0", "mobilenetv3_small_100", "regnety_002"]
+BACKBONES = ["resnet18", "convnext_atto", "efficientnet_lite0", "mobilenetv3_small_100", "regnety_002", "rexnet_100"]
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -55,7 +55,13 @@ def test_a_grey_picture_in_an_rgb_stem_is_three_equal_channels():
 
 @pytest.mark.parametrize(
     ("backbone", "channels", "says"),
-    [("resnet81", 1, "resnet"), ("resnet18", 2, "expected 1"), ("vit_tiny_patch16_224", 1, "pyramid")],
+    [
+        ("resnet81", 1, "resnet"),
+        ("resnet18", 2, "expected 1"),
+        ("vit_tiny_patch16_224", 1, "no feature maps of pictures of 64 px"),
+        ("levit_128s", 1, "no feature maps of pictures of 64 px"),
+        ("selecsls42", 1, "maps at 1/2, .* 1/64; expected a pyramid"),
+    ],
 )
 def test_impossible_encoders_are_refused_in_one_line(backbone, channels, says):
     with pytest.raises(TinctError, match=says) as caught:

@@ -211,7 +211,13 @@ def test_take_apart_gives_l_in_full_and_mean_chroma():
 
 @pytest.mark.parametrize(
     ("weights", "says"),
-    [({"l2": 1}, "unknown term"), ({"l1": 1, "bins": 1}, "at most one"), ({"l1": 0}, "positive"), ({}, "at least one")],
+    [
+        ({"l2": 1}, "unknown term"),
+        ({"l1": 1, "bins": 1}, "at most one"),
+        ({"l1": 0}, "positive"),
+        ({}, "at least one"),
+        ({"siamese": 1, "multicrop": 1}, "leave siamese out"),
+    ],
 )
 def test_impossible_terms_are_refused(weights, says):
     with pytest.raises(TinctError, match=says):

@@ -45,8 +45,11 @@ class Encoder(nn.Module):
                 f"backbone {backbone!r} has no forward_intermediates in timm {timm.__version__}; pick another"
             )
         self.channels, self.reductions, unused = look_at_features(backbone, in_channels)
-        if len(set(self.reductions)) < len(self.reductions) or self.reductions[-1] < 8:
-            raise TinctError(f"backbone {backbone!r} has no pyramid of feature maps; pick a convolutional one")
+        if len(set(self.reductions)) < len(self.reductions) or not 8 <= self.reductions[-1] <= 32:
+            scales = ", ".join(f"1/{reduction}" for reduction in self.reductions)
+            raise TinctError(
+                f"backbone {backbone!r} has feature maps at {scales}; expected a pyramid that ends at 1/8 to 1/32"
+            )
         for name, parameter in self.body.named_parameters():
             parameter.requires_grad_(name not in unused)
 
@@ -68,15 +71,17 @@ def look_at_features(backbone: str, in_channels: int) -> tuple[list[int], list[i
         Their channels, their reductions, and the names of the parameters that they do not depend on.
 
     Raises:
-        TinctError: the backbone takes pictures of one size only.
+        TinctError: the backbone does not take pictures of any size.
     """
     side = 64
     with torch.device("meta"), torch.inference_mode(False), torch.enable_grad():
         twin = timm.create_model(backbone, num_classes=0, in_chans=in_channels)
-        try:
-            maps = twin.forward_intermediates(torch.zeros(1, in_channels, side, side), intermediates_only=True)
-        except AssertionError as error:  # timm's way to refuse a size
-            raise TinctError(f"backbone {backbone!r} gives no pyramid of features; pick a convolutional one") from error
+        try:  # two pictures, as batch norm takes no single value a channel in training
+            maps = twin.forward_intermediates(torch.zeros(2, in_channels, side, side), intermediates_only=True)
+        except (AssertionError, RuntimeError, ValueError) as error:  # timm's ways to refuse a size
+            raise TinctError(
+                f"backbone {backbone!r} gives no feature maps of pictures of {side} px; pick another, such as resnet18"
+            ) from error
         torch.stack([feature.sum() for feature in maps]).sum().backward()
     unused = {name for name, parameter in twin.named_parameters() if parameter.grad is None}
     return [feature.shape[1] for feature in maps], [side // feature.shape[-1] for feature in maps], unused

@@ -38,7 +38,7 @@ def make_terms(weights: dict[str, float], channels: list[int]) -> tuple[ColourTe
         channels: of the encoder's feature maps, finest first.
 
     Raises:
-        TinctError: an unknown name, two colour terms, none at all, or a weight that is not positive.
+        TinctError: an unknown name, two terms that do not go together, none at all, or a weight that is not positive.
     """
     known = [*COLOUR, *FEATURE]
     for name, weight in weights.items():
@@ -53,5 +53,7 @@ def make_terms(weights: dict[str, float], channels: list[int]) -> tuple[ColourTe
         raise TinctError(
             f"terms are {sorted(weights)}; expected at most one of {', '.join(COLOUR)}, and at least one term"
         )
+    if {"siamese", "multicrop"} <= weights.keys():
+        raise TinctError("terms has siamese and multicrop; multicrop compares the two views, too, so leave siamese out")
     colour = COLOUR[colours[0]]() if colours else None
     return colour, nn.ModuleDict({name: FEATURE[name](channels) for name in weights if name in FEATURE})
