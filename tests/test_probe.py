@@ -149,3 +149,13 @@ def test_a_probe_during_pretraining_leaves_the_encoder_alone(table, encoder):
     assert probe_encoder(encoder, table, 32) == value
     assert encoder.training
     assert all(torch.equal(tensor, before[key]) for key, tensor in encoder.state_dict().items())
+
+
+def test_a_probe_pairs_new_labels_with_new_pictures(encoder, tmp_path):
+    spec = make_table(tmp_path, train=60, val=4)
+    probe_encoder(encoder, spec, 32)
+    header, *rows = (tmp_path / "table.csv").read_text().splitlines()
+    mixed = [header, *np.random.default_rng(0).permutation(rows[:60]), *rows[60:], ""]
+    for name in ("table.csv", "fresh.csv"):
+        (tmp_path / name).write_text("\n".join(mixed) + "\n")
+    assert probe_encoder(encoder, spec, 32) == probe_encoder(encoder, f"csv:{tmp_path / 'fresh.csv'}", 32)

@@ -1,18 +1,17 @@
 """What frozen features are worth: logistic regression and nearest neighbours on pooled feature maps."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinct.data.base import MIN_POSITIVES
-from tinct.data.labelled import Task
+from tinct.data.base import MIN_POSITIVES, LabelledSource
 from tinct.data.subsets import tuning_split
-from tinct.examples import Chunk, evaluation_chunks, open_labels
+from tinct.examples import Chunk, Labelled, evaluation_chunks, open_labels
 from tinct.features import extract
 from tinct.metrics import multilabel_scores
 from tinct.models.encoder import Encoder
@@ -27,6 +26,7 @@ TEMPERATURE = 0.07
 """Of the neighbours' weights exp(cosine / T), as in Wu et al. (2018), section 3.4."""
 QUERIES = 1024
 """Pictures whose cosines with all labelled ones are held at a time."""
+_HELD = WeakKeyDictionary[LabelledSource, dict[int, list[Chunk]]]()  # by size; gone with the labels, so never older
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def probe_encoder(encoder: Encoder, spec: str, size: int) -> float:
     evaluated, rest = labelled.parts()
     tuning, fitted = tuning_split(labelled.presence[rest])
     device = next(encoder.parameters()).device
-    features = extract(encoder, _squares(spec, size), "grey", device)
+    features = extract(encoder, _squares(labelled, size), "grey", device)
     parts = [features.of(indices) for indices in (rest[fitted], rest[tuning], evaluated)]
     x, y = zip(*((part.values, torch.from_numpy(labelled.presence[part.indices])) for part in parts), strict=True)
     fit = fit_linear(x[0], y[0], x[1], y[1])
@@ -195,9 +195,9 @@ def probe_encoder(encoder: Encoder, spec: str, size: int) -> float:
     return 100 * multilabel_scores(fit.scores(x[2]), y[2], labelled.classes, scored or None).mean_ap
 
 
-@functools.lru_cache(maxsize=2)
-def _squares(spec: str, size: int) -> list[Chunk]:
-    """All training pictures of a source, held between checkpoints."""
-    task: Task = "multilabel"
-    labelled = open_labels(spec, "train", task, size)
-    return list(evaluation_chunks(labelled, np.arange(len(labelled.source)), size))
+def _squares(labelled: Labelled, size: int) -> list[Chunk]:
+    """All pictures of a split, held between checkpoints."""
+    held = _HELD.setdefault(labelled.source, {})
+    if size not in held:
+        held[size] = list(evaluation_chunks(labelled, np.arange(len(labelled.source)), size))
+    return held[size]
