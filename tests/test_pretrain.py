@@ -913,6 +913,21 @@ def test_a_folder_in_use_is_refused_before_any_preparation(whole, tmp_path, monk
         run_pretrain(tiny(lr=0.5), out=whole, resume=True)
 
 
+def test_what_a_run_without_scores_writes_is_json(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    config = tiny(terms={"palette": 1.0, "siamese": 1.0}, adversarial="none")
+    with interrupted_in(1, monkeypatch), pytest.raises(KeyboardInterrupt):
+        run_pretrain(config, out=out)
+    state = out / "checkpoints" / "step-2" / "state.json"
+    assert '"best": null' in state.read_text()
+    state.write_text(state.read_text().replace('"best": null', '"best": Infinity'))  # as older ones have it
+    run_pretrain(config, out=out, resume=True)
+    written = [path.read_text() for path in out.rglob("*.json")] + (out / "log.jsonl").read_text().splitlines()
+    assert len(written) > 6
+    for text in written:
+        json.loads(text, parse_constant=pytest.fail)
+
+
 @pytest.mark.parametrize("budget", [{"steps": 500}, {"steps": None, "minutes": 9.0, "warmup_steps": 30}])
 def test_an_interrupted_run_can_be_ended_where_it_is(whole, tmp_path, monkeypatch, budget):
     out = tmp_path / "run"

@@ -149,7 +149,9 @@ class Training:
             states = checkpoint.optimizers()
             learner.load_optimizers(states)
             self.ledger.load(states["ledger"])
-            self.step, self.seconds, self.best = (checkpoint.state[key] for key in ("step", "seconds", "best"))
+            self.step, self.seconds = checkpoint.state["step"], checkpoint.state["seconds"]
+            best = checkpoint.state["best"]  # older ones have Infinity for None
+            self.best = math.inf if best is None else best
             self.durations = checkpoint.state.get("durations", [])
             self.begun = checkpoint.state.get("begun")
             self.scored = checkpoint.state["scores"] is not None
@@ -276,7 +278,8 @@ class Training:
             scores, name = monitor.scores(self.learner, self.step) if scored else None, self.config.best
             value = scores[name] * (-1 if name == "psnr" else 1) if scores and name in scores else math.inf
             better, self.best = value < self.best, min(self.best, value)
-            state: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "best": self.best, "scores": scores}
+            best = self.best if math.isfinite(self.best) else None
+            state: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "best": best, "scores": scores}
             state |= {"pictures": self.pictures, "durations": self.durations, "begun": monitor.begun()}
             optimizers = {**self.learner.optimizers(), "ledger": self.ledger.state()}
             self.run.save(self.learner.modules(), optimizers, state, better)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tinct.config import BUDGETS, Config
 from tinct.environment import environment
 from tinct.errors import TinctError
-from tinct.files import in_full, read_json, sync, write_json, write_text
+from tinct.files import as_json, in_full, read_json, sync, write_json, write_text
 from tinct.weights import load_strict, read_weights
 
 __all__ = ["DAMAGED", "Checkpoint", "Run", "read_record"]
@@ -152,7 +152,7 @@ class Run:
         """
         target = self.checkpoints / f"step-{state['step']}"
         if target.exists():
-            write_text(target / "state.json", json.dumps(state, indent=2))  # it may be scored now
+            write_json(target / "state.json", state)  # it may be scored now
         else:
             self._write_checkpoint(target, modules, optimizers, state)
         named = {"checkpoint": str(target.relative_to(self.folder)), "step": state["step"]}
@@ -175,7 +175,7 @@ class Run:
             for name, module in modules.items():
                 save_file(_plain(module.state_dict()), beside / f"{name}.safetensors")
             torch.save(dict(optimizers), beside / "optim.pt")
-            (beside / "state.json").write_text(json.dumps(state, indent=2))
+            (beside / "state.json").write_text(as_json(state))
             for file in beside.iterdir():
                 sync(file)
             beside.chmod(0o755)
