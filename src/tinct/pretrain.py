@@ -171,7 +171,7 @@ class Training:
             pin_memory=self.fabric.device.type == "cuda",
         )
         with (
-            Monitor(self.run, config, self.fabric, self.ledger, self.held_out, self.begun) as monitor,
+            Monitor(self.run, config, self.fabric, self.ledger, self.held_out, self.step, self.begun) as monitor,
             interruptible(self),
             # an error's traceback would keep the loader's processes, and a program waits for them when it ends
             closing(part for part in loader) as batches,
