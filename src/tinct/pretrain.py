@@ -135,7 +135,7 @@ class Training:
         """Begin the run, or take it up at its last checkpoint."""
         self.config, self.run, self.fabric, self.learner = config, run, fabric, learner
         self.photographs, self.held_out = photographs, held_out
-        self.ledger = Ledger(photographs.source)
+        self.ledger = Ledger(photographs.source, len(photographs))
         self.pictures = photographs.source.fingerprint()  # once: it goes over all names
         self.step, self.seconds, self.best = 0, 0.0, math.inf
         self.durations: list[float] = []  # of the steps that a budget in minutes is measured on
