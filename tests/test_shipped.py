@@ -1,5 +1,6 @@
 import http.server
 import json
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -311,6 +312,14 @@ def test_names_and_licences_are_printed_as_they_are(file, shelves, capsys, tmp_p
     assert str(place) in capsys.readouterr().out
     assert weights(["list"], shelf=place) == 0
     assert "[/MIT]" in capsys.readouterr().out
+
+
+def test_files_to_add_may_be_in_the_home_folder(file, card, shelves, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in (file, card):
+        shutil.copy(path, tmp_path / f"own-{path.name}")
+    assert weights(["add", "tiny", f"~/own-{file.name}", f"~/own-{card.name}"], shelf=shelves[0]) == 0
+    assert (shelves[0] / "tiny.safetensors").read_bytes() == file.read_bytes()
 
 
 def test_a_hub_out_of_reach_gets_a_sentence(shelves):
