@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from .errors import TinctError
+from tinct.errors import TinctError
 
 __all__ = [
     *(

@@ -5,8 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.color import ab_centres
-
-from .base import ColourTerm
+from tinct.objectives.base import ColourTerm
 
 __all__ = ["Bins"]
 
