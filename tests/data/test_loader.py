@@ -12,7 +12,6 @@ from tinct.data.ledger import Ledger
 from tinct.data.loader import EXCLUDED, GREY_SKIP, HOPELESS, Crop, Photographs, crops_loader
 from tinct.data.photos import Photos
 from tinct.data.sources import open_sources
-from tinct.data.transforms import centre
 from tinct.errors import TinctError
 
 
@@ -252,12 +251,3 @@ def test_no_picture_is_counted_twice():
     both = Ledger(source, len(source))
     both.load(*(ledger.state() for ledger in ledgers))
     assert both.counts() == {"pictures": len(source), "seen": 3, "grey": 0, "excluded": 0, "unreadable": 0}
-
-
-def test_centre_is_the_middle_square():
-    picture = np.zeros((20, 60, 3), np.uint8)
-    picture[:, 20:40] = 200
-    crop = centre(picture, 10)
-    assert crop.shape == (10, 10, 3)
-    assert (crop[:, 1:-1] == 200).all()  # the filter reaches a little beyond the box
-    assert (crop[:, [0, -1]] > 150).all()
