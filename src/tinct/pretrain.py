@@ -52,6 +52,13 @@ def pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
         config: what to do.
         out: the run's folder; a new or empty one, without --resume.
         resume: go on with the run that is in `out`, or begin it; a finished one of the same settings is left alone.
+
+    Returns:
+        0.
+
+    Raises:
+        TinctError: as `run_pretrain`.
+        KeyboardInterrupt: as `run_pretrain`.
     """
     done = resume and Run(out).finished()
     run_pretrain(config, out=out, resume=resume)
