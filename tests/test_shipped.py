@@ -3,6 +3,7 @@ import json
 import shutil
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,15 @@ from tinct.objectives.bins import Bins
 from tinct.pictures import Picture
 from tinct.sampling import Sampling
 from tinct.shipped import SHIPPED, add, entries, find, resolve, verify
-from tinct.weights import load_colorizer, packed, save_colorizer, save_encoder, weights_digest, write_weights
+from tinct.weights import (
+    copy_in_half,
+    load_colorizer,
+    packed,
+    save_colorizer,
+    save_encoder,
+    weights_digest,
+    write_weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +45,8 @@ def file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("made") / "colorizer.safetensors"
     colour = Bins()
     generator = Generator(Encoder("resnet18", 1), colour.out_channels, 4, 16)
-    save_colorizer(path, generator, colour, {"size": 64}, half=True)
+    save_colorizer(path, generator, colour, {"size": 64})
+    copy_in_half(path, path)
     return path
 
 
@@ -443,9 +453,10 @@ def test_a_damaged_header_gets_a_sentence(file, tmp_path, name, value):
     header, body = taken_apart(file)
     header["tinct"] = {**header["tinct"], name: value}
     put_together(tmp_path / "a.safetensors", header, body)
-    if (name, value) in (("format", -1), ("size", 7), ("decoding", {}), ("min_crop", 0.5)):
-        return  # an earlier format; a size that is raised to the least; what may well be said
-    with pytest.raises(TinctError, match=r"a.safetensors: |unknown|no backbone|in_channels|chroma_stride|size"):
+    # an earlier format; a size that is raised to the least; what may well be said
+    fine = (name, value) in (("format", -1), ("size", 7), ("decoding", {}), ("min_crop", 0.5))
+    said = r"a.safetensors: |unknown|no backbone|in_channels|chroma_stride|size"
+    with nullcontext() if fine else pytest.raises(TinctError, match=said):
         Colorizer.load(tmp_path / "a.safetensors", "cpu")
 
 

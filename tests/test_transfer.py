@@ -270,7 +270,7 @@ def test_a_colorizers_decoder_is_carried_over_whole(table, tmp_path):
     colour, _ = make_terms({"l1": 1.0}, [512])
     generator = Generator(Encoder("resnet10t"), colour.out_channels, 2, 32)
     save_encoder(tmp_path / "encoder.safetensors", generator.encoder, {"selected_with_labels": False})
-    save_colorizer(tmp_path / "colorizer.safetensors", generator, colour, {}, half=False)
+    save_colorizer(tmp_path / "colorizer.safetensors", generator, colour, {})
     tensors, stride, width, file = carried_decoder(str(tmp_path))
     decoder = Segmenter(Encoder("resnet10t"), 3, stride, width).decoder
     decoder.load_state_dict(tensors, strict=True)
