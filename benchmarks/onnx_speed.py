@@ -40,7 +40,7 @@ def build(backbone: str, colour: bool) -> tuple[nn.Module, list[str]]:
     encoder = Encoder(backbone)
     if not colour:
         return Maps(encoder).eval(), [*(f"stride{reduction}" for reduction in encoder.reductions), "pooled"]
-    term, _ = make_terms({"bins": 1.0}, encoder.channels[-1])
+    term, _ = make_terms({"bins": 1.0}, encoder.channels)
     return ColourNet(Generator(encoder, term.out_channels), term, {}).eval(), ["ab"]
 
 

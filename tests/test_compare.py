@@ -277,6 +277,21 @@ def test_arms_of_earlier_calls_are_not_said_to_be_missing(tmp_path, transfers, r
     assert len(json.loads((tmp_path / "out" / "compare.json").read_text())["arms"]) == 3
 
 
+def test_two_transfers_at_a_time_give_the_records_of_one_at_a_time(tmp_path, runs):
+    table = make_table(tmp_path, train=40, val=8)
+    common = {"labels": "20", "seeds": 2, "protocol": "linear", "size": 32, "min_positives": 1}
+    found = {}
+    for jobs in (1, 2):
+        out = tmp_path / f"jobs{jobs}"
+        inits = {"random": "random", "mine": runs[0]}
+        result = run_compare(table, task="multilabel", inits=inits, out=out, jobs=jobs, **common)
+        records = {path: json.loads(text) for path, text in keep(out).items()}
+        kept = ("data", "init", "n_labels", "value", "metrics")
+        found[jobs] = result.answers, {path: [record[key] for key in kept] for path, record in records.items()}
+    assert len(found[1][1]) == 4
+    assert found[1] == found[2]
+
+
 def test_a_killed_process_is_said_in_a_line(tmp_path, monkeypatch, runs):
     monkeypatch.setattr(tinct.grid, "_run_one", kill_itself)
     with pytest.raises(TinctError, match="process was killed"):

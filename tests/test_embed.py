@@ -68,6 +68,7 @@ def test_the_size_is_at_least_what_transfers_take(colourful, tmp_path, pretraine
 def test_csv_has_the_same_numbers(run, colourful, tmp_path):
     for name in ("f.npy", "f.csv"):
         assert embed(str(run), [str(colourful)], out=tmp_path / name, batch_size=4) == 0
+    assert b"\r" not in (tmp_path / "f.csv").read_bytes()
     table = list(csv.reader((tmp_path / "f.csv").open()))
     rows = np.load(tmp_path / "f.npy")
     assert table[0] == ["path", *(f"f{column}" for column in range(rows.shape[1]))]

@@ -70,10 +70,11 @@ def test_another_backbone_is_refused(run):
 
 
 @pytest.mark.parametrize("classes", [0, 10])
-def test_timm_weights_from_a_file(tmp_path, classes):
+def test_timm_weights_from_a_file(tmp_path, classes, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     model = timm.create_model("resnet10t", num_classes=classes)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    start = load_init("timm:resnet10t", weights=str(tmp_path / "model.safetensors"), input="rgb")
+    start = load_init("timm:resnet10t", weights="~/model.safetensors", input="rgb")
     assert set(start.left) == ({"fc.weight", "fc.bias"} if classes else set())
     assert ("left aside" in start.report()) == bool(classes)
     taken = start.encoder.body.state_dict()

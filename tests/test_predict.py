@@ -14,8 +14,7 @@ from tinct import predict
 from tinct.cli import main
 from tinct.data.folder import PathSource
 from tinct.errors import PictureError, TinctError
-from tinct.predictions import logits_of
-from tinct.trained import load_trained
+from tinct.trained import load_trained, logits_of
 from tinct.transfer import TransferSettings, run_transfer
 from tinct.weights import read_weights, write_weights
 

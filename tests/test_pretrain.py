@@ -77,6 +77,12 @@ def weights(folder: Path, step: int = 6) -> dict[str, torch.Tensor]:
     return found
 
 
+def metrics(folder: Path) -> list[str]:
+    """The rows of metrics.csv that follow from the settings."""
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    return [row for row in rows if "images_per_second" not in row and "wait_share" not in row]
+
+
 def assert_equal_weights(one: Path, other: Path) -> None:
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
@@ -296,7 +302,8 @@ def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeyp
     run_pretrain(TINY, out=out, resume=True)
     assert_equal_weights(whole, out)
     assert {path.name for path in (out / "samples").iterdir()} == {path.name for path in (whole / "samples").iterdir()}
-    for name in ("best.json", "metrics.csv", "colorizer.safetensors", "encoder.safetensors", "seen.npy"):
+    assert metrics(out) == metrics(whole)
+    for name in ("best.json", "colorizer.safetensors", "encoder.safetensors", "seen.npy"):
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
     events = [json.loads(line)["event"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert "interrupted" in events
@@ -308,19 +315,14 @@ def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeyp
 def test_a_row_of_metrics_is_the_same_mean_however_often_the_run_was_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr("tinct.monitor.EVERY", 4)
     run_pretrain(TINY, out=tmp_path / "whole")
-    with interrupted_in(1, monkeypatch), pytest.raises(KeyboardInterrupt):
-        run_pretrain(TINY, out=tmp_path / "stopped")
+    for moment in (1, 2, 4):
+        with interrupted_in(moment, monkeypatch), pytest.raises(KeyboardInterrupt):
+            run_pretrain(TINY, out=tmp_path / "stopped", resume=True)
+        assert f"\n{moment + 1},bins," in (tmp_path / "stopped" / "metrics.csv").read_text()
     run_pretrain(TINY, out=tmp_path / "stopped", resume=True)
-    whole, stopped = (
-        [
-            row
-            for row in (tmp_path / name / "metrics.csv").read_text().splitlines()
-            if "_per_" not in row and "wait" not in row
-        ]
-        for name in ("whole", "stopped")
-    )
-    assert whole == stopped
-    assert any(row.startswith("4,bins,") for row in whole)
+    rows = metrics(tmp_path / "whole")
+    assert rows == metrics(tmp_path / "stopped")
+    assert [row.split(",")[0] for row in rows if ",bins," in row] == ["4", "6"]  # the last one of two steps
 
 
 def test_a_checkpoint_holds_the_scale_of_half_precision(tmp_path):
@@ -911,6 +913,21 @@ def test_a_folder_in_use_is_refused_before_any_preparation(whole, tmp_path, monk
         run_pretrain(TINY, out=whole)
     with pytest.raises(TinctError, match="began with"):
         run_pretrain(tiny(lr=0.5), out=whole, resume=True)
+
+
+def test_what_a_run_without_scores_writes_is_json(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    config = tiny(terms={"palette": 1.0, "siamese": 1.0}, adversarial="none")
+    with interrupted_in(1, monkeypatch), pytest.raises(KeyboardInterrupt):
+        run_pretrain(config, out=out)
+    state = out / "checkpoints" / "step-2" / "state.json"
+    assert '"best": null' in state.read_text()
+    state.write_text(state.read_text().replace('"best": null', '"best": Infinity'))  # as older ones have it
+    run_pretrain(config, out=out, resume=True)
+    written = [path.read_text() for path in out.rglob("*.json")] + (out / "log.jsonl").read_text().splitlines()
+    assert len(written) > 6
+    for text in written:
+        json.loads(text, parse_constant=pytest.fail)
 
 
 @pytest.mark.parametrize("budget", [{"steps": 500}, {"steps": None, "minutes": 9.0, "warmup_steps": 30}])

@@ -59,18 +59,21 @@ def test_a_linear_fit_works_on_raw_features_and_ignores_constant_ones():
     assert torch.allclose(again.scores(x2), fit.scores(x), atol=1e-2)
 
 
-def test_strength_is_chosen_by_the_tuning_part():
+def test_strength_is_chosen_by_the_tuning_part(monkeypatch):
+    def fit(strengths, *parts):
+        monkeypatch.setattr("tinct.probe.STRENGTHS", strengths)
+        return fit_linear(*parts)
+
     x, y = problem(pictures=120)
     noisy = torch.cat((x, torch.randn(120, 100, generator=torch.Generator().manual_seed(2))), dim=1)
-    plain, tuned = (
-        fit_linear(noisy[:40], y[:40], noisy[40:], y[40:], strengths) for strengths in ((1e-3,), (3.0, 1e-3))
-    )
+    parts = noisy[:40], y[:40], noisy[40:]
+    plain, tuned = (fit(strengths, *parts, y[40:]) for strengths in ((1e-3,), (3.0, 1e-3)))
     assert set(tuned.strengths) <= {3.0, 1e-3}
     assert 3.0 in tuned.strengths
     assert plain.strengths == (1e-3,) * 3
     positive = y[40:].clone()
     positive[positive[:, 0] == 0, 0] = torch.nan  # without negatives any strength ranks perfectly
-    told = fit_linear(noisy[:40], y[:40], noisy[40:], positive, (1e6, 3.0, 1e-3))
+    told = fit((1e6, 3.0, 1e-3), *parts, positive)
     assert told.strengths[0] != 1e6
 
 
@@ -100,7 +103,7 @@ def test_unknown_labels_have_no_vote():
     assert all(score in (0, 1) for score in scores.round(decimals=5).tolist())
 
 
-def test_features_do_not_depend_on_the_batch_nor_on_the_mode(table, encoder):
+def test_features_do_not_depend_on_the_batch_nor_on_the_mode(table, encoder, monkeypatch):
     labelled = open_labels(table, "train", "multilabel", 32)
     chunks = list(evaluation_chunks(labelled, np.arange(20), 32))
     encoder.train()
@@ -109,7 +112,8 @@ def test_features_do_not_depend_on_the_batch_nor_on_the_mode(table, encoder):
     assert encoder.training
     assert whole.values.shape == (20, 2 * sum(encoder.channels[stage] for stage in STAGES))
     for batch in (1, 7):
-        assert torch.allclose(extract(encoder.eval(), chunks, "grey", batch=batch).values, whole.values, atol=1e-5)
+        monkeypatch.setattr("tinct.features.BATCH", batch)
+        assert torch.allclose(extract(encoder.eval(), chunks, "grey").values, whole.values, atol=1e-5)
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     assert np.array_equal(whole.of(np.array([3, 5])).indices, [3, 5])
     assert torch.equal(whole.of(np.array([3, 5])).values, whole.values[[3, 5]])
@@ -149,3 +153,13 @@ def test_a_probe_during_pretraining_leaves_the_encoder_alone(table, encoder):
     assert probe_encoder(encoder, table, 32) == value
     assert encoder.training
     assert all(torch.equal(tensor, before[key]) for key, tensor in encoder.state_dict().items())
+
+
+def test_a_probe_pairs_new_labels_with_new_pictures(encoder, tmp_path):
+    spec = make_table(tmp_path, train=60, val=4)
+    probe_encoder(encoder, spec, 32)
+    header, *rows = (tmp_path / "table.csv").read_text().splitlines()
+    mixed = [header, *np.random.default_rng(0).permutation(rows[:60]), *rows[60:], ""]
+    for name in ("table.csv", "fresh.csv"):
+        (tmp_path / name).write_text("\n".join(mixed) + "\n")
+    assert probe_encoder(encoder, spec, 32) == probe_encoder(encoder, f"csv:{tmp_path / 'fresh.csv'}", 32)

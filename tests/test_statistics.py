@@ -37,9 +37,9 @@ def test_one_pair_has_no_interval_and_equal_differences_a_point():
         paired_difference([1.0, 2.0], [1.0])
 
 
-def drawn_resamples(pictures, resamples, seed):
+def drawn_resamples(pictures, resamples):
     """The picture indices of each resample, from the counts that the bootstrap draws."""
-    counts = rng(seed, pictures).multinomial(pictures, np.full(pictures, 1 / pictures), size=resamples)
+    counts = rng(0, pictures).multinomial(pictures, np.full(pictures, 1 / pictures), size=resamples)
     return [np.repeat(np.arange(pictures), row) for row in counts]
 
 
@@ -55,35 +55,38 @@ def multilabel_case(seed):
 
 
 @pytest.mark.parametrize(("seed", "eleven_point"), [(0, False), (1, False), (2, True), (3, True)])
-def test_resampled_map_is_the_metric_on_naive_resamples(seed, eleven_point):
+def test_resampled_map_is_the_metric_on_naive_resamples(seed, eleven_point, monkeypatch):
+    monkeypatch.setattr("tinct.statistics.RESAMPLES", 20)
     scores, labels = multilabel_case(seed)
-    got = resampled_map(scores, labels, eleven_point, resamples=20, seed=seed)
+    got = resampled_map(scores, labels, eleven_point)
     both = torch.tensor(scores), torch.tensor(labels)
     expected = [
         100 * multilabel_scores(*(part[drawn] for part in both), "abcd", eleven_point=eleven_point).mean_ap
-        for drawn in drawn_resamples(30, 20, seed)
+        for drawn in drawn_resamples(30, 20)
     ]
     np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_resampled_miou_is_the_metric_on_naive_resamples(seed):
+def test_resampled_miou_is_the_metric_on_naive_resamples(seed, monkeypatch):
+    monkeypatch.setattr("tinct.statistics.RESAMPLES", 20)
     generator = np.random.default_rng(seed)
     confusions = generator.integers(0, 50, (12, 4, 4))
     confusions[1:, 2] = 0  # class 2 is in one picture only
-    got = resampled_miou(confusions, [0, 2, 3], resamples=20, seed=seed)
+    got = resampled_miou(confusions, [0, 2, 3])
     expected = [
         100 * segmentation_scores(torch.tensor(confusions[drawn].sum(0)), "abcd", [2, 3], background=0).mean_iou
-        for drawn in drawn_resamples(12, 20, seed)
+        for drawn in drawn_resamples(12, 20)
     ]
     np.testing.assert_allclose(got, expected, atol=1e-9)
 
 
 def test_blocks_of_resamples_do_not_change_them(monkeypatch):
     scores, labels = multilabel_case(0)
-    whole = resampled_map(scores, labels, resamples=50)
+    monkeypatch.setattr("tinct.statistics.RESAMPLES", 50)
+    whole = resampled_map(scores, labels)
     monkeypatch.setattr("tinct.statistics._BLOCK", 30 * 7)
-    np.testing.assert_array_equal(resampled_map(scores, labels, resamples=50), whole)
+    np.testing.assert_array_equal(resampled_map(scores, labels), whole)
 
 
 def test_bootstrap_is_paired_and_covers_what_a_naive_one_covers():

@@ -270,7 +270,7 @@ def test_a_colorizers_decoder_is_carried_over_whole(table, tmp_path):
     colour, _ = make_terms({"l1": 1.0}, [512])
     generator = Generator(Encoder("resnet10t"), colour.out_channels, 2, 32)
     save_encoder(tmp_path / "encoder.safetensors", generator.encoder, {"selected_with_labels": False})
-    save_colorizer(tmp_path / "colorizer.safetensors", generator, colour, {}, half=False)
+    save_colorizer(tmp_path / "colorizer.safetensors", generator, colour, {})
     tensors, stride, width, file = carried_decoder(str(tmp_path))
     decoder = Segmenter(Encoder("resnet10t"), 3, stride, width).decoder
     decoder.load_state_dict(tensors, strict=True)
@@ -418,7 +418,10 @@ def test_the_rate_rises_and_falls():
         ({"lr": 0.0}, "lr is 0.0"),
         ({"batch_size": 1}, "batch_size is 1"),
         ({"task": "segmentation", "protocol": "knn"}, "use frozen"),
-        ({"head": "unet"}, "for segmentation"),
+        ({"head": "unet"}, "head is unet, which is for segmentation; leave it out"),
+        ({"decoder": "carried"}, "decoder is carried, which is for segmentation; leave it out"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1; expected 0 or more"),
+        ({"layer_decay": 1.5}, "layer_decay is 1.5; expected 1 at most"),
         ({"protocol": "linear", "balanced": True}, "balanced goes with finetune and frozen, not with linear"),
         ({"task": "segmentation", "decoder": "carried"}, r"no colorizer\.safetensors"),
         ({"task": "segmentation", "decoder": "carried", "head": "fpn"}, "cannot carry"),

@@ -38,6 +38,12 @@ def test_a_gain_in_words():
     ]
 
 
+def test_nothing_is_a_percentage_of_a_baseline_that_never_scored():
+    made = compared(("random", [0.0, 0.0]), ("cgan", [1.0, 2.0]))
+    assert made.contrasts[0].relative is None
+    assert rows(made)[1].cells[-2] == "–"
+
+
 @pytest.mark.parametrize(
     ("most", "short", "long"),
     [

@@ -24,6 +24,12 @@ def card(run: Path, *, out: Path | None = None) -> int:
     Args:
         run: the folder of a pretraining or a transfer.
         out: a file; standard output by default.
+
+    Returns:
+        0.
+
+    Raises:
+        TinctError: there is no record, it is of something that has no card, or `out` cannot be written.
     """
     text = card_of(read_record(run))
     if out is None:

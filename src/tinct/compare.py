@@ -27,6 +27,8 @@ from tinct.transfer import contents_of, parts_of
 
 __all__ = ["CompareResult", "compare", "make_grid", "run_compare", "show"]
 
+LABELS, SEEDS, LRS = "50,all", 3, "3e-3,1e-3,3e-4"
+"""What a comparison is made of where nobody says."""
 QUICK = {"steps": 60, "size": 64}
 """What `mosaic:` gets where nothing is said: it checks the plumbing, and should do so in minutes."""
 WIDE = 110
@@ -61,12 +63,12 @@ def compare(
     task: Task,
     inits: str,
     out: Path,
-    labels: str = "50,all",
-    seeds: int = 3,
+    labels: str = LABELS,
+    seeds: int = SEEDS,
     protocol: Protocol = "finetune",
     steps: int | None = None,
     size: int | None = None,
-    lrs: str = "3e-3,1e-3,3e-4",
+    lrs: str = LRS,
     settings: list[str] = [],  # noqa: B006  (the command line's way to say: several words)
     jobs: int | None = None,
     dry_run: bool = False,
@@ -93,6 +95,12 @@ def compare(
         settings: further settings of `tinct transfer`, such as `input=rgb layer_decay=0.7`.
         jobs: transfers at a time; by default one for each GPU, or one.
         dry_run: list the cells, run one of them, and estimate the time of the others.
+
+    Returns:
+        0.
+
+    Raises:
+        TinctError: as `run_compare`.
     """
     budget: dict[str, Any] = {key: value for key, value in {"steps": steps, "size": size}.items() if value is not None}
     grid = make_grid(
@@ -131,10 +139,10 @@ def run_compare(
     task: Task,
     inits: Inits,
     out: str | Path,
-    labels: Amounts = "50,all",
-    seeds: int = 3,
+    labels: Amounts = LABELS,
+    seeds: int = SEEDS,
     protocol: Protocol = "finetune",
-    lrs: Rates = "3e-3,1e-3,3e-4",
+    lrs: Rates = LRS,
     jobs: int | None = None,
     **settings: Any,
 ) -> CompareResult:
@@ -152,6 +160,9 @@ def run_compare(
         lrs: `"1e-3,3e-4"`, `[1e-3, 3e-4]`, or one of them.
         jobs: transfers at a time.
         **settings: further fields of `TransferSettings`, such as `size=128, input="rgb"`.
+
+    Returns:
+        The finished grid.
 
     Raises:
         TinctError: an arm, its weights, the labels or the folder make it impossible, or an arm was steered by labels.
@@ -176,10 +187,10 @@ def make_grid(
     task: Task,
     inits: Inits,
     out: Path,
-    labels: Amounts = "50,all",
-    seeds: int = 3,
+    labels: Amounts = LABELS,
+    seeds: int = SEEDS,
     protocol: Protocol = "finetune",
-    lrs: Rates = "3e-3,1e-3,3e-4",
+    lrs: Rates = LRS,
     later: Collection[str] = (),
     **settings: Any,
 ) -> Grid:

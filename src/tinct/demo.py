@@ -40,6 +40,12 @@ def demo(*, out: Path = Path("demo"), steps: int = 240, transfer_steps: int = 55
         steps: of pretraining, 32 pictures each.
         transfer_steps: of each transfer, 16 pictures each.
         seeds: paired seeds of the comparisons.
+
+    Returns:
+        0.
+
+    Raises:
+        TinctError: the folder holds something else, or cannot be written.
     """
     console = open_console()
     heading(console, "1/4  Learning from the left halves of eight photographs, without labels")

@@ -81,6 +81,10 @@ def embed(
 
     Returns:
         0, or 1 where a picture could not be read; it is named.
+
+    Raises:
+        TinctError: the encoder, the pictures or a setting make it impossible, or `out` is there already or cannot be
+            written.
     """
     if out.suffix not in FORMATS:
         raise TinctError(f"out is {out}; expected a file ending in {', '.join(FORMATS)}")

@@ -51,6 +51,12 @@ def export(
         input: grey (L*) or rgb; grey by default, and for a trained classifier or segmenter what it was trained on.
         half: store kernels and matrices in half precision.
         push: with hub: upload the folder to this repository (OWNER/NAME), created private if it is not there.
+
+    Returns:
+        0.
+
+    Raises:
+        TinctError: as `export_to`; or push goes with another target, or the hub refuses.
     """
     if push is not None and to != "hub":
         raise TinctError(f"push is {push} with --to {to}; it goes with --to hub only")

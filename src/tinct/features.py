@@ -55,13 +55,7 @@ class Features:
 
 
 @torch.no_grad()
-def extract(
-    encoder: Encoder,
-    chunks: Iterable[Chunk],
-    input: Input,
-    device: torch.device | None = None,
-    batch: int = BATCH,
-) -> Features:
+def extract(encoder: Encoder, chunks: Iterable[Chunk], input: Input, device: torch.device | None = None) -> Features:
     """Run an encoder over pictures as it is in use: fixed norm statistics, no dropout; its mode is put back after.
 
     Args:
@@ -69,7 +63,6 @@ def extract(
         chunks: see `evaluation_chunks`.
         input: what the encoder is fed.
         device: the CPU by default.
-        batch: pictures in a pass; features do not depend on it beyond rounding.
 
     Raises:
         TinctError: there was nothing to read, or a feature is not finite.
@@ -82,8 +75,8 @@ def extract(
         skipped |= chunk.skipped
         indices.append(chunk.indices)
         hashes.append(chunk.hashes)
-        for pixels in torch.split(torch.from_numpy(chunk.pixels).permute(0, 3, 1, 2), batch):
-            filled = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, batch - len(pixels)))
+        for pixels in torch.split(torch.from_numpy(chunk.pixels).permute(0, 3, 1, 2), BATCH):
+            filled = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, BATCH - len(pixels)))
             maps = encoder(network_input(filled.to(device), input))
             values.append(pooled(maps, STAGES, peaks=True)[: len(pixels)].float().cpu())
     encoder.train(training)

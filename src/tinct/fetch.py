@@ -75,8 +75,8 @@ def weights(
         entry = fetch(_wanted(rest[0], revision, sha256, licence, place), mirror)
         console.print(f"{entry.name}: {entry.path}", highlight=False, soft_wrap=True)
     elif verb == "add" and len(rest) in (2, 3):
-        card = Path(rest[2]) if len(rest) == 3 else None
-        entry = add(rest[0], Path(rest[1]), card, licence=licence, shelf=place, half=half)
+        card = expanded(rest[2]) if len(rest) == 3 else None
+        entry = add(rest[0], expanded(rest[1]), card, licence=licence, shelf=place, half=half)
         console.print(f"{entry.name}: {entry.path}", highlight=False, soft_wrap=True)
     else:
         raise TinctError(

@@ -12,10 +12,21 @@ from typing import Any
 
 import yaml
 
-from .errors import TinctError
+from tinct.errors import TinctError
 
 __all__ = [
-    *("as_plain", "atomic_path", "check_writable", "expanded", "in_full", "read_json", "read_yaml", "stamp", "sync"),
+    *(
+        "as_json",
+        "as_plain",
+        "atomic_path",
+        "check_writable",
+        "expanded",
+        "in_full",
+        "read_json",
+        "read_yaml",
+        "stamp",
+        "sync",
+    ),
     *("write_bytes", "write_json", "write_text"),
 ]
 
@@ -116,9 +127,14 @@ def check_writable(folder: Path) -> None:
         raise TinctError(f"cannot write {folder}: {error.strerror or error}; choose another folder") from error
 
 
+def as_json(content: Any) -> str:
+    """`content` as indented JSON. NaN and infinities are refused: JSON has none."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` to `path` as indented JSON, atomically. NaN is refused: JSON has none."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    """Write `content` to `path` as `as_json` has it, atomically."""
+    write_text(path, as_json(content))
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

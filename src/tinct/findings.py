@@ -30,7 +30,7 @@ class Contrast:
         values: the arm's, by seed.
         baseline: the baseline's, by seed.
         difference: paired over the common seeds, those that only repeat others left out, as in what follows.
-        relative: the mean difference in percent of the baseline's mean.
+        relative: the mean difference in percent of the baseline's mean; None where that is 0.
         bootstrap: interval of the same difference over evaluated pictures; None without predictions.
         worth: the gain in labels.
         worth_ends: the ends of the difference's interval in labels; None without an interval.
@@ -42,7 +42,7 @@ class Contrast:
     values: dict[int, float]
     baseline: dict[int, float]
     difference: Difference
-    relative: float
+    relative: float | None
     bootstrap: tuple[float, float] | None
     worth: Worth
     worth_ends: tuple[Worth, Worth] | None
@@ -156,7 +156,7 @@ class Comparison:
             values={seed: cell.value for seed, cell in ours.items()},
             baseline={seed: cell.value for seed, cell in theirs.items()},
             difference=difference,
-            relative=100 * difference.mean / float(np.mean(before)),
+            relative=100 * difference.mean / float(np.mean(before)) if any(before) else None,
             bootstrap=_bootstrap([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]),
             worth=worth(difference.mean),
             worth_ends=ends,

@@ -1,7 +1,7 @@
 """Where a transfer starts from: one name, an encoder with those weights in it, and an account of every key."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,8 @@ def load_init(
         return _timm(name.removeprefix("timm:"), input, backbone, weights)
     start = _file(located(name), input, backbone)
     if name in entries():
-        start.provenance["weights"] = name  # where this machine keeps them is nobody's business
+        # where this machine keeps them is nobody's business
+        return replace(start, provenance={**start.provenance, "weights": name})
     return start
 
 
@@ -180,8 +181,9 @@ def _timm(name: str, input: Input, backbone: str | None, weights: str | None) ->
             f"timm:{name}: timm {timm.__version__} knows no weights of that name; see timm.list_pretrained()"
         )
     if weights is not None:
-        tensors, _ = read_weights(Path(weights))
-        said = {"weights": f"timm:{name}", "file": weights, "sha256": digest(Path(weights))[:16]}
+        file = expanded(weights)
+        tensors, _ = read_weights(file)
+        said = {"weights": f"timm:{name}", "file": str(file), "sha256": digest(file)[:16]}
     else:
         logger.warning("downloading the weights of %s through timm; --weights FILE takes them from a file", name)
         try:
@@ -207,8 +209,7 @@ def _file(path: Path, input: Input, backbone: str | None) -> Start:
         check_header(meta, path, "backbone")
         _same_backbone(str(path), meta["backbone"], backbone)
         said |= {key: value for key, value in meta.items() if key not in ("kind", "format", "backbone", "in_channels")}
-        start = _fitted(meta["backbone"], tensors, input, None, said)
-        return Start(**{**vars(start), "seen": seen_by(path)})
+        return replace(_fitted(meta["backbone"], tensors, input, None, said), seen=seen_by(path))
     if meta:
         raise TinctError(
             f"{path}: holds a {meta.get('kind')}, no encoder; name the run's folder or encoder.safetensors"
@@ -223,8 +224,7 @@ def _file(path: Path, input: Input, backbone: str | None) -> Start:
         trained = None  # a grey stem; tinct's is the only convention there is
     elif path.suffix not in PICKLES and fed_with(path) == "rgb":
         trained = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # tinct's own export
-    start = _fitted(backbone, tensors, input, trained, {**said, "layout": layout.layout})
-    return Start(**{**vars(start), "layout": layout})
+    return replace(_fitted(backbone, tensors, input, trained, {**said, "layout": layout.layout}), layout=layout)
 
 
 def _fitted(

@@ -83,10 +83,10 @@ class Learner:
             self._adamw(self.discriminator, 0.0, config.discriminator_lr),
         )
 
-    def _adamw(self, module: nn.Module, weight_decay: float, rate: float) -> torch.optim.AdamW:
+    def _adamw(self, module: nn.Module, weight_decay: float, lr: float) -> torch.optim.AdamW:
         groups = param_groups_weight_decay(module, weight_decay)[::-1]  # biases and norms, not decayed, come last
         # One pass over the weights instead of ten; Fabric cannot clip fused steps under fp16's gradient scaling.
-        return torch.optim.AdamW(groups, rate, self.config.betas, fused=not self.config.precision.startswith("16"))
+        return torch.optim.AdamW(groups, lr, self.config.betas, fused=not self.config.precision.startswith("16"))
 
     def learn(
         self, parts: Iterable[Crops], step: int, rate: float, adversarial_weight: float | None
@@ -105,7 +105,8 @@ class Learner:
             The mean of each loss over the parts, and the discriminator's accuracy.
 
         Raises:
-            TinctError: a loss or the gradient is not finite; weights are as before the step.
+            TinctError: a loss or the gradient is not finite; weights are as before the step, though running
+                statistics of batch norms are not.
         """
         torch.manual_seed(torch_seed(self.config.seed, step, self.fabric.global_rank))  # for backbones with dropout
         weights = {**self.config.terms, "adversarial": adversarial_weight or 0.0}

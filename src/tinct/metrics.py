@@ -15,8 +15,8 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
-from .data.base import MIN_POSITIVES, VOID
-from .errors import TinctError
+from tinct.data.base import MIN_POSITIVES, VOID
+from tinct.errors import TinctError
 
 __all__ = [
     "MultilabelScores",

@@ -26,7 +26,7 @@ from tinct.runs import Run
 __all__ = ["Monitor"]
 
 EVERY = 20
-"""Steps between rows of metrics."""
+"""Steps between rows of metrics; what is left at the end makes a shorter one."""
 SHORT = {"adversarial": "adv", "discriminator": "D", "discriminator_accuracy": "D right"}
 """Names that a terminal has no room for."""
 
@@ -41,10 +41,11 @@ class Monitor:
         fabric: Fabric,
         ledger: Ledger,
         held_out: NDArray[np.uint8],
-        begun: Mapping[str, Any] | None = None,
+        step: int,
+        begun: Mapping[str, Any] | None,
     ) -> None:
-        """Watch `run`, which goes on in the middle of a row of metrics where there is one `begun`."""
-        self.run, self.config, self.ledger, self.held_out = run, config, ledger, held_out
+        """Watch `run`, which goes on after `step`, in the middle of a row of metrics where there is one `begun`."""
+        self.run, self.config, self.ledger, self.held_out, self._step = run, config, ledger, held_out, step
         self.active = fabric.is_global_zero
         self.console = Console(stderr=True, quiet=not self.active)
         self.latest: dict[str, float] = {}
@@ -73,9 +74,11 @@ class Monitor:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """Take the bar away and close the files."""
+        """Take the bar away, write what is left of the metrics, and close the files."""
         self.progress.stop()
         if self.active:
+            if self._steps:
+                self._write_row()
             self.board.close()
             if error is not None:
                 event = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -88,16 +91,13 @@ class Monitor:
         for name, value in losses.items():
             self._sums[name] += value
             self._counts[name] += 1
+        self._step = step
         self._steps += 1
         self._seconds += seconds
         self._waited += waited
         self.progress.update(self.task, completed=step, total=total, text=self._text(losses))
         if step % EVERY == 0:
-            row = {name: value / self._counts[name] for name, value in self._sums.items()}
-            row["images_per_second"] = self._images_per_second()
-            row["wait_share"] = self._waited / self._seconds
-            self._write(step, row)
-            self._forget()
+            self._write_row()
 
     def scores(self, learner: Learner, step: int) -> dict[str, float]:
         """Score the average on the held-out photographs and draw the sample sheet; {} where nothing colours."""
@@ -145,6 +145,14 @@ class Monitor:
 
     def _images_per_second(self) -> float:
         return self.config.batch_size * self._steps / max(self._seconds, 1e-9)
+
+    def _write_row(self) -> None:
+        """Write the means over the steps since the last row."""
+        row = {name: value / self._counts[name] for name, value in self._sums.items()}
+        row["images_per_second"] = self._images_per_second()
+        row["wait_share"] = self._waited / self._seconds
+        self._write(self._step, row)
+        self._forget()
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         self.run.metrics(step, values)

@@ -135,7 +135,7 @@ def prepare(learner: Learner, photographs: Photographs) -> None:
     Raises:
         TinctError: most pictures are unusable.
     """
-    ledger = Ledger(photographs.source)
+    ledger = Ledger(photographs.source, len(photographs))
     chroma = []
     for part in crops_loader(photographs, FIRST_BATCH, range(min(FIRST, len(photographs)) // FIRST_BATCH + 1)):
         ledger.note(part.crops)

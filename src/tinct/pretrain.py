@@ -52,6 +52,13 @@ def pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
         config: what to do.
         out: the run's folder; a new or empty one, without --resume.
         resume: go on with the run that is in `out`, or begin it; a finished one of the same settings is left alone.
+
+    Returns:
+        0.
+
+    Raises:
+        TinctError: as `run_pretrain`.
+        KeyboardInterrupt: as `run_pretrain`.
     """
     done = resume and Run(out).finished()
     run_pretrain(config, out=out, resume=resume)
@@ -135,7 +142,7 @@ class Training:
         """Begin the run, or take it up at its last checkpoint."""
         self.config, self.run, self.fabric, self.learner = config, run, fabric, learner
         self.photographs, self.held_out = photographs, held_out
-        self.ledger = Ledger(photographs.source)
+        self.ledger = Ledger(photographs.source, len(photographs))
         self.pictures = photographs.source.fingerprint()  # once: it goes over all names
         self.step, self.seconds, self.best = 0, 0.0, math.inf
         self.durations: list[float] = []  # of the steps that a budget in minutes is measured on
@@ -149,7 +156,9 @@ class Training:
             states = checkpoint.optimizers()
             learner.load_optimizers(states)
             self.ledger.load(states["ledger"])
-            self.step, self.seconds, self.best = (checkpoint.state[key] for key in ("step", "seconds", "best"))
+            self.step, self.seconds = checkpoint.state["step"], checkpoint.state["seconds"]
+            best = checkpoint.state["best"]  # older ones have Infinity for None
+            self.best = math.inf if best is None else best
             self.durations = checkpoint.state.get("durations", [])
             self.begun = checkpoint.state.get("begun")
             self.scored = checkpoint.state["scores"] is not None
@@ -169,7 +178,7 @@ class Training:
             pin_memory=self.fabric.device.type == "cuda",
         )
         with (
-            Monitor(self.run, config, self.fabric, self.ledger, self.held_out, self.begun) as monitor,
+            Monitor(self.run, config, self.fabric, self.ledger, self.held_out, self.step, self.begun) as monitor,
             interruptible(self),
             # an error's traceback would keep the loader's processes, and a program waits for them when it ends
             closing(part for part in loader) as batches,
@@ -276,7 +285,8 @@ class Training:
             scores, name = monitor.scores(self.learner, self.step) if scored else None, self.config.best
             value = scores[name] * (-1 if name == "psnr" else 1) if scores and name in scores else math.inf
             better, self.best = value < self.best, min(self.best, value)
-            state: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "best": self.best, "scores": scores}
+            best = self.best if math.isfinite(self.best) else None
+            state: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "best": best, "scores": scores}
             state |= {"pictures": self.pictures, "durations": self.durations, "begun": monitor.begun()}
             optimizers = {**self.learner.optimizers(), "ledger": self.ledger.state()}
             self.run.save(self.learner.modules(), optimizers, state, better)

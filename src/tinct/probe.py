@@ -1,18 +1,16 @@
 """What frozen features are worth: logistic regression and nearest neighbours on pooled feature maps."""
 
-import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinct.data.base import MIN_POSITIVES
-from tinct.data.labelled import Task
+from tinct.data.base import MIN_POSITIVES, LabelledSource
 from tinct.data.subsets import tuning_split
-from tinct.examples import Chunk, evaluation_chunks, open_labels
+from tinct.examples import Chunk, Labelled, evaluation_chunks, open_labels
 from tinct.features import extract
 from tinct.metrics import multilabel_scores
 from tinct.models.encoder import Encoder
@@ -20,13 +18,14 @@ from tinct.models.encoder import Encoder
 __all__ = ["LinearFit", "Neighbours", "fit_knn", "fit_linear", "probe_encoder"]
 
 STRENGTHS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-"""L2 strengths to choose from, for standardised features and the mean loss of a picture. Goyal et al. (2019, appendix
-B.1) sweep the cost of each class's classifier over decades in the same way."""
+"""L2 strengths to choose from, falling, for standardised features and the mean loss of a picture. Goyal et al. (2019,
+appendix B.1) sweep the cost of each class's classifier over decades in the same way."""
 NEIGHBOURS = (1, 3, 5, 10, 20, 50, 100, 200, 400, 800, 1600)
 TEMPERATURE = 0.07
 """Of the neighbours' weights exp(cosine / T), as in Wu et al. (2018), section 3.4."""
 QUERIES = 1024
 """Pictures whose cosines with all labelled ones are held at a time."""
+_HELD = WeakKeyDictionary[LabelledSource, dict[int, list[Chunk]]]()  # by size; gone with the labels, so never older
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,8 @@ class LinearFit:
         return features @ self.weight.T + self.bias
 
 
-def fit_linear(
-    features: Tensor,
-    labels: Tensor,
-    tuning_features: Tensor,
-    tuning_labels: Tensor,
-    strengths: Sequence[float] = STRENGTHS,
-) -> LinearFit:
-    """Logistic regression of each class, its L2 strength chosen by average precision on other pictures.
+def fit_linear(features: Tensor, labels: Tensor, tuning_features: Tensor, tuning_labels: Tensor) -> LinearFit:
+    """Logistic regression of each class, its L2 strength of `STRENGTHS` by average precision on other pictures.
 
     Args:
         features: (N, D).
@@ -63,7 +56,6 @@ def fit_linear(
         tuning_features: (M, D), to choose on.
         tuning_labels: (M, C). A class without a positive or a negative here gets the strength that is best over
             the others.
-        strengths: to choose from, falling.
     """
     mean, deviation = statistics_of(features)
     x, tuning = ((values - mean) / deviation for values in (features, tuning_features))
@@ -73,7 +65,7 @@ def fit_linear(
     if not told.any():
         told[:] = True
     fits, precision = [], []
-    for strength in strengths:  # each fit starts from the one before
+    for strength in STRENGTHS:  # each fit starts from the one before
         weight, bias = logistic(x, labels, strength, weight, bias)
         fits.append((weight, bias))
         found = multilabel_scores(tuning @ weight.T + bias, tuning_labels, names).average_precision
@@ -83,7 +75,7 @@ def fit_linear(
     weight = torch.stack([fits[row][0][index] for index, row in enumerate(best)])
     bias = torch.stack([fits[row][1][index] for index, row in enumerate(best)])
     scaled = weight / deviation
-    return LinearFit(scaled, bias - scaled @ mean, tuple(strengths[row] for row in best))
+    return LinearFit(scaled, bias - scaled @ mean, tuple(STRENGTHS[row] for row in best))
 
 
 def statistics_of(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,7 +179,7 @@ def probe_encoder(encoder: Encoder, spec: str, size: int) -> float:
     evaluated, rest = labelled.parts()
     tuning, fitted = tuning_split(labelled.presence[rest])
     device = next(encoder.parameters()).device
-    features = extract(encoder, _squares(spec, size), "grey", device)
+    features = extract(encoder, _squares(labelled, size), "grey", device)
     parts = [features.of(indices) for indices in (rest[fitted], rest[tuning], evaluated)]
     x, y = zip(*((part.values, torch.from_numpy(labelled.presence[part.indices])) for part in parts), strict=True)
     fit = fit_linear(x[0], y[0], x[1], y[1])
@@ -195,9 +187,9 @@ def probe_encoder(encoder: Encoder, spec: str, size: int) -> float:
     return 100 * multilabel_scores(fit.scores(x[2]), y[2], labelled.classes, scored or None).mean_ap
 
 
-@functools.lru_cache(maxsize=2)
-def _squares(spec: str, size: int) -> list[Chunk]:
-    """All training pictures of a source, held between checkpoints."""
-    task: Task = "multilabel"
-    labelled = open_labels(spec, "train", task, size)
-    return list(evaluation_chunks(labelled, np.arange(len(labelled.source)), size))
+def _squares(labelled: Labelled, size: int) -> list[Chunk]:
+    """All pictures of a split, held between checkpoints."""
+    held = _HELD.setdefault(labelled.source, {})
+    if size not in held:
+        held[size] = list(evaluation_chunks(labelled, np.arange(len(labelled.source)), size))
+    return held[size]

@@ -41,6 +41,12 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         data: the folder that the file's `{data}` stands for.
         out: folder for runs, comparisons and report.html.
         dry_run: say what would be run, check that it could begin, and stop.
+
+    Returns:
+        0.
+
+    Raises:
+        TinctError: the file or something that it asks for is impossible, or a run or a transfer failed.
     """
     console = open_console()
     plan = read_experiment(experiment, data, out)

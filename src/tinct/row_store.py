@@ -131,7 +131,7 @@ class Store:
 
     def _csv(self, path: Path, _: int) -> None:
         with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            table = csv.writer(file)
+            table = csv.writer(file, lineterminator="\n")
             table.writerow(["path", *(f"f{column}" for column in range(self.width))])
             for names, rows in self._chunks():
                 table.writerows(

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tinct.config import BUDGETS, Config
 from tinct.environment import environment
 from tinct.errors import TinctError
-from tinct.files import in_full, read_json, sync, write_json, write_text
+from tinct.files import as_json, in_full, read_json, sync, write_json, write_text
 from tinct.weights import load_strict, read_weights
 
 __all__ = ["DAMAGED", "Checkpoint", "Run", "read_record"]
@@ -102,7 +102,7 @@ class Run:
         if not written.exists():
             write_text(written, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
         checkpoint = self.checkpoint("last")
-        self._drop_rows_after(checkpoint.state["step"] if checkpoint else 0)
+        self._drop_rows_after(checkpoint.state if checkpoint else {"step": 0})
         return checkpoint
 
     def check_same(self, config: Mapping[str, Any], free: Sequence[str] = ()) -> None:
@@ -152,7 +152,7 @@ class Run:
         """
         target = self.checkpoints / f"step-{state['step']}"
         if target.exists():
-            write_text(target / "state.json", json.dumps(state, indent=2))  # it may be scored now
+            write_json(target / "state.json", state)  # it may be scored now
         else:
             self._write_checkpoint(target, modules, optimizers, state)
         named = {"checkpoint": str(target.relative_to(self.folder)), "step": state["step"]}
@@ -175,7 +175,7 @@ class Run:
             for name, module in modules.items():
                 save_file(_plain(module.state_dict()), beside / f"{name}.safetensors")
             torch.save(dict(optimizers), beside / "optim.pt")
-            (beside / "state.json").write_text(json.dumps(state, indent=2))
+            (beside / "state.json").write_text(as_json(state))
             for file in beside.iterdir():
                 sync(file)
             beside.chmod(0o755)
@@ -207,12 +207,20 @@ class Run:
                 f"cannot write {self.folder / name}: {error.strerror}; free some space and --resume"
             ) from error
 
-    def _drop_rows_after(self, step: int) -> None:
-        """Forget the metrics of steps that will be taken again."""
+    def _drop_rows_after(self, state: Mapping[str, Any]) -> None:
+        """Forget the metrics of steps that will be taken again, and of a row that an interruption cut short."""
+        step, scores = state["step"], state.get("scores") or {}
+        cut_short = bool((state.get("begun") or {}).get("steps"))
+
+        def stays(row: Sequence[str]) -> bool:
+            if len(row) != 3 or not row[0].isdecimal():
+                return False
+            return int(row[0]) < step or (int(row[0]) == step and (row[1] in scores or not cut_short))
+
         path = self.folder / "metrics.csv"
         rows = list(csv.reader(path.read_text().splitlines()))[1:] if path.exists() else []
-        kept = [row for row in rows if len(row) == 3 and row[0].isdecimal() and int(row[0]) <= step]
-        write_text(path, "".join(f"{','.join(row)}\n" for row in [["step", "name", "value"], *kept]))
+        kept = [["step", "name", "value"], *filter(stays, rows)]
+        write_text(path, "".join(f"{','.join(row)}\n" for row in kept))
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write record.json, with the environment added."""

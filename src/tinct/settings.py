@@ -105,14 +105,17 @@ class TransferSettings:
             raise TinctError(f"size is {self.size}; expected a multiple of 32, such as {max(32, self.size // 32 * 32)}")
         if self.batch_size < 2:
             raise TinctError(f"batch_size is {self.batch_size}; expected 2 or more, for batch norm's sake")
-        if self.weight_decay < 0 or self.layer_decay > 1:
-            raise TinctError("weight_decay below 0 or layer_decay above 1; expected 0 or more, and 0 to 1")
+        if self.weight_decay < 0:
+            raise TinctError(f"weight_decay is {self.weight_decay}; expected 0 or more, such as 0.05")
+        if self.layer_decay > 1:
+            raise TinctError(f"layer_decay is {self.layer_decay}; expected 1 at most, which is none, such as 0.7")
         if not self.trains and self.task != "multilabel":
             raise TinctError(f"protocol {self.protocol} is for multilabel; use frozen for {self.task}")
         if self.balanced and not self.trains:
             raise TinctError(f"balanced goes with finetune and frozen, not with {self.protocol}; leave it out")
-        if self.task == "multilabel" and (self.head != "decoder" or self.decoder != "fresh"):
-            raise TinctError("head and decoder are for segmentation; leave them out for multilabel")
+        for name in ("head", "decoder"):
+            if self.task == "multilabel" and getattr(self, name) != getattr(TransferSettings, name):
+                raise TinctError(f"{name} is {getattr(self, name)}, which is for segmentation; leave it out")
         if self.decoder == "carried" and self.head != "decoder":
             raise TinctError(f"head {self.head} cannot carry a colorizer's decoder over; use --head decoder")
 

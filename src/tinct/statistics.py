@@ -103,15 +103,11 @@ def bootstrap_difference(
 
 
 def resampled_map(
-    scores: NDArray[np.floating],
-    labels: NDArray[np.floating],
-    eleven_point: bool = False,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    scores: NDArray[np.floating], labels: NDArray[np.floating], eleven_point: bool = False
 ) -> NDArray[np.float64]:
-    """mAP in 0..100 on bootstrap resamples of the pictures: (resamples,).
+    """mAP in 0..100 on bootstrap resamples of the pictures: (RESAMPLES,).
 
-    The resamples follow from (seed, number of pictures), so two models scored on one set are scored on the same ones.
+    The resamples follow from the number of pictures, so two models scored on one set are scored on the same ones.
     AP is what `tinct.metrics.multilabel_scores` computes, ties taken together; a class that a resample holds no
     positive of is left out of that resample's mean.
 
@@ -119,12 +115,10 @@ def resampled_map(
         scores: (N, C) of any range, the scored classes only.
         labels: (N, C), 1, 0, or NaN = unknown.
         eleven_point: VOC2007's AP (Everingham et al. 2010, section 4.2) rather than the area.
-        resamples: how many.
-        seed: of the resamples.
     """
     order = np.argsort(-scores, axis=0, kind="stable")
     parts = []
-    for weights in _weights(len(scores), resamples, seed):
+    for weights in _weights(len(scores)):
         precision = [
             _average_precision(weights, scores[order[:, c], c], labels[order[:, c], c], order[:, c], eleven_point)
             for c in range(scores.shape[1])
@@ -133,23 +127,19 @@ def resampled_map(
     return 100 * np.concatenate(parts)
 
 
-def resampled_miou(
-    confusions: NDArray[np.integer], scored: Sequence[int], resamples: int = RESAMPLES, seed: int = 0
-) -> NDArray[np.float64]:
-    """mIoU in 0..100 on bootstrap resamples of the pictures: (resamples,); the same resamples as `resampled_map`.
+def resampled_miou(confusions: NDArray[np.integer], scored: Sequence[int]) -> NDArray[np.float64]:
+    """mIoU in 0..100 on bootstrap resamples of the pictures: (RESAMPLES,); the same resamples as `resampled_map`.
 
     Args:
         confusions: (N, K, K) pixel counts of each picture, row = truth, column = prediction.
         scored: the classes of the mean, background included where it counts; one without a true pixel in a resample
             is left out of that resample's mean.
-        resamples: how many.
-        seed: of the resamples.
     """
     counts = np.asarray(confusions, np.float64)
     right = np.diagonal(counts, axis1=1, axis2=2)[:, scored]
     truth, predicted = counts.sum(2)[:, scored], counts.sum(1)[:, scored]
     parts = []
-    for weights in _weights(len(counts), resamples, seed):
+    for weights in _weights(len(counts)):
         hit, true, said = weights @ right, weights @ truth, weights @ predicted
         iou = np.divide(hit, true + said - hit, out=np.full_like(hit, np.nan), where=true > 0)
         parts.append(_mean_of_known(iou))
@@ -180,13 +170,13 @@ def worth_in_labels(curve: Mapping[int, float], labels: int, value: float) -> Wo
     return Worth(points[-1][0] / labels, at_least=True)
 
 
-def _weights(pictures: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def _weights(pictures: int) -> Iterator[NDArray[np.float64]]:
     """How often each picture is in each resample, (block, pictures), block after block."""
-    generator = rng(seed, pictures)
+    generator = rng(0, pictures)
     block = max(1, _BLOCK // pictures)
     share = np.full(pictures, 1 / pictures)
-    for start in range(0, resamples, block):
-        yield generator.multinomial(pictures, share, size=min(block, resamples - start)).astype(np.float64)
+    for start in range(0, RESAMPLES, block):
+        yield generator.multinomial(pictures, share, size=min(block, RESAMPLES - start)).astype(np.float64)
 
 
 def _average_precision(

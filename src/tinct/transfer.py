@@ -41,6 +41,12 @@ def transfer(settings: TransferSettings, *, out: Path, predictions: bool = False
         settings: what to do.
         out: folder for record.json, predictions.safetensors and model.safetensors.
         predictions: write predictions.csv and overlays too.
+
+    Returns:
+        0.
+
+    Raises:
+        TinctError: as `run_transfer`.
     """
     console = open_console(stderr=True)
     record = run_transfer(settings, out, predictions=predictions, console=console)

@@ -98,14 +98,10 @@ def weights_digest(encoder: Encoder) -> str:
     return content.hexdigest()
 
 
-def save_colorizer(
-    path: Path, generator: Generator, colour: ColourTerm, meta: dict[str, Any], half: bool = False
-) -> None:
-    """Write generator and colour term, in half precision on request."""
+def save_colorizer(path: Path, generator: Generator, colour: ColourTerm, meta: dict[str, Any]) -> None:
+    """Write generator and colour term."""
     tensors = {f"generator.{key}": value for key, value in generator.state_dict().items()}
     tensors |= {f"colour.{key}": value for key, value in colour.state_dict().items()}
-    if half:
-        tensors = cast(tensors, torch.half)
     described = {
         "kind": "colorizer",
         "backbone": generator.encoder.backbone,

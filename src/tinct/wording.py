@@ -59,7 +59,7 @@ class Row(NamedTuple):
             signed(self.contrast.difference.mean),
             _interval(self.contrast),
             "–" if pictures is None else " to ".join(map(plain, pictures)),
-            f"{signed(self.contrast.relative)} %",
+            "–" if self.contrast.relative is None else f"{signed(self.contrast.relative)} %",
             _times(self.contrast),
         ]
 

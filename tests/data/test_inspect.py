@@ -33,7 +33,7 @@ def report(capsys, *sources, **options):
 
 
 def test_a_survey_sees_every_picture_once(folder):
-    seen = survey(open_folder(str(folder)), processes=1)
+    seen = survey(open_folder(str(folder)))
     assert seen.indices.tolist() == [0, 1, 2, 3]
     assert seen.sizes.tolist() == [[120, 100], [90, 80], [70, 60], [50, 200]]
     assert seen.modes.tolist() == ["RGB", "RGB", "L", "RGB"]

@@ -12,7 +12,6 @@ from tinct.data.ledger import Ledger
 from tinct.data.loader import EXCLUDED, GREY_SKIP, HOPELESS, Crop, Photographs, crops_loader
 from tinct.data.photos import Photos
 from tinct.data.sources import open_sources
-from tinct.data.transforms import centre
 from tinct.errors import TinctError
 
 
@@ -93,7 +92,7 @@ def test_bad_grey_and_excluded_pictures_are_replaced_counted_and_named(tmp_path)
     source = open_sources([str(tmp_path)])
     excluded = np.array([dhash(source.picture(4))], np.uint64)
     data = Photographs(source, np.arange(8, dtype=np.uint32), 32, 0, excluded=excluded)
-    ledger = Ledger(source)
+    ledger = Ledger(source, len(source))
     news = []
     for batch in crops_loader(data, 8, range(4)):
         assert all(crop.index in (0, 5, 6, 7) for crop in batch.crops)
@@ -123,11 +122,21 @@ def test_mostly_unreadable_sources_end_in_one_line(tmp_path):
         (tmp_path / f"{index:04d}.png").write_bytes(b"broken")
     source = open_sources([str(tmp_path)])
     data = Photographs(source, np.arange(9, dtype=np.uint32), 32, 0)
-    ledger = Ledger(source)
+    ledger = Ledger(source, len(source))
     with pytest.raises(TinctError, match="more than half") as caught:
         ledger.note([data[position] for position in range(9)])
     assert "000" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_small_part_of_a_large_source_that_cannot_be_read_ends_the_run(tmp_path):
+    write_colourful(tmp_path, 20)
+    for index in range(4):
+        (tmp_path / f"{index:04d}.png").write_bytes(b"broken")
+    source = open_sources([str(tmp_path)])
+    data = Photographs(source, np.arange(6, dtype=np.uint32), 32, 0)
+    with pytest.raises(TinctError, match="more than half"):
+        Ledger(source, len(data)).note([data[position] for position in range(6)])
 
 
 def test_an_all_grey_source_ends_in_one_line(tmp_path):
@@ -136,7 +145,7 @@ def test_an_all_grey_source_ends_in_one_line(tmp_path):
     source = open_sources([str(tmp_path)])
     data = Photographs(source, np.arange(3, dtype=np.uint32), 32, 0)
     with pytest.raises(TinctError, match="3 are grey"):
-        Ledger(source).note([data[0]])
+        Ledger(source, len(source)).note([data[0]])
 
 
 class Mixed(Source):
@@ -164,7 +173,7 @@ class Mixed(Source):
 
 def test_a_long_run_of_unusable_pictures_is_passed_over():
     source = Mixed(900, 300)
-    data, ledger = Photographs(source, np.arange(900, dtype=np.uint32), 32, 0), Ledger(source)
+    data, ledger = Photographs(source, np.arange(900, dtype=np.uint32), 32, 0), Ledger(source, len(source))
     for position in range(900):
         ledger.note([data[position]])
     assert ledger.counts() == {"pictures": 900, "seen": 4, "grey": 896, "excluded": 0, "unreadable": 0}
@@ -189,14 +198,14 @@ def test_a_source_without_hope_is_given_up_before_all_of_it_is_read():
     source = Mixed(50_000, 49_999)
     data = Photographs(source, np.arange(50_000, dtype=np.uint32), 32, 0)
     with pytest.raises(TinctError, match=f"found no usable picture .of {HOPELESS} tried, {HOPELESS} are grey"):
-        Ledger(source).note([data[0]])
+        Ledger(source, len(source)).note([data[0]])
     assert len(set(source.read)) == HOPELESS
 
 
 def test_a_ledger_survives_a_checkpoint_and_merges_ranks(tmp_path):
     source = Photos()
     data = photographs()
-    first, second, both = Ledger(source), Ledger(source), Ledger(source)
+    first, second, both = Ledger(source, len(source)), Ledger(source, len(source)), Ledger(source, len(source))
     first.note([data[position] for position in range(5)])
     second.note([data[position] for position in range(5, 9)])
     torch.save({"a": first.state(), "b": second.state()}, tmp_path / "ledgers.pt")
@@ -212,14 +221,18 @@ def test_of_two_ranks_hashes_of_a_picture_the_first_reading_counts_as_on_one_ran
     source, pixels = Photos(), torch.zeros(3, 8, 8, dtype=torch.uint8)
     readings = {0: [(0, 1, 9), (3, 2, 4)], 1: [(2, 2, 8), (5, 1, 3)]}  # by rank: position, picture, hash
     crops = {rank: [Crop(pixels, at, 0, index, hashed) for at, index, hashed in readings[rank]] for rank in readings}
-    one, merged, ranks = Ledger(source), Ledger(source), [Ledger(source), Ledger(source)]
+    one, merged, ranks = (
+        Ledger(source, len(source)),
+        Ledger(source, len(source)),
+        [Ledger(source, len(source)), Ledger(source, len(source))],
+    )
     one.note(sorted(crops[0] + crops[1], key=lambda crop: crop.position))
     for rank, ledger in enumerate(ranks):
         ledger.note(crops[rank])
     merged.load(*[ledger.state() for ledger in ranks][order])
     assert merged.hashes[[1, 2]].tolist() == one.hashes[[1, 2]].tolist() == [9, 8]
     older = {key: value for key, value in one.state().items() if key != "positions"}
-    merged = Ledger(source)
+    merged = Ledger(source, len(source))
     merged.load(older)
     assert np.array_equal(merged.hashes, one.hashes)
 
@@ -230,20 +243,11 @@ def test_no_picture_is_counted_twice():
     grey_then_seen = [Crop(pixels, 0, 0, 1, 5, [(0, GREY_SKIP)]), Crop(pixels, 1, 1, 0, 6, [(2, "broken")])]
     again = Crop(pixels, 3, 3, 2, None, [(2, GREY_SKIP), (0, GREY_SKIP)])
     seen_then_grey = [Crop(pixels, 2, 2, 2, 7, []), again]
-    ledgers = [Ledger(source), Ledger(source)]
+    ledgers = [Ledger(source, len(source)), Ledger(source, len(source))]
     ledgers[0].note(grey_then_seen)
     ledgers[1].note(seen_then_grey)
     assert ledgers[0].counts() == {"pictures": len(source), "seen": 2, "grey": 0, "excluded": 0, "unreadable": 1}
     assert ledgers[1].counts() == {"pictures": len(source), "seen": 1, "grey": 1, "excluded": 0, "unreadable": 0}
-    both = Ledger(source)
+    both = Ledger(source, len(source))
     both.load(*(ledger.state() for ledger in ledgers))
     assert both.counts() == {"pictures": len(source), "seen": 3, "grey": 0, "excluded": 0, "unreadable": 0}
-
-
-def test_centre_is_the_middle_square():
-    picture = np.zeros((20, 60, 3), np.uint8)
-    picture[:, 20:40] = 200
-    crop = centre(picture, 10)
-    assert crop.shape == (10, 10, 3)
-    assert (crop[:, 1:-1] == 200).all()  # the filter reaches a little beyond the box
-    assert (crop[:, [0, -1]] > 150).all()

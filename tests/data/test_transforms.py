@@ -81,6 +81,10 @@ def test_centre_is_the_middle_square_and_letterbox_loses_nothing():
     picture = np.zeros((40, 80, 3), np.uint8)
     picture[:, 20:60] = 200
     np.testing.assert_array_equal(centre(picture, 40), np.full((40, 40, 3), 200))
+    smaller = centre(picture, 10)
+    assert smaller.shape == (10, 10, 3)
+    assert (smaller[:, 1:-1] == 200).all()  # the filter reaches a little beyond the box
+    assert (smaller[:, [0, -1]] > 150).all()
     out, target = letterbox(picture, np.full((40, 80), 3, np.uint8), 80)
     np.testing.assert_array_equal(out[20:60], picture)
     assert (out[:20] == 128).all()

@@ -20,9 +20,9 @@ PATIENCE = 100
 class Ledger:
     """Counts each picture of a source once, however often it is read."""
 
-    def __init__(self, source: Source) -> None:
-        """Begin with nothing read."""
-        self.source = source
+    def __init__(self, source: Source, pool: int) -> None:
+        """Begin with nothing read of the `pool` pictures of `source` that a run draws from."""
+        self.source, self.pool = source, pool
         self.hashes = np.zeros(len(source), np.uint64)
         self.positions = np.zeros(len(source), np.int64)  # at which they were taken
         self.seen = np.zeros(len(source), bool)
@@ -59,7 +59,7 @@ class Ledger:
             if crop.index in self.skipped:
                 self._tally[_kind(self.skipped.pop(crop.index))] -= 1
         tried = self._tally.total()
-        if tried >= min(PATIENCE, len(self.source)) and self._tally["unreadable"] > tried / 2:
+        if tried >= min(PATIENCE, self.pool) and self._tally["unreadable"] > tried / 2:
             raise TinctError(self._complaint("more than half of the pictures cannot be read"))
         return news
 

@@ -18,6 +18,7 @@ from tinct.errors import AbsentSplitError, TinctError
 __all__ = ["Mosaic"]
 
 COUNTS = {"train": 400, "val": 200, "test": 200}
+"""Pictures of each split."""
 SIDE = 96
 """Height and width of a picture in pixels."""
 ZOOMS = (1.0, 1.5, 2.25)
@@ -30,28 +31,25 @@ class Mosaic(LabelledSource):
     """`mosaic:`: each picture is a Voronoi mosaic of two to four crops of different embedded photographs.
 
     Its multi-label is the set of photographs in it, its mask says which is where. Training pictures are made of the
-    photographs' left halves, `val` and `test` of the right ones. Picture `index` is a pure function of (`seed`, split,
-    `index`).
+    photographs' left halves, `val` and `test` of the right ones. Picture `index` is a pure function of split and
+    `index`.
 
     Args:
         path: empty: there is nothing to choose.
         split: `train`, `val` or `test`.
         task: which labels to give.
-        count: the number of pictures; by default 400, 200 and 200.
-        seed: another seed gives another set.
 
     Raises:
         TinctError: a path is given, or an unknown split.
     """
 
-    def __init__(self, path: str, split: str, task: Task, *, count: int | None = None, seed: int = 0) -> None:
+    def __init__(self, path: str, split: str, task: Task) -> None:
         if path:
             raise TinctError(f"mosaic:{path}: takes no path; write mosaic:")
         if split not in COUNTS:
             raise AbsentSplitError(f"mosaic: has no {split} split; choose {', '.join(COUNTS)}")
         self.spec, self.split = "mosaic:", split
-        self._count = COUNTS[split] if count is None else count
-        self._key = (seed, list(COUNTS).index(split))
+        self._key = (0, list(COUNTS).index(split))
         names = tuple(photographs())
         if task == "multilabel":
             self.classes = names
@@ -59,13 +57,12 @@ class Mosaic(LabelledSource):
             self.mask_classes = names
 
     def __len__(self) -> int:
-        """See `Mosaic`'s `count`."""
-        return self._count
+        """See `COUNTS`."""
+        return COUNTS[self.split]
 
     def name(self, index: int) -> str:
-        """Such as `mosaic:train/17`; what differs from the default is in it."""
-        extra = f"/seed{self._key[0]}" if self._key[0] else ""
-        return f"mosaic:{self.split}{extra}/{index}"
+        """Such as `mosaic:train/17`."""
+        return f"mosaic:{self.split}/{index}"
 
     def picture(self, index: int, min_side: int | None = None) -> NDArray[np.uint8]:
         """Lay out picture `index`; `min_side` is not needed, for nothing is decoded."""

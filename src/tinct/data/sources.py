@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
@@ -28,6 +29,7 @@ _LABELLED = {
     "mosaic": ("mosaic", "Mosaic"),
 }
 SPLITS = ("train", "val", "test", "all")
+HELD_OUT = ("val", "test")
 
 
 class Joined(Source):
@@ -167,10 +169,7 @@ def open_held_out(spec: str) -> Source:
     Raises:
         TinctError: it has no such split.
     """
-    found, refusals = _parts_of(spec, ("val", "test"), get_args(Task))
-    if not found:
-        raise refusals[0]
-    return Joined(found)
+    return Joined(_parts_of(spec, HELD_OUT))
 
 
 def _open(spec: str, split: str) -> Source:
@@ -191,11 +190,11 @@ def _pictures_of(spec: str, split: str) -> Source:
 
     As in `folder.py`, a picture that either task holds out is kept out of `train`: VOC's tasks split it differently.
     """
-    found, refusals = _parts_of(spec, SPLITS[:-1] if split == "all" else (split,), get_args(Task))
-    if not found:
-        raise refusals[0]
+    found = _parts_of(spec, SPLITS[:-1] if split == "all" else (split,))
     if split == "train":
-        held, _ = _parts_of(spec, ("val", "test"), get_args(Task))
+        held: list[Source] = []
+        with suppress(AbsentSplitError):
+            held = _parts_of(spec, HELD_OUT)
         files = {file for source in held for file in _files(source)}
         found = [left for source in found if len(left := _without(source, files))]
         if not found:
@@ -203,13 +202,17 @@ def _pictures_of(spec: str, split: str) -> Source:
     return found[0] if len(found) == 1 else Joined(found)
 
 
-def _parts_of(spec: str, splits: Sequence[str], tasks: Sequence[Task]) -> tuple[list[Source], list[AbsentSplitError]]:
-    """The splits of a labelled source, each picture once; and why others cannot be opened."""
+def _parts_of(spec: str, splits: Sequence[str]) -> list[Source]:
+    """The splits of a labelled source for either task, as far as they are there; each picture once.
+
+    Raises:
+        AbsentSplitError: none is.
+    """
     found: list[Source] = []
     files: set[Path] = set()
     refusals = []
     for split in splits:
-        for task in tasks:
+        for task in get_args(Task):
             try:
                 source = open_labelled(spec, split, task)
             except AbsentSplitError as error:
@@ -221,7 +224,9 @@ def _parts_of(spec: str, splits: Sequence[str], tasks: Sequence[Task]) -> tuple[
             left = _without(source, files)
             files.update(_files(left))
             found += [left] if len(left) else []
-    return found, refusals
+    if not found:
+        raise refusals[0]
+    return found
 
 
 def _root(source: Source) -> Path | None:

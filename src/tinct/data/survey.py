@@ -46,9 +46,9 @@ class _Seen(NamedTuple):
     hash: int
 
 
-def survey(source: Source, processes: int | None = None) -> Survey:
+def survey(source: Source) -> Survey:
     """Look at every picture of a source, in processes; about 2 ms each for small files."""
-    with each_picture(source, _look, f"looking at {source.spec}", processes) as looks:
+    with each_picture(source, _look, f"looking at {source.spec}") as looks:
         seen = list(looks)
     readable = [index for index, look in enumerate(seen) if isinstance(look, _Seen)]
     good = [look for look in seen if isinstance(look, _Seen)]

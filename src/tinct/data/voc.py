@@ -33,7 +33,7 @@ class Voc(LabelledFiles):
 
     Args:
         path: the folder, with an optional `@YEAR`; the newest year present by default.
-        split: `train`, `val`, `test`, or whatever list `ImageSets` has.
+        split: `train`, `val` or `test`.
         task: which labels to give.
 
     Raises:

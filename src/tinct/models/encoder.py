@@ -53,14 +53,19 @@ class Encoder(nn.Module):
         for name, parameter in self.body.named_parameters():
             parameter.requires_grad_(name not in unused)
 
-    def forward(self, l_norm: Tensor) -> list[Tensor]:
-        """(B, 1, H, W) in [-1, 1] to feature maps, finest first; an RGB stem sees the grey picture three times.
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Feature maps of a picture, finest first.
 
-        An RGB encoder also takes (B, 3, H, W).
+        Args:
+            x: (B, 1, H, W) in [-1, 1], lightness, which an RGB stem sees three times; or, for an RGB encoder,
+                (B, 3, H, W). See `tinct.models.stem`.
+
+        Returns:
+            (B, C, H/r, W/r) each, with C and r of `channels` and `reductions`.
         """
-        if l_norm.shape[1] < self.in_channels:
-            l_norm = l_norm.expand(-1, self.in_channels, -1, -1)
-        features: list[Tensor] = self.body.forward_intermediates(l_norm, intermediates_only=True)
+        if x.shape[1] < self.in_channels:
+            x = x.expand(-1, self.in_channels, -1, -1)
+        features: list[Tensor] = self.body.forward_intermediates(x, intermediates_only=True)
         return features
 
 

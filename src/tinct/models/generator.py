@@ -8,8 +8,7 @@ from torch.nn import functional as F
 
 from tinct.color import normalize_l
 from tinct.errors import TinctError
-
-from .encoder import Encoder
+from tinct.models.encoder import Encoder
 
 __all__ = ["Decoder", "Generator"]
 

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from torch import nn
 
 from tinct.errors import TinctError
-
-from .base import Batch, ColourTerm, FeatureTerm
-from .bins import Bins
-from .palette import Palette
-from .pixel import L1, Huber
-from .rotation import Rotation
-from .siamese import MultiCrop, Siamese
+from tinct.objectives.base import Batch, ColourTerm, FeatureTerm
+from tinct.objectives.bins import Bins
+from tinct.objectives.palette import Palette
+from tinct.objectives.pixel import L1, Huber
+from tinct.objectives.rotation import Rotation
+from tinct.objectives.siamese import MultiCrop, Siamese
 
 __all__ = ["COLOUR", "Batch", "ColourTerm", "FeatureTerm", "make_terms"]
 

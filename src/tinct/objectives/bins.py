@@ -5,10 +5,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.color import ab_centres
-
-from .base import ColourTerm
+from tinct.objectives.base import ColourTerm
 
 __all__ = ["Bins"]
+
+UNIFORM = 0.5
+"""The share of the uniform distribution in the smoothed prior: lambda of equation 4."""
 
 
 class Bins(ColourTerm):
@@ -28,15 +30,10 @@ class Bins(ColourTerm):
     table: Tensor
     weight: Tensor
 
-    def __init__(self, step: int = 20, uniform: float = 0.5) -> None:
-        """Grid the ab plane.
-
-        Args:
-            step: the grid's step in Lab units.
-            uniform: the share of the uniform distribution in the smoothed prior (lambda of equation 4: 1/2).
-        """
+    def __init__(self, step: int = 20) -> None:
+        """Grid the ab plane in steps of so many Lab units."""
         super().__init__()
-        self.step, self.uniform = step, uniform
+        self.step = step
         centres = ab_centres(step)
         self.out_channels = len(centres)
         self.reach = int(centres.abs().max()) // step + 1
@@ -88,5 +85,5 @@ class Bins(ColourTerm):
         bins, shares = (part.flatten().cpu() for part in self.encode(ab))  # Apple's GPUs have no float64
         prior = torch.zeros(self.out_channels, dtype=torch.float64).index_add_(0, bins, shares.double())
         prior /= prior.sum()
-        weight = 1 / ((1 - self.uniform) * prior + self.uniform / self.out_channels)
+        weight = 1 / ((1 - UNIFORM) * prior + UNIFORM / self.out_channels)
         self.weight.copy_(weight / (prior * weight).sum())

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Batch, FeatureTerm
-from .bins import Bins
+from tinct.objectives.base import Batch, FeatureTerm
+from tinct.objectives.bins import Bins
 
 __all__ = ["Palette", "palette"]
 

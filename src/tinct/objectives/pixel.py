@@ -4,8 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.color import denormalize_ab, normalize_ab
-
-from .base import ColourTerm
+from tinct.objectives.base import ColourTerm
 
 __all__ = ["L1", "Huber"]
 

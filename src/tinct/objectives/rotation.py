@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Batch, FeatureTerm
+from tinct.objectives.base import Batch, FeatureTerm
 
 __all__ = ["Rotation"]
 

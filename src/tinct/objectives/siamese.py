@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Batch, FeatureTerm, drawn
+from tinct.objectives.base import Batch, FeatureTerm, drawn
 
 __all__ = ["MultiCrop", "Siamese", "nt_xent", "view"]
 

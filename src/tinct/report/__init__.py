@@ -17,6 +17,12 @@ def report(folders: list[str], *, out: Path) -> int:
     Args:
         folders: what `tinct compare`, `transfer` or `pretrain` wrote; everything below them is read.
         out: the page, such as report.html.
+
+    Returns:
+        0.
+
+    Raises:
+        TinctError: as `write_report`.
     """
     for path in write_report(folders, out):
         print(f"wrote {path}")  # noqa: T201
