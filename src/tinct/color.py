@@ -52,10 +52,12 @@ TOLERANCE = 1e-4
 finest."""
 BISECTIONS = 12
 """Halvings that find the largest share of a chroma that fits, to 2^-12."""
-LEVELS = 64
-"""Places across and down at which `stretch_levels` looks: as many at any size, so that ONNX can say it too."""
+LEVELS = 96
+"""Places across and down that `stretch_levels` knows of: as many at any size, so that ONNX can say it too."""
+MIDDLE = slice(16, 80)
+"""Those of them, across and down, at which it looks: borders, film's holes and dark corners lie outside."""
 BEYOND = 41
-"""Of the 4,096 of them, how many the darkest and lightest levels may leave beyond: 1 %."""
+"""Of those 64 x 64, how many the darkest and lightest levels may leave beyond: 1 %."""
 MOST = 4.0
 """The most that contrast is multiplied by: what is hardly there is noise."""
 
@@ -97,7 +99,7 @@ def srgb_to_lightness(rgb: Tensor, sensitivity: Tensor) -> Tensor:
 def stretch_levels(l: Tensor) -> Tensor:
     """Let each picture reach from black to white, as "auto levels" does: what faded lightly is as it was.
 
-    Its levels are the 41st darkest and lightest of 4,096 evenly spread pixels. Contrast is multiplied by 1 to `MOST`;
+    Its levels are the 41st darkest and lightest of 4,096 evenly spread pixels of the middle. Contrast is multiplied by 1 to `MOST`;
     what then reaches less far keeps its place between black and white.
 
     Args:
@@ -106,7 +108,8 @@ def stretch_levels(l: Tensor) -> Tensor:
     Returns:
         The same shape, in [0, 100].
     """
-    rising = F.interpolate(l, (LEVELS, LEVELS), mode="nearest").flatten(1).sort(dim=1).values[:, :, None, None]
+    places = F.interpolate(l, (LEVELS, LEVELS), mode="nearest")[:, :, MIDDLE, MIDDLE]
+    rising = places.flatten(1).sort(dim=1).values[:, :, None, None]
     black, white = rising[:, BEYOND - 1 : BEYOND], rising[:, -BEYOND : 1 - BEYOND]
     reach = white - black
     factor = (100 / reach.clamp(min=1e-3)).clamp(max=MOST)
