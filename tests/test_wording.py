@@ -138,6 +138,17 @@ def test_signs():
     assert [signed(value) for value in (1.26, -1.26, 0.0, -0.01)] == ["+1.3", "−1.3", "+0.0", "+0.0"]
 
 
+def test_each_arm_whose_encoders_saw_evaluated_pictures_is_said_once():
+    made = compared(("random", [1.0, 2.0]), ("mine", [3.0, 4.5]), ("other", [3.0, 4.5]))
+    for found, count in zip(made.cells[2:5], (3, 5, 0), strict=True):
+        found.record["data"]["seen_by_encoder"] = {"pictures": count, "names": ["a.jpg"]}
+    said = [line for line in sentences(made) if "saw" in line]
+    assert said == [
+        "Pretraining of mine saw 5 of the evaluated pictures, or near-copies of them: what it gains may be less on "
+        "others; the records name them."
+    ]
+
+
 def test_pictures_that_could_not_be_read_are_said():
     made = compared(("random", [1.0, 2.0]), ("mine", [3.0, 4.5]))
     made.cells[0].record["data"]["unreadable"] = ["b.jpg", "a.jpg"]

@@ -122,7 +122,7 @@ def going_on(comparison: Comparison) -> list[str]:
 
 
 def provisos(comparison: Comparison) -> list[str]:
-    """What makes the answers say less: the kind of data, pictures that could not be read, what nothing compares yet."""
+    """What makes the answers say less: the data, pictures that were no news or could not be read, what is missing."""
     said, names = [], comparison.unreadable
     if comparison.note:
         said.append(f"{comparison.record['data']['spec']} {comparison.note}.")
@@ -132,6 +132,11 @@ def provisos(comparison: Comparison) -> list[str]:
             f"{len(names)} labelled pictures could not be read and have no part in this: "
             f"{', '.join(names[:NAMED])}{more}."
         )
+    said += [
+        f"Pretraining of {arm} saw {count} of the evaluated pictures, or near-copies of them: what it gains may be "
+        "less on others; the records name them."
+        for arm, count in comparison.seen.items()
+    ]
     if comparison.learned:
         said.append(
             f"Up to {comparison.learned} evaluated pictures, or near-copies of them, are among the labelled training "
