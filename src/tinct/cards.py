@@ -156,11 +156,13 @@ def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report
         "## Use",
         "",
         "```python",
-        'model = timm.create_model("hf-hub:OWNER/NAME", pretrained=True)  # or "local-dir:FOLDER"',
-        "maps = model.forward_intermediates(x, intermediates_only=True)",
+        'model = timm.create_model("hf-hub:OWNER/NAME", pretrained=True).eval()  # or "local-dir:FOLDER"',
+        "probabilities = model(x).sigmoid()  # of each class by itself: model.pretrained_cfg['label_names']"
+        if classes
+        else "maps = model.forward_intermediates(x, intermediates_only=True)",
         "```",
         "",
-        f"`x` is {report['fed']}.",
+        f"`x` is {report['fed']}" + (f"; {view}, {report['size']} px." if (view := report.get("view")) else "."),
     ]
     if report["untrained"]:
         lines.append(f"Random still, since no feature map depends on it: {', '.join(report['untrained'])}.")
