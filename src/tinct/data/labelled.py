@@ -1,5 +1,6 @@
 """What the readers of labelled picture files share: paths with labels, and the reading of a mask."""
 
+import unicodedata
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ from tinct.data.decode import FORMATS, header
 from tinct.data.folder import PathSource
 from tinct.errors import PictureError, TinctError
 
-__all__ = ["LabelledFiles", "Task", "checked_mask", "read_indices", "require_positives"]
+__all__ = ["LabelledFiles", "Task", "checked_mask", "read_indices", "require_positives", "spelled"]
 
 Task = Literal["multilabel", "segmentation"]
 """What the labels are for. A source opened for one task has that task's labels only."""
@@ -26,6 +27,18 @@ class LabelledFiles(PathSource, LabelledSource):
     """
 
     note: str = ""
+
+
+def spelled(name: str, root: Path) -> str:
+    """A path as the disk has it: lists made on other systems write backslashes, or accents in another normal form.
+
+    As it is written where that is there, or nothing is.
+    """
+    if name.isascii() and "\\" not in name:
+        return name
+    slashed = name.replace("\\", "/")
+    ways = (name, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")))
+    return next((way for way in ways if (root / way).exists()), name)
 
 
 def read_indices(path: Path) -> NDArray[np.generic]:
