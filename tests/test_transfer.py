@@ -3,6 +3,7 @@ import importlib.util
 import io
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -73,6 +74,14 @@ def test_the_same_cell_gives_the_same_record_and_predictions(table, tmp_path, ta
     one, two = (load_file(tmp_path / name / "predictions.safetensors") for name in ("first", "again"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_threads_take_turns(table, tmp_path):
+    seeds = range(3)
+    alone = [run_transfer(settings_for(table, seed=seed), tmp_path / f"alone{seed}") for seed in seeds]
+    with ThreadPoolExecutor(3) as pool:
+        beside = list(pool.map(lambda seed: run_transfer(settings_for(table, seed=seed), tmp_path / f"{seed}"), seeds))
+    assert list(map(lasting, beside)) == list(map(lasting, alone))
 
 
 def test_a_record_says_everything(table, tmp_path):

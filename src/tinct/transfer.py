@@ -1,6 +1,7 @@
 """Transfer: an encoder and labels in, a score on pictures it never trained on out, as one record."""
 
 import hashlib
+import threading
 import time
 from dataclasses import asdict
 from itertools import zip_longest
@@ -32,6 +33,8 @@ __all__ = ["TransferSettings", "contents_of", "parts_of", "run_transfer", "trans
 NAMED = 50
 """How many pictures a record names where there may be many."""
 NOTES = {"mosaic:": "checks the plumbing; no evidence"}
+TURNS = threading.Lock()
+"""Held by whoever draws from torch's numbers."""
 
 
 def transfer(settings: TransferSettings, *, out: Path, predictions: bool = False) -> int:
@@ -111,7 +114,8 @@ def run_transfer(
 ) -> dict[str, Any]:
     """Train on a label subset, evaluate once, and write what came out.
 
-    Seeds are given to torch, which has one stream of numbers for all threads: several at a time need processes.
+    Calls in several threads take turns, since torch has one stream of numbers for all of them; side by side they run in
+    processes.
 
     Args:
         settings: what to do.
@@ -134,20 +138,21 @@ def run_transfer(
     console = console or Console(quiet=True)
     began = time.perf_counter()
     fabric = make_fabric(settings.accelerator, settings.precision)
-    start = load_init(
-        settings.init,
-        input=settings.input,
-        backbone=settings.backbone,
-        weights=settings.weights,
-        seed=settings.seed,
-    )
+    with TURNS:
+        start = load_init(
+            settings.init,
+            input=settings.input,
+            backbone=settings.backbone,
+            weights=settings.weights,
+            seed=settings.seed,
+        )
     console.print(start.report(), highlight=False, markup=False)
     parts = parts_of(settings)
     evaluated = parts.evaluated
     classes = scored_in(evaluated, parts.where, settings)  # before anything is trained for it
     check_writable(out)
     work = trained if settings.trains else probed
-    with torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
+    with TURNS, torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
         result = work(settings, start, parts, fabric, console)
     value, scored, metrics = score(result, evaluated, settings, classes)
     skipped = {**parts.train.bad, **result.skipped}
