@@ -487,6 +487,17 @@ def test_a_probe_needs_a_positive_to_choose_on(tmp_path, protocol):
         run_transfer(settings_for(spec, protocol=protocol), tmp_path / "out")
 
 
+def test_a_table_without_val_is_told_of_its_test(tmp_path):
+    spec = make_table(tmp_path)
+    table = tmp_path / "table.csv"
+    table.write_text(table.read_text().replace(",val,", ",test,"))
+    with pytest.raises(TinctError, match=r"splits are: test, train; --evaluate test scores .*--settings evaluate=test"):
+        parts_of(settings_for(spec))
+    table.write_text(table.read_text().replace(",test,", ",train,"))
+    with pytest.raises(TinctError, match=r"its splits are: train$"):
+        parts_of(settings_for(spec))
+
+
 def test_a_table_without_a_single_0_is_no_evidence(tmp_path):
     spec = make_table(tmp_path)
     path = tmp_path / "table.csv"

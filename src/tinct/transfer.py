@@ -16,8 +16,8 @@ from tinct.data.base import fingerprint_of
 from tinct.data.subsets import label_subset, tuning_split
 from tinct.engine import make_fabric
 from tinct.environment import environment
-from tinct.errors import TinctError
-from tinct.examples import open_labels
+from tinct.errors import AbsentSplitError, TinctError
+from tinct.examples import Labelled, open_labels
 from tinct.files import check_writable, expanded, write_json
 from tinct.findings import METRICS
 from tinct.inits import load_init
@@ -71,7 +71,7 @@ def parts_of(settings: TransferSettings) -> Parts:
             second, rest_of_rest = tuning_split(labelled.presence[rest])
             tuning, rest = rest[second], rest[rest_of_rest]
     else:
-        evaluated = open_labels(settings.source, settings.evaluate, settings.task, settings.size, settings.cache)
+        evaluated = _evaluated(settings)
         where = np.arange(len(evaluated.source))
         for number, (ours, theirs) in enumerate(zip_longest(labelled.classes, evaluated.classes)):
             if ours != theirs:
@@ -86,6 +86,24 @@ def parts_of(settings: TransferSettings) -> Parts:
         )
     chosen = rest[label_subset(labelled.presence[rest], settings.labels, settings.seed)]
     return Parts(labelled, chosen, tuning, evaluated, where, all_labels=len(chosen) == len(rest))
+
+
+def _evaluated(settings: TransferSettings) -> Labelled:
+    """The split that is scored.
+
+    Raises:
+        AbsentSplitError: the labels have no such split; names another where they have that.
+    """
+    try:
+        return open_labels(settings.source, settings.evaluate, settings.task, settings.size, settings.cache)
+    except AbsentSplitError as error:
+        other = {"val": "test", "test": "val"}[settings.evaluate]
+        try:
+            open_labels(settings.source, other, settings.task, settings.size)
+        except TinctError:
+            raise error from None
+        remedy = f"--evaluate {other} scores that one (in tinct compare: --settings evaluate={other})"
+        raise AbsentSplitError(f"{error}; {remedy}") from error
 
 
 def contents_of(parts: Parts) -> dict[str, str]:
