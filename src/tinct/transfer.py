@@ -148,6 +148,8 @@ def run_transfer(
     Raises:
         TinctError: the settings, the labels, the weights or the folder make it impossible, or training diverged.
     """
+    if not isinstance(settings, TransferSettings):
+        raise TinctError(f"settings is a {type(settings).__name__}; expected tinct.TransferSettings(source, task, ...)")
     out = expanded(out)
     settings.check()
     check_out(out, "transfer")
