@@ -7,7 +7,7 @@ from typing import Any
 
 from tinct.errors import TinctError
 from tinct.files import write_text
-from tinct.records import SEEN, overlap
+from tinct.records import PLAN, SEEN, overlap
 from tinct.runs import read_record
 from tinct.shipped import entries
 from tinct.wording import COLOUR_TERMS, pretraining_of
@@ -25,6 +25,8 @@ def card(run: Path, *, out: Path | None = None) -> int:
         run: the folder of a pretraining or a transfer.
         out: a file; standard output by default.
     """
+    if (run / PLAN).exists():
+        raise TinctError(f"{run}: holds a comparison; tinct report makes a page and Markdown of it")
     text = card_of(read_record(run))
     if out is None:
         print(text)  # noqa: T201
