@@ -51,7 +51,7 @@ def test_logistic_regression_is_scikit_learns(strength):
 def test_where_no_class_can_be_chosen_by_the_strongest_is_taken():
     x, y = problem()
     tuning = torch.tensor([[1.0, np.nan, 0.0], [1.0, np.nan, 0.0]])  # never both a positive and a negative
-    fit = fit_linear(x, y, x[:2], tuning, strengths=(10.0, 1.0))
+    fit = fit_linear(x, y, x[:2], tuning)
     assert (fit.strengths, fit.chosen) == ((10.0, 10.0, 10.0), False)
     assert fit_linear(x[:50], y[:50], x[50:], y[50:]).chosen
 
