@@ -151,8 +151,8 @@ def test_each_arm_whose_encoders_saw_evaluated_pictures_is_said_once():
         found.record["data"]["seen_by_encoder"] = {"pictures": count, "names": ["a.jpg"]}
     said = [line for line in sentences(made) if "saw" in line]
     assert said == [
-        "Pretraining of mine saw 5 of the evaluated pictures, or near-copies of them: what it gains may be less on "
-        "others; the records name them."
+        "mine: its encoder saw 5 of the evaluated pictures, or near-copies of them, which the records name; what it "
+        "gains may be less on others."
     ]
 
 

@@ -134,8 +134,8 @@ def provisos(comparison: Comparison) -> list[str]:
             f"{', '.join(names[:NAMED])}{more}."
         )
     said += [
-        f"Pretraining of {arm} saw {count} of the evaluated pictures, or near-copies of them: what it gains may be "
-        "less on others; the records name them."
+        f"{arm}: its encoder saw {count} of the evaluated pictures, or near-copies of them, which the records name; "
+        "what it gains may be less on others."
         for arm, count in comparison.seen.items()
     ]
     if comparison.learned:
