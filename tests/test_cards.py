@@ -56,6 +56,12 @@ def test_a_transfer_has_a_card(tmp_path, capsys):
     assert "seed 4" in text
 
 
+def test_a_comparison_is_sent_to_report(tmp_path, capsys):
+    (tmp_path / "compare.json").write_text('{"what": "compare"}')
+    assert main(["card", str(tmp_path)]) == 2
+    assert "holds a comparison; tinct report makes a page" in capsys.readouterr().err
+
+
 def test_other_folders_are_named(tmp_path, capsys):
     assert main(["card", str(tmp_path)]) == 2
     assert "cannot be read" in capsys.readouterr().err

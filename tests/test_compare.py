@@ -201,6 +201,19 @@ def test_cells_made_otherwise_are_not_taken(tmp_path, transfers, runs):
         run_compare("mosaic:", **arguments)
 
 
+def test_by_default_few_labels_are_all_that_there_are(tmp_path, transfers, runs, capsys):
+    spec = make_table(tmp_path, train=30, val=12)
+    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "settings": ["min_positives=1"], "dry_run": True}
+    assert compare(spec, out=tmp_path / "few", **arguments) == 0
+    said = capsys.readouterr().out
+    assert "labels: all, since 50 do not fit; --labels says others" in said
+    assert "cells/x-all-0" in said
+    with pytest.raises(TinctError, match="50 labels: expected a count of 1 to"):
+        compare(spec, out=tmp_path / "asked", labels="50,all", **arguments)
+    assert compare("mosaic:", out=tmp_path / "many", **arguments) == 0
+    assert "cells/x-50-0" in capsys.readouterr().out
+
+
 def test_more_labels_than_there_are_are_refused_before_anything_is_written(tmp_path, transfers, runs):
     arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out"}
     with pytest.raises(TinctError, match="4000 labels: expected a count of 1 to"):

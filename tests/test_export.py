@@ -1,7 +1,9 @@
 import json
+import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +11,17 @@ import timm
 import torch
 import torchvision
 from fake_labels import make_table
+from PIL import Image
 from safetensors.torch import load_file, save_file
+from skimage import data
+from timm.data import create_transform, resolve_model_data_config
 from timm.layers import Conv2dSame
 from torch import nn
 
 from tinct import export_torch
 from tinct.cli import main
+from tinct.data.decode import decode
+from tinct.data.transforms import centre
 from tinct.errors import TinctError
 from tinct.export import export_to
 from tinct.export_onnx import static_padding
@@ -26,11 +33,12 @@ from tinct.models.stem import lightness_of, network_input
 from tinct.objectives import make_terms
 from tinct.parity import compare, sample_inputs, sample_pictures
 from tinct.shipped import find
-from tinct.trained import load_trained
+from tinct.trained import load_trained, logits_of
 from tinct.transfer import TransferSettings, run_transfer
 from tinct.weights import load_colorizer, load_encoder, save_colorizer, save_encoder
 
 STEMS = {"grey": 1, "rgb": 3}
+DOCS = Path(__file__).parents[1] / "docs" / "export.md"
 
 
 def uneven(backbone, in_channels=1):
@@ -90,6 +98,45 @@ def test_timm_opens_it_and_computes_the_same(runs, tmp_path, backbone, stem):
     for ours, theirs in zip(expected, given, strict=True):
         assert (ours - theirs).abs().max() < 1e-4 * max(1, ours.abs().max())
     assert json.loads((tmp_path / "out" / "export.json").read_text()) == report
+
+
+@pytest.mark.parametrize("to", ["timm", "hub"])
+def test_timms_own_transform_feeds_what_tinct_does(tmp_path, to):
+    export_to("tinct-small-ssl", tmp_path / "out", to, input="rgb")
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    picture = data.chelsea()
+    size = model.pretrained_cfg["input_size"][1]
+    square = torch.from_numpy(centre(picture, size).copy()).permute(2, 0, 1)[None]
+
+    def features(**changes):
+        transform = create_transform(**resolve_model_data_config(model) | changes)
+        return model(transform(Image.fromarray(picture))[None])
+
+    with torch.no_grad():
+        expected = model(network_input(square, "rgb"))
+        off = (features() - expected).norm() / expected.norm()
+        as_imagenet = (features(crop_pct=0.95, interpolation="bicubic") - expected).norm() / expected.norm()
+    assert off < 0.02 < as_imagenet
+
+
+def test_a_classifier_says_how_it_is_fed_and_read(table, tmp_path, monkeypatch):
+    out = trained_on(table, tmp_path / "run", "multilabel")
+    monkeypatch.chdir(tmp_path)
+    report = export_to(out, "classifier", "hub")
+    assert (report["size"], report["classes"]) == (32, ["bars", "disc"])
+    assert "largest centred square" in report["view"]
+    assert "logits.sigmoid()" in report["outputs"]
+    card = Path("classifier", "README.md").read_text()
+    assert "model(x).sigmoid()" in card
+    assert "centred square, brought to size bilinearly with antialiasing, 32 px." in card
+    assert "forward_intermediates" not in card
+    Image.fromarray(data.coffee()).save("photo.jpg", quality=95)
+    names: dict = {}
+    exec(re.search(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[1], names)
+    network, meta = load_trained(out)
+    square = centre(decode(Path("photo.jpg")), meta["size"]).copy()
+    expected = logits_of(network, square[None], meta["input"]).sigmoid()[0]
+    assert torch.allclose(names["probabilities"], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +268,8 @@ def test_trained_heads_run_in_onnxruntime_without_torch(table, tmp_path, task, s
     fed = torch.rand(1, STEMS[stem], 64, 96) * 2 - 1
     given, said = run_without_torch(tmp_path / "m.onnx", fed, tmp_path)
     assert "bars" in said
+    assert {"multilabel": "logits.sigmoid()", "segmentation": "argmax(1) is the mask"}[task] in said
+    assert {"multilabel": "largest centred square", "segmentation": "whole picture"}[task] in said
     assert torch.allclose(given[0], load_trained(out)[0](fed), atol=1e-4)
     with pytest.raises(TinctError, match="leave --input out"):
         export_to(out, tmp_path / "n.onnx", "onnx", input="grey" if stem == "rgb" else "rgb")

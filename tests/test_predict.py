@@ -250,3 +250,15 @@ def test_strips_of_enlarged_logits_are_the_whole(monkeypatch, shape):
     found = torch.from_numpy(predict.largest(logits, *shape)).long()
     lost = whole.max(0).values - whole.gather(0, found[None])[0]
     assert float(lost.max()) < 1e-5  # ties may fall either way
+
+
+@pytest.mark.parametrize("name", ["classes", "masks"])
+def test_its_own_results_are_not_pictures(trained, tmp_path, capsys, name):
+    few, out = tmp_path / "few", tmp_path / "few" / "out"
+    few.mkdir()
+    for number in range(3):
+        shutil.copy(trained / f"{number}.png", few)
+    for _ in range(3):
+        assert main(["predict", str(trained / name), str(few), "-o", str(out)]) == 0
+    assert len(json.loads((out / "predictions.json").read_text())["pictures"]) == 3
+    assert f"passed over: {out}, which tinct wrote" in capsys.readouterr().err

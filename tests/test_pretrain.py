@@ -130,7 +130,9 @@ def test_the_encoder_is_the_last_average_and_loads_into_timm(whole):
     for key, value in encoder.body.state_dict().items():
         assert torch.equal(value, average[f"encoder.body.{key}"]), key
     assert meta["init"] == "random"
-    assert json.loads((whole / "encoder.json").read_text())["backbone"] == TINY.backbone
+    said = json.loads((whole / "encoder.json").read_text())
+    assert said["backbone"] == TINY.backbone
+    assert said["view"].startswith("the largest centred square")
 
 
 def test_the_colorizer_is_the_average_of_the_best_checkpoint(whole):

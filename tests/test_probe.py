@@ -47,6 +47,15 @@ def test_logistic_regression_is_scikit_learns(strength):
         assert float(bias[column]) == pytest.approx(reference.intercept_[0], abs=2e-3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_no_class_can_be_chosen_by_the_strongest_is_taken():
+    x, y = problem()
+    tuning = torch.tensor([[1.0, np.nan, 0.0], [1.0, np.nan, 0.0]])  # never both a positive and a negative
+    fit = fit_linear(x, y, x[:2], tuning)
+    assert (fit.strengths, fit.chosen) == ((10.0, 10.0, 10.0), False)
+    assert fit_linear(x[:50], y[:50], x[50:], y[50:]).chosen
+
+
 def test_a_linear_fit_works_on_raw_features_and_ignores_constant_ones():
     x, y = problem()
     x = torch.cat((x, torch.full((80, 1), 7.0)), dim=1)

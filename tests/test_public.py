@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import get_type_hints
 
+import numpy as np
 import pytest
 from conftest import write_colourful
 from fake_films import photograph, write_film
@@ -108,3 +109,17 @@ def test_paths_may_be_text_or_path_with_a_tilde_and_are_recorded_as_text(home, n
 
 def test_an_options_path_may_begin_with_a_tilde(home):
     assert parse("report", report, ["grid", "--out=~/report.html"])["out"] == home / "report.html"
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: tinct.run_pretrain({"sources": ["photos:"]}, out="run"), r"config is a dict; expected tinct\.Config"),
+        (lambda: tinct.run_transfer({"task": "multilabel"}, "run"), r"settings is a dict; expected tinct\.TransferSet"),
+        (lambda: tinct.srgb_to_lab(np.zeros((3, 4, 4))), r"rgb is a ndarray; expected a tensor \(\.\.\., 3, H, W\)"),
+        (lambda: tinct.lab_to_srgb([0.0]), "lab is a list; expected a tensor"),
+    ],
+)
+def test_another_kind_of_argument_is_a_sentence(call, says):
+    with pytest.raises(tinct.TinctError, match=says):
+        call()

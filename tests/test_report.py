@@ -178,6 +178,14 @@ def test_a_file_cut_short_is_named(records, name):
         write_report([records], records / "report.html")
 
 
+def test_evaluated_pictures_that_an_encoder_saw_are_said_once_on_the_page_and_in_markdown(records):
+    for path in (records / "classes" / "cells").glob("cgan-*/record.json"):
+        path.write_text(path.read_text().replace('"pictures": 0', '"pictures": 7'))
+    page = write_report([records / "classes"], records / "report.html")[0]
+    for file in (page, page.with_suffix(".md")):
+        assert file.read_text().count("saw 7 of the evaluated pictures") == 1
+
+
 def test_what_an_unfinished_grid_cannot_compare_is_said(records):
     for cell in ("random-50-0", "random-50-2", "cgan-50-1"):
         shutil.rmtree(records / "classes" / "cells" / cell)

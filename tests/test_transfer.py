@@ -3,6 +3,7 @@ import importlib.util
 import io
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -73,6 +74,14 @@ def test_the_same_cell_gives_the_same_record_and_predictions(table, tmp_path, ta
     one, two = (load_file(tmp_path / name / "predictions.safetensors") for name in ("first", "again"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_threads_take_turns(table, tmp_path):
+    seeds = range(3)
+    alone = [run_transfer(settings_for(table, seed=seed), tmp_path / f"alone{seed}") for seed in seeds]
+    with ThreadPoolExecutor(3) as pool:
+        beside = list(pool.map(lambda seed: run_transfer(settings_for(table, seed=seed), tmp_path / f"{seed}"), seeds))
+    assert list(map(lasting, beside)) == list(map(lasting, alone))
 
 
 def test_a_record_says_everything(table, tmp_path):
@@ -479,6 +488,17 @@ def test_a_probe_needs_a_positive_to_choose_on(tmp_path, protocol):
     path.write_text("\n".join(rows) + "\n")
     with pytest.raises(TinctError, match="none of the 6 training pictures set aside to choose the probe's strength"):
         run_transfer(settings_for(spec, protocol=protocol), tmp_path / "out")
+
+
+def test_a_table_without_val_is_told_of_its_test(tmp_path):
+    spec = make_table(tmp_path)
+    table = tmp_path / "table.csv"
+    table.write_text(table.read_text().replace(",val,", ",test,"))
+    with pytest.raises(TinctError, match=r"splits are: test, train; --evaluate test scores .*--settings evaluate=test"):
+        parts_of(settings_for(spec))
+    table.write_text(table.read_text().replace(",test,", ",train,"))
+    with pytest.raises(TinctError, match=r"its splits are: train$"):
+        parts_of(settings_for(spec))
 
 
 def test_a_table_without_a_single_0_is_no_evidence(tmp_path):

@@ -75,8 +75,8 @@ def test_what_a_gain_is_worth_in_labels_is_as_uncertain_as_the_gain(most, short,
         ),
         (
             [30, 31, 32],
-            "No gain shown: colour pretraining changes mAP by +0.0 points (95 % CI 0.0 to 0.0, 3 paired seeds) at 158 "
-            "labels; the interval contains 0.",
+            "No gain shown: all 3 pairs agree, as they easily do on few pictures or labels, which gives no interval. "
+            "Colour pretraining changed mAP by +0.0 points at 158 labels.",
         ),
         (
             [35],
@@ -87,6 +87,13 @@ def test_what_a_gain_is_worth_in_labels_is_as_uncertain_as_the_gain(most, short,
 )
 def test_no_gain_in_words(values, expected):
     assert sentences(compared(("random", [30, 31, 32]), ("cgan", values))) == [expected]
+
+
+def test_pairs_that_agree_are_no_gain():
+    made = compared(("random", [30, 31]), ("cgan", [35.6, 36.6]))
+    assert sentences(made)[0].startswith("No gain shown: all 2 pairs agree")
+    assert not made.contrasts[0].gain
+    assert rows(made)[1].cells[4:6] == ["+5.6", "–"]
 
 
 def test_several_arms_are_told_apart_and_another_baseline_is_named():
@@ -142,6 +149,17 @@ def test_seeds_that_repeat_each_other_are_no_evidence(changed):
 
 def test_signs():
     assert [signed(value) for value in (1.26, -1.26, 0.0, -0.01)] == ["+1.3", "−1.3", "+0.0", "+0.0"]
+
+
+def test_each_arm_whose_encoders_saw_evaluated_pictures_is_said_once():
+    made = compared(("random", [1.0, 2.0]), ("mine", [3.0, 4.5]), ("other", [3.0, 4.5]))
+    for found, count in zip(made.cells[2:5], (3, 5, 0), strict=True):
+        found.record["data"]["seen_by_encoder"] = {"pictures": count, "names": ["a.jpg"]}
+    said = [line for line in sentences(made) if "saw" in line]
+    assert said == [
+        "mine: its encoder saw 5 of the evaluated pictures, or near-copies of them, which the records name; what it "
+        "gains may be less on others."
+    ]
 
 
 def test_pictures_that_could_not_be_read_are_said():

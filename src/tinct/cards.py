@@ -7,7 +7,7 @@ from typing import Any
 
 from tinct.errors import TinctError
 from tinct.files import write_text
-from tinct.records import SEEN, overlap
+from tinct.records import PLAN, SEEN, overlap
 from tinct.runs import read_record
 from tinct.shipped import entries
 from tinct.wording import COLOUR_TERMS, pretraining_of
@@ -31,6 +31,8 @@ def card(run: Path, *, out: Path | None = None) -> int:
     Raises:
         TinctError: there is no record, it is of something that has no card, or `out` cannot be written.
     """
+    if (run / PLAN).exists():
+        raise TinctError(f"{run}: holds a comparison; tinct report makes a page and Markdown of it")
     text = card_of(read_record(run))
     if out is None:
         print(text)  # noqa: T201
@@ -162,11 +164,13 @@ def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report
         "## Use",
         "",
         "```python",
-        'model = timm.create_model("hf-hub:OWNER/NAME", pretrained=True)  # or "local-dir:FOLDER"',
-        "maps = model.forward_intermediates(x, intermediates_only=True)",
+        'model = timm.create_model("hf-hub:OWNER/NAME", pretrained=True).eval()  # or "local-dir:FOLDER"',
+        "probabilities = model(x).sigmoid()  # of each class by itself: model.pretrained_cfg['label_names']"
+        if classes
+        else "maps = model.forward_intermediates(x, intermediates_only=True)",
         "```",
         "",
-        f"`x` is {report['fed']}.",
+        f"`x` is {report['fed']}" + (f"; {view}, {report['size']} px." if (view := report.get("view")) else "."),
     ]
     if report["untrained"]:
         lines.append(f"Random still, since no feature map depends on it: {', '.join(report['untrained'])}.")

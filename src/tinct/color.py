@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from tinct.errors import TinctError
+
 __all__ = [
     "BISECTIONS",
     "LAB_EPSILON",
@@ -71,11 +73,15 @@ def srgb_to_lab(rgb: Tensor) -> Tensor:
     Returns:
         (..., 3, H, W) float32: L* in [0, 100], a* and b* in Lab units. Gradients are finite everywhere.
 
+    Raises:
+        TinctError: `rgb` is no tensor.
+
     Example:
         >>> red = torch.tensor([255, 0, 0], dtype=torch.uint8).reshape(3, 1, 1)
         >>> [round(value) for value in srgb_to_lab(red).flatten().tolist()]
         [53, 80, 67]
     """
+    _check_tensor(rgb, "rgb")
     with torch.autocast(rgb.device.type, enabled=False):
         x, y, z = _root(_mix(_light(rgb), RGB_TO_XYZ)).unbind(-3)
         return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), dim=-3)
@@ -125,7 +131,11 @@ def lab_to_srgb(lab: Tensor) -> Tensor:
 
     Returns:
         (..., 3, H, W) float32 in [0, 1]. Gradients are finite everywhere.
+
+    Raises:
+        TinctError: `lab` is no tensor.
     """
+    _check_tensor(lab, "lab")
     with torch.autocast(lab.device.type, enabled=False):
         linear = _lab_to_linear(lab.float()).clamp(0, 1)
         knee = SRGB_KNEE / 12.92
@@ -200,6 +210,12 @@ def ab_centres(step: int) -> Tensor:
     cells = (srgb_to_lab(cube)[1:, :, 0].T / step).round()
     reached: Tensor = torch.unique(cells, dim=0)
     return reached * step
+
+
+def _check_tensor(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        kind = type(value).__name__
+        raise TinctError(f"{name} is a {kind}; expected a tensor (..., 3, H, W), as torch.from_numpy makes of an array")
 
 
 def _light(rgb: Tensor) -> Tensor:

@@ -27,10 +27,11 @@ from tinct.transfer import contents_of, parts_of
 
 __all__ = ["CompareResult", "compare", "make_grid", "run_compare", "show"]
 
-LABELS, SEEDS, LRS = "50,all", 3, "3e-3,1e-3,3e-4"
+SEEDS, LRS = 3, "3e-3,1e-3,3e-4"
 """What a comparison is made of where nobody says."""
 QUICK = {"steps": 60, "size": 64}
 """What `mosaic:` gets where nothing is said: it checks the plumbing, and should do so in minutes."""
+DEFAULT_AMOUNTS = ("50", "all")
 WIDE = 110
 """Columns of a terminal that has room for the whole table."""
 
@@ -63,7 +64,7 @@ def compare(
     task: Task,
     inits: str,
     out: Path,
-    labels: str = LABELS,
+    labels: str | None = None,
     seeds: int = SEEDS,
     protocol: Protocol = "finetune",
     steps: int | None = None,
@@ -86,7 +87,8 @@ def compare(
             several encoders in an arm, seed s starts from number s modulo their count. `random` is the baseline, else
             the first arm.
         out: the grid's folder.
-        labels: numbers of labelled pictures, such as `50,400,0.2,all`; shares have a point.
+        labels: numbers of labelled pictures, such as `50,400,0.2,all`; shares have a point. By default 50 and all, or
+            all alone where 50 are too many, or too few for a positive of each class.
         seeds: paired seeds, each with its own label subset, order, augmentation and head.
         protocol: finetune, frozen, linear or knn; see `tinct transfer`.
         steps: updates of each transfer; by default 600, and 60 for `mosaic:`.
@@ -117,6 +119,8 @@ def compare(
     )
     console = open_console()
     known = leaks(grid)
+    if labels is None and grid.amounts != DEFAULT_AMOUNTS:
+        console.print(f"labels: {','.join(grid.amounts)}, since 50 do not fit; --labels says others", highlight=False)
     warn(known, console)
     if dry_run:
         estimate(grid, parallel(jobs), console)
@@ -139,7 +143,7 @@ def run_compare(
     task: Task,
     inits: Inits,
     out: str | Path,
-    labels: Amounts = LABELS,
+    labels: Amounts | None = None,
     seeds: int = SEEDS,
     protocol: Protocol = "finetune",
     lrs: Rates = LRS,
@@ -154,7 +158,8 @@ def run_compare(
         inits: `"random,mine=RUN0:RUN1"`, `["random", "mine=RUN0:RUN1"]`, or by their names, such as
             `{"random": "random", "mine": ["RUN0", "RUN1"]}`.
         out: the grid's folder.
-        labels: `"20,0.5,all"`, `[20, 0.5, "all"]`, or one of them: an int is a count, a float a share.
+        labels: `"20,0.5,all"`, `[20, 0.5, "all"]`, or one of them: an int is a count, a float a share. None: see
+            `compare`.
         seeds: how many.
         protocol: finetune, frozen, linear or knn.
         lrs: `"1e-3,3e-4"`, `[1e-3, 3e-4]`, or one of them.
@@ -187,7 +192,7 @@ def make_grid(
     task: Task,
     inits: Inits,
     out: Path,
-    labels: Amounts = LABELS,
+    labels: Amounts | None = None,
     seeds: int = SEEDS,
     protocol: Protocol = "finetune",
     lrs: Rates = LRS,
@@ -214,7 +219,7 @@ def make_grid(
     forget_labels()  # in a notebook they may have been corrected since
     pretrained = [init for arm in arms for init in arm.inits if init != "random" and init not in later]
     starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
-    amounts = words(labels, "labels")
+    amounts = default_amounts(common) if labels is None else words(labels, "labels")
     grid = Grid(
         arms=arms,
         amounts=tuple(amounts),
@@ -238,6 +243,15 @@ def make_grid(
     grid = replace(grid, contents=contents)
     check_finished(grid, [*grid.tuning(), *grid.cells(rates)])
     return replace(grid, seen=evaluated_and_seen(arms, starts, common))
+
+
+def default_amounts(common: TransferSettings) -> tuple[str, ...]:
+    """Those of `DEFAULT_AMOUNTS` that fit; what else is wrong with the labels will be said of all of them."""
+    try:
+        parts_of(replace(common, labels=DEFAULT_AMOUNTS[0]))
+    except TinctError:
+        return DEFAULT_AMOUNTS[1:]
+    return DEFAULT_AMOUNTS
 
 
 def run_grid(grid: Grid, jobs: int) -> CompareResult:

@@ -13,7 +13,7 @@ from PIL import Image
 from tinct.data.base import VOID, LabelledSource, Source
 from tinct.data.cache import CachedSource
 from tinct.data.hashes import dhash
-from tinct.data.labelled import Task
+from tinct.data.labelled import Task, require_names
 from tinct.data.sources import open_labelled
 from tinct.data.subsets import tuning_split
 from tinct.data.survey import mask_pixels
@@ -103,9 +103,7 @@ def _opened(
 ) -> tuple[LabelledSource, NDArray[np.float32], dict[str, str]]:
     source = open_labelled(spec, split, task)
     classes = source.classes if task == "multilabel" else source.mask_classes
-    twice = next((name for name in classes if classes.count(name) > 1), None)
-    if twice is not None:  # scores go by name
-        raise TinctError(f"{spec}: two classes are called {twice!r}; give each a name of its own")
+    require_names(source)
     if task == "multilabel":
         return source, source.labels(), {}
     presence, bad, void = np.zeros((len(source), len(source.mask_classes)), np.float32), {}, False

@@ -114,6 +114,7 @@ def export_to(
         rounding = rounding_error(exact.network, subject.network, sample_inputs(subject.fed))
     with staging(dest, single=bool(suffix)) as folder:
         target = folder / dest.name if suffix else folder
+        written = WRITERS[to](subject, target, half)
         report = {
             "to": to,
             "from": str(subject.path),
@@ -123,7 +124,8 @@ def export_to(
             "half": half,
             "fold": subject.fold,
             "rounding": rounding,
-            **WRITERS[to](subject, target, half),
+            **subject.use(alone=bool(written.get("left_out"))),
+            **written,
             "versions": {"torch": torch.__version__, "timm": timm.__version__},
         }
         report["open"] = report["open"].replace(str(target), str(dest))
@@ -141,7 +143,12 @@ def to_hub(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
         report |= {"colorizer": "colorizer.safetensors", "left_out": None}
     write_text(
         folder / "README.md",
-        hub_card(subject.path, subject.meta, subject.classes(), {**report, "fold": subject.fold}),
+        hub_card(
+            subject.path,
+            subject.meta,
+            subject.classes(),
+            {**report, **subject.use(alone=bool(report["left_out"])), "fold": subject.fold},
+        ),
     )
     return report
 

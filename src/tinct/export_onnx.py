@@ -58,8 +58,8 @@ def to_onnx(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
     elif kind == "colorizer" and subject.input == "rgb":
         raise TinctError(f"{subject.path}: a colorizer is fed lightness; leave --input out")
     said = {"kind": kind, "backbone": subject.meta["backbone"], "input": f"{FED[fed]}; sides multiples of {MULTIPLE}"}
-    if "classes" in subject.meta:
-        said["classes"] = json.dumps(subject.meta["classes"])
+    use = subject.use(alone=False).items()
+    said |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in use}
     write_onnx(path, network, 3 if fed == "rgb" else 1, names, said, half)
     found = compare(
         lambda given: as_list(network(given)), open_onnx(path), sample_inputs(fed), names, HALF if half else SINGLE

@@ -10,11 +10,13 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from tinct.data.transforms import CENTRED, WHOLE
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.models.heads import Classifier
 from tinct.models.stem import Input, refit, stem_name
 from tinct.parity import fold_error
+from tinct.settings import encoder_size
 from tinct.shipped import entries, find
 from tinct.trained import load_trained
 from tinct.weights import load_colorizer, load_encoder, load_strict, read_weights
@@ -26,6 +28,10 @@ FED: dict[Fed, str] = {
     "grey": "L*/50 - 1 of CIE Lab (D65), L* in [0, 100]: (B, 1, H, W)",
     "rgb": "2 v - 1, v = sRGB in [0, 1], gamma-encoded: (B, 3, H, W)",
     "lightness": "L* of CIE Lab (D65) in [0, 100]: (B, 1, H, W)",
+}
+OUTPUTS = {
+    "classifier": "logits (B, C): logits.sigmoid() is the probability of each class by itself",
+    "segmenter": "logits (B, C, H, W): logits.softmax(1) are a pixel's probabilities, logits.argmax(1) is the mask",
 }
 
 
@@ -55,6 +61,23 @@ class Subject:
     def fed(self) -> Fed:
         """What the whole network is fed."""
         return "lightness" if self.kind == "colorizer" else self.input
+
+    @property
+    def size(self) -> int:
+        """Height and width of the input in pixels: as trained on labels, else what features are taken at."""
+        return int(self.meta["size"]) if self.kind in OUTPUTS else encoder_size(self.meta.get("size"))
+
+    def use(self, alone: bool) -> dict[str, Any]:
+        """How to feed the network without tinct and read its outputs; `alone`: it is the encoder without its head.
+
+        Nothing is said of a colorizer, which takes any size and a program of its own.
+        """
+        if self.kind == "colorizer":
+            return {}
+        fed = {"size": self.size, "view": WHOLE if self.kind == "segmenter" and not alone else CENTRED}
+        if alone or self.kind not in OUTPUTS:
+            return fed
+        return {**fed, "classes": self.meta["classes"], "outputs": OUTPUTS[self.kind]}
 
     def rounded(self) -> "Subject":
         """A copy whose kernels and matrices have been through half precision, as `save_tensors` stores them."""

@@ -16,7 +16,6 @@ from tinct.models.heads import SMP, smp_keys
 from tinct.models.layouts import from_torchvision, torchvision_name
 from tinct.models.stem import Input, stem_name
 from tinct.parity import HALF, SINGLE, compare, sample_inputs
-from tinct.settings import encoder_size
 from tinct.weights import FED_KEY, load_strict, packed
 
 __all__ = ["to_segmentation_models", "to_timm", "to_torchvision"]
@@ -29,11 +28,9 @@ def to_timm(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
     encoder, classes = subject.timm_encoder(), subject.classes()
     body: Any = encoder.body
     config: dict[str, Any] = body.default_cfg
-    channels, size = encoder.in_channels, subject.meta.get("size")
-    if subject.kind in ("encoder", "colorizer"):
-        size = encoder_size(size)
+    channels = encoder.in_channels
     tensors = dict(body.state_dict()) | subject.classifier(str(config["classifier"]))
-    kept = ("interpolation", "crop_pct", "crop_mode", "pool_size", "fixed_input_size", "first_conv", "classifier")
+    kept = ("pool_size", "fixed_input_size", "first_conv", "classifier")
     document = {
         "architecture": encoder.backbone,
         "num_classes": len(classes),
@@ -42,7 +39,10 @@ def to_timm(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
         "pretrained_cfg": {key: config[key] for key in kept if key in config}
         | {
             "custom_load": False,
-            "input_size": [channels, size, size],
+            "input_size": [channels, subject.size, subject.size],
+            "interpolation": "bilinear",  # with the next two, `tinct.data.transforms.centre`
+            "crop_pct": 1.0,
+            "crop_mode": "center",
             "mean": [0.5] * channels,
             "std": [0.5] * channels,
             "num_classes": len(classes),

@@ -106,6 +106,14 @@ class Comparison:
         return max(int(overlap(cell.record, "seen_in_training")["pictures"]) for cell in self.cells)
 
     @cached_property
+    def seen(self) -> dict[str, int]:
+        """By arm, how many evaluated pictures, at most, an encoder of its had seen; arms without are not in it."""
+        counts = dict.fromkeys(self.arms, 0)
+        for cell in self.cells:
+            counts[cell.arm] = max(counts[cell.arm], int(overlap(cell.record, "seen_by_encoder")["pictures"]))
+        return {arm: count for arm, count in counts.items() if count}
+
+    @cached_property
     def amounts(self) -> list[int]:
         """The numbers of labels, rising."""
         return sorted({cell.labels for cell in self.cells})

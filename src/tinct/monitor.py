@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tinct.calibrate import recalibrate
 from tinct.config import Config
 from tinct.data.ledger import Ledger
+from tinct.data.sources import results_in
 from tinct.heldout import colour_scores, sample_sheet
 from tinct.learner import Learner
 from tinct.probe import probe_encoder
@@ -70,7 +71,8 @@ class Monitor:
         self.progress.start()
         if self.active:
             self.board = SummaryWriter(str(self.run.folder))
-            self.run.log("start", pictures=len(self.ledger.source), source=self.ledger.source.spec)
+            source = self.ledger.source
+            self.run.log("start", pictures=len(source), source=source.spec, results_passed_over=results_in(source))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

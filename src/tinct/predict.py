@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from tinct.data.base import Source
 from tinct.data.overlay import class_color, draw_labels
-from tinct.data.sources import open_pictures
+from tinct.data.sources import open_pictures, results_in
 from tinct.data.transforms import centre, letterbox, placed, shrunk
 from tinct.device import named_device
 from tinct.errors import PictureError, TinctError
@@ -88,6 +88,8 @@ def predict(
     drawn = overlays or meta["task"] == "segmentation"
     places = png_names([source.name(index) for index in range(len(source))]) if drawn else []
     console = open_console(stderr=True)
+    for folder in results_in(source):
+        pass_over(f"{folder}, which tinct wrote", console)
     answers: list[dict[str, Any]] = []
     rows: list[tuple[str, Tensor]] = []
     for batch in readable(source, math.ceil(SHARPNESS * meta["size"]), console):
@@ -134,7 +136,7 @@ def readable(source: Source, side: int, console: Console) -> Iterator[list[Small
 
 
 def pass_over(why: str, console: Console) -> None:
-    """Name a picture that cannot be read, and the reason."""
+    """Name a picture or folder that has no part in this, and the reason."""
     console.print(f"passed over: {why}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -83,6 +83,8 @@ def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> di
         KeyboardInterrupt: Ctrl-C or SIGTERM came while it trained in the main thread; the step was ended and saved, so
             that `resume` goes on there.
     """
+    if not isinstance(config, Config):
+        raise TinctError(f"config is a {type(config).__name__}; expected tinct.Config(sources=[...], steps=...)")
     out = expanded(out)
     run = Run(out)
     begun = check_run(config, run, resume)

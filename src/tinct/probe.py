@@ -36,11 +36,13 @@ class LinearFit:
         weight: (C, D) float32.
         bias: (C,) float32.
         strengths: the L2 strength chosen for each class.
+        chosen: whether there was a class to choose by; the strongest was taken where there was none.
     """
 
     weight: Tensor
     bias: Tensor
     strengths: tuple[float, ...]
+    chosen: bool = True
 
     def scores(self, features: Tensor) -> Tensor:
         """(N, D) features to (N, C) logits."""
@@ -55,7 +57,7 @@ def fit_linear(features: Tensor, labels: Tensor, tuning_features: Tensor, tuning
         labels: (N, C), 1, 0, or NaN = unknown: left out of that class's fit.
         tuning_features: (M, D), to choose on.
         tuning_labels: (M, C). A class without a positive or a negative here gets the strength that is best over
-            the others.
+            the others; the strongest, where no class has both.
     """
     mean, deviation = statistics_of(features)
     x, tuning = ((values - mean) / deviation for values in (features, tuning_features))
@@ -71,11 +73,13 @@ def fit_linear(features: Tensor, labels: Tensor, tuning_features: Tensor, tuning
         found = multilabel_scores(tuning @ weight.T + bias, tuning_labels, names).average_precision
         precision.append([found.get(name, np.nan) if told[index] else np.nan for index, name in enumerate(names)])
     table = np.array(precision)
-    best = np.where(np.isnan(table).any(0), np.nanmean(table, 1).argmax(), np.nan_to_num(table).argmax(0))
+    chosen = not np.isnan(table).all()
+    overall = np.nanmean(table, 1).argmax() if chosen else 0
+    best = np.where(np.isnan(table).any(0), overall, np.nan_to_num(table).argmax(0))
     weight = torch.stack([fits[row][0][index] for index, row in enumerate(best)])
     bias = torch.stack([fits[row][1][index] for index, row in enumerate(best)])
     scaled = weight / deviation
-    return LinearFit(scaled, bias - scaled @ mean, tuple(STRENGTHS[row] for row in best))
+    return LinearFit(scaled, bias - scaled @ mean, tuple(STRENGTHS[row] for row in best), chosen)
 
 
 def statistics_of(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -136,6 +136,12 @@ def probed(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabri
     network: Classifier | None = None
     if settings.protocol == "linear":
         fit = fit_linear(fitted.values, labels, tuning.values, tuning_labels)
+        if not fit.chosen:
+            console.print(
+                "the probe's strength could not be chosen: no class has both a positive and a negative among the "
+                f"{len(tuning_labels)} pictures set aside for it; the strongest was taken",
+                highlight=False,
+            )
         output = fit.scores(evaluated.values)
         metrics: dict[str, Any] = {"l2": list(fit.strengths)}
         network = Classifier(encoder, len(shape["classes"]), STAGES, peaks=True).cpu().eval()

@@ -10,11 +10,13 @@ from tinct.calibrate import recalibrate
 from tinct.cards import pretraining_card
 from tinct.config import Config
 from tinct.data.ledger import Ledger
+from tinct.data.transforms import CENTRED
 from tinct.files import atomic_path, write_json, write_text
 from tinct.heldout import colour_scores
 from tinct.inits import located, seen_by
 from tinct.learner import Learner
 from tinct.runs import Run
+from tinct.settings import encoder_size
 from tinct.weights import save_colorizer, save_encoder
 
 __all__ = ["write_results"]
@@ -57,6 +59,7 @@ def write_results(
             "backbone": encoder.backbone,
             "in_channels": encoder.in_channels,
             "input": "L*/50 - 1 of CIE Lab (D65), L* in [0, 100]; an RGB stem takes it three times",
+            "view": f"{CENTRED}, {encoder_size(config.size)} px",
             "channels": encoder.channels,
             "reductions": encoder.reductions,
             **origin,

@@ -83,7 +83,8 @@ class Run:
         if written.exists():
             if not resume:
                 raise TinctError(
-                    f"out is {self.folder}, which holds another run; choose another folder, or --resume to go on"
+                    f"out is {self.folder}, which holds another run; choose another folder, or --resume "
+                    "(from Python, resume=True) to go on"
                 )
             self.check_same(config, free)
         elif self.folder.exists() and any(self.folder.iterdir()):

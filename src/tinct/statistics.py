@@ -26,6 +26,8 @@ __all__ = [
 LEVEL = 0.95
 """The coverage of every interval."""
 RESAMPLES = 1000
+AGREE = 1e-4
+"""Differences this near to each other are equal: scores of 0 to 100 are computed in single precision."""
 _BLOCK = 2**22  # numbers in one block of resamples, 32 MB
 
 
@@ -35,7 +37,7 @@ class Difference:
 
     Attributes:
         mean: over pairs.
-        low: lower end of the interval; None where one pair gives no interval.
+        low: lower end of the interval; None where there is none: of one pair, or where all pairs agree.
         high: upper end.
         df: degrees of freedom, pairs - 1.
     """
@@ -69,6 +71,9 @@ class Worth:
 def paired_difference(treated: Sequence[float], baseline: Sequence[float]) -> Difference:
     """The mean of `treated - baseline` with Student's t interval over pairs.
 
+    Where all pairs agree there is no interval: of width zero it would say that a few pictures, on which scores can
+    only be some steps apart, leave no doubt.
+
     Args:
         treated: one value a pair.
         baseline: the same pairs in the same order.
@@ -82,7 +87,7 @@ def paired_difference(treated: Sequence[float], baseline: Sequence[float]) -> Di
         )
     differences = np.subtract(treated, baseline)
     mean, df = float(differences.mean()), len(differences) - 1
-    if not df:
+    if not df or np.ptp(differences) < AGREE:
         return Difference(mean, None, None, df)
     half = float(stats.t.ppf(0.5 + LEVEL / 2, df) * differences.std(ddof=1) / math.sqrt(len(differences)))
     return Difference(mean, mean - half, mean + half, df)

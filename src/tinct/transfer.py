@@ -1,6 +1,7 @@
 """Transfer: an encoder and labels in, a score on pictures it never trained on out, as one record."""
 
 import hashlib
+import threading
 import time
 from dataclasses import asdict
 from itertools import zip_longest
@@ -15,8 +16,8 @@ from tinct.data.base import fingerprint_of
 from tinct.data.subsets import label_subset, tuning_split
 from tinct.engine import make_fabric
 from tinct.environment import environment
-from tinct.errors import TinctError
-from tinct.examples import open_labels
+from tinct.errors import AbsentSplitError, TinctError
+from tinct.examples import Labelled, open_labels
 from tinct.files import check_writable, expanded, write_json
 from tinct.findings import METRICS
 from tinct.inits import load_init
@@ -32,6 +33,8 @@ __all__ = ["TransferSettings", "contents_of", "parts_of", "run_transfer", "trans
 NAMED = 50
 """How many pictures a record names where there may be many."""
 NOTES = {"mosaic:": "checks the plumbing; no evidence"}
+TURNS = threading.Lock()
+"""Held by whoever draws from torch's numbers."""
 
 
 def transfer(settings: TransferSettings, *, out: Path, predictions: bool = False) -> int:
@@ -74,7 +77,7 @@ def parts_of(settings: TransferSettings) -> Parts:
             second, rest_of_rest = tuning_split(labelled.presence[rest])
             tuning, rest = rest[second], rest[rest_of_rest]
     else:
-        evaluated = open_labels(settings.source, settings.evaluate, settings.task, settings.size, settings.cache)
+        evaluated = _evaluated(settings)
         where = np.arange(len(evaluated.source))
         for number, (ours, theirs) in enumerate(zip_longest(labelled.classes, evaluated.classes)):
             if ours != theirs:
@@ -89,6 +92,24 @@ def parts_of(settings: TransferSettings) -> Parts:
         )
     chosen = rest[label_subset(labelled.presence[rest], settings.labels, settings.seed)]
     return Parts(labelled, chosen, tuning, evaluated, where, all_labels=len(chosen) == len(rest))
+
+
+def _evaluated(settings: TransferSettings) -> Labelled:
+    """The split that is scored.
+
+    Raises:
+        AbsentSplitError: the labels have no such split; names another where they have that.
+    """
+    try:
+        return open_labels(settings.source, settings.evaluate, settings.task, settings.size, settings.cache)
+    except AbsentSplitError as error:
+        other = {"val": "test", "test": "val"}[settings.evaluate]
+        try:
+            open_labels(settings.source, other, settings.task, settings.size)
+        except TinctError:
+            raise error from None
+        remedy = f"--evaluate {other} scores that one (in tinct compare: --settings evaluate={other})"
+        raise AbsentSplitError(f"{error}; {remedy}") from error
 
 
 def contents_of(parts: Parts) -> dict[str, str]:
@@ -117,7 +138,8 @@ def run_transfer(
 ) -> dict[str, Any]:
     """Train on a label subset, evaluate once, and write what came out.
 
-    Seeds are given to torch, which has one stream of numbers for all threads: several at a time need processes.
+    Calls in several threads take turns, since torch has one stream of numbers for all of them; side by side they run in
+    processes.
 
     Args:
         settings: what to do.
@@ -132,6 +154,8 @@ def run_transfer(
     Raises:
         TinctError: the settings, the labels, the weights or the folder make it impossible, or training diverged.
     """
+    if not isinstance(settings, TransferSettings):
+        raise TinctError(f"settings is a {type(settings).__name__}; expected tinct.TransferSettings(source, task, ...)")
     out = expanded(out)
     settings.check()
     check_out(out, "transfer")
@@ -140,20 +164,21 @@ def run_transfer(
     console = console or Console(quiet=True)
     began = time.perf_counter()
     fabric = make_fabric(settings.accelerator, settings.precision)
-    start = load_init(
-        settings.init,
-        input=settings.input,
-        backbone=settings.backbone,
-        weights=settings.weights,
-        seed=settings.seed,
-    )
+    with TURNS:
+        start = load_init(
+            settings.init,
+            input=settings.input,
+            backbone=settings.backbone,
+            weights=settings.weights,
+            seed=settings.seed,
+        )
     console.print(start.report(), highlight=False, markup=False)
     parts = parts_of(settings)
     evaluated = parts.evaluated
     classes = scored_in(evaluated, parts.where, settings)  # before anything is trained for it
     check_writable(out)
     work = trained if settings.trains else probed
-    with torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
+    with TURNS, torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
         result = work(settings, start, parts, fabric, console)
     value, scored, metrics = score(result, evaluated, settings, classes)
     skipped = {**parts.train.bad, **result.skipped}

@@ -95,7 +95,8 @@ def going_on(comparison: Comparison) -> list[str]:
     for step in steps(comparison):
         read = " to ".join(f"{pictures_read(comparison, arm):,}" for arm in (step.earlier, step.later))
         change, low, high = step.difference.mean, step.difference.low, step.difference.high
-        interval, verdict = "", " (one value, no interval)"
+        pairs = step.difference.pairs
+        interval, verdict = "", f" ({'one value' if pairs == 1 else f'all {pairs} pairs agree'}, no interval)"
         if low is not None and high is not None:
             interval = f" (95 % CI {plain(low)} to {plain(high)}, {step.difference.pairs} paired seeds)"
             verdict = "; the interval contains 0" if low <= 0 <= high else ""
@@ -122,7 +123,7 @@ def going_on(comparison: Comparison) -> list[str]:
 
 
 def provisos(comparison: Comparison) -> list[str]:
-    """What makes the answers say less: the kind of data, pictures that could not be read, what nothing compares yet."""
+    """What makes the answers say less: the data, pictures that were no news or could not be read, what is missing."""
     said, names = [], comparison.unreadable
     if comparison.note:
         said.append(f"{comparison.record['data']['spec']} {comparison.note}.")
@@ -132,6 +133,11 @@ def provisos(comparison: Comparison) -> list[str]:
             f"{len(names)} labelled pictures could not be read and have no part in this: "
             f"{', '.join(names[:NAMED])}{more}."
         )
+    said += [
+        f"{arm}: its encoder saw {count} of the evaluated pictures, or near-copies of them, which the records name; "
+        "what it gains may be less on others."
+        for arm, count in comparison.seen.items()
+    ]
     if comparison.learned:
         said.append(
             f"Up to {comparison.learned} evaluated pictures, or near-copies of them, are among the labelled training "
@@ -160,9 +166,11 @@ def sentence(comparison: Comparison, contrast: Contrast) -> str:
         where += f", compared with {comparison.baseline}"
     if difference.low is None or difference.high is None:
         repeated = len(contrast.values.keys() & contrast.baseline.keys()) > 1
-        why = "nothing differs from seed to seed, which" if repeated else "one pair of seeds"
+        why = "nothing differs from seed to seed, which gives" if repeated else "one pair of seeds gives"
+        if difference.pairs > 1:
+            why = f"all {difference.pairs} pairs agree, as they easily do on few pictures or labels, which gives"
         return (
-            f"No gain shown: {why} gives no interval. {subject} changed {metric} by "
+            f"No gain shown: {why} no interval. {subject} changed {metric} by "
             f"{signed(difference.mean)} points{_scope(contrast)} {where}."
         )
     low, high = plain(difference.low), plain(difference.high)
@@ -227,7 +235,7 @@ def _range(contrast: Contrast) -> str:
 
 
 def _interval(contrast: Contrast) -> str:
-    """The t interval in short, with its degrees of freedom; a dash where one pair gives none."""
+    """The t interval in short, with its degrees of freedom; a dash where there is none."""
     difference = contrast.difference
     if difference.low is None or difference.high is None:
         return "–"

@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,13 +115,19 @@ def edit(root, change, split="train"):
         (lambda content: content["annotations"][1].pop("category_id"), "instances_train2017.json.*category_id"),
         (lambda content: content.update(images=3), "instances format"),
         (lambda content: content["images"][1].pop("file_name"), "instances_train2017.json: KeyError 'file_name'"),
-        (lambda content: content["images"][1].pop("height"), "instances_train2017.json: KeyError 'height'"),
     ],
 )
 def test_a_damaged_file_is_named(root, change, message):
     edit(root, change)
     with pytest.raises(TinctError, match=message):
         Coco(str(root), "train", "multilabel")
+
+
+def test_sizes_are_for_masks_alone(root):
+    edit(root, lambda content: content["images"][1].pop("height"))
+    assert len(Coco(str(root), "train", "multilabel")) == 3
+    with pytest.raises(AbsentSplitError, match=r"000002\.jpg has no height and width, which masks need"):
+        Coco(str(root), "train", "segmentation")
 
 
 @pytest.mark.parametrize(
@@ -167,6 +175,61 @@ def test_a_picture_of_another_size_is_named(root):
 def test_a_missing_split_is_named(root):
     with pytest.raises(TinctError, match=r"no annotations.instances_val2017"):
         Coco(str(root), "val", "multilabel")
+
+
+def test_roboflows_folders_are_the_splits(root, tmp_path):
+    for name in ("train", "valid"):
+        shutil.copytree(root / "train2017", tmp_path / "robo" / name)
+        shutil.copy(root / "annotations/instances_train2017.json", tmp_path / "robo" / name / "_annotations.coco.json")
+    for split, folder in (("train", "train"), ("val", "valid")):
+        source = Coco(str(tmp_path / "robo"), split, "multilabel")
+        assert (source.name(0), source.picture(0).shape) == (f"{folder}/000002.jpg", (20, 30, 3))
+    with pytest.raises(AbsentSplitError, match=r"instances_test2017.*coco:FILE\.json"):
+        Coco(str(tmp_path / "robo"), "test", "multilabel")
+
+
+@pytest.mark.parametrize(
+    ("file", "pictures", "written"),
+    [
+        ("_annotations.coco.json", "", "{}"),  # one folder of Roboflow
+        ("annotations/instances_default.json", "images", "{}"),  # CVAT
+        ("annotations/instances_default.json", "images/default", "{}"),
+        ("result.json", "images", "images/{}"),  # Label Studio
+        ("result.json", "images", "images\\{}"),
+        ("result.json", "images", "/data/upload/1/{}"),
+    ],
+)
+def test_one_file_as_labelling_tools_write_it(root, tmp_path, file, pictures, written):
+    home = tmp_path / "export"
+    shutil.copytree(root / "train2017", home / pictures)
+    content = json.loads((root / "annotations/instances_train2017.json").read_text())
+    for image in content["images"]:
+        image["file_name"] = written.format(image["file_name"])
+    (home / file).parent.mkdir(exist_ok=True)
+    (home / file).write_text(json.dumps(content))
+    parts = {split: Coco(f"{home}/{file}", split, "segmentation") for split in ("train", "val")}
+    assert "fifth" in parts["train"].note
+    names = [{Path(part.name(index)).name for index in range(len(part))} for part in parts.values()]
+    assert sorted(names[0] | names[1]) == ["000002.jpg", "000005.jpg", "000009.jpg"]
+    assert min(map(len, names)) == 1
+    for part in parts.values():
+        for index in range(len(part)):
+            assert part.picture(index).shape[:2] == part.mask(index).shape
+    whole = Coco(str(root), "train", "multilabel")
+    labels = {Path(whole.name(row)).name: whole.labels()[row].tolist() for row in range(3)}
+    train = Coco(f"{home}/{file}", "train", "multilabel")
+    assert train.labels().tolist() == [labels[Path(train.name(row)).name] for row in range(len(train))]
+    assert len(open_sources([f"coco:{home}/{file}"], "all")) == 3
+
+
+def test_a_folder_in_front_of_a_file_name_is_not_put_there_twice(root):
+    def in_front(content):
+        for image in content["images"]:
+            image["file_name"] = f"train2017/{image['file_name']}"
+
+    edit(root, in_front)
+    source = Coco(str(root), "train", "multilabel")
+    assert (source.name(0), source.picture(0).shape) == ("train2017/000002.jpg", (20, 30, 3))
 
 
 def copied(root, year, split="train"):

@@ -1,3 +1,4 @@
+import itertools
 import os
 import pickle
 import sys
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tinct.data.base import fingerprint_of
+from tinct.data.classfolders import ClassFolders
 from tinct.data.folder import PathSource, open_folder
+from tinct.data.sources import results_in
 from tinct.errors import PictureError, TinctError
 
 
@@ -163,6 +166,21 @@ def test_folders_of_splits(tmp_path):
 def test_masks_beside_images_are_no_photographs(tmp_path):
     touch(tmp_path, "images/a.jpg", "masks/a.png", "groundTruth/a.png", "Annotations/b.png")
     assert names(open_folder(str(tmp_path), "all")) == ["images/a.jpg"]
+
+
+@pytest.mark.parametrize("files", [("record.json",), ("predictions.json",), ("config.yaml", "log.jsonl")])
+def test_what_tinct_wrote_is_no_photograph(tmp_path, files):
+    for name in ("A/a.png", "A/out/overlays/a.png", "B/b.png", "out/samples/step-1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "A" / "record.json").write_text("{}")  # somebody else's
+    for folder, name in itertools.product(("A/out", "out"), files):
+        (tmp_path / folder / name).write_text('{"what": "predict"}')
+    source = open_folder(str(tmp_path))
+    assert names(source) == ["A/a.png", "B/b.png"]
+    assert results_in(source) == [f"{tmp_path}/A/out", f"{tmp_path}/out"]
+    assert len(open_folder(str(tmp_path / "out"))) == 1  # asked for by name
+    assert ClassFolders(str(tmp_path), "train", "multilabel").classes == ("A", "B")
 
 
 def test_wrong_paths_say_what_was_expected(tmp_path):

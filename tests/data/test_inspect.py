@@ -181,3 +181,18 @@ def test_mistakes_are_named(tmp_path):
         data([str(tmp_path / "absent")])
     with pytest.raises(TinctError, match="no VOC in it"):
         data([f"voc:{tmp_path}"])
+
+
+def test_two_categories_of_one_name_are_said(tmp_path, capsys):
+    images = [{"id": number, "file_name": f"{number}.png"} for number in range(6)]
+    for image in images:
+        Image.new("RGB", (8, 8), (200, 40 * image["id"], 0)).save(tmp_path / image["file_name"])
+    content = {
+        "images": images,
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 2}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    described = report(capsys, f"coco:{tmp_path}/labels.json")["labels"]
+    for labels in described:
+        assert labels["error"].endswith("labels.json: two classes are called 'cat'; give each a name of its own")

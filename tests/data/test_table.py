@@ -1,9 +1,11 @@
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tinct.data.table import Table
-from tinct.errors import PictureError, TinctError
+from tinct.errors import AbsentSplitError, PictureError, TinctError
 
 
 @pytest.fixture
@@ -77,18 +79,82 @@ def test_a_picture_is_in_one_split_whatever_the_task_and_however_often_it_is_lis
 
 
 def test_a_picture_in_two_splits_is_refused(write):
-    with pytest.raises(TinctError, match=r"line 3: a\.png is in train and val; choose one"):
+    with pytest.raises(TinctError, match=r"lines 2 and 3: a\.png has 'train' and 'val' in column 'split'"):
         Table(write("path,cat,split", "a.png,1,train", "./a.png,1,val"), "val", "multilabel")
 
 
-def test_another_separator_is_told(write):
-    with pytest.raises(TinctError, match="its columns are separated by ';', save it with commas"):
-        Table(write("path;cat", "a.png;1"), "train", "multilabel")
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("column", ["path", "Path", "Filename", "file_name", "file", "image"])
+def test_what_spreadsheets_and_pandas_write(write, separator, column):
+    lines = [
+        ("", column, "Split", "cat", "dog"),
+        ("0", "a.png", "Train", "TRUE", "false"),
+        ("1", "b.png", "train", "0.0", "1"),
+    ]
+    source = Table(write(*(separator.join(line) for line in lines)), "train", "multilabel")
+    assert (source.classes, source.name(1)) == (("cat", "dog"), "b.png")
+    assert source.labels().tolist() == [[1, 0], [0, 1]]
 
 
-def test_a_split_of_another_name_is_refused(write):
-    with pytest.raises(TinctError, match="line 3, column 'split': 'Train'; expected train, val, test"):
-        Table(write("path,cat,split", "a.png,1,val", "b.png,1,Train"), "val", "multilabel")
+def test_a_nameless_column_that_is_no_index_is_refused(write):
+    with pytest.raises(TinctError, match="column '': a column needs a name of its own"):
+        Table(write(",path,cat", "x,a.png,1"), "train", "multilabel")
+
+
+def test_splits_may_be_called_as_folders_are(write):
+    table = write("path,cat,split", "a.png,1,Validation", "b.png,1,Train", "c.png,1,Test")
+    names = {split: Table(table, split, "multilabel").name(0) for split in ("train", "val", "test")}
+    assert names == {"train": "b.png", "val": "a.png", "test": "c.png"}
+    with pytest.raises(TinctError, match="line 2, column 'split': 'hold'; expected train, val or test"):
+        Table(write("path,cat,split", "a.png,1,hold"), "val", "multilabel")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le"])
+def test_another_encoding_is_told_what_to_do(tmp_path, encoding):
+    (tmp_path / "table.csv").write_text("path,cat\nÄpfel.png,1\n", encoding=encoding)
+    with pytest.raises(TinctError, match="save it as CSV UTF-8"):
+        Table(str(tmp_path / "table.csv"), "train", "multilabel")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_paths_of_other_systems_open(tmp_path, write, form):
+    (tmp_path / "sub").mkdir()
+    Image.new("RGB", (6, 4)).save(tmp_path / "sub" / unicodedata.normalize({"NFC": "NFD", "NFD": "NFC"}[form], "É.png"))
+    written = unicodedata.normalize(form, "É.png")
+    source = Table(write("path,cat,split", f"sub\\{written},1,train", "none\\a.png,1,train"), "train", "multilabel")
+    assert source.picture(0).shape == (4, 6, 3)
+    assert source.name(1) == "none\\a.png"  # nothing is there: as it is written
+
+
+def test_one_column_of_names(write):
+    lines = (
+        "path,label,split",
+        "a.png,cat|animal,train",
+        "b.png,cat;dog,train",
+        'c.png,"dog, animal",train',
+        "d.png,,train",
+    )
+    source = Table(write(*lines, "e.png,wolf,val"), "train", "multilabel")
+    assert source.classes == ("animal", "cat", "dog", "wolf")  # the same in every split
+    expected = [[1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 1, 0], [np.nan] * 4]
+    np.testing.assert_array_equal(source.labels(), np.array(expected, np.float32))
+
+
+def test_numbered_classes_are_names_where_the_column_is_called_so(write):
+    rows = [f"{number}.png,{number % 11},train" for number in range(22)]
+    assert Table(write("path,class,split", *rows), "train", "multilabel").classes == tuple(map(str, range(11)))
+    with pytest.raises(TinctError, match="'2'; expected 0, 1 or an empty cell, or a column 'label' in place of 'cat'"):
+        Table(write("path,cat,split", *rows), "train", "multilabel").labels()
+    assert Table(write("path,label", "a.png,1", "b.png,0"), "train", "multilabel").classes == ("label",)
+    with pytest.raises(AbsentSplitError, match="masks need a column for each class"):
+        Table(write("path,label,mask", "a.png,cat,mask.png"), "train", "segmentation")
+
+
+def test_a_picture_listed_again_counts_once_or_is_refused(write):
+    source = Table(write("path,cat,split", "a.png,1,train", "./a.png,1,train", "b.png,0,train"), "train", "multilabel")
+    assert [source.name(index) for index in range(len(source))] == ["a.png", "b.png"]
+    with pytest.raises(TinctError, match=r"lines 2 and 4: a\.png has '1' and '0' in column 'cat'; list a picture once"):
+        Table(write("path,cat", "a.png,1", "b.png,1", "a.png,0"), "train", "multilabel")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +168,7 @@ def test_a_split_of_another_name_is_refused(write):
         ((HEADER, "a.png,1,val,0,"), "no rows of the train split; its splits are: val"),
         ((HEADER, "a.png,0,train,0,"), "train split has no positive label for any of its 2 classes"),
         ((HEADER,), "no rows below the header"),
-        (("file,cat", "a.png,1"), "line 1: no column 'path' among file, cat"),
+        (("photo,cat", "a.png,1"), "line 1: no column 'path' among photo, cat"),
         (("path,cat,cat", "a.png,1,1"), "line 1: column 'cat': a column needs a name of its own"),
         (("path,split", "a.png,train"), "no class column"),
         (('path,cat\n"a.png,1',), "unexpected end of data"),

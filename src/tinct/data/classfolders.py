@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinct.data.folder import read_lines, scan, split_folders
+from tinct.data.folder import holds_results, read_lines, scan, split_folders
 from tinct.data.labelled import LabelledFiles, Task
 from tinct.data.subsets import held_out
 from tinct.errors import AbsentSplitError, TinctError
@@ -81,7 +81,8 @@ class ClassFolders(LabelledFiles):
 
 def _folders(root: Path) -> set[str]:
     try:
-        return {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+        entries = [entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+        return {entry.name for entry in entries if not holds_results(entry)}
     except OSError as error:
         raise TinctError(f"{root}: {error.strerror}; expected a folder with one folder a class") from error
 

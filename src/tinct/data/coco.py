@@ -4,8 +4,9 @@ import contextlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,17 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
 from tinct.data.base import VOID
-from tinct.data.labelled import LabelledFiles, Task, checked_mask, require_positives
+from tinct.data.folder import split_folders
+from tinct.data.labelled import LabelledFiles, Task, checked_mask, require_positives, spelled
+from tinct.data.subsets import drawn_split
 from tinct.errors import AbsentSplitError, PictureError, TinctError
 from tinct.files import expanded, stamp
 
 __all__ = ["Coco"]
+
+
+ROBOFLOW = "_annotations.coco.json"
+"""What Roboflow calls the annotations in each of its folders `train`, `valid` and `test`."""
 
 
 class Coco(LabelledFiles):
@@ -25,11 +32,14 @@ class Coco(LabelledFiles):
 
     Of several years it is the newest that train and val share. The classes are the categories of train's file by rising
     id, 80 for COCO, and number the mask's values from 1 on, without COCO's gaps; 0 is the background. Pictures without
-    annotations are kept: they are negatives.
+    annotations are kept: they are negatives. DIR may also be of Roboflow's layout, `train/_annotations.coco.json`.
+
+    `coco:FILE.json` is one file of that format, as labelling tools write it, with its pictures in its folder, in
+    `images` there or beside that folder. About a fifth, drawn by the file names, is `val` and the rest `train`.
 
     Args:
-        path: the folder.
-        split: `train` or `val`.
+        path: the folder or the file.
+        split: `train`, `val` or `test`.
         task: which labels to give.
 
     Raises:
@@ -40,17 +50,37 @@ class Coco(LabelledFiles):
 
     def __init__(self, path: str, split: str, task: Task) -> None:
         root = expanded(path)
-        file = _annotations(root, split)
+        single = root.suffix == ".json"
+        file = root if single else _annotations(root, split)
         if file is None:
-            raise AbsentSplitError(f"{path}: no annotations/instances_{split}2017.json or of another year in it")
-        self._file, self._first, self._task = file, _annotations(root, "train") or file, task
+            raise AbsentSplitError(
+                f"{path}: no annotations/instances_{split}2017.json or of another year in it; for a file of another "
+                "name write coco:FILE.json"
+            )
+        self._file, self._first, self._task = file, file if single else _annotations(root, "train") or file, task
         self._coco = _load(file, stamp(file))
         self._ids = sorted(self._coco.imgs)
-        folder = file.stem.removeprefix("instances_")
-        pictures = (f"{folder}/{self._coco.imgs[key]['file_name']}" for key in self._ids)
+        names = [str(self._coco.imgs[key]["file_name"]) for key in self._ids]
+        subset = file.stem.removeprefix("instances_")
+        if single:
+            names = [_without_machine(name) for name in names]
+            chosen = np.flatnonzero(drawn_split(names, split))
+            self._ids, names = [self._ids[place] for place in chosen], [names[place] for place in chosen]
+            self.note = "has no splits: about a fifth of its pictures, drawn by their names, is val, the rest train"
+            near = [file.parent, file.parent / "images", *(file.parent.parent / one for one in ("images", subset))]
+            root = folder = _with_pictures([*near, near[2] / subset], names)
+        else:
+            folder = _with_pictures([file.parent if file.name == ROBOFLOW else root / subset, root], names)
+        within = folder.relative_to(root)
+        pictures = ((within / spelled(name, folder)).as_posix() for name in names)
         super().__init__(pictures, root, f"coco:{path}", split)
         if task == "segmentation":
             self.background = 0
+            entries = [self._coco.imgs[key] for key in self._ids]
+            if lacking := [entry for entry in entries if not (entry.get("height") and entry.get("width"))]:
+                raise AbsentSplitError(
+                    f"{file}: {lacking[0]['file_name']} has no height and width, which masks need; take task multilabel"
+                )
             if self._coco.anns and not any(entry.get("segmentation") for entry in self._coco.anns.values()):
                 raise AbsentSplitError(f"{file}: its annotations are boxes without segmentation; take task multilabel")
 
@@ -134,6 +164,18 @@ def _box(annotation: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.bool_
     return box
 
 
+def _with_pictures(folders: Sequence[Path], names: Sequence[str]) -> Path:
+    """The first of `folders` that has any of the pictures, else the first."""
+    sample = names[:: max(1, len(names) // 20)]  # of a hundred thousand, on a slow disk, not each one
+    return next((one for one in folders if any((one / spelled(name, one)).exists() for name in sample)), folders[0])
+
+
+def _without_machine(name: str) -> str:
+    """A file name without the folder of the machine that it was labelled on."""
+    written = PureWindowsPath(name)  # which splits at either kind of slash
+    return written.name if written.root and not Path(name).exists() else name
+
+
 def _annotations(root: Path, split: str) -> Path | None:
     """A split's annotation file, of the newest year that train and val share, else of its own newest; None without."""
     files = {
@@ -141,7 +183,10 @@ def _annotations(root: Path, split: str) -> Path | None:
         for one in ("train", "val", split)
     }
     years = files["train"].keys() & files["val"].keys() & files[split].keys() or files[split].keys()
-    return files[split][max(years)] if years else None
+    if years:
+        return files[split][max(years)]
+    folders = split_folders({file.parent.name for file in root.glob(f"*/{ROBOFLOW}")}, split)
+    return root / min(folders) / ROBOFLOW if folders else None
 
 
 @lru_cache(maxsize=2)  # train and val, which both tasks open
@@ -154,7 +199,7 @@ def _load(path: Path, written: tuple[int, int]) -> Any:
             coco.createIndex()
         wrong = [entry for entry in coco.anns.values() if entry["category_id"] not in coco.cats]
         for entry in coco.imgs.values():  # what is asked of a picture later
-            _ = entry["file_name"], entry["height"], entry["width"]
+            _ = str(entry["file_name"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__} {' '.join(str(error).split())}"
         raise TinctError(f"{path}: {reason}; expected COCO's instances format") from error

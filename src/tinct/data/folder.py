@@ -6,6 +6,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from tinct.data.base import Source
 from tinct.data.decode import PICTURE_SUFFIXES, decode
 from tinct.errors import AbsentSplitError, TinctError
-from tinct.files import expanded
+from tinct.files import expanded, read_json
 
-__all__ = ["PathSource", "open_folder", "read_lines", "scan", "split_folders"]
+__all__ = ["PathSource", "holds_results", "open_folder", "read_lines", "scan", "split_folders", "split_of"]
 
 _SPLIT_FOLDERS = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}, "test": {"test", "testing"}}
 # Folders of masks hold PNGs that are no photographs. The second list also names things that can be photographed, so
@@ -25,6 +26,7 @@ _ANNOTATIONS = re.compile(r".*annot|annotations?|segmentation(class|object)(aug)
 _MASKS_BESIDE_IMAGES = re.compile(r"masks?|labels?|gt|ground_?truth", re.IGNORECASE)
 _IMAGES = re.compile(r"images?|imgs?|jpegimages|leftimg8bit", re.IGNORECASE)
 _COCO = re.compile(r"(train|val|test|unlabeled)(20\d\d)")
+_RECORDS, _BEGUN = ("record.json", "compare.json", "predictions.json"), ("config.yaml", "log.jsonl")
 _CODEC = ("utf-8", "surrogateescape")  # file names are bytes; this is lossless for all of them
 
 
@@ -43,6 +45,7 @@ class PathSource(Source):
 
     Attributes:
         others: files among them whose names do not end as a picture's do, by what they end in.
+        results: folders among them that tinct wrote, whose pictures are no photographs.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class PathSource(Source):
         self.spec = spec
         self.split = split
         self.others = Counter[str]()
+        self.results: list[str] = []
         if isinstance(names, bytes):
             self._names, self._offsets = names, _after_newlines(names)
         else:
@@ -92,11 +96,11 @@ def open_folder(spec: str, split: str = "train") -> PathSource:
     Raises:
         TinctError: nothing there, nothing readable, or no pictures in it.
     """
-    path, others = expanded(spec), Counter[str]()
+    path, others, results = expanded(spec), Counter[str](), list[str]()
     try:
         if path.is_dir():
-            source = PathSource(scan(path, split, others), path, spec, split)
-            source.others = others
+            source = PathSource(scan(path, split, others, results), path, spec, split)
+            source.others, source.results = others, results
         else:
             source = PathSource(_read_list(path), path.parent, spec, split)
     except OSError as error:
@@ -111,21 +115,27 @@ def open_folder(spec: str, split: str = "train") -> PathSource:
     return source
 
 
-def scan(folder: Path, split: str = "train", others: Counter[str] | None = None) -> Iterator[str]:
+def scan(
+    folder: Path, split: str = "train", others: Counter[str] | None = None, results: list[str] | None = None
+) -> Iterator[str]:
     """List the picture files under a folder, recursively and in order, relative to it.
 
     Datasets are recognised wherever they lie in the tree, and give the pictures of `split` only: a year of a
     VOCdevkit by its `ImageSets`, a COCO root by `train2017` (the newest year), any folder that holds `train` beside
-    `val` or `test`. Pictures outside any such layout belong to `train`. `all` takes every split. Hidden files and
-    folders of annotations are passed over; links are followed. `others` counts what has no picture's ending, by ending.
+    `val` or `test`. Pictures outside any such layout belong to `train`. `all` takes every split. Hidden files, folders
+    of annotations, and folders below this one that tinct wrote are passed over; links are followed. `others` counts
+    what has no picture's ending, by ending; `results` is given the names of tinct's folders.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    return _walk(folder, "", split, set(), Counter() if others is None else others)
+    passed_over = Counter() if others is None else others, [] if results is None else results
+    return _walk(folder, "", split, set(), *passed_over)
 
 
-def _walk(folder: Path, prefix: str, split: str, seen: set[tuple[int, int]], others: Counter[str]) -> Iterator[str]:
+def _walk(
+    folder: Path, prefix: str, split: str, seen: set[tuple[int, int]], others: Counter[str], results: list[str]
+) -> Iterator[str]:
     status = folder.stat()
     if (status.st_dev, status.st_ino) in seen:  # a link to a folder above, or a second way to the same one
         return
@@ -133,6 +143,9 @@ def _walk(folder: Path, prefix: str, split: str, seen: set[tuple[int, int]], oth
     with os.scandir(folder) as listing:
         entries = sorted((entry.name, entry.is_dir()) for entry in listing if not entry.name.startswith("."))
     folders = {name for name, is_folder in entries if is_folder}
+    if prefix and holds_results(folder):
+        results.append(prefix.rstrip("/"))
+        return
     if {"ImageSets", "JPEGImages"} <= folders and split != "all":
         yield from (f"{prefix}JPEGImages/{name}.jpg" for name in _voc_names(folder / "ImageSets", split))
         return
@@ -140,12 +153,23 @@ def _walk(folder: Path, prefix: str, split: str, seen: set[tuple[int, int]], oth
     for name, is_folder in entries:
         if is_folder:
             if name in (_photographs(folders) if chosen is None else chosen):
-                yield from _walk(folder / name, f"{prefix}{name}/", split if chosen is None else "all", seen, others)
+                yield from _walk(
+                    folder / name, f"{prefix}{name}/", split if chosen is None else "all", seen, others, results
+                )
         elif chosen is None and split in ("train", "all"):
             if name.lower().endswith(PICTURE_SUFFIXES):
                 yield prefix + name
             else:
                 others[os.path.splitext(name)[1].lower()] += 1
+
+
+def holds_results(folder: Path) -> bool:
+    """Whether tinct wrote a folder: it has a record, or the beginnings of a run."""
+    for name in _RECORDS:
+        with suppress(TinctError):
+            if (folder / name).exists() and "what" in read_json(folder / name, "leave it out"):
+                return True
+    return all((folder / name).exists() for name in _BEGUN)
 
 
 def _photographs(folders: set[str]) -> set[str]:
@@ -169,6 +193,11 @@ def split_folders(folders: set[str], split: str) -> set[str] | None:
     if "train" in present and len(present) > 1:
         return {name for name in folders if lower[name] in _SPLIT_FOLDERS[split]}
     return None
+
+
+def split_of(word: str) -> str | None:
+    """Which of train, val and test a word such as `Training` or `valid` means; None where it is no split's."""
+    return next((split for split, words in _SPLIT_FOLDERS.items() if word.lower() in words), None)
 
 
 def _voc_names(image_sets: Path, split: str) -> list[str]:

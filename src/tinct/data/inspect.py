@@ -21,9 +21,9 @@ from tinct.data.base import MIN_POSITIVES, VOID, LabelledSource, Source
 from tinct.data.decode import GREY, NEAR_GREY
 from tinct.data.folder import PathSource
 from tinct.data.hashes import DISTANCE, near_pairs
-from tinct.data.labelled import Task
+from tinct.data.labelled import Task, require_names
 from tinct.data.overlay import overlay
-from tinct.data.sources import is_labelled, open_labelled, open_sources
+from tinct.data.sources import is_labelled, open_labelled, open_sources, results_in
 from tinct.data.survey import Survey, mask_pixels, survey
 from tinct.errors import AbsentSplitError, PictureError, TinctError
 from tinct.files import atomic_path
@@ -127,6 +127,7 @@ def _describe(part: _Set, seen: Survey) -> dict[str, Any]:
         "pictures": len(source),
         "unreadable": [{"name": source.name(index), "reason": why} for index, why in seen.unreadable.items()],
         "other_files": dict(source.others.most_common()) if isinstance(source, PathSource) else {},
+        "results": results_in(source),
         "width": range_of(seen.sizes[:, 0]),
         "height": range_of(seen.sizes[:, 1]),
         "shorter_side": range_of(seen.sizes.min(1)),
@@ -155,11 +156,12 @@ def _describe_labels(part: _Set) -> dict[str, Any]:
     source = part.source
     assert isinstance(source, LabelledSource)
     described: dict[str, Any] = {"spec": source.spec, "split": source.split, "task": part.task, "pictures": len(source)}
-    if source.classes:
-        try:
-            labels = source.labels()
-        except TinctError as error:
-            return described | {"error": str(error)}
+    try:
+        require_names(source)
+        labels = source.labels() if source.classes else None
+    except TinctError as error:
+        return described | {"error": str(error)}
+    if labels is not None:
         names, positives = source.classes, (labels == 1).sum(0).tolist()
         described["unknown"] = dict(zip(names, np.isnan(labels).sum(0).tolist(), strict=True))
     else:
@@ -201,6 +203,8 @@ def _show(document: dict[str, Any], console: Console) -> None:
         table.add_row("pictures", f"{part['pictures']:,}, of which {len(part['unreadable']):,} unreadable")
         if part["other_files"]:
             table.add_row("other files", _plain(_endings(part["other_files"])))
+        if part["results"]:
+            table.add_row("results", _plain(f"passed over, since tinct wrote them: {', '.join(part['results'])}"))
         if side:
             sizes = f"{side['min']} · {side['median']:.0f} · {side['max']} pixels (least, median, greatest)"
             table.add_row("shorter side", sizes)

@@ -1,5 +1,6 @@
 """What the readers of labelled picture files share: paths with labels, and the reading of a mask."""
 
+import unicodedata
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ from tinct.data.decode import FORMATS, header
 from tinct.data.folder import PathSource
 from tinct.errors import PictureError, TinctError
 
-__all__ = ["LabelledFiles", "Task", "checked_mask", "read_indices", "require_positives"]
+__all__ = ["LabelledFiles", "Task", "checked_mask", "read_indices", "require_names", "require_positives", "spelled"]
 
 Task = Literal["multilabel", "segmentation"]
 """What the labels are for. A source opened for one task has that task's labels only."""
@@ -28,6 +29,18 @@ class LabelledFiles(PathSource, LabelledSource):
     note: str = ""
 
 
+def spelled(name: str, root: Path) -> str:
+    """A path as the disk has it: lists made on other systems write backslashes, or accents in another normal form.
+
+    As it is written where that is there, or nothing is.
+    """
+    if name.isascii() and "\\" not in name:
+        return name
+    slashed = name.replace("\\", "/")
+    ways = (name, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")))
+    return next((way for way in ways if (root / way).exists()), name)
+
+
 def read_indices(path: Path) -> NDArray[np.generic]:
     """Read a mask file's raw class indices, (H, W): a palette's indices rather than its colours.
 
@@ -40,7 +53,10 @@ def read_indices(path: Path) -> NDArray[np.generic]:
     except Exception as error:  # Pillow's readers raise whatever they meet in a damaged file
         raise PictureError(f"{path}: cannot be read as a mask: {getattr(error, 'strerror', None) or error}") from error
     if values.ndim != 2:
-        raise PictureError(f"{path}: a mask of mode {image.mode}; expected one channel (or a palette) of class indices")
+        raise PictureError(
+            f"{path}: a mask of mode {image.mode}; expected one channel (or a palette) of class numbers; "
+            "convert its colours to them once (docs/compare.md)"
+        )
     return values
 
 
@@ -73,6 +89,18 @@ def checked_mask(
         listed = ", ".join(str(value) for value in unknown[:5])
         raise PictureError(f"{path}: unknown mask value {listed}; expected 0 to {classes - 1}, or {void} for void")
     return np.where(values == void, VOID, values).astype(np.uint8)
+
+
+def require_names(source: LabelledSource) -> None:
+    """Refuse a source with two classes of one name, since scores go by names.
+
+    Raises:
+        TinctError: it has.
+    """
+    classes = source.classes or source.mask_classes
+    twice = next((name for name in classes if classes.count(name) > 1), None)
+    if twice is not None:
+        raise TinctError(f"{source.spec}: two classes are called {twice!r}; give each a name of its own")
 
 
 def require_positives(labels: NDArray[np.float32], spec: str, split: str) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from tinct.data.photos import Photos
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.files import expanded
 
-__all__ = ["Joined", "is_labelled", "open_held_out", "open_labelled", "open_pictures", "open_sources"]
+__all__ = ["Joined", "is_labelled", "open_held_out", "open_labelled", "open_pictures", "open_sources", "results_in"]
 
 # prefix: module and class, imported when asked for because some need pycocotools or torchvision
 _LABELLED = {
@@ -125,6 +125,13 @@ def open_pictures(words: Sequence[str]) -> Source:
         single = path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES
         parts.append(PathSource([path], spec=word, split="all") if single else open_sources([word], "all"))
     return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def results_in(source: Source) -> list[str]:
+    """The folders that tinct wrote, and that were passed over in the folders of a source."""
+    if isinstance(source, Joined):
+        return [name for part in source.parts for name in results_in(part)]
+    return [(source.root / name).as_posix() for name in source.results] if isinstance(source, PathSource) else []
 
 
 def is_labelled(spec: str) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tinct.data.random import rng
 from tinct.errors import TinctError
 
-__all__ = ["TUNING_SHARE", "held_out", "label_subset", "tuning_split"]
+__all__ = ["TUNING_SHARE", "drawn_split", "held_out", "label_subset", "tuning_split"]
 
 TUNING_SHARE = 0.2
 """The share of a training split that settings are chosen on; label subsets are drawn from the rest."""
@@ -91,6 +91,12 @@ def held_out(names: Sequence[str], groups: NDArray[np.generic]) -> NDArray[np.bo
         elif not held[members].any():
             held[members[place[members].argmin()]] = True
     return held
+
+
+def drawn_split(names: Sequence[str], split: str) -> NDArray[np.bool_]:
+    """Which of N pictures are `train` or `val` of a set without splits, as `held_out` draws them; none are `test`."""
+    held = held_out(names, np.zeros(len(names)))
+    return {"train": ~held, "val": held}.get(split, np.zeros(len(names), bool))
 
 
 def _covering_order(presence: NDArray[np.generic], generator: np.random.Generator) -> tuple[NDArray[np.int64], int]:

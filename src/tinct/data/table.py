@@ -1,30 +1,43 @@
 """A table of one's own: a CSV file with a path, one column a class, and optionally a mask and a split."""
 
 import csv
+import io
+import re
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices, require_positives
-from tinct.data.subsets import held_out
+from tinct.data.folder import split_of
+from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices, require_positives, spelled
+from tinct.data.subsets import drawn_split
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.files import expanded
 
 __all__ = ["Table"]
 
 RESERVED = ("path", "mask", "split")
-SPLITS = ("train", "val", "test")
+PATHS = ("path", "filename", "file_name", "file", "image")
+"""What the column of paths may be called, in any case."""
+NAMING = ("label", "labels", "class", "classes")
+"""What a column is called that names classes."""
+SEPARATORS = ",;\t"
+WORDS = {"true": "1.0", "false": "0.0"}
+"""What spreadsheets make of 1 and 0."""
 
 
 class Table(LabelledFiles):
-    """`csv:FILE`: comma-separated, a header, a row a picture.
+    """`csv:FILE`: comma-separated (or by semicolons or tabs), a header, a row a picture.
 
-    Columns: `path`; optionally `mask` and `split` (train, val, test); every other column is a class, each cell 1
-    (present), 0 (absent) or empty (unknown: left out of losses and metrics). Paths start from the file's folder. In
-    masks 0 is the background, k the k-th class column, 255 void; a row without a mask has no part in segmentation.
-    Without a `split` column about a fifth, drawn by the paths as they are written, is `val` and the rest `train`.
+    Columns: `path` (or filename, file_name, file, image); optionally `mask` and `split` (train, val, test, or what
+    folders of splits are called); every other column is a class, each cell 1 or TRUE (present), 0 or FALSE (absent) or
+    empty (unknown: left out of losses and metrics). Or one column `label` with names, such as `cat|animal`; separators
+    are | ; and comma, and an empty cell is unknown. Paths start from the file's folder. In masks 0 is the background, k
+    the k-th class column, 255 void; a row without a mask has no part in segmentation. Without a `split` column about a
+    fifth, drawn by the paths as they are written, is `val` and the rest `train`. A picture that is listed again with
+    the same cells counts once.
 
     Args:
         path: the file.
@@ -32,46 +45,49 @@ class Table(LabelledFiles):
         task: which labels to give.
 
     Raises:
-        TinctError: the file is unreadable, or a column, row or cell is wrong: the line names file, row and column.
+        TinctError: the file is unreadable, a column, row or cell is wrong, or a picture has other cells in another row:
+            the line names file, row and column.
     """
 
     def __init__(self, path: str, split: str, task: Task) -> None:
         file = expanded(path)
-        rows = _read(file)
-        names = tuple(column for column in rows[0][1] if column not in RESERVED)
-        if not names:
+        header, rows = _read(file)
+        columns = tuple(column for column in header if column not in RESERVED)
+        if not columns:
             raise TinctError(f"{file}: no class column; add one for each class beside {', '.join(RESERVED)}")
-        if task == "segmentation" and "mask" not in rows[0][1]:
+        self._named = columns[0] if _holds_names(columns, rows) else None
+        if task == "segmentation" and "mask" not in header:
             raise AbsentSplitError(f"{file}: no column 'mask'; add one, or choose the multilabel task")
+        if task == "segmentation" and self._named:
+            raise AbsentSplitError(f"{file}: masks need a column for each class, in the order of their values")
+        if self._named:
+            names = {name for _, row in rows for name in _names(row[self._named])}
+            columns = tuple(sorted(names, key=lambda name: (int(name) if name.isdecimal() else -1, name)))
         rows = self._of_split(rows, split, file)
         if task == "segmentation":  # after the split, which is the same for both tasks
             rows = [(line, row) for line, row in rows if row["mask"]]
             if not rows:
                 raise AbsentSplitError(f"{file}: no row of the {split} split has a mask")
         self._file, self._rows = file, rows
-        super().__init__((row["path"] for _, row in rows), file.parent, f"csv:{path}", split)
+        super().__init__((spelled(row["path"], file.parent) for _, row in rows), file.parent, f"csv:{path}", split)
         if task == "multilabel":
-            self.classes = names
+            self.classes = columns
         else:
-            self.mask_classes, self.background = ("background", *names), 0
+            self.mask_classes, self.background = ("background", *columns), 0
 
     def _of_split(self, rows: list["Row"], split: str, file: Path) -> list["Row"]:
         """The rows of one split."""
-        if rows and "split" in rows[0][1]:
-            first: dict[str, str] = {}  # no picture is trained on and evaluated, too
-            for line, row in rows:
-                if row["split"] not in SPLITS:
-                    expected = ", ".join(SPLITS)
-                    raise TinctError(f"{file}, line {line}, column 'split': {row['split']!r}; expected {expected}")
-                path = PurePath(row["path"]).as_posix()
-                if first.setdefault(path, row["split"]) != row["split"]:
-                    raise TinctError(f"{file}, line {line}: {path} is in {first[path]} and {row['split']}; choose one")
-            chosen = [(line, row) for line, row in rows if row["split"] == split]
-            present = {row["split"] for _, row in rows}
+        if "split" in rows[0][1]:
+            splits = [split_of(row["split"]) for _, row in rows]
+            for (line, row), found in zip(rows, splits, strict=True):
+                if found is None:
+                    raise TinctError(
+                        f"{file}, line {line}, column 'split': {row['split']!r}; expected train, val or test"
+                    )
+            chosen = [row for row, found in zip(rows, splits, strict=True) if found == split]
+            present = {str(found) for found in splits}
         else:
-            paths = [PurePath(row["path"]).as_posix() for _, row in rows]
-            in_val = held_out(paths, np.zeros(len(paths)))
-            chosen = [row for row, val in zip(rows, in_val, strict=True) if split == ("val" if val else "train")]
+            chosen = [rows[place] for place in np.flatnonzero(drawn_split([_key(row) for _, row in rows], split))]
             present = {"train", "val"}
             self.note = "has no column 'split': about a fifth of the rows, drawn by their paths, is val, the rest train"
         if not chosen:
@@ -86,23 +102,25 @@ class Table(LabelledFiles):
 
     @cached_property
     def _labels(self) -> NDArray[np.float32]:
-        values = [[self._value(line, name, row[name]) for name in self.classes] for line, row in self._rows]
+        if self._named:
+            found = [_names(row[self._named]) for _, row in self._rows]
+            values = [[float(name in given) if given else np.nan for name in self.classes] for given in found]
+        else:
+            values = [[self._value(line, name, row[name]) for name in self.classes] for line, row in self._rows]
         return require_positives(np.array(values, np.float32), self.spec, self.split)
 
     def _value(self, line: int, column: str, cell: str) -> float:
-        if not cell:
-            return np.nan
-        try:
-            value = float(cell)
-        except ValueError:
-            value = -1.0
-        if value not in (0, 1):
-            raise TinctError(f"{self._file}, line {line}, column {column!r}: {cell!r}; expected 0, 1 or an empty cell")
+        value = _truth(cell)
+        if value is None:
+            hint = "" if len(self.classes) > 1 else f", or a column 'label' in place of {column!r} for names of classes"
+            raise TinctError(
+                f"{self._file}, line {line}, column {column!r}: {cell!r}; expected 0, 1 or an empty cell{hint}"
+            )
         return value
 
     def mask(self, index: int) -> NDArray[np.uint8]:
         """See `LabelledSource.mask`."""
-        path = self.root / self._rows[index][1]["mask"]
+        path = self.root / spelled(self._rows[index][1]["mask"], self.root)
         return checked_mask(read_indices(path), path, self.path(index), len(self.mask_classes))
 
 
@@ -110,23 +128,47 @@ Row = tuple[int, dict[str, str]]
 """The line's number in the file, and its cells by column."""
 
 
-def _read(file: Path) -> list[Row]:
-    """Read the file's rows; at least one."""
+def _key(row: dict[str, str]) -> str:
+    """What tells a row's picture from others."""
+    return PurePath(row["path"]).as_posix()
+
+
+def _truth(cell: str) -> float | None:
+    """1, 0, NaN of an empty cell; None of anything else."""
+    with suppress(ValueError):
+        cell = WORDS.get(cell.lower()) or str(float(cell))
+    return {"": np.nan, "1.0": 1.0, "0.0": 0.0}.get(cell)
+
+
+def _names(cell: str) -> set[str]:
+    """The classes that a cell names."""
+    return {name for part in re.split(r"[|;,]", cell) if (name := part.strip())}
+
+
+def _holds_names(columns: tuple[str, ...], rows: list[Row]) -> bool:
+    """Whether the only column beside the reserved ones names classes, rather than being one itself."""
+    sole = len(columns) == 1 and columns[0].lower() in NAMING
+    return sole and any(_truth(row[columns[0]]) is None for _, row in rows)
+
+
+def _read(file: Path) -> tuple[list[str], list[Row]]:
+    """Read the file's header, with `path` and `split` so called, and its rows; at least one, each picture once."""
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = [column.strip() for column in next(reader, [])]
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = file.read_bytes().decode("utf-8-sig")
+        if "\0" in text:
+            raise TinctError(f"{file}: not in UTF-8; save it as CSV UTF-8")
+        first = text.partition("\n")[0]
+        separator = next((mark for mark in SEPARATORS if "path" in _header(first, mark)), ",")
+        header = _header(first, separator)
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)][1:]
+    except UnicodeDecodeError as error:
+        raise TinctError(f"{file}: {error}; save it as CSV UTF-8") from error
+    except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise TinctError(f"{file}: {reason}; expected a comma-separated table in UTF-8") from error
     if "path" not in header:
-        other = next((mark for mark in ";\t" if mark in "".join(header)), None)
-        hint = f"; its columns are separated by {other!r}, save it with commas" if other else ""
-        raise TinctError(f"{file}, line 1: no column 'path' among {', '.join(header) or 'none'}{hint}")
-    wrong = next((column for column in header if not column or header.count(column) > 1), None)
-    if wrong is not None:
-        raise TinctError(f"{file}, line 1: column {wrong!r}: a column needs a name of its own")
+        raise TinctError(f"{file}, line 1: no column 'path' among {', '.join(header) or 'none'}")
     for line, row in rows:
         if len(row) != len(header):
             raise TinctError(f"{file}, line {line}: {len(row)} cells; expected {len(header)}, as in the header")
@@ -134,4 +176,36 @@ def _read(file: Path) -> list[Row]:
             raise TinctError(f"{file}, line {line}, column 'path': empty; expected a path to a picture")
     if not rows:
         raise TinctError(f"{file}: no rows below the header")
-    return [(line, dict(zip(header, row, strict=True))) for line, row in rows]
+    if header[0] in ("", "Unnamed: 0") and all(row[0].isdecimal() for _, row in rows):  # pandas' index
+        header, rows = header[1:], [(line, row[1:]) for line, row in rows]
+    wrong = next((column for column in header if not column or header.count(column) > 1), None)
+    if wrong is not None:
+        raise TinctError(f"{file}, line 1: column {wrong!r}: a column needs a name of its own")
+    return header, _once([(line, dict(zip(header, row, strict=True))) for line, row in rows], file)
+
+
+def _header(line: str, separator: str) -> list[str]:
+    """The columns' names, with `path` and `split` so called."""
+    header = [column.strip() for column in next(csv.reader([line], delimiter=separator), [])]
+    lower = [column.lower() for column in header]
+    for name, words in (("path", PATHS), ("split", ("split",))):
+        if name not in header and (word := next((word for word in words if word in lower), None)):
+            header[lower.index(word)] = name
+    return header
+
+
+def _once(rows: list[Row], file: Path) -> list[Row]:
+    """Each picture's first row.
+
+    Raises:
+        TinctError: another row of it says something else.
+    """
+    first: dict[str, Row] = {}
+    for line, row in rows:
+        before, other = first.setdefault(_key(row), (line, row))
+        if differing := [column for column in row if column != "path" and row[column] != other[column]]:
+            raise TinctError(
+                f"{file}, lines {before} and {line}: {_key(row)} has {other[differing[0]]!r} and {row[differing[0]]!r} "
+                f"in column {differing[0]!r}; list a picture once"
+            )
+    return list(first.values())

@@ -14,7 +14,7 @@ from tinct.data.base import VOID, Source
 from tinct.data.random import rng
 from tinct.errors import PictureError
 
-__all__ = ["AREA", "RATIO", "augment", "centre", "letterbox", "placed", "shrunk"]
+__all__ = ["AREA", "CENTRED", "RATIO", "WHOLE", "augment", "centre", "letterbox", "placed", "shrunk"]
 
 AREA = (0.4, 1.0)
 """The share of the picture that a training crop covers. Narrower than ImageNet training's (0.08, 1), which often cuts
@@ -25,6 +25,10 @@ LIGHTNESS = 0.1
 """The largest shift of lightness, as a share of the range."""
 CONTRAST = 0.2
 """The largest change of contrast, as a share, around the picture's mean."""
+CENTRED = "the largest centred square, brought to size bilinearly with antialiasing"
+"""What of a picture `centre` gives a network, for those who feed it without tinct."""
+WHOLE = "the whole picture, its longer side brought to size bilinearly with antialiasing, centred on mid-grey (128)"
+"""The same of `letterbox`."""
 
 Picture = NDArray[np.uint8]
 Box = tuple[float, float, float, float]

@@ -17,7 +17,7 @@ from tinct import wording
 from tinct.data.base import VOID
 from tinct.data.overlay import class_color
 from tinct.findings import PER_CELL, Comparison
-from tinct.records import Cell, damaged, overlap
+from tinct.records import Cell, damaged
 from tinct.report import figures
 
 __all__ = ["render"]
@@ -60,7 +60,6 @@ def section(made: Comparison) -> dict[str, Any]:
         "examples": examples(made),
         "colors": dict(zip(made.arms, figures.arm_colors(len(made.arms)), strict=True)),
         "arms": {arm: _origins(made, arm) for arm in made.arms},
-        "seen": _seen(made),
         "provisos": wording.provisos(made),
         "settings": {key: value for key, value in settings.items() if key not in PER_CELL},
         "rates": {arm: sorted({cell.record["settings"]["lr"] for cell in _cells(made, arm)}) for arm in made.arms},
@@ -125,18 +124,6 @@ def _decoders(made: Comparison, arm: str) -> list[str]:
     """How an arm's decoder began, where there is one: fresh, carried, or both."""
     segments = made.record["task"] == "segmentation"
     return sorted({cell.record["settings"].get("decoder", "fresh") for cell in _cells(made, arm)}) if segments else []
-
-
-def _seen(made: Comparison) -> dict[str, dict[str, Any]]:
-    """By arm, how many evaluated pictures an encoder had seen, and names of some: the worst of its cells."""
-    found = {
-        arm: max(
-            (overlap(cell.record, "seen_by_encoder") for cell in _cells(made, arm)),
-            key=lambda one: int(one["pictures"]),
-        )
-        for arm in made.arms
-    }
-    return {arm: worst for arm, worst in found.items() if worst["pictures"]}
 
 
 def _environments(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
