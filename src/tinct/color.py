@@ -105,8 +105,8 @@ def srgb_to_lightness(rgb: Tensor, sensitivity: Tensor) -> Tensor:
 def stretch_levels(l: Tensor) -> Tensor:
     """Let each picture reach from black to white, as "auto levels" does: what faded lightly is as it was.
 
-    Its levels are the 41st darkest and lightest of 4,096 evenly spread pixels of the middle. Contrast is multiplied by 1 to `MOST`;
-    what then reaches less far keeps its place between black and white.
+    Its levels are the 41st darkest and lightest of 4,096 evenly spread pixels of the middle. Contrast is multiplied by
+    1 to `MOST`; what then reaches less far keeps its place between black and white.
 
     Args:
         l: (B, 1, H, W) L* in [0, 100].
