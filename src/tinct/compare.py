@@ -1,8 +1,8 @@
 """Does it help my labels? Arms, numbers of labels and seeds in, one paired grid of transfers and its answer out."""
 
 import math
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +10,20 @@ from rich.console import Console
 from rich.table import Table
 
 from tinct import wording
-from tinct.compare_words import FURTHER, Amounts, Inits, Rates, further, parallel, parse_arms, rates_of, words
+from tinct.compare_grid import DEFAULT_AMOUNTS, LRS, SEEDS, make_grid
+from tinct.compare_words import Amounts, Inits, Rates, further, parallel
 from tinct.data.labelled import Task
-from tinct.errors import TinctError, check_kinds
-from tinct.examples import forget_labels
+from tinct.errors import TinctError
 from tinct.files import expanded
 from tinct.findings import Comparison, comparisons
-from tinct.grid import Grid, as_begun, check_finished, run_cells, write_plan
-from tinct.inits import RANDOM_BACKBONE, Start, load_init
-from tinct.leaks import evaluated_and_seen, leaks, untold
-from tinct.protocols import scored_in
-from tinct.records import BY_GRADIENTS, Cell, check_out
+from tinct.grid import Grid, run_cells, write_plan
+from tinct.leaks import leaks
+from tinct.records import BY_GRADIENTS, Cell
 from tinct.screen import column, open_console
-from tinct.settings import Protocol, TransferSettings
-from tinct.transfer import contents_of, parts_of
+from tinct.settings import Protocol
 
-__all__ = ["CompareResult", "compare", "make_grid", "run_compare", "show"]
+__all__ = ["CompareResult", "compare", "run_compare", "show"]
 
-SEEDS, LRS = 3, "3e-3,1e-3,3e-4"
-"""What a comparison is made of where nobody says."""
-QUICK = {"steps": 60, "size": 64}
-"""What `mosaic:` gets where nothing is said: it checks the plumbing, and should do so in minutes."""
-DEFAULT_AMOUNTS = ("50", "all")
 WIDE = 110
 """Columns of a terminal that has room for the whole table."""
 
@@ -186,74 +178,6 @@ def run_compare(
     return run_grid(grid, parallel(jobs))
 
 
-def make_grid(
-    source: str | Path,
-    *,
-    task: Task,
-    inits: Inits,
-    out: Path,
-    labels: Amounts | None = None,
-    seeds: int = SEEDS,
-    protocol: Protocol = "finetune",
-    lrs: Rates = LRS,
-    later: Collection[str] = (),
-    **settings: Any,
-) -> Grid:
-    """Check all that can be checked before hours are spent; see `compare`. `later` names inits that are not made yet.
-
-    Raises:
-        TinctError: as `run_compare`.
-    """
-    if unknown := sorted(settings.keys() - {"steps", "size", *FURTHER}):
-        raise TinctError(f"unknown keyword {unknown[0]!r}; further ones are steps, size, {', '.join(FURTHER)}")
-    check_kinds({"seeds": seeds}, {"seeds": int})
-    if seeds < 1:
-        raise TinctError(f"seeds is {seeds}; expected 1 or more (an interval needs 2)")
-    spec, arms = as_begun(out, str(source), parse_arms(inits))
-    quick: dict[str, Any] = QUICK if spec == "mosaic:" else {}
-    common = TransferSettings(spec, task, protocol=protocol, **{**quick, **settings})
-    common.check()
-    check_out(out, "compare")
-    if common.evaluate == "tuning" and common.trains:
-        raise TinctError("evaluate is tuning, where learning rates are chosen; take val, or protocol linear or knn")
-    forget_labels()  # in a notebook they may have been corrected since
-    pretrained = [init for arm in arms for init in arm.inits if init != "random" and init not in later]
-    starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
-    amounts = default_amounts(common) if labels is None else words(labels, "labels")
-    grid = Grid(
-        arms=arms,
-        amounts=tuple(amounts),
-        seeds=seeds,
-        lrs=tuple(rates_of(lrs)),
-        common=replace(common, backbone=common_backbone(starts, common.backbone)),
-        digests={init: start.provenance.get("sha256") for init, start in starts.items()},
-        contents={},
-        untold=untold(arms, starts),
-        seen={},
-        out=out,
-    )
-    rates = {arm.name: grid.lrs[0] for arm in arms}
-    contents: dict[str, dict[str, str]] = {}
-    for one in (*grid.cells(rates), *grid.tuning()[:1]):
-        if one.arm == arms[0].name:  # the others' parts are the same
-            parts = parts_of(one.settings)
-            scored_in(parts.evaluated, parts.where, one.settings)
-            if one.settings.evaluate not in contents:
-                contents[one.settings.evaluate] = contents_of(parts)
-    grid = replace(grid, contents=contents)
-    check_finished(grid, [*grid.tuning(), *grid.cells(rates)])
-    return replace(grid, seen=evaluated_and_seen(arms, starts, common))
-
-
-def default_amounts(common: TransferSettings) -> tuple[str, ...]:
-    """Those of `DEFAULT_AMOUNTS` that fit; what else is wrong with the labels will be said of all of them."""
-    try:
-        parts_of(replace(common, labels=DEFAULT_AMOUNTS[0]))
-    except TinctError:
-        return DEFAULT_AMOUNTS[1:]
-    return DEFAULT_AMOUNTS
-
-
 def run_grid(grid: Grid, jobs: int) -> CompareResult:
     """Run what is not there yet: first what chooses the learning rates, then the reported cells.
 
@@ -343,22 +267,3 @@ def edges(grid: Grid, rates: dict[str, float]) -> tuple[str, ...]:
     named = ", ".join(f"{arm} {rate:g}" for arm, rate in at.items())
     wider = ",".join([*sorted(more), *(f"{lr:g}" for lr in grid.lrs)])
     return (f"the best learning rate was at the edge of those tried ({named}); try --lrs {wider}",) if at else ()
-
-
-def common_backbone(starts: dict[str, Start], asked: str | None) -> str:
-    """The backbone that all arms share.
-
-    Raises:
-        TinctError: they do not share one, or one was chosen by labels.
-    """
-    for init, start in starts.items():
-        if start.provenance.get("selected_with_labels"):
-            raise TinctError(
-                f"{init}: was steered by a probe on labels, so it is no evidence for learning without them; pretrain "
-                "again without --probe"
-            )
-    backbones = {start.encoder.backbone: init for init, start in starts.items()}
-    if len(backbones) > 1:
-        listed = ", ".join(f"{init} is a {backbone}" for backbone, init in backbones.items())
-        raise TinctError(f"inits: {listed}; expected one backbone throughout, or the networks are compared as well")
-    return asked or next(iter(backbones), RANDOM_BACKBONE)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tinct.compare import make_grid, run_compare, show
+from tinct.compare import run_compare, show
+from tinct.compare_grid import make_grid
 from tinct.compare_words import FURTHER, NAME, parallel, words
 from tinct.config import BUDGETS, RECIPES, Config, recipe_file
 from tinct.errors import TinctError
