@@ -407,9 +407,10 @@ def test_too_few_positives_are_said_before_any_transfer(tmp_path, transfers, run
 
 FIRST_ROW = "0.png,0-mask.png,train,0,0"
 CHANGED = FIRST_ROW.replace("train,0", "train,1")
+ANOTHER = FIRST_ROW.replace("0.png", "another.png", 1)
 
 
-@pytest.mark.parametrize("correct", [lambda text: text.replace(FIRST_ROW, CHANGED), lambda text: f"{text}{CHANGED}\n"])
+@pytest.mark.parametrize("correct", [lambda text: text.replace(FIRST_ROW, CHANGED), lambda text: f"{text}{ANOTHER}\n"])
 def test_a_grid_does_not_go_on_with_other_labels(tmp_path, transfers, runs, correct):
     asked = {"task": "multilabel", "inits": f"random,colour={runs[0]}", "labels": "10", "lrs": "1e-3"}
     asked |= {"min_positives": 1, "out": tmp_path / "out"}

@@ -54,12 +54,13 @@ TOLERANCE = 1e-4
 finest."""
 BISECTIONS = 12
 """Halvings that find the largest share of a chroma that fits, to 2^-12."""
-LEVELS = 96
-"""Places across and down that `stretch_levels` knows of: as many at any size, so that ONNX can say it too."""
-MIDDLE = slice(16, 80)
+LEVELS = 128
+"""Places across and down that `stretch_levels` knows of: as many at any size, so that ONNX can say it too, and a power
+of two, so that it rounds to the same ones."""
+MIDDLE = slice(21, 107)
 """Those of them, across and down, at which it looks: borders, film's holes and dark corners lie outside."""
-BEYOND = 41
-"""Of those 64 x 64, how many the darkest and lightest levels may leave beyond: 1 %."""
+BEYOND = 74
+"""Of those 86 x 86, how many the darkest and lightest levels may leave beyond: 1 %."""
 MOST = 4.0
 """The most that contrast is multiplied by: what is hardly there is noise."""
 
@@ -105,7 +106,7 @@ def srgb_to_lightness(rgb: Tensor, sensitivity: Tensor) -> Tensor:
 def stretch_levels(l: Tensor) -> Tensor:
     """Let each picture reach from black to white, as "auto levels" does: what faded lightly is as it was.
 
-    Its levels are the 41st darkest and lightest of 4,096 evenly spread pixels of the middle. Contrast is multiplied by
+    Its levels are the 74th darkest and lightest of 7,396 evenly spread pixels of the middle. Contrast is multiplied by
     1 to `MOST`; what then reaches less far keeps its place between black and white.
 
     Args:
