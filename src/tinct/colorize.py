@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinct import render, upsample
+from tinct.arrays import from_array, from_tensor
 from tinct.borders import inside
 from tinct.color import srgb_to_lab
 from tinct.device import named_device
@@ -157,11 +158,11 @@ class Colorizer:
         if isinstance(image, Image.Image):
             return to_pil(self.colour([from_pil(image)], **settings)[0])
         if isinstance(image, np.ndarray):
-            coloured = self.colour([_from_array(image)], **settings)[0]
+            coloured = self.colour([from_array(image)], **settings)[0]
             planes = [coloured.pixels] if coloured.alpha is None else [coloured.pixels, coloured.alpha]
             return np.dstack(planes).astype(image.dtype, copy=False)
         if isinstance(image, Tensor):
-            coloured_batch = self.colour(_from_tensor(image), **settings)
+            coloured_batch = self.colour(from_tensor(image), **settings)
             stacked = torch.stack([torch.from_numpy(picture.pixels).permute(2, 0, 1) for picture in coloured_batch])
             return stacked.to(image.device, image.dtype)
         raise TinctError(f"cannot colour a {type(image).__name__}; expected a Pillow image, an array or a tensor")
@@ -292,36 +293,3 @@ def checked_size(size: int) -> int:
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise TinctError(f"working size is {size}; expected {MIN_SIZE} to {MAX_SIZE} px")
     return int(size)
-
-
-def _from_array(array: NDArray[Any]) -> Picture:
-    channels = array.shape[2] if array.ndim == 3 else 1
-    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or not array.size:
-        raise TinctError(f"array of shape {array.shape}; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not empty")
-    if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
-        if array.dtype.kind != "f":
-            raise TinctError(f"array of {array.dtype}; expected uint8, uint16, or float in [0, 1]")
-        _check_range(array.min(), array.max())
-        array = array.astype(np.float32, copy=False)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if channels == 1:
-        return Picture(array.reshape(array.shape[:2]))
-    return Picture(array[..., :3], array[..., 3] if channels == 4 else None)
-
-
-def _from_tensor(batch: Tensor) -> list[Picture]:
-    if batch.ndim != 4 or batch.shape[1] not in (1, 3) or not batch.numel():
-        raise TinctError(f"tensor of shape {tuple(batch.shape)}; expected (B, 1 or 3, H, W), not empty")
-    batch = batch.detach()
-    if batch.dtype != torch.uint8:
-        if not batch.is_floating_point():
-            raise TinctError(f"tensor of {batch.dtype}; expected uint8, or float in [0, 1]")
-        _check_range(float(batch.min()), float(batch.max()))
-        batch = batch.float()
-    arrays = batch.cpu().permute(0, 2, 3, 1).numpy()
-    return [_from_array(array) for array in arrays]
-
-
-def _check_range(low: float, high: float) -> None:
-    if not (low >= 0 and high <= 1):  # NaN fails too
-        raise TinctError(f"values from {low:g} to {high:g}; expected 0 to 1")
