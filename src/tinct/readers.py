@@ -165,14 +165,16 @@ def _frames(image: Image.Image) -> int:
     here, copies = image.tell(), 0
     for number in range(1, frames):
         image.seek(number)
-        copies += int(image.tag_v2.get(SUBFILE_TYPE, 0)) & 1
+        copies += image.tag_v2.get(SUBFILE_TYPE) in (1, 3, 5, 7)  # a damaged tag may be of any type
     image.seek(here)
     return frames - copies
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
     """Whether Pillow will turn a TIFF by a right angle when it decodes it."""
-    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(ExifTags.Base.Orientation, 1) > 4
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    return image.tag_v2.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
 
 
 def _load(image: Image.Image) -> None:
