@@ -51,7 +51,7 @@ def inside(pixels: Pixels) -> Box:
     Args:
         pixels: samples as of `tinct.pictures.Picture`.
     """
-    whole = box = slice(0, pixels.shape[0]), slice(0, pixels.shape[1])
+    whole = box = _whole(pixels)
     while min(side.stop - side.start for side in box) >= SMALLEST:
         margins = _margins(pixels[box])
         if not any(margins):
@@ -72,7 +72,7 @@ def _margins(pixels: Pixels) -> list[int]:
         return margins
     sides = _sides(pixels)
     counts = [_even(side, level) for side, level in zip(sides, levels, strict=True)]
-    picture = pixels[_cut((slice(0, pixels.shape[0]), slice(0, pixels.shape[1])), counts)]
+    picture = pixels[_cut(_whole(pixels), counts)]
     if not picture.size:
         return margins
     height, width = picture.shape[:2]
@@ -106,6 +106,11 @@ def _even(lines: NDArray[np.float32], level: float) -> int:
     """How many lines, from the first on, are as even as a border."""
     uneven = np.flatnonzero((abs(lines - level) > EVEN).mean(axis=1) > STRAY)
     return int(uneven[0]) if len(uneven) else len(lines)
+
+
+def _whole(pixels: Pixels) -> Box:
+    """All rows and columns."""
+    return slice(0, pixels.shape[0]), slice(0, pixels.shape[1])
 
 
 def _cut(box: Box, margins: list[int]) -> Box:
