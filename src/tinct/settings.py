@@ -124,6 +124,6 @@ def encoder_size(pretrained: int | None) -> int:
     """Pixels of the square an encoder is fed where nobody says.
 
     What it was pretrained at, or what transfers take if that is more: features learned from small crops are better on
-    larger pictures (docs/results.md). 224 where its weights do not say.
+    larger pictures (docs/results-transfer.md). 224 where its weights do not say.
     """
     return 224 if pretrained is None else max(pretrained, TransferSettings.size)
