@@ -438,6 +438,26 @@ def test_pushing_only_on_request_and_its_failures_are_one_line(runs, tmp_path, m
     assert not (tmp_path / "other").exists()
 
 
+def test_what_is_pushed_is_the_folder(runs, tmp_path, monkeypatch, capsys):
+    hub = pytest.importorskip("huggingface_hub")
+    uploaded = {}
+
+    class Api:
+        def create_repo(self, name, **options):
+            pass
+
+        def upload_folder(self, *, folder_path, repo_id, **options):
+            uploaded[repo_id] = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+            return f"https://hub.example/{repo_id}"
+
+    monkeypatch.setattr(hub, "HfApi", Api)
+    out = tmp_path / "out"
+    assert main(["export", str(runs("resnet18")), "--to", "hub", str(out), "--push", "me/mine"]) == 0
+    assert "pushed: https://hub.example/me/mine" in capsys.readouterr().out
+    assert uploaded == {"me/mine": {path.name: path.read_bytes() for path in out.iterdir()}}
+    assert {"config.json", "model.safetensors", "README.md"} <= set(uploaded["me/mine"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
