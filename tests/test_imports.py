@@ -22,8 +22,8 @@ COLOURING = (
 ALLOWED = {
     "errors|files|screen|device|engine": "",
     "color": "",
-    r"models(\..+)?": r"color|models\..+",
-    r"objectives(\..+)?": r"color|models\..+|objectives(\..+)?",
+    r"models(\..+)?": r"color|device|models\..+",
+    r"objectives(\..+)?": r"color|device|models\..+|objectives(\..+)?",
     r"data(\..+)?": r"data\..+",
     "metadata": "",
     "deep": r"pictures|data\.decode",

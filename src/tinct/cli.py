@@ -77,8 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from tinct.data.decode import hide_warnings  # not above: numpy takes its time
 
         hide_warnings()
-        if "torch" not in sys.modules:  # it reads this once; a program that called us has its own way
+        if "torch" not in sys.modules:  # it reads these once; a program that called us has its own way
             os.environ.setdefault("OMP_WAIT_POLICY", WAIT_POLICY)
+            os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what an older torch lacks on MPS the CPU does
         module, _, function = COMMANDS[name][0].partition(":")
         command = getattr(importlib.import_module(module), function)
         return command(**parse(name, command, rest)) or 0
