@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import inspect
+import io
 import itertools
 import os
 import re
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         its settings (one line on standard error), 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # into a pipe, Windows writes in an encoding that lacks many letters
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not words or words[0] in ("-h", "--help"):
         print(usage())  # noqa: T201
         return 0
