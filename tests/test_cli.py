@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from conftest import write_colourful
 
 from tinct.cli import COMMANDS, lighter, main
 from tinct.compare import compare
@@ -96,3 +97,12 @@ def test_help_spells_options_as_the_docs_do(capsys):
         main(["pretrain", "--help"])
     assert "--print-config" in (page := capsys.readouterr().out)
     assert "print_config" not in page
+
+
+def test_letters_that_an_encoding_lacks_are_written_as_numbers(tmp_path):
+    """As where the output of a command goes into a file on Windows."""
+    folder = tmp_path / "Grüße −1"
+    write_colourful(folder, 2)
+    called = [sys.executable, "-m", "tinct", "data", str(folder)]
+    found = subprocess.run(called, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, capture_output=True, check=True)
+    assert "Grüße \\u22121 (train)" in found.stdout.decode("cp1252")

@@ -309,6 +309,17 @@ def test_inputs_are_never_overwritten(photos, tmp_path, capsys):
     assert "overwrite the input" in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_an_input_under_another_name_is_not_overwritten_either(photos, tmp_path, capsys):
+    """As where names may differ in case; a second link is the same file here."""
+    name = sorted(path.name for path in photos.iterdir() if path.is_file())[0]
+    (tmp_path / "Photos").mkdir()
+    os.link(photos / name, tmp_path / "Photos" / name)
+    before = (photos / name).read_bytes()
+    assert colorize([str(photos / name)], out=tmp_path / "Photos", overwrite=True) == 1
+    assert "overwrite the input" in capsys.readouterr().err.replace("\n", " ")
+    assert (tmp_path / "Photos" / name).read_bytes() == before
+
+
 def test_results_inside_the_input_folder_are_not_coloured_again(photos):
     assert colorize([str(photos)], out=photos / "coloured") == 0
     assert colorize([str(photos)], out=photos / "coloured", overwrite=True) == 0

@@ -63,6 +63,19 @@ def test_wrong_arms_are_named(inits, said):
         parse_arms(inits)
 
 
+@pytest.mark.parametrize(
+    ("listed", "inits"),
+    [
+        (r"C:\a:D:/b:c", (r"C:\a", "D:/b", "c")),
+        ("timm:resnet18:C:\\a", ("timm:resnet18", "C:\\a")),
+        ("run:/a:/b", ("run", "/a", "/b")),
+        ("a:b", ("a", "b")),
+    ],
+)
+def test_a_drives_colon_separates_no_encoders(listed, inits):
+    assert parse_arms(f"random,mine={listed}")[1].inits == inits
+
+
 def test_wrong_settings_are_named():
     assert further(["input=rgb", "layer_decay=1", "weight_decay=1e-4", "balanced=true", "cache=x"]) == {
         "input": "rgb",

@@ -3,7 +3,7 @@
 import pytest
 
 from tinct import Config, TransferSettings
-from tinct.errors import TinctError
+from tinct.errors import TinctError, out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,19 @@ def test_settings_as_yaml_has_them_pass():
     TransferSettings("mosaic:", "multilabel", labels=50).check()
     with pytest.raises(TinctError, match="labels is True; expected str"):
         TransferSettings("mosaic:", "multilabel", labels=True).check()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA out of memory. Tried to allocate 20.00 GiB",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "MPS backend out of memory (MPS allocated: 8.00 GiB)",
+        "Invalid buffer size: 24.00 GiB",
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12",
+        "data. DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.",
+    ],
+)
+def test_want_of_memory_is_known_by_what_each_device_says(said):
+    assert out_of_memory(RuntimeError(said))
+    assert not out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))

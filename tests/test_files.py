@@ -1,16 +1,21 @@
 """Nobody ever sees half a file."""
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from tinct import files
 from tinct.cli import main
 from tinct.errors import TinctError
+from tinct.export import staging
 from tinct.files import as_plain, atomic_path, expanded, in_full, read_json, read_yaml, write_bytes, write_json
+from tinct.runs import Run
 
 
 def test_what_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -109,3 +114,37 @@ def test_places_are_the_same_however_they_are_spelled(tmp_path, monkeypatch):
     assert in_full("csv:/at/12:30/labels.csv") == "csv:/at/12:30/labels.csv"
     assert in_full("photos:") != in_full("photos")
     assert in_full(None) is None
+
+
+class Windows:
+    """The module `os` as far as files are concerned: no folder can be opened there."""
+
+    name = "nt"
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def open(self, path, flags):
+        if os.path.isdir(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        assert flags == os.O_RDWR  # what is read only cannot be synced there
+        return os.open(path, flags)
+
+
+def test_windows_which_opens_no_folder_takes_files_checkpoints_and_exports(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "os", Windows())
+    write_json(tmp_path / "one" / "a.json", {"a": 1})
+    run = Run(tmp_path / "run")
+    run.save({"ema": torch.nn.Linear(1, 1)}, {}, {"step": 3}, best=True)
+    assert run.checkpoint("best").state == {"step": 3}
+    assert json.loads((run.folder / "last.json").read_text())["checkpoint"] == "checkpoints/step-3"
+    (tmp_path / "out").mkdir()
+    with staging(tmp_path / "out", single=False) as folder:
+        (folder / "a").write_text("a")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_drive_is_no_prefix():
+    assert in_full(r"C:\pictures").startswith(":")  # so that it is the place that is called `pictures` there
+    assert in_full(r"voc:C:\VOCdevkit@2012").startswith("voc:")

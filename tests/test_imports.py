@@ -22,8 +22,8 @@ COLOURING = (
 ALLOWED = {
     "errors|files|screen|device|engine": "",
     "color": "",
-    r"models(\..+)?": r"color|models\..+",
-    r"objectives(\..+)?": r"color|models\..+|objectives(\..+)?",
+    r"models(\..+)?": r"color|device|models\..+",
+    r"objectives(\..+)?": r"color|device|models\..+|objectives(\..+)?",
     r"data(\..+)?": r"data\..+",
     "metadata": "",
     "deep": r"pictures|data\.decode",
@@ -98,6 +98,21 @@ def test_what_other_modules_import_is_in_all():
                 modules = {name for name in names if inspect.ismodule(getattr(module, name, module))}
                 missing |= {(node.module, name) for name in names - modules}
     assert missing == set()
+
+
+def test_text_is_read_and_written_in_an_encoding_that_is_named():
+    """Windows takes one of its own where none is."""
+    unnamed = []
+    for path in ROOT.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call) or "encoding" in {keyword.arg for keyword in call.keywords}:
+                continue
+            name = ast.unparse(call.func)
+            words = [word.value for word in call.args if isinstance(word, ast.Constant)]
+            opened = any(re.fullmatch(r"[rwax]\+?", str(word)) for word in words) and re.fullmatch(r"(.*\.)?open", name)
+            if (opened and name != "av.open") or name.endswith((".read_text", ".write_text")):
+                unnamed.append(f"{path.name}:{call.lineno}: {name}")
+    assert unnamed == []
 
 
 def test_nothing_imports_the_command_line_or_the_page():

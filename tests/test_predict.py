@@ -2,6 +2,8 @@ import csv
 import json
 import os
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ from fake_labels import make_table
 from PIL import Image
 from safetensors.torch import load_file
 
-from tinct import predict
+from tinct import predict, predictions
 from tinct.cli import main
 from tinct.data.folder import PathSource
 from tinct.errors import PictureError, TinctError
+from tinct.predictions import png_names
 from tinct.trained import load_trained, logits_of
 from tinct.transfer import TransferSettings, run_transfer
 from tinct.weights import read_weights, write_weights
@@ -262,3 +265,9 @@ def test_its_own_results_are_not_pictures(trained, tmp_path, capsys, name):
         assert main(["predict", str(trained / name), str(few), "-o", str(out)]) == 0
     assert len(json.loads((out / "predictions.json").read_text())["pictures"]) == 3
     assert f"passed over: {out}, which tinct wrote" in capsys.readouterr().err
+
+
+def test_no_name_leads_out_of_the_folder(monkeypatch):
+    assert png_names(["../../a.jpg", "/b/c.jpg", "C:d.jpg"]) == [Path("a.png"), Path("b/c.png"), Path("C_d.png")]
+    monkeypatch.setattr(predictions, "os", SimpleNamespace(sep="\\"))  # as on Windows
+    assert png_names([r"..\..\a.jpg", r"C:\b\c.jpg", "d/e.jpg"]) == [Path("a.png"), Path("C_/b/c.png"), Path("d/e.png")]

@@ -1,11 +1,12 @@
 """Whole experiments from a file: parsed, said, run and taken up again."""
 
 import json
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
 from tinct.cli import main
+from tinct.compare_words import parse_arms
 from tinct.errors import TinctError
 from tinct.reproduce import check_comparisons, read_experiment
 
@@ -176,3 +177,16 @@ def test_a_folder_is_no_experiment_and_out_must_not_part_names(tmp_path, capsys)
     assert "expected paper, paper-cpu, yardstick, scaling, or a YAML file" in capsys.readouterr().err
     assert main(["reproduce", "yardstick", "--data", "x", "--out", str(tmp_path / "10:30")]) == 2
     assert "expected no colon and no comma" in capsys.readouterr().err
+
+
+def test_an_experiment_may_lie_on_a_drive():
+    data, out = PureWindowsPath(r"C:\data"), PureWindowsPath(r"D:\out")
+    plan = read_experiment("paper-cpu", data, out)
+    assert {config.sources[0] for config in plan.runs.values()} == {"C:/data/tiny-imagenet-200"}
+    for keywords in plan.comparisons.values():
+        assert keywords["source"] == "voc:C:/data/VOCdevkit@2012"
+        arms = {arm.name: arm.inits for arm in parse_arms(keywords["inits"])}
+        assert arms.pop("random") == ("random",)
+        assert {init.rpartition("-")[0] for inits in arms.values() for init in inits} == {
+            rf"D:\out\pretrained\{name}" for name in arms
+        }

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import inspect
+import io
 import itertools
 import os
 import re
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         its settings (one line on standard error), 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # into a pipe, Windows writes in an encoding that lacks many letters
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not words or words[0] in ("-h", "--help"):
         print(usage())  # noqa: T201
         return 0
@@ -77,8 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from tinct.data.decode import hide_warnings  # not above: numpy takes its time
 
         hide_warnings()
-        if "torch" not in sys.modules:  # it reads this once; a program that called us has its own way
+        if "torch" not in sys.modules:  # it reads these once; a program that called us has its own way
             os.environ.setdefault("OMP_WAIT_POLICY", WAIT_POLICY)
+            os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what an older torch lacks on MPS the CPU does
         module, _, function = COMMANDS[name][0].partition(":")
         command = getattr(importlib.import_module(module), function)
         return command(**parse(name, command, rest)) or 0

@@ -114,7 +114,7 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
         if name == "-":
             raise TinctError("- (standard input) is expected alone")
         if path.is_dir():
-            if _real(path) == _real(output):
+            if _identity(path) == _identity(output):
                 raise TinctError(f"out is {output}, the folder of the pictures themselves; choose another")
             yield from _below(path, _all_below(path), output)
         elif not path.exists() and glob.has_magic(name) and (matches := sorted(glob.glob(name, recursive=True))):
@@ -171,6 +171,15 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def _identity(path: Path) -> object:
+    """What is equal for two names of one file: on macOS and Windows they may differ in case."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # not there, or no name that a file can have
+        return _real(path)
+    return status.st_dev, status.st_ino
+
+
 def _single(source: Path | bytes, relative: Path, output: Path, form: str | None) -> Job:
     film = Job(source, None).film
     if str(output) == "-":
@@ -201,13 +210,13 @@ def _renamed(relative: Path, form: str | None) -> Path:
 
 def clashes(jobs: list[Job], versions: int = 1, compare: bool = False, keep_colour: bool = False) -> dict[Job, str]:
     """Jobs that would overwrite an input or another's result, with the reason."""
-    sources = {_real(job.source) for job in jobs if isinstance(job.source, Path)}
+    sources = {_identity(job.source) for job in jobs if isinstance(job.source, Path)}
     taken: dict[Path, str] = {}
     failures = {}
     for job in jobs:
         results = job.results(versions, compare, keep_colour)
         for path in results:
-            if _real(path) in sources:
+            if _identity(path) in sources:
                 failures[job] = f"{path.name} would overwrite the input {path}; choose another --out"
             elif path in taken:
                 failures[job] = f"{path.name} would overwrite that of {taken[path]}; use another format or folder"

@@ -32,6 +32,8 @@ FURTHER = tuple(field.name for field in fields(TransferSettings) if field.name n
 
 NAME = re.compile(r"\w[\w.+-]*")
 """What an arm may be called, since folders are named after it."""
+BETWEEN = re.compile(r"(?<!^timm)(?<!:timm)(?!(?:(?<=^[A-Za-z])|(?<=:[A-Za-z])):[\\/]):")
+"""What separates encoders; the colons of `timm:NAME` and of a drive, as in `C:\\run`, are their own."""
 
 
 def parse_arms(inits: Inits) -> tuple[Arm, ...]:
@@ -45,7 +47,7 @@ def parse_arms(inits: Inits) -> tuple[Arm, ...]:
     arms = []
     for word in words(inits, "inits"):
         name, equals, listed = word.partition("=")
-        several = re.split(r"(?<!^timm)(?<!:timm):", listed if equals else word)  # the colon of timm:NAME is its own
+        several = BETWEEN.split(listed if equals else word)
         arms.append(Arm(name if equals else Path(word).name.replace(":", "-"), tuple(several)))
     if len(arms) < 2:
         raise TinctError(f"inits is {inits!r}: there is nothing to compare; name two arms, such as random,colour=RUN")

@@ -190,7 +190,7 @@ class Config:
 
 def recipes() -> list[str]:
     """The names of the shipped recipes; files of whole experiments, which name arms, are for `tinct reproduce`."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml") if "\narms:" not in path.read_text())
+    return sorted(path.stem for path in RECIPES.glob("*.yaml") if "\narms:" not in path.read_text(encoding="utf-8"))
 
 
 def recipe_file(name: str) -> Path:

@@ -11,8 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 __all__ = ["AbsentSplitError", "DivergedError", "PictureError", "TinctError", "check_kinds", "out_of_memory"]
 
-OUT_OF_MEMORY = ("out of memory", "allocate memory")
-"""What torch says when a device, or a CPU, has none left."""
+OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED", "Invalid buffer size")
+"""What torch says when memory does not suffice: of GPUs, of CPUs, of CPUs on Windows, in cuBLAS, for one on MPS."""
 
 
 class TinctError(Exception):

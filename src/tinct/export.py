@@ -180,7 +180,9 @@ def staging(dest: Path, single: bool) -> Iterator[Path]:
                 file.replace(dest.parent / file.name)
         else:
             beside.chmod(0o755)
-            beside.replace(dest)
+            if dest.exists():  # and is empty; Windows puts no folder in its place
+                dest.rmdir()
+            beside.rename(dest)
         sync(dest.parent)
     except OSError as error:
         raise TinctError(

@@ -167,8 +167,7 @@ def absorb_bias(encoder: Any, meta: dict[str, Any]) -> None:
     """
     backbone = meta["backbone"]
     body = encoder.body if isinstance(encoder, Encoder) else encoder.model
-    with torch.device("meta"):
-        own = timm.create_model(backbone, num_classes=0, in_chans=meta["in_channels"])
+    own = timm.create_model(backbone, num_classes=0, in_chans=meta["in_channels"])
     stem = stem_name(own)
     if not meta["stem_bias"] or stem is None or f"{stem}.bias" in own.state_dict():
         return

@@ -66,7 +66,7 @@ def to_timm(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
         "what": f"timm's {encoder.backbone}" + (f" with {len(classes)} classes" if classes else ""),
         "open": f'timm.create_model("local-dir:{folder}", pretrained=True)',
         "fed": FED[subject.input],
-        "untrained": sorted(look_at_features(encoder.backbone, channels)[2]),
+        "untrained": sorted(look_at_features(encoder.backbone, body, channels)[2]),
         "left_out": left_out(subject),
         "parity": found,
     }

@@ -57,8 +57,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         sync(unfinished)
         unfinished.chmod(0o666 & ~UMASK)  # mkstemp's 0600 would hide the file from the group
         unfinished.replace(path)
-        if os.name != "nt":  # where folders cannot be opened
-            sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise TinctError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
@@ -109,7 +108,7 @@ def in_full(spec: Any) -> Any:
         return [in_full(one) for one in spec]
     if not isinstance(spec, str):
         return spec
-    prefix, _, path = spec.partition(":") if re.match(r"\w+:", spec) else ("", "", spec)
+    prefix, _, path = spec.partition(":") if re.match(r"\w\w+:", spec) else ("", "", spec)  # C: is no prefix
     return f"{prefix}:{os.path.realpath(expanded(path))}"
 
 
@@ -204,7 +203,10 @@ def stamp(path: Path) -> tuple[int, int]:
 
 def sync(path: Path) -> None:
     """Force a file's content, or a folder's entries, to disk."""
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows syncs only what may be written
+    windows = os.name == "nt"
+    if windows and path.is_dir():  # which cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)  # Windows syncs only what may be written
     try:
         os.fsync(descriptor)
     finally:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from tinct.data.base import VOID
 from tinct.data.random import rng, torch_seed
+from tinct.device import layout
 from tinct.engine import warmup_cosine
 from tinct.errors import DivergedError, TinctError
 from tinct.examples import Examples
@@ -56,7 +57,7 @@ def train(
         DivergedError: the loss became infinite or not a number.
         TinctError: there is no layer-wise rate for this head.
     """
-    network.to(fabric.device).to(memory_format=torch.channels_last)
+    network.to(fabric.device).to(memory_format=layout(fabric.device))
     network.train()
     if settings.protocol == "frozen":
         network.get_submodule("encoder").requires_grad_(False).eval()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tinct.config import Config
 from tinct.data.loader import Crops
 from tinct.data.random import torch_seed
+from tinct.device import layout
 from tinct.errors import TinctError
 from tinct.inits import load_init, located
 from tinct.models.discriminator import PatchDiscriminator
@@ -60,7 +61,7 @@ class Learner:
         self.history = start_from(config.init, pretext) if config.init != "random" else {}
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             pretext = convert_sync_batchnorm(pretext)  # timm's, which keeps the activations inside its norms
-        self.pretext = pretext.to(fabric.device).to(memory_format=torch.channels_last)
+        self.pretext = pretext.to(fabric.device).to(memory_format=layout(fabric.device))
         self.ema = ModelEmaV3(self.pretext, config.ema, use_warmup=True)
         self.model, self.optimizer = fabric.setup(
             self.pretext,
@@ -77,7 +78,7 @@ class Learner:
         )
         if config.init_std is not None:
             normal_init(self.discriminator, config.init_std)
-        self.discriminator.to(self.fabric.device).to(memory_format=torch.channels_last)
+        self.discriminator.to(self.fabric.device).to(memory_format=layout(self.fabric.device))
         self.critic, self.critic_optimizer = self.fabric.setup(
             self.discriminator,
             self._adamw(self.discriminator, 0.0, config.discriminator_lr),

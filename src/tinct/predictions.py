@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -84,7 +85,13 @@ def png_names(names: Sequence[str]) -> list[Path]:
         TinctError: two pictures have one name.
     """
     whole = [
-        Path(*(part.replace(":", "_") for part in PurePosixPath(name).parts if part not in ("/", "..", ".")))
+        Path(
+            *(
+                part.replace(":", "_")
+                for part in PurePosixPath(name.replace(os.sep, "/")).parts
+                if part not in ("/", "..", ".")
+            )
+        )
         for name in names
     ]
     longer = [path.with_name(f"{path.name}.png") for path in whole]

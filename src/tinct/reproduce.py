@@ -116,13 +116,13 @@ def read_experiment(name: str, data: Path, out: Path) -> Experiment:
         TinctError: there is no such file, it is not of this form, a setting is unknown or out of range, or the name of
             `out` cannot be part of an arm.
     """
-    if set(":,") & set(str(out)):
+    if set(":,") & set(str(out).removeprefix(out.drive)):
         raise TinctError(f"out is {out}; expected no colon and no comma in it, which separate encoders and arms")
     path = RECIPES / f"{name}.yaml"
     path = path if path.exists() else expanded(name)
     if not path.is_file():
         raise TinctError(f"experiment is {name!r}; expected paper, paper-cpu, yardstick, scaling, or a YAML file")
-    content = read_yaml(path, data=str(data))
+    content = read_yaml(path, data=data.as_posix())  # a backslash would be an escape
     try:
         check_form(content)
         arms = content["arms"]

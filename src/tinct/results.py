@@ -117,5 +117,5 @@ def seen_before(config: Config) -> NDArray[np.uint64] | None:
 
 def run_config(run: Run) -> dict[str, Any]:
     """The configuration the run began with."""
-    config: dict[str, Any] = yaml.safe_load((run.folder / "config.yaml").read_text())
+    config: dict[str, Any] = yaml.safe_load((run.folder / "config.yaml").read_bytes())
     return config

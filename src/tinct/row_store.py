@@ -41,8 +41,8 @@ class Store:
             TinctError: the folder belongs to other pictures or settings, or cannot be written.
         """
         try:
-            before = json.loads((self.folder / "how.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            before = json.loads((self.folder / "how.json").read_bytes())
+        except (FileNotFoundError, ValueError):  # ValueError: no JSON, or no text
             before = None
         if before not in (None, json.loads(json.dumps(how))):
             differing = (key for key in how if before.get(key) != json.loads(json.dumps(how[key])))
@@ -124,7 +124,7 @@ class Store:
             shutil.copyfileobj(rows, file)
         with (
             atomic_path(self.out.with_name(f"{self.out.name}.txt")) as unfinished,
-            unfinished.open("w", encoding="utf-8", errors="surrogateescape") as text,
+            unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as text,
         ):
             for names, _ in self._chunks():
                 text.writelines(name.replace("\n", "\\n") + "\n" for name in names)

@@ -156,7 +156,7 @@ class Run:
             write_json(target / "state.json", state)  # it may be scored now
         else:
             self._write_checkpoint(target, modules, optimizers, state)
-        named = {"checkpoint": str(target.relative_to(self.folder)), "step": state["step"]}
+        named = {"checkpoint": target.relative_to(self.folder).as_posix(), "step": state["step"]}
         if best:  # first: its score is in the state that the last one goes on with
             write_json(self.folder / "best.json", named)
         write_json(self.folder / "last.json", named)
@@ -176,7 +176,7 @@ class Run:
             for name, module in modules.items():
                 save_file(_plain(module.state_dict()), beside / f"{name}.safetensors")
             torch.save(dict(optimizers), beside / "optim.pt")
-            (beside / "state.json").write_text(as_json(state))
+            (beside / "state.json").write_text(as_json(state), encoding="utf-8")
             for file in beside.iterdir():
                 sync(file)
             beside.chmod(0o755)
@@ -201,7 +201,7 @@ class Run:
 
     def _append(self, name: str, text: str) -> None:
         try:
-            with (self.folder / name).open("a") as file:
+            with (self.folder / name).open("a", encoding="utf-8", newline="\n") as file:
                 file.write(text)
         except OSError as error:
             raise TinctError(
@@ -219,7 +219,7 @@ class Run:
             return int(row[0]) < step or (int(row[0]) == step and (row[1] in scores or not cut_short))
 
         path = self.folder / "metrics.csv"
-        rows = list(csv.reader(path.read_text().splitlines()))[1:] if path.exists() else []
+        rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))[1:] if path.exists() else []
         kept = [["step", "name", "value"], *filter(stays, rows)]
         write_text(path, "".join(f"{','.join(row)}\n" for row in kept))
 

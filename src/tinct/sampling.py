@@ -36,4 +36,4 @@ class Sampling(nn.Module):
         generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same
         uniform = torch.rand(self.colour.out_channels, 1, 1, generator=generator, dtype=torch.float64)
         gumbel = -(-uniform.clamp(1e-12, 1 - 1e-12).log()).log()
-        return self.colour.decode(output + self.colour.decoding.temperature * gumbel.to(output))
+        return self.colour.decode(output + self.colour.decoding.temperature * gumbel.float().to(output.device))

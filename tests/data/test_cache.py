@@ -108,9 +108,16 @@ def test_a_file_that_is_not_whole_is_built_again(folder, tmp_path, keep):
     assert cached.path.read_bytes() == content
 
 
-def test_pictures_that_changed_under_their_names_are_noticed(folder, tmp_path):
+def test_pictures_that_changed_under_their_names_are_noticed(folder, tmp_path, monkeypatch):
     CachedSource(source_of(folder), tmp_path / "cache", 50)
     Image.new("RGB", (60, 60), "red").save(folder / "0.png")
+    build = CachedSource._build
+
+    def unmapped(self, processes):
+        assert not isinstance(self._pixels, np.memmap)  # Windows replaces no file that is mapped
+        build(self, processes)
+
+    monkeypatch.setattr(CachedSource, "_build", unmapped)
     assert CachedSource(source_of(folder), tmp_path / "cache", 50).picture(0)[0, 0].tolist() == [255, 0, 0]
 
 

@@ -1,17 +1,22 @@
+import pickle
+from functools import partial
 from itertools import chain
 
 import numpy as np
 import pytest
 import torch
 from conftest import write_colourful
+from fake_labels import make_table
 from PIL import Image
 
 from tinct.data.base import Source
-from tinct.data.hashes import dhash
+from tinct.data.cache import CachedSource
+from tinct.data.hashes import dhash, hash_of
 from tinct.data.ledger import Ledger
 from tinct.data.loader import EXCLUDED, GREY_SKIP, HOPELESS, Crop, Photographs, crops_loader
 from tinct.data.photos import Photos
-from tinct.data.sources import open_sources
+from tinct.data.sources import open_labelled, open_sources
+from tinct.data.transforms import shrunk
 from tinct.errors import TinctError
 
 
@@ -251,3 +256,17 @@ def test_no_picture_is_counted_twice():
     both = Ledger(source, len(source))
     both.load(*(ledger.state() for ledger in ledgers))
     assert both.counts() == {"pictures": len(source), "seen": 3, "grey": 0, "excluded": 0, "unreadable": 0}
+
+
+def test_what_processes_are_given_can_be_sent_to_them(tmp_path):
+    """They share nothing on macOS and Windows, nor on Linux from Python 3.14 on, where they are not forked."""
+    write_colourful(tmp_path / "pictures", 3)
+    spec = make_table(tmp_path, train=6, val=2)
+    words = [["photos:", str(tmp_path / "pictures")], [spec], ["mosaic:"]]
+    sources = [*map(open_sources, words), open_labelled(spec, "train", "segmentation")]
+    sources.append(CachedSource(sources[0], tmp_path / "cache", 32, processes=1))
+    for source in sources:
+        data = Photographs(source, np.arange(len(source), dtype=np.uint32), 32, 0)
+        assert torch.equal(pickle.loads(pickle.dumps(data))[5].pixels, data[5].pixels)
+    for work in (partial(shrunk, side=32), hash_of):
+        assert pickle.loads(pickle.dumps(work))(sources[0], 0) is not None

@@ -51,6 +51,7 @@ class CachedSource(Source):
         self.folder, self.side = folder, side
         self.path = folder / f"{source.fingerprint()}-{side}.pixels"
         if not (self._open() and self._is_current()):
+            self._pixels = np.zeros(0, np.uint8)  # Windows replaces no file that is mapped
             self._build(processes)
             if not self._open():
                 raise TinctError(f"{self.path}: the cache that was just written cannot be read; try another folder")

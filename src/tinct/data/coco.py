@@ -195,7 +195,7 @@ def _load(path: Path, written: tuple[int, int]) -> Any:
     coco = COCO()
     try:
         coco.dataset = json.loads(path.read_bytes())
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
             coco.createIndex()
         wrong = [entry for entry in coco.anns.values() if entry["category_id"] not in coco.cats]
         for entry in coco.imgs.values():  # what is asked of a picture later

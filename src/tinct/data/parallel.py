@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -22,6 +23,7 @@ __all__ = ["each_picture"]
 T = TypeVar("T")
 
 _CHUNK = 32
+_MOST = 61 if sys.platform == "win32" else 1 << 16  # processes; Windows cannot wait for more
 _task: tuple[Source, Callable[[Source, int], Any]]  # set once in each worker, so that a large source travels once
 
 
@@ -45,7 +47,7 @@ def each_picture(
     total = len(source)
     starts = iter(range(0, total, _CHUNK))
     cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # the former, from Python 3.13 on, heeds affinity
-    processes = min(processes or cores, -(-total // _CHUNK))
+    processes = min(processes or cores, -(-total // _CHUNK), _MOST)
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     progress = Progress(*columns, console=open_console(stderr=True), transient=True)
     if processes <= 1:

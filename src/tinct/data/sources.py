@@ -186,7 +186,7 @@ def _open(spec: str, split: str) -> Source:
     if is_labelled(spec):
         return _pictures_of(spec, split)
     prefix, colon, _ = spec.partition(":")
-    if colon and not Path(spec).exists():
+    if colon and len(prefix) > 1 and not Path(spec).exists():  # C: is a drive
         known = ", ".join(f"{known}:" for known in ("photos", *_LABELLED))
         raise TinctError(f"{spec}: no such path, and {prefix}: is no kind of source; the kinds are {known}")
     return open_folder(spec, split)

@@ -1,5 +1,8 @@
 """The encoder: any timm backbone, read through `forward_intermediates` so that its state dict stays timm's own."""
 
+import copy
+from typing import Any
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -44,7 +47,7 @@ class Encoder(nn.Module):
             raise TinctError(
                 f"backbone {backbone!r} has no forward_intermediates in timm {timm.__version__}; pick another"
             )
-        self.channels, self.reductions, unused = look_at_features(backbone, in_channels)
+        self.channels, self.reductions, unused = look_at_features(backbone, self.body, in_channels)
         if len(set(self.reductions)) < len(self.reductions) or not 8 <= self.reductions[-1] <= 32:
             scales = ", ".join(f"1/{reduction}" for reduction in self.reductions)
             raise TinctError(
@@ -69,8 +72,8 @@ class Encoder(nn.Module):
         return features
 
 
-def look_at_features(backbone: str, in_channels: int) -> tuple[list[int], list[int], set[str]]:
-    """What a backbone's feature maps are, found on a twin without storage.
+def look_at_features(backbone: str, body: nn.Module, in_channels: int) -> tuple[list[int], list[int], set[str]]:
+    """What the feature maps of a backbone's `body` are, found on a twin without storage.
 
     Returns:
         Their channels, their reductions, and the names of the parameters that they do not depend on.
@@ -79,10 +82,11 @@ def look_at_features(backbone: str, in_channels: int) -> tuple[list[int], list[i
         TinctError: the backbone does not take pictures of any size.
     """
     side = 64
-    with torch.device("meta"), torch.inference_mode(False), torch.enable_grad():
-        twin = timm.create_model(backbone, num_classes=0, in_chans=in_channels)
-        try:  # two pictures, as batch norm takes no single value a channel in training
-            maps = twin.forward_intermediates(torch.zeros(2, in_channels, side, side), intermediates_only=True)
+    with torch.inference_mode(False), torch.enable_grad():
+        twin: Any = copy.deepcopy(body).to("meta").requires_grad_().train()
+        pictures = torch.zeros(2, in_channels, side, side, device="meta")  # batch norm takes no single value a channel
+        try:
+            maps = twin.forward_intermediates(pictures, intermediates_only=True)
         except (AssertionError, RuntimeError, ValueError) as error:  # timm's ways to refuse a size
             raise TinctError(
                 f"backbone {backbone!r} gives no feature maps of pictures of {side} px; pick another, such as resnet18"

@@ -1,5 +1,6 @@
 """Regression of ab: L1 as in pix2pix, and Huber as in Zhang et al. (2017)."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -7,6 +8,9 @@ from tinct.color import denormalize_ab, normalize_ab
 from tinct.objectives.base import ColourTerm
 
 __all__ = ["L1", "Huber"]
+
+KNEE = float(normalize_ab(torch.tensor(10.0)))
+"""Where Huber's loss becomes linear: 10 Lab units."""
 
 
 class L1(ColourTerm):
@@ -31,4 +35,4 @@ class Huber(L1):
 
     def loss(self, output: Tensor, ab: Tensor) -> Tensor:
         """See `ColourTerm.loss`."""
-        return F.huber_loss(output.float(), normalize_ab(ab), delta=float(normalize_ab(ab.new_tensor(10.0))))
+        return F.huber_loss(output.float(), normalize_ab(ab), delta=KNEE)

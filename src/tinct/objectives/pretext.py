@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinct.color import normalize_l, srgb_to_lab, stretch_levels
+from tinct.device import layout
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives import make_terms
@@ -82,7 +83,7 @@ def take_apart(pixels: Tensor, keys: Tensor, stride: int, aged: float = 0.0) -> 
     """
     lab = srgb_to_lab(pixels)
     l = stretch_levels(age(pixels, keys, aged)) if aged else lab[:, :1]
-    return Batch(l.contiguous(memory_format=torch.channels_last), F.avg_pool2d(lab[:, 1:], stride), keys)
+    return Batch(l.contiguous(memory_format=layout(l.device)), F.avg_pool2d(lab[:, 1:], stride), keys)
 
 
 def to_chroma_resolution(batch: Batch) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tinct.device import layout
 from tinct.objectives.base import Batch, FeatureTerm, drawn
 
 __all__ = ["MultiCrop", "Siamese", "nt_xent", "view"]
@@ -42,7 +43,7 @@ class Siamese(FeatureTerm):
     def prepare(self, batch: Batch) -> Batch:
         """See `FeatureTerm.prepare`: (B, ...) becomes (2B, ...), the first views and then the second."""
         l, ab = (torch.cat(parts) for parts in zip(*(view(batch, one) for one in draws(batch, 2, 0)), strict=True))
-        l = l.contiguous(memory_format=torch.channels_last)
+        l = l.contiguous(memory_format=layout(l.device))
         return replace(batch, l=l, ab=ab, keys=torch.cat((batch.keys, batch.keys)))
 
     def loss(self, features: list[Tensor], batch: Batch, small: Sequence[Tensor] = ()) -> Tensor:
@@ -62,7 +63,7 @@ class MultiCrop(Siamese):
     def prepare(self, batch: Batch) -> Batch:
         """See `FeatureTerm.prepare`; the small views, (4B, 1, H/2, W/2), come one after the other."""
         small = [view(batch, one, SMALL_SIDE, 2)[0] for one in draws(batch, SMALL, 1)]
-        small_l = torch.cat(small).contiguous(memory_format=torch.channels_last)
+        small_l = torch.cat(small).contiguous(memory_format=layout(batch.l.device))
         return replace(super().prepare(batch), small=small_l)
 
     def loss(self, features: list[Tensor], batch: Batch, small: Sequence[Tensor] = ()) -> Tensor:
@@ -96,7 +97,8 @@ def view(batch: Batch, draws: Tensor, sides: tuple[float, float] = SIDE, shrink:
     def cut(planes: Tensor) -> Tensor:
         height, width = (length // shrink for length in planes.shape[2:])
         grid = F.affine_grid(matrix, [*planes.shape[:2], height, width], align_corners=False)
-        return F.grid_sample(planes, grid, padding_mode="border", align_corners=False)
+        # within a picture, reflection is what border is; MPS has known the latter since torch 2.13 only
+        return F.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
 
     l = cut(batch.l)
     mean = l.mean((1, 2, 3), keepdim=True)

@@ -89,7 +89,7 @@ def run(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     rows: dict[str, list[tuple[int, float]]] = defaultdict(list)
     path = folder / "metrics.csv"
     with damaged(path):
-        for row in csv.DictReader(path.read_text().splitlines()) if path.exists() else []:
+        for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()) if path.exists() else []:
             rows[row["name"]].append((int(row["step"]), float(row["value"])))
     sheets = sorted((folder / "samples").glob("step-*.png"))
     return {
