@@ -41,6 +41,7 @@ from tinct.models.encoder import Encoder
 from tinct.models.heads import Segmenter
 from tinct.preparation import set_aside
 from tinct.pretrain import FREE, pretrain, run_pretrain, stored
+from tinct.results import seen_before
 from tinct.runs import Checkpoint, Run, read_record
 from tinct.weights import load_colorizer, load_encoder
 
@@ -974,3 +975,8 @@ def test_a_resumed_run_has_seen_the_same_hashes(tmp_path, monkeypatch):
         run_pretrain(config, out=tmp_path / "cut")
     run_pretrain(config, out=tmp_path / "cut", resume=True)
     assert np.array_equal(np.load(tmp_path / "whole" / "seen.npy"), np.load(tmp_path / "cut" / "seen.npy"))
+
+
+def test_a_run_whose_first_weights_are_gone_by_its_end_keeps_its_results(tmp_path):
+    assert seen_before(Config(init=str(tmp_path / "gone.safetensors"))) is None
+    assert len(seen_before(Config(init="random"))) == 0

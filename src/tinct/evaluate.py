@@ -171,7 +171,7 @@ def run_evaluate(
         raise TinctError(f"{', '.join(specs)}: no colour picture to compare with; left out: {left_out}")
     values = {name: [score[name] for score in scores if not math.isnan(score[name])] for name in scores[0]}
     metrics = {name: sum(found) / len(found) for name, found in values.items() if found}
-    seen = _seen(resolve(colorizer), source, hashes)
+    seen = _seen(resolve(colorizer, "colorizer"), source, hashes)
     _warn(said, str(colorizer), seen)
     if len(scores) > 1:  # a distance between distributions
         metrics |= {name: float(distance.compute()) for name, distance in frechet.items()}

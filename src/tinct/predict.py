@@ -80,7 +80,7 @@ def predict(
     check_out(out, "predict")
     if out.is_dir() and any(out.samefile(folder) for folder in map(expanded, pictures) if folder.is_dir()):
         raise TinctError(f"out is {out}, the pictures' own folder, where overlays would count as such; choose another")
-    network, meta = load_trained(expanded(model))
+    network, meta = load_trained(model)
     network.to(named_device(device))
     source = open_pictures(pictures)
     if not 0 <= threshold <= 1:

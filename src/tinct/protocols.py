@@ -16,11 +16,12 @@ from tinct.errors import TinctError
 from tinct.examples import Examples, Labelled, evaluation_chunks
 from tinct.features import STAGES, Features, cached_features
 from tinct.finetune import train
-from tinct.inits import Start, carried_decoder, located
+from tinct.inits import Start, carried_decoder
 from tinct.metrics import confusions, multilabel_scores, scored_classes, segmentation_scores
 from tinct.models.heads import Classifier, Segmenter
 from tinct.probe import fit_knn, fit_linear
 from tinct.settings import TransferSettings
+from tinct.shipped import resolve
 from tinct.trained import build_network, logits_of, shape_of
 from tinct.weights import load_strict
 
@@ -86,7 +87,7 @@ def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabr
     torch.manual_seed(torch_seed(settings.seed, _HEAD))  # every arm's head starts alike
     network = build_network(start.encoder, shape)
     if decoder is not None and isinstance(network, Segmenter):
-        load_strict(network.decoder, decoder, located(settings.init).parent / said["decoder"])
+        load_strict(network.decoder, decoder, resolve(settings.init, "encoder").parent / said["decoder"])
     examples = Examples(parts.train, parts.chosen)
     model, loss = train(network, examples, settings, fabric, console)
     indices, hashes, outputs, skipped = [], [], [], dict(examples.skipped)
