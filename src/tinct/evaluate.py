@@ -239,6 +239,7 @@ def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int
         left_out["unreadable"] += 1
         return None
     if side is not None and min(picture.shape[:2]) > side:
+        # torch's antialiased bilinear, as figures were published by; Pillow's bicubic (`transforms`) gives others
         scale = side / min(picture.shape[:2])
         size = [round(length * scale) for length in picture.shape[:2]]
         small = F.interpolate(_planes(picture), size, mode="bilinear", antialias=True)[0].mul(255).round().byte()
