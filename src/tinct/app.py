@@ -19,7 +19,7 @@ from tinct.colorize import MAX_SATURATION, MIN_SIZE, Colorizer
 from tinct.errors import PictureError, TinctError
 from tinct.local_only import LocalOnly
 from tinct.pictures import SUFFIXES
-from tinct.screen import open_console
+from tinct.screen import open_console, say
 
 __all__ = ["Limits", "page", "running", "serve"]
 
@@ -77,7 +77,7 @@ def serve(
         contextlib.suppress(KeyboardInterrupt),
         running(colorizer, Limits(max_megabytes, max_megapixels, max_queue), port) as address,
     ):
-        open_console().print(f"{model} is at {address} (Ctrl+C to leave)", highlight=False, soft_wrap=True)
+        say(open_console(), f"{model} is at {address} (Ctrl+C to leave)")
         while True:
             time.sleep(1)
     return 0

@@ -27,7 +27,7 @@ from tinct.errors import PictureError, TinctError
 from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import as_plain, read_json, write_json
 from tinct.inits import seen_by
-from tinct.screen import column, open_console
+from tinct.screen import column, open_console, say
 from tinct.shipped import resolve
 from tinct.weights import read_weights
 
@@ -159,7 +159,7 @@ def run_evaluate(
         try:
             result = model(truth, size=size, saturation=saturation)
         except PictureError as error:
-            said.print(f"{source.name(index)}: {error}", highlight=False, markup=False)
+            say(said, f"{source.name(index)}: {error}")
             left_out["not coloured"] += 1
             continue
         hashes[index] = dhash(truth)
@@ -229,7 +229,7 @@ def _warn(console: Console, colorizer: str, seen: dict[str, Any]) -> None:
         )
     else:
         return
-    console.print(said.encode("utf-8", "replace").decode(), highlight=False, markup=False)
+    say(console, said)
 
 
 def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int]) -> NDArray[np.uint8] | None:
@@ -301,5 +301,5 @@ def _show(record: dict[str, Any], console: Console) -> None:
     for name, metric in record["metrics"].items():
         table.add_row(name, f"{metric['value']:.3f}", metric["protocol"])
     said = f"{record['colorizer']} on {data['pictures']} pictures of {', '.join(data['sources'])}; left out: {left_out}"
-    console.print(said.encode("utf-8", "replace").decode(), markup=False)  # a folder's name may be no text
+    say(console, said)
     console.print(table)
