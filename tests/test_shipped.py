@@ -348,6 +348,11 @@ def test_a_hub_out_of_reach_gets_a_sentence(shelves):
         (["fetch", "x"], {}, r"no weights are called 'x'; expected one of \(none yet\) or OWNER/REPO/FILE"),
         (["fetch", "a/b/c.safetensors"], {}, "needs --revision COMMIT and --sha256"),
         (["fetch", "a/b/c.safetensors"], {"revision": "1", "sha256": "12"}, "needs --revision COMMIT and --sha256"),
+        (["list"], {"half": True}, "half is True, which list does not take; leave --half out"),
+        (["verify"], {"mirror": "x"}, "mirror is x, which verify does not take"),
+        (["fetch", "a/b/c.safetensors"], {"half": True}, "which fetch does not take"),
+        (["add", "a", "b"], {"sha256": "12"}, "which add does not take"),
+        (["frobnicate"], {"half": True}, "cannot do 'frobnicate'"),
         (["fetch", "a/b/c.bin"], {"revision": "1", "sha256": "0" * 64}, "expected a .safetensors file"),
     ],
 )
