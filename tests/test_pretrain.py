@@ -980,3 +980,10 @@ def test_a_resumed_run_has_seen_the_same_hashes(tmp_path, monkeypatch):
 def test_a_run_whose_first_weights_are_gone_by_its_end_keeps_its_results(tmp_path):
     assert seen_before(Config(init=str(tmp_path / "gone.safetensors"))) is None
     assert len(seen_before(Config(init="random"))) == 0
+
+
+def test_the_bar_ends_with_the_last_score(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    record = run_pretrain(tiny(steps=2), out=tmp_path / "run")
+    said = capsys.readouterr().err
+    assert f"· held-out ab {record['metrics']['last']['ab_error']:.1f}" in said
