@@ -26,6 +26,7 @@ from tinct.data.transforms import centre, shrunk
 from tinct.device import named_device
 from tinct.errors import TinctError
 from tinct.examples import SHARPNESS
+from tinct.files import in_full
 from tinct.inits import load_init
 from tinct.models.encoder import Encoder
 from tinct.models.heads import pooled
@@ -116,7 +117,8 @@ def embed(
         "batch_size": batch_size,
     }
     store = Store(out, width, batch_size, len(source))
-    begin = store.open(how)
+    # another folder's pictures may have the same names; the result does not say where they were
+    begin = store.open({**how, "source": in_full(pictures)})
     if begin:
         say(console, f"{begin} of {len(source)} pictures are done already")
     try:
