@@ -18,7 +18,7 @@ from tinct.app_jobs import MAX_SIZE, MAX_VERSIONS, Limits, Views, coloured, exam
 from tinct.colorize import MAX_SATURATION, MIN_SIZE, Colorizer
 from tinct.errors import PictureError, TinctError
 from tinct.local_only import LocalOnly
-from tinct.pictures import SUFFIXES
+from tinct.pictures import READ_SUFFIXES, SUFFIXES
 from tinct.screen import open_console, say
 
 __all__ = ["Limits", "page", "running", "serve"]
@@ -163,7 +163,7 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                picture = gr.File(label="Photograph", file_types=list(SUFFIXES), height=120)
+                picture = gr.File(label="Photograph", file_types=[*SUFFIXES, *READ_SUFFIXES], height=120)
                 gallery = gr.Gallery(
                     value=[(thumbnail(pixels), name) for name, pixels in grey.items()],
                     label="Or take an example",

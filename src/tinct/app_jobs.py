@@ -74,7 +74,7 @@ def coloured(
     for seed in range(versions) if versions > 1 else (None,):
         result = colorizer.colour([picture], saturation=saturation, size=size, seed=seed)[0]
         number = "" if seed is None else f"-{seed + 1}"
-        files.append(folder / f"{path.stem}-coloured{number}{FORMATS[picture.format][0]}")
+        files.append(folder / f"{path.stem}-coloured{number}{FORMATS[picture.form][0]}")
         write(result, files[-1])
         views.append(_bytes(result))
     return [str(file) for file in files], views

@@ -158,7 +158,7 @@ def _keep(job: Job, picture: Picture, how: How) -> Outcome | None:
             return None
         if job.target is not None and job.target.is_file() and not how.overwrite:
             return "there already"  # where samples or a sheet are asked for, whose absence says nothing of these
-        if job.form not in (None, picture.format):
+        if (job.form or picture.form) != picture.format:
             _put(picture, job.target, job.form)
         elif job.target is None:
             _to_stdout(_content(job.source))
