@@ -254,7 +254,7 @@ def paint(picture: Picture, chroma: Chroma, in_place: bool = False) -> Picture:
 
     def paint_rows(rows: slice) -> None:
         l = render.lightness(picture.pixels[rows])
-        result[rows] = render.samples(l, stored.rows(l, rows.start, height), result.dtype)
+        result[rows] = render.srgb(l, stored.rows(l, rows.start, height), result.dtype)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         deque(pool.map(paint_rows, strips(height, width)), maxlen=0)  # which raises what a strip raised

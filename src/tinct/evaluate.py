@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.color import lab_to_srgb, srgb_to_lab
-from tinct.color_metrics import SSIM_WINDOW, STRIP, ab_error, ciede2000, colorfulness, psnr, ssim
+from tinct.color_metrics import SSIM_WINDOW, STRIP, ab_distance, ab_l1, ciede2000, colorfulness, psnr, ssim
 from tinct.colorize import Colorizer
 from tinct.data.base import Source
 from tinct.data.decode import GREY, is_grey
@@ -262,14 +262,13 @@ def _scores(rgb: Tensor, truth: Tensor, perceptual: dict[str, Callable[[Tensor, 
     lab, true_lab = srgb_to_lab(rgb), srgb_to_lab(truth)
     grey_lab = torch.cat((true_lab[:, :1], torch.zeros_like(true_lab[:, 1:])), dim=1)
     grey = lab_to_srgb(grey_lab).mul(255).round() / 255
-    l1, distance = ab_error(lab[:, 1:], true_lab[:, 1:])
     values = {
         "psnr_db": psnr(rgb, truth),
         "psnr_grey_db": psnr(grey, truth),
         "ssim": ssim(rgb, truth),
-        "ab_l1": l1,
-        "ab_distance": distance,
-        "ab_distance_grey": ab_error(grey_lab[:, 1:], true_lab[:, 1:])[1],
+        "ab_l1": ab_l1(lab[:, 1:], true_lab[:, 1:]),
+        "ab_distance": ab_distance(lab[:, 1:], true_lab[:, 1:]),
+        "ab_distance_grey": ab_distance(grey_lab[:, 1:], true_lab[:, 1:]),
         "ciede2000": _mean_ciede2000(lab, true_lab),
         "colourfulness": colorfulness(rgb),
         "colourfulness_truth": colorfulness(truth),
