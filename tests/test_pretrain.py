@@ -40,9 +40,10 @@ from tinct.learner import Learner
 from tinct.models.encoder import Encoder
 from tinct.models.heads import Segmenter
 from tinct.preparation import set_aside
-from tinct.pretrain import FREE, pretrain, run_pretrain, stored
+from tinct.pretrain import pretrain, run_pretrain
 from tinct.results import seen_before
 from tinct.runs import Checkpoint, Run, read_record
+from tinct.training import FREE, stored
 from tinct.weights import load_colorizer, load_encoder
 
 TINY = Config(
