@@ -51,8 +51,8 @@ FORMATS = {
 }
 """The formats that are read and written, as Pillow calls them, with their files' suffixes, the usual one first."""
 
-ONLY_READ = {"PPM": (".pgm", ".ppm", ".pnm")}
-"""Formats whose pictures are written as PNG: they hold no metadata, and Pillow writes no 16 bits of colour in them."""
+ONLY_READ = {"PPM": (".pgm", ".ppm", ".pnm"), "JPEG2000": (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc")}
+"""Formats whose pictures are written as PNG, since Pillow writes neither metadata nor 16 bits of colour in them."""
 
 SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
 

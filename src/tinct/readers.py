@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from tinct import deep, profiles
+from tinct import deep, jpeg2000, profiles
 from tinct.data.decode import drop_false_xmp, oversize, reason_of, tile_of, to_srgb, whole_range
 from tinct.errors import PictureError
 from tinct.metadata import metadata_of
@@ -29,7 +29,7 @@ SUBFILE_TYPE = 254
 
 
 def read(source: Path | bytes, name: str | None = None) -> Picture:
-    """Read a picture file: JPEG, PNG, WebP, TIFF, BMP, AVIF, PGM and PPM, and HEIC where pillow-heif is installed.
+    """Read a picture file: JPEG, PNG, WebP, TIFF, BMP, AVIF, JPEG 2000, PGM, PPM, and HEIC where pillow-heif is there.
 
     An embedded profile is applied, so that pixels are sRGB. Palettes, CMYK and the like become RGB. A TIFF that Pillow
     decodes comes upright. A thumbnail in EXIF, which would show the picture as it was, is left out.
@@ -115,6 +115,8 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
         raise PictureError(f"{image.width}x{image.height} pixels; expected at least 1x1")
     drop_false_xmp(image)
     kind = _kind(image)
+    if kind == "JPEG2000" and source is not None:
+        jpeg2000.complete(image, source.read_bytes() if isinstance(source, Path) else source)
     frames = _frames(image)
     if frames > 1 and kind != "JPEG":  # further frames of a JPEG are previews and depth maps
         raise PictureError(f"holds {frames} pictures; split it into files of one each")
