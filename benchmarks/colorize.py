@@ -102,7 +102,7 @@ def peer_case(source: Path, encoder: str):
         result = np.empty((height, width, 3), np.uint8)
 
         def convert(rows: slice) -> None:
-            result[rows] = render.samples(l[rows], ab[:, rows], np.dtype(np.uint8))
+            result[rows] = render.srgb(l[rows], ab[:, rows], np.dtype(np.uint8))
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(convert, strips(height, width)))

@@ -288,6 +288,28 @@ def test_links_are_followed_and_what_is_passed_over_is_counted(photos, tmp_path,
     assert caplog.messages == [f"{photos}: passed over pictures of formats that are not coloured: 1 .gif"]
 
 
+def test_pgm_and_ppm_become_png_of_the_same_depth(tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    grey, colour = data.camera()[::8, ::8], data.astronaut()[::8, ::8]
+    for depth, kind in ((255, np.uint8), (65535, ">u2")):
+        for name, pixels in (("grey.pgm", grey), ("colour.PPM", colour)):
+            header = f"P{4 + pixels.ndim // 3 + 1} {pixels.shape[1]} {pixels.shape[0]} {depth}\n"
+            (folder / f"{depth}-{name}").write_bytes(
+                header.encode() + (pixels.astype(int) * (depth // 255)).astype(kind).tobytes()
+            )
+    assert colorize([str(folder)], out=out, keep_colour=True) == 0
+    assert "2 coloured, 2 left as they are" in capsys.readouterr().err
+    assert names(out) == [f"{depth}-{name}.png" for depth in (255, 65535) for name in ("colour", "grey")]
+    for depth in (255, 65535):
+        assert np.array_equal(read(out / f"{depth}-colour.png").pixels, colour * np.uint16(depth // 255))
+        made = read(out / f"{depth}-grey.png")
+        assert (made.format, made.pixels.dtype) == ("PNG", np.uint8 if depth == 255 else np.uint16)
+        assert made.pixels.shape == (*grey.shape, 3)
+    with pytest.raises(TinctError, match=r"out is .*x.pgm; expected a folder, or a file ending in .jpg"):
+        colorize([str(folder / "255-grey.pgm")], out=tmp_path / "x.pgm")
+
+
 def test_a_full_standard_output_is_one_sentence(photos, monkeypatch):
     from pathlib import Path
 

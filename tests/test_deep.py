@@ -178,3 +178,43 @@ def test_16_bit_tiff_is_read_from_a_path_too(tmp_path):
     pixels = RNG.integers(0, 65536, (30, 40, 3), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", compression="zlib")
     assert np.array_equal(read(tmp_path / "a.tif").pixels, pixels)
+
+
+def netpbm(samples: np.ndarray, peak: int, comment: str = "") -> bytes:
+    """A binary PGM (H, W) or PPM (H, W, 3)."""
+    height, width = samples.shape[:2]
+    header = f"P{5 if samples.ndim == 2 else 6}\n{comment}{width} {height}\n{peak}\n"
+    return header.encode() + samples.astype(np.uint8 if peak < 256 else ">u2").tobytes()
+
+
+@pytest.mark.parametrize("peak", [255, 100, 65535, 4095])
+@pytest.mark.parametrize("shape", [(7, 5), (7, 5, 3)])
+def test_a_pgm_or_ppm_is_read_to_the_last_bit(shape, peak, tmp_path):
+    samples = np.random.default_rng(0).integers(0, peak, shape, endpoint=True)
+    content = netpbm(samples, peak, "# a scan\n")
+    (tmp_path / "a.pgm").write_bytes(content)
+    for source in (content, tmp_path / "a.pgm"):
+        back = read(source)
+        top = 255 if peak < 256 else 65535
+        assert back.pixels.dtype == (np.uint8 if peak < 256 else np.uint16)
+        assert np.array_equal(back.pixels, np.rint(samples / peak * top))
+        assert (back.format, back.form, back.alpha) == ("PPM", "PNG", None)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (netpbm(np.zeros((4, 4)), 65535)[:-1], "cannot be decoded"),
+        (netpbm(np.zeros((4, 4, 3)), 4095)[:-1], "cannot be decoded"),
+        (netpbm(np.zeros((4, 4)), 255)[:-1], "cannot be decoded"),
+        (b"P5\n99999 99999\n65535\n" + bytes(1000), "over the limit"),
+        (b"P5\n-4 -4\n65535\n" + bytes(1000), "not a picture"),
+        (b"P5\n4 0\n65535\n", "not a picture"),
+        (b"P5\n4 4\n65536\n" + bytes(1000), "not a picture|cannot be decoded"),
+        (b"P2\n2 1\n65535\n7 8", "as text"),
+        (b"Pf\n1 1\n-1\n" + bytes(4), "32 bits a sample"),
+    ],
+)
+def test_a_damaged_pgm_or_ppm_is_one_sentence(content, why):
+    with pytest.raises(PictureError, match=rf"^a.pgm: .*({why})[^\n]*$"):
+        read(content, "a.pgm")

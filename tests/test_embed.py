@@ -158,6 +158,9 @@ def test_a_begun_file_goes_on_with_the_same_settings_only(run, colourful, tmp_pa
     words = ["embed", str(run), str(colourful), "-o", str(tmp_path / "f.npy")]
     assert main([*words, "--pool", "max"]) == 2
     assert "begun with another pool" in capsys.readouterr().err
+    shutil.copytree(colourful, tmp_path / "others")
+    assert main([*words[:2], str(tmp_path / "others"), *words[3:]]) == 2
+    assert "begun with another source" in capsys.readouterr().err
     path = tmp_path / "f.npy.partial" / "how.json"
     before = path.read_text()
     path.write_text(json.dumps(json.loads(before) | {"further": None}))

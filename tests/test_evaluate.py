@@ -51,7 +51,7 @@ def _small_extractor(monkeypatch, tmp_path):
 
 def use(monkeypatch, network) -> None:
     monkeypatch.setattr(Colorizer, "load", lambda model, device: Colorizer(network, 64, model, "cpu"))
-    monkeypatch.setattr("tinct.evaluate.resolve", lambda model: Path(model) / "colorizer.safetensors")
+    monkeypatch.setattr("tinct.evaluate.resolve", lambda model, kind: Path(model) / "colorizer.safetensors")
 
 
 def grey(l: torch.Tensor) -> torch.Tensor:

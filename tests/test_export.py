@@ -32,7 +32,7 @@ from tinct.models.generator import Generator
 from tinct.models.stem import lightness_of, network_input
 from tinct.objectives import make_terms
 from tinct.parity import compare, sample_inputs, sample_pictures
-from tinct.shipped import find
+from tinct.shipped import resolve
 from tinct.trained import load_trained, logits_of
 from tinct.transfer import TransferSettings, run_transfer
 from tinct.weights import load_colorizer, load_encoder, save_colorizer, save_encoder
@@ -412,7 +412,7 @@ def test_named_weights_go_to_a_hub_with_their_card_and_licence(name, unlabelled,
     colorizer = tmp_path / "out" / "colorizer.safetensors"
     assert colorizer.exists() == (name == "tinct-small")
     if colorizer.exists():
-        assert colorizer.read_bytes() == find(name).read_bytes()
+        assert colorizer.read_bytes() == resolve(name, "colorizer").read_bytes()
         assert "--model colorizer.safetensors`" in text
 
 

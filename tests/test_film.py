@@ -235,17 +235,28 @@ def test_colours_hold_still(tmp_path, colorizer):
     assert np.abs(np.diff(settled)).max() < 0.35 * abs(by_itself[1] - by_itself[0])
 
 
-def test_a_turned_film_of_odd_size_comes_upright_and_even(tmp_path, colorizer):
+@pytest.mark.parametrize(
+    ("a", "b", "c", "d", "turn"),
+    [
+        (0, 1, -1, 0, lambda pixels: np.rot90(pixels, -1)),  # a quarter, clockwise
+        (-1, 0, 0, 1, np.fliplr),
+        (1, 0, 0, -1, np.flipud),
+        (0, 1, 1, 0, lambda pixels: pixels.swapaxes(0, 1)),
+        (0, -1, -1, 0, lambda pixels: np.rot90(pixels.swapaxes(0, 1), 2)),
+    ],
+)
+def test_a_turned_film_of_odd_size_comes_upright_and_even(tmp_path, colorizer, a, b, c, d, turn):
     source = write_film(tmp_path / "phone.mp4", [photograph(63, 97)[:, :95]] * 3, sound=None)
     content = bytearray(source.read_bytes())
     matrix = content.index(b"tkhd") + 44
-    turned = np.array([0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30], ">i4").tobytes()  # a quarter, clockwise
+    turned = (np.array([a, b, 0, c, d, 0, 0, 0, 1 << 14]) << 16).astype(">i4").tobytes()
     content[matrix : matrix + 36] = turned
     source.write_bytes(content)
     colorize_film(source, tmp_path / "new.mp4", colorizer)
-    upright = np.rot90(photograph(63, 97)[:, :95], -1)[:94, :62]
+    upright = turn(photograph(63, 97)[:, :95])
+    upright = upright[: len(upright) // 2 * 2, : upright.shape[1] // 2 * 2]
     for pixels in pictures(tmp_path / "new.mp4"):
-        assert pixels.shape == (94, 62, 3)
+        assert pixels.shape == (*upright.shape, 3)
         assert np.abs(lightness(pixels) - lightness(np.ascontiguousarray(upright))).mean() < 3
 
 

@@ -16,7 +16,7 @@ import tinct
 ROOT = Path(tinct.__file__).parent
 COLOURING = (
     "colorize|colorize_files|colorize_jobs|film|film_sound|steady|pictures|profiles|metadata|deep|readers|writers|render|"
-    "upsample|sampling|borders|arrays"
+    "upsample|sampling|borders|arrays|jpeg2000"
 )
 # modules: what they may import of tinct, beside errors, files and screen
 ALLOWED = {

@@ -112,7 +112,7 @@ def test_downloads_are_announced_and_their_failure_is_one_line(monkeypatch, caps
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("nowhere", {}, "expected random"),
+        ("nowhere", {}, "nowhere: no such file, nor weights of that name; expected random, imagenet-lite, timm:NAME"),
         ("nowhere.safetensors", {}, "no such file"),
         ("timm:resnet1", {}, "no such model"),
         ("timm:resnet18.nonsense", {}, "knows no weights of that name"),

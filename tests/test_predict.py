@@ -217,8 +217,7 @@ def test_a_folder_that_another_command_made_is_left_alone(trained, tmp_path, cap
     assert "what tinct transfer made" in capsys.readouterr().err
     assert sorted(trained.rglob("*")) == before
     out = str(tmp_path / "out")
-    for _ in range(2):  # its own may be replaced
-        assert main(["predict", str(trained / "classes"), picture, "--out", out]) == 0
+    assert main(["predict", str(trained / "classes"), picture, "--out", out]) == 0
     for words in ([*compared, out], ["transfer", spec, "--task", "multilabel", "--out", out]):
         assert main(words) == 2
         assert "what tinct predict made" in capsys.readouterr().err
@@ -257,14 +256,25 @@ def test_strips_of_enlarged_logits_are_the_whole(monkeypatch, shape):
 
 @pytest.mark.parametrize("name", ["classes", "masks"])
 def test_its_own_results_are_not_pictures(trained, tmp_path, capsys, name):
-    few, out = tmp_path / "few", tmp_path / "few" / "out"
+    few = tmp_path / "few"
     few.mkdir()
     for number in range(3):
         shutil.copy(trained / f"{number}.png", few)
-    for _ in range(3):
+    for again in range(3):
+        out = few / f"out{again}"
         assert main(["predict", str(trained / name), str(few), "-o", str(out)]) == 0
-    assert len(json.loads((out / "predictions.json").read_text())["pictures"]) == 3
-    assert f"passed over: {out}, which tinct wrote" in capsys.readouterr().err
+        assert len(json.loads((out / "predictions.json").read_text())["pictures"]) == 3
+    assert f"passed over: {few / 'out1'}, which tinct wrote" in capsys.readouterr().err
+
+
+def test_predictions_are_not_mixed_with_earlier_ones(trained, tmp_path, capsys):
+    words = ["predict", str(trained / "masks"), str(trained / "16.png"), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    words[2] = str(trained / "17.png")
+    assert main(words) == 2
+    assert "which holds predictions already; choose another folder, or remove it" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_no_name_leads_out_of_the_folder(monkeypatch):

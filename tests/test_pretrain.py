@@ -40,8 +40,10 @@ from tinct.learner import Learner
 from tinct.models.encoder import Encoder
 from tinct.models.heads import Segmenter
 from tinct.preparation import set_aside
-from tinct.pretrain import FREE, pretrain, run_pretrain, stored
+from tinct.pretrain import pretrain, run_pretrain
+from tinct.results import seen_before
 from tinct.runs import Checkpoint, Run, read_record
+from tinct.training import FREE, stored
 from tinct.weights import load_colorizer, load_encoder
 
 TINY = Config(
@@ -974,3 +976,15 @@ def test_a_resumed_run_has_seen_the_same_hashes(tmp_path, monkeypatch):
         run_pretrain(config, out=tmp_path / "cut")
     run_pretrain(config, out=tmp_path / "cut", resume=True)
     assert np.array_equal(np.load(tmp_path / "whole" / "seen.npy"), np.load(tmp_path / "cut" / "seen.npy"))
+
+
+def test_a_run_whose_first_weights_are_gone_by_its_end_keeps_its_results(tmp_path):
+    assert seen_before(Config(init=str(tmp_path / "gone.safetensors"))) is None
+    assert len(seen_before(Config(init="random"))) == 0
+
+
+def test_the_bar_ends_with_the_last_score(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    record = run_pretrain(tiny(steps=2), out=tmp_path / "run")
+    said = capsys.readouterr().err
+    assert f"· held-out ab {record['metrics']['last']['ab_error']:.1f}" in said

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tinct.color import clip_to_gamut, lab_to_srgb, srgb_to_lab
-from tinct.render import lightness, samples
+from tinct.render import lightness, srgb
 
 EIGHT_BIT_STEP = 100 / 255
 
@@ -21,7 +21,7 @@ def test_lightness_equals_the_reference(dtype, shape):
 def test_grey_comes_back_exactly():
     for dtype in (np.uint8, np.uint16):
         grey = np.arange(np.iinfo(dtype).max + 1, dtype=dtype).reshape(16, -1)
-        back = samples(lightness(grey), np.zeros((2, *grey.shape), np.float32), np.dtype(dtype))
+        back = srgb(lightness(grey), np.zeros((2, *grey.shape), np.float32), np.dtype(dtype))
         assert np.abs(back.astype(int) - grey[..., None]).max() <= (0 if dtype == np.uint8 else 3)
 
 
@@ -31,7 +31,7 @@ def test_samples_equal_the_reference_in_and_out_of_the_gamut(dtype):
     l = 100 * torch.rand(64, 64, generator=generator)
     ab = 60 * torch.randn(2, 64, 64, generator=generator)
     expected = lab_to_srgb(clip_to_gamut(torch.cat((l[None], ab)))).permute(1, 2, 0).numpy()
-    result = samples(l.numpy(), ab.numpy(), np.dtype(dtype))
+    result = srgb(l.numpy(), ab.numpy(), np.dtype(dtype))
     if dtype == np.uint8:
         difference = np.abs(result.astype(int) - np.rint(expected * 255))
         assert difference.max() <= 1
@@ -46,5 +46,5 @@ def test_lightness_passes_through_within_an_8_bit_step():
     for spread in (10, 40, 120):
         l = 100 * rng.random((128, 128), np.float32)
         ab = spread * rng.standard_normal((2, 128, 128), np.float32)
-        assert np.abs(lightness(samples(l, ab, np.dtype(np.uint8))) - l).max() <= EIGHT_BIT_STEP
-        assert np.abs(lightness(samples(l, ab, np.dtype(np.uint16))) - l).max() < 0.1
+        assert np.abs(lightness(srgb(l, ab, np.dtype(np.uint8))) - l).max() <= EIGHT_BIT_STEP
+        assert np.abs(lightness(srgb(l, ab, np.dtype(np.uint16))) - l).max() < 0.1

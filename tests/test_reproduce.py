@@ -59,7 +59,7 @@ def test_the_yardstick_is_kept_from_the_val_split_and_its_budgets_are_in_steps()
         ("multilabel", "multilabel, settings: [input=rgb]", "unknown keyword 'settings' of comparison classes"),
         ('inits: "random,cgan", ', "", "comparison classes has no inits; expected source, task and inits"),
         ("multilabel", "multi-label", "task is 'multi-label'; expected multilabel, segmentation"),
-        ("random,cgan", "random,cgna", "comparison classes: init is cgna"),
+        ("random,cgan", "random,cgna", "comparison classes: cgna: no such file, nor weights of that name"),
         ('"20"', '"20000"', "comparison classes: 20000 labels"),
         ("1e-3", "fast", "comparison classes: lrs is 'fast'"),
         ("seeds: 2, steps", "seeds: 0, steps", "comparison classes: seeds is 0"),

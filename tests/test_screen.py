@@ -1,11 +1,14 @@
 import os
 import pty
+import re
 import subprocess
 import sys
 
+from rich.console import Console
+from rich.progress import TimeElapsedColumn
 from rich.table import Table
 
-from tinct.screen import column, open_console
+from tinct.screen import column, open_console, progress_bar, say
 
 LONG = "a/long/name/" * 30
 SAY = """
@@ -28,6 +31,18 @@ def test_a_pipe_takes_whole_lines(capsys, monkeypatch):
         open_console(stderr).print(" ".join([LONG] * 20))
         said = capsys.readouterr()
         assert (said.err if stderr else said.out).count("\n") == 1
+
+
+def test_a_line_is_said_as_it_is_on_any_console(capsys):
+    for console in (open_console(), Console(width=40, force_terminal=True)):
+        say(console, f"[bold]{LONG}\udcff 12")
+        assert capsys.readouterr().out == f"[bold]{LONG}? 12\n"
+
+
+def test_a_bar_says_its_title_as_it_is(capsys):
+    with progress_bar(open_console(), TimeElapsedColumn()) as progress:
+        progress.update(progress.add_task("[red] in DIR", total=3), completed=2)
+    assert re.fullmatch(r"\[red\] in DIR \S+ +2/3 0:00:0\d", capsys.readouterr().out.strip())
 
 
 def test_a_terminal_folds():

@@ -27,7 +27,7 @@ from tinct.models.generator import Generator
 from tinct.objectives.bins import Bins
 from tinct.pictures import Picture
 from tinct.sampling import Sampling
-from tinct.shipped import SHIPPED, add, entries, find, resolve, verify
+from tinct.shipped import SHIPPED, add, entries, resolve, verify
 from tinct.weights import (
     copy_in_half,
     load_colorizer,
@@ -80,7 +80,7 @@ def test_added_weights_load_by_name(file, card, shelves):
     entry = add("tiny", file, card, shelf=shelves[0])
     assert (entry.kind, entry.licence, entry.size) == ("colorizer", "unknown", file.stat().st_size)
     assert (shelves[0] / "tiny.md").read_text() == card.read_text()
-    assert find("tiny").read_bytes() == file.read_bytes()
+    assert resolve("tiny", "colorizer").read_bytes() == file.read_bytes()
     by_name, by_path = Colorizer.load("tiny", "cpu"), Colorizer.load(file, "cpu")
     picture = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
     assert (by_name.name, by_name.size) == ("tiny", 64)
@@ -88,7 +88,7 @@ def test_added_weights_load_by_name(file, card, shelves):
 
 
 def test_a_run_folder_and_a_path_are_taken_too(file):
-    assert resolve(file.parent) == resolve(str(file)) == file
+    assert resolve(file.parent, "colorizer") == resolve(str(file), "colorizer") == file
     with pytest.raises(TinctError, match="no such file"):
         Colorizer.load("nowhere/colorizer.safetensors", "cpu")
 
@@ -114,16 +114,16 @@ def test_a_name_goes_before_a_file_of_that_name(file, card, shelves, tmp_path, m
     add("tiny", file, card, shelf=shelves[0])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny").mkdir()
-    assert resolve("tiny").parent == shelves[0]
-    assert resolve(Path("tiny")) == Path("tiny/colorizer.safetensors")
+    assert resolve("tiny", "colorizer").parent == shelves[0]
+    assert resolve(Path("tiny"), "colorizer") == Path("tiny/colorizer.safetensors")
 
 
 def test_an_unknown_name_lists_what_there_is(file, card, shelves):
-    with pytest.raises(TinctError, match="no weights are called 'tinct-small'; give as --model the path of a run's"):
+    with pytest.raises(TinctError, match="nor weights of that name; expected a run's folder or its colorizer"):
         Colorizer.load("tinct-small")
     add("tiny", file, card, shelf=shelves[0])
     add("mine", file, None, shelf=shelves[1])
-    with pytest.raises(TinctError, match="one of mine, tiny, or the path"):
+    with pytest.raises(TinctError, match=r"expected mine, tiny, a run's folder or its colorizer.safetensors"):
         Colorizer.load("tinct-small")
 
 
@@ -200,7 +200,7 @@ def test_a_damaged_manifest_gets_a_sentence(shelves, content):
     shelves[1].mkdir()
     (shelves[1] / "manifest.json").write_text(content)
     with pytest.raises(TinctError, match=r"manifest.json: (damaged|written by a newer tinct)"):
-        find("a")
+        resolve("a", "colorizer")
 
 
 def test_fetch_from_a_folder_and_use(file, shelves, tmp_path):
@@ -223,11 +223,11 @@ def test_weights_that_ship_by_hash_only_are_fetched(file, card, shelves, tmp_pat
     entry = add("tiny", file, card, shelf=shelves[0])
     mirror = entry.path.rename(tmp_path / "tiny.safetensors").parent
     with pytest.raises(TinctError, match="tiny is not here yet; run: tinct weights fetch tiny"):
-        find("tiny")
+        resolve("tiny", "colorizer")
     with pytest.raises(TinctError, match="no hub is known to have tiny; name a folder or address with --mirror"):
         weights(["fetch", "tiny"])
     assert weights(["fetch", "tiny"], mirror=str(mirror)) == 0
-    assert find("tiny").parent == shelves[1]
+    assert resolve("tiny", "colorizer").parent == shelves[1]
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "longer", "absent"])
@@ -263,14 +263,14 @@ def test_fetch_from_an_address(file, card, shelves, tmp_path):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         assert weights(["fetch", "tiny"], mirror=f"{address}/") == 0
-        assert find("tiny").parent == shelves[1]
+        assert resolve("tiny", "colorizer").parent == shelves[1]
         served.path.unlink()
         with pytest.raises(TinctError, match=r"tiny.safetensors answered 404"):
             weights(["fetch", "tiny"], mirror=address)
         server.shutdown()
     with pytest.raises(TinctError, match=r"tiny cannot be fetched: .*refused"):
         weights(["fetch", "tiny"], mirror=address)
-    assert find("tiny")  # the one from before
+    assert resolve("tiny", "colorizer")  # the one from before
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -292,7 +292,7 @@ def test_the_hub_is_asked_for_revision_and_file(file, monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     assert weights(["fetch", "some/one/w/tiny.safetensors"], revision="c0ffee", sha256=shipped.digest(file)) == 0
     assert asked == [("some/one", "w/tiny.safetensors", "c0ffee")]
-    assert find("tiny").read_bytes() == file.read_bytes()
+    assert resolve("tiny", "colorizer").read_bytes() == file.read_bytes()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("xet"), EOFError()])
@@ -348,6 +348,11 @@ def test_a_hub_out_of_reach_gets_a_sentence(shelves):
         (["fetch", "x"], {}, r"no weights are called 'x'; expected one of \(none yet\) or OWNER/REPO/FILE"),
         (["fetch", "a/b/c.safetensors"], {}, "needs --revision COMMIT and --sha256"),
         (["fetch", "a/b/c.safetensors"], {"revision": "1", "sha256": "12"}, "needs --revision COMMIT and --sha256"),
+        (["list"], {"half": True}, "half is True, which list does not take; leave --half out"),
+        (["verify"], {"mirror": "x"}, "mirror is x, which verify does not take"),
+        (["fetch", "a/b/c.safetensors"], {"half": True}, "which fetch does not take"),
+        (["add", "a", "b"], {"sha256": "12"}, "which add does not take"),
+        (["frobnicate"], {"half": True}, "cannot do 'frobnicate'"),
         (["fetch", "a/b/c.bin"], {"revision": "1", "sha256": "0" * 64}, "expected a .safetensors file"),
     ],
 )
@@ -388,7 +393,7 @@ def test_half_precision_halves_the_file_and_keeps_what_it_says(tmp_path, shelves
     entry = add("halved", path, None, half=True, shelf=shelves[0])
     assert entry.size == entry.path.stat().st_size < 0.52 * path.stat().st_size
     verify(entry)
-    whole, half = load_colorizer(path), load_colorizer(find("halved"))
+    whole, half = load_colorizer(path), load_colorizer(resolve("halved", "colorizer"))
     assert half.meta == whole.meta
     l = torch.rand(1, 1, 64, 64) * 100
     assert torch.allclose(whole(l), half(l), atol=0.5)

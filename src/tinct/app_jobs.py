@@ -18,7 +18,7 @@ from tinct.data.photos import photographs
 from tinct.errors import PictureError, TinctError
 from tinct.pictures import FORMATS, Picture, view
 from tinct.readers import pixel_count, read
-from tinct.render import samples
+from tinct.render import srgb
 from tinct.writers import write
 
 __all__ = ["MAX_SIZE", "MAX_VERSIONS", "Limits", "Views", "coloured", "examples", "new_folder", "thumbnail"]
@@ -74,7 +74,7 @@ def coloured(
     for seed in range(versions) if versions > 1 else (None,):
         result = colorizer.colour([picture], saturation=saturation, size=size, seed=seed)[0]
         number = "" if seed is None else f"-{seed + 1}"
-        files.append(folder / f"{path.stem}-coloured{number}{FORMATS[picture.format][0]}")
+        files.append(folder / f"{path.stem}-coloured{number}{FORMATS[picture.form][0]}")
         write(result, files[-1])
         views.append(_bytes(result))
     return [str(file) for file in files], views
@@ -85,7 +85,7 @@ def examples() -> dict[str, NDArray[np.uint8]]:
     found = {}
     for name, photograph in photographs().items():
         l = srgb_to_lab(torch.from_numpy(photograph.copy()).permute(2, 0, 1) / 255)[0].numpy()
-        found[name] = samples(l, np.zeros((2, *l.shape), np.float32), np.dtype(np.uint8))[..., 0]
+        found[name] = srgb(l, np.zeros((2, *l.shape), np.float32), np.dtype(np.uint8))[..., 0]
     return found
 
 

@@ -1,7 +1,7 @@
 """Paper around a print, black around a film's picture: found by lightness alone, and left grey.
 
-A network takes a border for a part of the scene, and black at the sides misleads it most (measured in docs/results-colour.md).
-So it is shown what lies within.
+A network takes a border for a part of the scene, and black at the sides misleads it most
+(docs/results-colour.md). So it is shown what lies within.
 """
 
 import itertools

@@ -10,7 +10,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from tinct.errors import TinctError
 
-__all__ = ["SSIM_WINDOW", "STRIP", "ab_error", "ciede2000", "colorfulness", "psnr", "ssim"]
+__all__ = ["SSIM_WINDOW", "STRIP", "ab_distance", "ab_l1", "ciede2000", "colorfulness", "psnr", "ssim"]
 
 SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window in pixels (Wang et al. 2004, section III-C)."""
@@ -64,19 +64,22 @@ def ssim(rgb: Tensor, truth: Tensor) -> Tensor:
     return torch.cat(strips, dim=1).mean(1)
 
 
-def ab_error(ab: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Chroma error of each picture, in Lab units.
+def ab_l1(ab: Tensor, truth: Tensor) -> Tensor:
+    """The mean of |Δa| and |Δb| together, which an L1 loss minimises.
 
     Args:
         ab: (B, 2, H, W) in Lab units.
         truth: the same shape.
 
     Returns:
-        (B,) mean of |Δa| and |Δb| together (what an L1 loss minimises), and (B,) mean of the distance
-        sqrt(Δa^2 + Δb^2).
+        (B,) in Lab units.
     """
-    difference = ab.float() - truth.float()
-    return difference.abs().mean((1, 2, 3)), difference.square().sum(1).sqrt().mean((1, 2))
+    return (ab.float() - truth.float()).abs().mean((1, 2, 3))
+
+
+def ab_distance(ab: Tensor, truth: Tensor) -> Tensor:
+    """The mean distance sqrt(Δa^2 + Δb^2) in the ab plane; shapes and units as of `ab_l1`."""
+    return (ab.float() - truth.float()).square().sum(1).sqrt().mean((1, 2))
 
 
 def colorfulness(rgb: Tensor) -> Tensor:

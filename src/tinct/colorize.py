@@ -128,7 +128,7 @@ class Colorizer:
         if not isinstance(model, (str, Path)):
             raise TinctError(f"model is a {type(model).__name__}; expected a name or a path")
         chosen = named_device(device)
-        network = load_colorizer(resolve(model))
+        network = load_colorizer(resolve(model, "colorizer"))
         shown = (1 + network.meta.get("min_crop", 1.0)) / 2  # of a picture's shorter side, in a mean training crop
         size = max(MIN_SIZE, round(network.meta["size"] / shown / GRID) * GRID)
         return cls(Sampling(network) if isinstance(network.colour, Bins) else network, size, str(model), chosen)
@@ -254,7 +254,7 @@ def paint(picture: Picture, chroma: Chroma, in_place: bool = False) -> Picture:
 
     def paint_rows(rows: slice) -> None:
         l = render.lightness(picture.pixels[rows])
-        result[rows] = render.samples(l, stored.rows(l, rows.start, height), result.dtype)
+        result[rows] = render.srgb(l, stored.rows(l, rows.start, height), result.dtype)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         deque(pool.map(paint_rows, strips(height, width)), maxlen=0)  # which raises what a strip raised

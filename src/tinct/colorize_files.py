@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -25,7 +25,7 @@ from tinct.errors import PictureError, TinctError, out_of_memory
 from tinct.files import write_bytes
 from tinct.pictures import Picture, is_monochrome, view
 from tinct.readers import read
-from tinct.screen import column, open_console
+from tinct.screen import column, open_console, progress_bar, say
 from tinct.upsample import Chroma
 from tinct.writers import encode, write
 
@@ -110,7 +110,7 @@ def colorize(
     counts = {"coloured": 0, "left as they are": 0, "there already": len(jobs) - len(todo) - len(failures)}
     if todo:
         colorizer = Colorizer.load(model, device)
-        with ThreadPoolExecutor(workers) as pool, _progress(console) as progress:
+        with ThreadPoolExecutor(workers) as pool, progress_bar(console, _Speed(), TimeRemainingColumn()) as progress:
             bar = progress.add_task("colouring", total=len(todo))
             grouped = batches([job for job in todo if not job.film], batch_size)
             pictures = (outcome for batch in grouped for outcome in _batch(batch, colorizer, how, pool))
@@ -158,7 +158,7 @@ def _keep(job: Job, picture: Picture, how: How) -> Outcome | None:
             return None
         if job.target is not None and job.target.is_file() and not how.overwrite:
             return "there already"  # where samples or a sheet are asked for, whose absence says nothing of these
-        if job.form not in (None, picture.format):
+        if (job.form or picture.form) != picture.format:
             _put(picture, job.target, job.form)
         elif job.target is None:
             _to_stdout(_content(job.source))
@@ -232,7 +232,7 @@ def _film(job: Job, colorizer: Colorizer, how: How, batch_size: int, progress: P
     finally:
         progress.remove_task(bar)
     if damaged:
-        progress.console.print(f"{job.name}: could not be decoded in {damaged} places", markup=False)
+        say(progress.console, f"{job.name}: could not be decoded in {damaged} places")
     return "coloured"
 
 
@@ -299,8 +299,3 @@ class _Speed(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.completed / task.elapsed:.2f} pictures/s" if task.completed and task.elapsed else "")
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
-    return Progress(*columns, console=console)

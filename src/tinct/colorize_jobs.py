@@ -14,14 +14,14 @@ from PIL import Image
 
 from tinct.errors import PictureError, TinctError
 from tinct.files import expanded
-from tinct.pictures import FILM_FORMATS, FILM_SUFFIXES, FORMATS, SUFFIXES
+from tinct.pictures import FILM_FORMATS, FILM_SUFFIXES, FORMATS, READ_SUFFIXES, SUFFIXES
 from tinct.readers import MAX_BYTES, form_in, pixel_count
 
 __all__ = ["Job", "batches", "clashes", "find_jobs", "form_of"]
 
 logger = logging.getLogger(__name__)
 
-ENDINGS = (*SUFFIXES, *FILM_SUFFIXES)
+ENDINGS = (*SUFFIXES, *READ_SUFFIXES, *FILM_SUFFIXES)
 """Of what is looked for in folders."""
 
 BATCH_PIXELS = 32_000_000
@@ -203,6 +203,8 @@ def _single(source: Path | bytes, relative: Path, output: Path, form: str | None
 def _renamed(relative: Path, form: str | None) -> Path:
     if relative.suffix.lower() in FILM_SUFFIXES:
         return relative if relative.suffix.lower() in FILM_FORMATS else relative.with_suffix(next(iter(FILM_FORMATS)))
+    if form is None and relative.suffix.lower() in READ_SUFFIXES:
+        form = "PNG"
     if form is None or SUFFIXES.get(relative.suffix.lower()) == form:
         return relative
     return relative.with_suffix(FORMATS[form][0])

@@ -19,7 +19,7 @@ from tinct.findings import Comparison, comparisons
 from tinct.grid import Grid, run_cells, write_plan
 from tinct.leaks import leaks
 from tinct.records import BY_GRADIENTS, Cell
-from tinct.screen import column, open_console
+from tinct.screen import column, open_console, say
 from tinct.settings import Protocol
 
 __all__ = ["CompareResult", "compare", "run_compare", "show"]
@@ -112,7 +112,7 @@ def compare(
     console = open_console()
     known = leaks(grid)
     if labels is None and grid.amounts != DEFAULT_AMOUNTS:
-        console.print(f"labels: {','.join(grid.amounts)}, since 50 do not fit; --labels says others", highlight=False)
+        say(console, f"labels: {','.join(grid.amounts)}, since 50 do not fit; --labels says others")
     warn(known, console)
     if dry_run:
         estimate(grid, parallel(jobs), console)
@@ -126,7 +126,7 @@ def compare(
 def warn(lines: Iterable[str], console: Console) -> None:
     """Print what makes a comparison say less."""
     for line in lines:
-        console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
+        say(console, f"warning: {line}", "yellow")
 
 
 def run_compare(
@@ -216,10 +216,10 @@ def estimate(grid: Grid, jobs: int, console: Console) -> None:
     write_plan(grid)
     (record,) = run_cells(grid, [*tuning, *cells][:1], 1, "measuring one")
     minutes = left * record["seconds"] / jobs / 60
-    console.print(
+    say(
+        console,
         f"{len(tuning) + len(cells)} cells, {left} to do: about {minutes:.1f} minutes "
         f"({record['seconds']:.1f} s a cell, measured on the first one; {jobs} at a time)",
-        highlight=False,
     )
 
 
@@ -227,7 +227,7 @@ def show(result: CompareResult, console: Console) -> None:
     """Print the answer, then the table."""
     made = result.comparison
     for answer in result.answers:
-        console.print(answer, style="bold", markup=False, highlight=False)
+        console.print(answer, style="bold")
     headings = wording.columns(made)
     if console.width < WIDE:
         headings = headings[:-2]  # the answers say the rest
@@ -238,11 +238,9 @@ def show(result: CompareResult, console: Console) -> None:
     console.print(table)
     rates = ", ".join(f"{arm} {rate:g}" for arm, rate in result.rates.items())
     learned = made.record["protocol"] in BY_GRADIENTS
-    console.print(
-        "± is the standard deviation over seeds" + (f"; learning rates: {rates}." if learned else "."), highlight=False
-    )
+    say(console, "± is the standard deviation over seeds" + (f"; learning rates: {rates}." if learned else "."))
     page = f"A page of it: tinct report {result.out} --out report.html"
-    console.print(page, markup=False, highlight=False, soft_wrap=True)
+    say(console, page)
 
 
 def diverged(scores: dict[str, dict[float, float]]) -> tuple[str, ...]:

@@ -11,13 +11,21 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import Image, ImageFile, PpmImagePlugin, TiffImagePlugin
 
 from tinct.data.decode import oversize
 from tinct.errors import PictureError
 from tinct.pictures import add_samples, samples_of, strips
 
-__all__ = ["by_tifffile", "by_two_passes", "for_tifffile", "is_reduced", "key_to_alpha"]
+__all__ = [
+    "by_netpbm",
+    "by_tifffile",
+    "by_two_passes",
+    "for_tifffile",
+    "is_reduced",
+    "key_to_alpha",
+    "netpbm_peak",
+]
 
 READ_AHEAD = 1 << 24
 """Bytes of packed strips that tifffile may hold; its own 256 MB are 0.4 GB more for a scan of 100 megapixels."""
@@ -48,6 +56,33 @@ def by_two_passes(image: Image.Image, reopen: Callable[[], Image.Image]) -> NDAr
         if grey:
             return samples_of(again).view(">u2").astype(np.uint16)
         add_samples(again, samples)
+    return samples
+
+
+def netpbm_peak(image: Image.Image) -> int:
+    """What stands for white in a PGM or PPM of more than 8 bits, of which Pillow keeps 8 in colour; 0 for others."""
+    if not isinstance(image, PpmImagePlugin.PpmImageFile):
+        return 0
+    args: Any = image.tile[0].args
+    if isinstance(args, str):  # samples as they are
+        return 65535 if args == "I;16B" else 0
+    return int(args[1]) if args[0] in ("L", "RGB") and args[1] > 255 else 0
+
+
+def by_netpbm(image: Any, source: Path | bytes) -> NDArray[np.uint16]:
+    """The samples (H, W, bands) of such a file over all 16 bits; Pillow has read the header.
+
+    Raises:
+        PictureError: it is written as text.
+    """
+    if image.tile[0].codec_name == "ppm_plain":
+        raise PictureError("16 bits a sample as text; convert it to a binary PGM or PPM")
+    content = source.read_bytes() if isinstance(source, Path) else source
+    shape = image.height, image.width, 3 if image.mode == "RGB" else 1
+    packed = np.frombuffer(content, ">u2", math.prod(shape), image.tile[0].offset)
+    samples, peak = packed.reshape(shape).astype(np.uint16), netpbm_peak(image)
+    for rows in strips(*shape[:2]):
+        samples[rows] = np.rint(samples[rows].clip(max=peak) / peak * 65535)
     return samples
 
 

@@ -21,7 +21,7 @@ from tinct.errors import TinctError
 from tinct.files import atomic_path
 from tinct.pretrain import run_pretrain
 from tinct.report import write_report
-from tinct.screen import open_console
+from tinct.screen import open_console, say
 
 __all__ = ["demo", "sheet_of"]
 
@@ -81,13 +81,13 @@ def demo(*, out: Path = Path("demo"), steps: int = 240, transfer_steps: int = 55
     for result in results:
         console.print()
         show(result, console)
-    console.print(f"\nPictures: {sheet}\nReport:   {pages[0]}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"\nPictures: {sheet}\nReport:   {pages[0]}")
     return 0
 
 
 def heading(console: Console, text: str) -> None:
     """Say what comes next."""
-    console.print(f"\n{text}", style="bold", highlight=False)
+    say(console, f"\n{text}", "bold")
 
 
 def colour_right_halves(run: Path) -> Path:

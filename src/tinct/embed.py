@@ -18,8 +18,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from tinct.data.base import Source
@@ -28,12 +26,13 @@ from tinct.data.transforms import centre, shrunk
 from tinct.device import named_device
 from tinct.errors import TinctError
 from tinct.examples import SHARPNESS
+from tinct.files import in_full
 from tinct.inits import load_init
 from tinct.models.encoder import Encoder
 from tinct.models.heads import pooled
 from tinct.models.stem import Input, network_input
 from tinct.row_store import FORMATS, Row, Store
-from tinct.screen import open_console
+from tinct.screen import open_console, progress_bar, say
 from tinct.settings import encoder_size
 from tinct.weights import weights_digest
 
@@ -102,7 +101,7 @@ def embed(
     if not -maps <= layer < maps:
         raise TinctError(f"layer is {layer}; {start.encoder.backbone} has {maps}, so expected {-maps} to {maps - 1}")
     console = open_console(stderr=True)
-    console.print(start.report(), highlight=False, markup=False)
+    say(console, start.report())
     source = open_pictures(pictures)
     network = start.encoder.eval().requires_grad_(False).to(named_device(device))
     width = start.encoder.channels[layer] * (2 if pool == "avgmax" else 1)
@@ -118,25 +117,27 @@ def embed(
         "batch_size": batch_size,
     }
     store = Store(out, width, batch_size, len(source))
-    begin = store.open(how)
+    # another folder's pictures may have the same names; the result does not say where they were
+    begin = store.open({**how, "source": in_full(pictures)})
     if begin:
-        console.print(f"{begin} of {len(source)} pictures are done already")
+        say(console, f"{begin} of {len(source)} pictures are done already")
     try:
-        with _progress(console) as progress, closing(_read(source, begin, batch_size, size, workers)) as batches:
+        with (
+            progress_bar(console, transient=True) as progress,
+            closing(_read(source, begin, batch_size, size, workers)) as batches,
+        ):
             bar = progress.add_task("embedding", total=len(source), completed=begin)
             for names, squares in batches:
                 rows = _features(network, squares, batch_size, size, input, pool, layer)
                 store.append(names, squares, rows)
                 for square in squares:
                     if isinstance(square, str):
-                        console.print(f"passed over: {square}", highlight=False, markup=False, soft_wrap=True)
+                        say(console, f"passed over: {square}")
                 progress.advance(bar, len(names))
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt("interrupted; the same command goes on from there") from error
     written, skipped = store.finish(how)
-    console.print(
-        f"{written} rows of {width} in {out}, {skipped} pictures skipped", highlight=False, markup=False, soft_wrap=True
-    )
+    say(console, f"{written} rows of {width} in {out}, {skipped} pictures skipped")
     return 1 if skipped else 0
 
 
@@ -188,8 +189,3 @@ def _features(
     if not np.isfinite(rows).all():
         raise TinctError(f"{network.backbone}: a feature is not finite; check the weights")
     return rows
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)

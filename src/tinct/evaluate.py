@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.color import lab_to_srgb, srgb_to_lab
-from tinct.color_metrics import SSIM_WINDOW, STRIP, ab_error, ciede2000, colorfulness, psnr, ssim
+from tinct.color_metrics import SSIM_WINDOW, STRIP, ab_distance, ab_l1, ciede2000, colorfulness, psnr, ssim
 from tinct.colorize import Colorizer
 from tinct.data.base import Source
 from tinct.data.decode import GREY, is_grey
@@ -27,7 +27,7 @@ from tinct.errors import PictureError, TinctError
 from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import as_plain, read_json, write_json
 from tinct.inits import seen_by
-from tinct.screen import column, open_console
+from tinct.screen import column, open_console, say
 from tinct.shipped import resolve
 from tinct.weights import read_weights
 
@@ -159,7 +159,7 @@ def run_evaluate(
         try:
             result = model(truth, size=size, saturation=saturation)
         except PictureError as error:
-            said.print(f"{source.name(index)}: {error}", highlight=False, markup=False)
+            say(said, f"{source.name(index)}: {error}")
             left_out["not coloured"] += 1
             continue
         hashes[index] = dhash(truth)
@@ -171,7 +171,7 @@ def run_evaluate(
         raise TinctError(f"{', '.join(specs)}: no colour picture to compare with; left out: {left_out}")
     values = {name: [score[name] for score in scores if not math.isnan(score[name])] for name in scores[0]}
     metrics = {name: sum(found) / len(found) for name, found in values.items() if found}
-    seen = _seen(resolve(colorizer), source, hashes)
+    seen = _seen(resolve(colorizer, "colorizer"), source, hashes)
     _warn(said, str(colorizer), seen)
     if len(scores) > 1:  # a distance between distributions
         metrics |= {name: float(distance.compute()) for name, distance in frechet.items()}
@@ -229,7 +229,7 @@ def _warn(console: Console, colorizer: str, seen: dict[str, Any]) -> None:
         )
     else:
         return
-    console.print(said.encode("utf-8", "replace").decode(), highlight=False, markup=False)
+    say(console, said)
 
 
 def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int]) -> NDArray[np.uint8] | None:
@@ -239,6 +239,7 @@ def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int
         left_out["unreadable"] += 1
         return None
     if side is not None and min(picture.shape[:2]) > side:
+        # torch's antialiased bilinear, as figures were published by; Pillow's bicubic (`transforms`) gives others
         scale = side / min(picture.shape[:2])
         size = [round(length * scale) for length in picture.shape[:2]]
         small = F.interpolate(_planes(picture), size, mode="bilinear", antialias=True)[0].mul(255).round().byte()
@@ -261,14 +262,13 @@ def _scores(rgb: Tensor, truth: Tensor, perceptual: dict[str, Callable[[Tensor, 
     lab, true_lab = srgb_to_lab(rgb), srgb_to_lab(truth)
     grey_lab = torch.cat((true_lab[:, :1], torch.zeros_like(true_lab[:, 1:])), dim=1)
     grey = lab_to_srgb(grey_lab).mul(255).round() / 255
-    l1, distance = ab_error(lab[:, 1:], true_lab[:, 1:])
     values = {
         "psnr_db": psnr(rgb, truth),
         "psnr_grey_db": psnr(grey, truth),
         "ssim": ssim(rgb, truth),
-        "ab_l1": l1,
-        "ab_distance": distance,
-        "ab_distance_grey": ab_error(grey_lab[:, 1:], true_lab[:, 1:])[1],
+        "ab_l1": ab_l1(lab[:, 1:], true_lab[:, 1:]),
+        "ab_distance": ab_distance(lab[:, 1:], true_lab[:, 1:]),
+        "ab_distance_grey": ab_distance(grey_lab[:, 1:], true_lab[:, 1:]),
         "ciede2000": _mean_ciede2000(lab, true_lab),
         "colourfulness": colorfulness(rgb),
         "colourfulness_truth": colorfulness(truth),
@@ -300,5 +300,5 @@ def _show(record: dict[str, Any], console: Console) -> None:
     for name, metric in record["metrics"].items():
         table.add_row(name, f"{metric['value']:.3f}", metric["protocol"])
     said = f"{record['colorizer']} on {data['pictures']} pictures of {', '.join(data['sources'])}; left out: {left_out}"
-    console.print(said.encode("utf-8", "replace").decode(), markup=False)  # a folder's name may be no text
+    say(console, said)
     console.print(table)

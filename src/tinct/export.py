@@ -107,7 +107,7 @@ def export_to(
         raise TinctError(f"dest is {dest}, which exists; choose another name or remove it")
     if suffix and (beside := dest.with_name(f"{dest.name}.json")).exists():
         raise TinctError(f"{beside}, where the report goes, exists; choose another name for dest or remove it")
-    subject = load_subject(expanded(run), input)
+    subject = load_subject(run, input)
     rounding = None
     if half:
         exact, subject = subject, subject.rounded()

@@ -17,7 +17,7 @@ from tinct.models.heads import Classifier
 from tinct.models.stem import Input, refit, stem_name
 from tinct.parity import fold_error
 from tinct.settings import encoder_size
-from tinct.shipped import entries, find
+from tinct.shipped import resolve
 from tinct.trained import load_trained
 from tinct.weights import load_colorizer, load_encoder, load_strict, read_weights
 
@@ -122,17 +122,13 @@ class Subject:
         return {f"{name}.weight": linear.weight, f"{name}.bias": linear.bias}
 
 
-def load_subject(path: Path, input: Input | None) -> Subject:
+def load_subject(run: str | Path, input: Input | None) -> Subject:
     """Read what shall be exported, with its first convolution for `input` and with timm's own keys.
 
     Raises:
         TinctError: there are no weights of tinct's, or they cannot have that input.
     """
-    if str(path) in entries():
-        path = find(str(path))
-    if path.is_dir():
-        names = ("encoder.safetensors", "model.safetensors")
-        path = next((path / name for name in names if (path / name).exists()), path / names[0])
+    path = resolve(run, "encoder", "model")
     kind = read_weights(path)[1].get("kind", "weights of another program")
     if kind in ("classifier", "segmenter"):
         network, meta = load_trained(path)

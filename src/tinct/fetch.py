@@ -19,7 +19,7 @@ from rich.text import Text
 
 from tinct.errors import TinctError
 from tinct.files import atomic_path, expanded
-from tinct.screen import column, open_console
+from tinct.screen import column, open_console, say
 from tinct.shipped import NAME, Entry, add, digest, entries, name_error, own_shelf, put, verify
 from tinct.weights import read_weights
 
@@ -27,6 +27,14 @@ __all__ = ["fetch", "weights"]
 
 MAX_BYTES = 1 << 31
 """The largest file that is fetched, where no manifest says its length: 2 GB."""
+
+TAKES = {
+    "list": ("shelf",),
+    "verify": ("shelf",),
+    "fetch": ("mirror", "revision", "sha256", "licence", "shelf"),
+    "add": ("licence", "shelf", "half"),
+}
+"""The options of each verb."""
 
 TIMEOUT = 60
 """Seconds of silence after which a mirror is given up."""
@@ -38,7 +46,7 @@ def weights(
     mirror: str | None = None,
     revision: str | None = None,
     sha256: str | None = None,
-    licence: str = "unknown",
+    licence: str | None = None,
     shelf: Path | None = None,
     half: bool = False,
 ) -> int:
@@ -53,17 +61,30 @@ def weights(
         mirror: fetch from this folder or http(s) address, which holds the file, instead of the hub.
         revision: the hub's commit; only fetch OWNER/REPO/FILE takes it.
         sha256: the hash that the file must have; only fetch OWNER/REPO/FILE takes it.
-        licence: what add records, an SPDX name.
-        shelf: where add and fetch put weights (default: your own shelf).
+        licence: what add and fetch OWNER/REPO/FILE record, an SPDX name (default: unknown).
+        shelf: where add and fetch put weights (default: your own shelf), and what list and verify look at (default:
+            that and the package's).
         half: add stores them in half precision.
 
     Returns:
         0, or 1 where weights failed verification.
 
     Raises:
-        TinctError: an unknown action or name, a download that fails or is not what was asked for.
+        TinctError: an unknown action or name, an option that the action does not take, a download that fails or is not
+            what was asked for.
     """
     verb, *rest = action
+    options = {
+        "mirror": mirror,
+        "revision": revision,
+        "sha256": sha256,
+        "licence": licence,
+        "shelf": shelf,
+        "half": half,
+    }
+    for option, value in options.items():
+        if value and option not in TAKES.get(verb, options):
+            raise TinctError(f"{option} is {value}, which {verb} does not take; leave --{option} out")
     place = shelf or own_shelf()
     shelves = (shelf,) if shelf else ()
     console = open_console()
@@ -73,11 +94,11 @@ def weights(
         return _verify(entries(*shelves), rest, console)
     elif verb == "fetch" and len(rest) == 1:
         entry = fetch(_wanted(rest[0], revision, sha256, licence, place), mirror)
-        console.print(f"{entry.name}: {entry.path}", highlight=False, soft_wrap=True)
+        say(console, f"{entry.name}: {entry.path}")
     elif verb == "add" and len(rest) in (2, 3):
         card = expanded(rest[2]) if len(rest) == 3 else None
-        entry = add(rest[0], expanded(rest[1]), card, licence=licence, shelf=place, half=half)
-        console.print(f"{entry.name}: {entry.path}", highlight=False, soft_wrap=True)
+        entry = add(rest[0], expanded(rest[1]), card, licence=licence or "unknown", shelf=place, half=half)
+        say(console, f"{entry.name}: {entry.path}")
     else:
         raise TinctError(
             f"cannot do {' '.join(action)!r}; expected list, verify [NAME ...], fetch NAME, fetch OWNER/REPO/FILE "
@@ -121,12 +142,14 @@ def fetch(entry: Entry, mirror: str | None = None) -> Entry:
     return entry
 
 
-def _wanted(what: str, revision: str | None, sha256: str | None, licence: str, shelf: Path) -> Entry:
+def _wanted(what: str, revision: str | None, sha256: str | None, licence: str | None, shelf: Path) -> Entry:
     """The entry that `fetch WHAT` asks for, on the shelf where it shall be."""
     known = entries()
     if what in known:
-        if revision or sha256:
-            raise TinctError(f"{what}'s revision and hash are in the manifest; leave --revision and --sha256 out")
+        if revision or sha256 or licence:
+            raise TinctError(
+                f"{what}'s revision, hash and licence are in the manifest; leave --revision, --sha256 and --licence out"
+            )
         return dataclasses.replace(known[what], shelf=shelf, card="")
     owner, _, rest = what.partition("/")
     repo, _, file = rest.partition("/")
@@ -142,7 +165,7 @@ def _wanted(what: str, revision: str | None, sha256: str | None, licence: str, s
     name = bare.removesuffix(".safetensors")
     if name in known and known[name].sha256 != str(sha256).lower():
         raise TinctError(f"{name} is the name of other weights already ({known[name].path}); rename the file")
-    return Entry(name, bare, str(sha256).lower(), 0, "", licence, hub=hub, shelf=shelf)
+    return Entry(name, bare, str(sha256).lower(), 0, "", licence or "unknown", hub=hub, shelf=shelf)
 
 
 def _from_hub(entry: Entry, target: Path) -> None:
@@ -212,10 +235,10 @@ def _verify(known: dict[str, Entry], names: list[str], console: Console) -> int:
     for name in names or here:
         try:
             verify(known[name])
-            console.print(f"{name}: whole", highlight=False)
+            say(console, f"{name}: whole")
         except TinctError as error:
             failed = True
-            console.print(Text(str(error)), soft_wrap=True)
+            say(console, str(error))
     if not names and not here:
         console.print("no weights to verify")
     return int(failed)

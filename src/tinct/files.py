@@ -102,14 +102,16 @@ def as_plain(value: Any) -> Any:
 def in_full(spec: Any) -> Any:
     """A source, an init or a list of them, paths in full: `photos`, `./photos/` and a link there are one place.
 
-    What is no text comes back as it is; a prefix such as `csv:` stays before its path.
+    What is no text comes back as it is; a prefix such as `csv:` stays before its path, and the year of a VOC behind.
     """
     if isinstance(spec, list):
         return [in_full(one) for one in spec]
     if not isinstance(spec, str):
         return spec
     prefix, _, path = spec.partition(":") if re.match(r"\w\w+:", spec) else ("", "", spec)  # C: is no prefix
-    return f"{prefix}:{os.path.realpath(expanded(path))}"
+    year = re.search(r"@20\d\d$", path) if prefix == "voc" else None
+    end = year.start() if year else len(path)
+    return f"{prefix}:{os.path.realpath(expanded(path[:end]))}{path[end:]}"
 
 
 def check_writable(folder: Path) -> None:

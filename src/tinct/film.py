@@ -240,8 +240,14 @@ def _shape(source: Path) -> tuple[int, int, bool]:
 
 
 def _upright(frame: "VideoFrame") -> NDArray[np.uint8]:
-    """(H, W, 3) sRGB samples, turned as the film says."""
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+    """(H, W, 3) sRGB samples, mirrored and turned as the film says."""
+    samples = frame.to_ndarray(format="rgb24")
+    sides: Any = frame.side_data
+    if (matrix := sides.get("DISPLAYMATRIX")) is not None:
+        a, b, _, c, d, *_ = map(int, np.frombuffer(matrix, np.int32))  # (x, y) goes to (ax + cy, bx + dy)
+        if a * d < b * c:  # upside down, before the turn by which the matrix moves the x axis
+            samples = samples[::-1]
+    return np.ascontiguousarray(np.rot90(samples, frame.rotation // 90))
 
 
 def _encodable(pixels: NDArray[Any], like: "VideoFrame", height: int, width: int) -> "VideoFrame":

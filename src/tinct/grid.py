@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TimeElapsedColumn
 
 from tinct.data.decode import hide_warnings
 from tinct.data.subsets import TUNING_SHARE
@@ -22,7 +22,7 @@ from tinct.errors import DivergedError, TinctError
 from tinct.files import in_full, write_json
 from tinct.findings import PER_CELL
 from tinct.records import PLAN, checked_plan, read_checked
-from tinct.screen import open_console
+from tinct.screen import open_console, progress_bar
 from tinct.settings import TransferSettings
 from tinct.transfer import run_transfer
 
@@ -147,9 +147,9 @@ def run_cells(grid: Grid, planned: Sequence[Planned], jobs: int, title: str) -> 
         return []
     records: dict[Path, dict[str, Any] | None] = {one.folder: _finished(grid, one) for one in planned}
     missing = [one for one in planned if records[one.folder] is None]
-    columns = TextColumn(title), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=open_console(stderr=True)) as progress:
-        bar = progress.add_task("", total=len(planned), completed=len(planned) - len(missing))
+    # cells take so long that rich has no recent rate to say what remains
+    with progress_bar(open_console(stderr=True), TimeElapsedColumn()) as progress:
+        bar = progress.add_task(title, total=len(planned), completed=len(planned) - len(missing))
         for folder, made in _run(missing, jobs):
             records[folder] = made
             progress.advance(bar)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.color import clip_to_gamut, lab_to_srgb, srgb_to_lab
-from tinct.color_metrics import ab_error, colorfulness, psnr
+from tinct.color_metrics import ab_distance, colorfulness, psnr
 from tinct.data.base import Source
 from tinct.data.decode import is_grey
 from tinct.data.hashes import dhash, near
@@ -80,11 +80,11 @@ def colour_scores(
     truth = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     result = torch.cat([colourise(colourer, part.to(device)).cpu() for part in truth.split(batch)])
     ab, true_ab = (srgb_to_lab(part)[:, 1:] for part in (result, truth))
-    error = float(ab_error(ab, true_ab)[1].mean())
+    error = float(ab_distance(ab, true_ab).mean())
     ratio = float(colorfulness(result).mean() / colorfulness(truth).mean())
     return {
         "ab_error": error,
-        "ab_error_grey": float(ab_error(torch.zeros_like(ab), true_ab)[1].mean()),
+        "ab_error_grey": float(ab_distance(torch.zeros_like(ab), true_ab).mean()),
         "psnr": float(psnr(result, truth).mean()),
         "colourfulness_ratio": ratio,
         "balance": balance(error, ratio),

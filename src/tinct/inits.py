@@ -19,10 +19,10 @@ from tinct.models.layouts import PICKLES, Translation, classifier_names, read_pi
 from tinct.models.lite import LITE0, LITE_MEAN, LITE_STD, imagenet_lite_state_dict
 from tinct.models.stem import Input, Statistics, refit, stem_name
 from tinct.runs import Run
-from tinct.shipped import digest, entries, find, seen_beside
+from tinct.shipped import digest, entries, resolve, seen_beside
 from tinct.weights import cast, check_header, fed_with, load_strict, read_weights
 
-__all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init", "located", "seen_by"]
+__all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init", "seen_by"]
 
 logger = logging.getLogger(__name__)
 
@@ -108,23 +108,12 @@ def load_init(
         return _fitted(network, tensors, input, (LITE_MEAN, LITE_STD), said)
     if name.startswith("timm:"):
         return _timm(name.removeprefix("timm:"), input, backbone, weights)
-    start = _file(located(name), input, backbone)
+    others = ("random", "imagenet-lite", "timm:NAME")
+    start = _file(resolve(name, "encoder", others=others), input, backbone)
     if name in entries():
         # where this machine keeps them is nobody's business
         return replace(start, provenance={**start.provenance, "weights": name})
     return start
-
-
-def located(name: str) -> Path:
-    """The file that an init means: the name of shipped weights, a run's folder, or a file.
-
-    Raises:
-        TinctError: weights of that name are damaged, or not fetched yet.
-    """
-    if name in entries():
-        return find(name)
-    path = expanded(name)
-    return path / "encoder.safetensors" if path.is_dir() else path
 
 
 def seen_by(path: Path) -> NDArray[np.uint64] | None:
@@ -152,10 +141,14 @@ def carried_decoder(name: str) -> tuple[dict[str, Tensor], int, int, str]:
     Raises:
         TinctError: `name` is no run that learned to colour.
     """
-    file = located(name)
-    folder, colorizer = file.parent, file.with_name("colorizer.safetensors")
-    if not file.exists() or not colorizer.exists():  # random, timm:NAME and such are no files
-        raise TinctError(f"decoder is carried, but init {name} has no colorizer.safetensors beside it; use fresh")
+    absent = TinctError(f"decoder is carried, but init {name} has no colorizer.safetensors beside it; use fresh")
+    try:
+        colorizer = resolve(name, "encoder").with_name("colorizer.safetensors")
+    except TinctError as error:  # random, timm:NAME and such are no files
+        raise absent from error
+    if not colorizer.exists():
+        raise absent
+    folder = colorizer.parent
     tensors, meta = read_weights(colorizer, "colorizer")
     check_header(meta, colorizer, "chroma_stride", "width")
     last = Run(folder).checkpoint("last")
@@ -197,11 +190,6 @@ def _timm(name: str, input: Input, backbone: str | None, weights: str | None) ->
 
 def _file(path: Path, input: Input, backbone: str | None) -> Start:
     """tinct's own encoder, or somebody's weights in names that are known."""
-    if not path.exists() and not path.suffix:
-        raise TinctError(
-            f"init is {path}; expected random, a name that tinct weights list shows, imagenet-lite, timm:NAME, a run's "
-            "folder or a safetensors file"
-        )
     tensors, meta = (read_pickle(path), {}) if path.suffix in PICKLES else read_weights(path)
     tensors = cast(tensors, torch.float)
     said: dict[str, Any] = {"weights": str(path), "sha256": digest(path)[:16]}

@@ -18,13 +18,14 @@ from tinct.data.loader import Crops
 from tinct.data.random import torch_seed
 from tinct.device import layout
 from tinct.errors import TinctError
-from tinct.inits import load_init, located
+from tinct.inits import load_init
 from tinct.models.discriminator import PatchDiscriminator
 from tinct.models.encoder import Encoder
 from tinct.objectives import COLOUR
 from tinct.objectives.adversarial import discriminator_loss, generator_loss
 from tinct.objectives.base import Batch
 from tinct.objectives.pretext import Pretext, take_apart, to_chroma_resolution
+from tinct.shipped import resolve
 from tinct.weights import ColourNet, cast, load_strict, read_weights
 
 __all__ = ["Learner"]
@@ -200,7 +201,7 @@ def start_from(init: str, pretext: Pretext) -> dict[str, Any]:
         start = load_init(init, input="grey" if encoder.in_channels == 1 else "rgb", backbone=encoder.backbone)
         load_strict(encoder.body, start.encoder.body.state_dict(), Path(init))
         return start.provenance
-    path = located(init)
+    path = resolve(init, "encoder", others=("random", "imagenet-lite"))
     tensors, meta = read_weights(path)
     tensors = cast(tensors, torch.float)
     if meta.get("kind") != "colorizer":

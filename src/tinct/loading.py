@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from tinct import weights
-from tinct.inits import located
 from tinct.models.encoder import Encoder
 from tinct.shipped import resolve
 
@@ -21,7 +20,7 @@ def load_encoder(model: str | Path) -> tuple[Encoder, dict[str, Any]]:
     Raises:
         TinctError: there is none, or its file is damaged, of another kind, or not what its hash says.
     """
-    return weights.load_encoder(located(str(model)))
+    return weights.load_encoder(resolve(model, "encoder"))
 
 
 def load_colorizer(model: str | Path) -> weights.ColourNet:
@@ -34,4 +33,4 @@ def load_colorizer(model: str | Path) -> weights.ColourNet:
     Raises:
         TinctError: as `load_encoder`.
     """
-    return weights.load_colorizer(resolve(model))
+    return weights.load_colorizer(resolve(model, "colorizer"))

@@ -23,6 +23,7 @@ from tinct.heldout import colour_scores, sample_sheet
 from tinct.learner import Learner
 from tinct.probe import probe_encoder
 from tinct.runs import Run
+from tinct.screen import say
 
 __all__ = ["Monitor"]
 
@@ -50,6 +51,7 @@ class Monitor:
         self.active = fabric.is_global_zero
         self.console = Console(stderr=True, quiet=not self.active)
         self.latest: dict[str, float] = {}
+        self._of_step: list[str] = []
         self._forget()
         if begun is not None:
             self._sums.update(begun["sums"])
@@ -97,7 +99,9 @@ class Monitor:
         self._steps += 1
         self._seconds += seconds
         self._waited += waited
-        self.progress.update(self.task, completed=step, total=total, text=self._text(losses))
+        self._of_step = [f"{self._images_per_second():.0f} images/s"]
+        self._of_step += [f"{SHORT.get(name, name)} {value:.2f}" for name, value in losses.items()]
+        self._show(step, total)
         if step % EVERY == 0:
             self._write_row()
 
@@ -116,6 +120,7 @@ class Monitor:
             scores["probe_map"] = probe_encoder(average.encoder, self.config.probe, self.config.size)
         self._write(step, scores)
         self.latest = scores
+        self._show()
         self.run.log("checkpoint", step=step, **scores, **self.ledger.counts())
         return scores
 
@@ -129,21 +134,17 @@ class Monitor:
         counts = self.ledger.counts()
         self.run.log("finished", step=step, seconds=seconds, **counts)
         passed_over = ", ".join(f"{counts[key]} {key}" for key in ("grey", "unreadable", "excluded") if counts[key])
-        self.console.print(
+        say(
+            self.console,
             f"{self.run.folder}: {step} steps, {counts['seen']} pictures seen"
             + (f" (passed over: {passed_over})" if passed_over else "")
             + (f", held-out ab error {self.latest['ab_error']:.2f}" if "ab_error" in self.latest else ""),
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
         )
 
-    def _text(self, losses: dict[str, float]) -> str:
-        parts = [f"{self._images_per_second():.0f} images/s"]
-        parts += [f"{SHORT.get(name, name)} {value:.2f}" for name, value in losses.items()]
-        if "ab_error" in self.latest:
-            parts.append(f"held-out ab {self.latest['ab_error']:.1f}")
-        return " · ".join(parts)
+    def _show(self, step: int | None = None, total: int | None = None) -> None:
+        """Bring the bar's text up to date: the last step's speed and losses, the last checkpoint's score."""
+        score = [f"held-out ab {self.latest['ab_error']:.1f}"] if "ab_error" in self.latest else []
+        self.progress.update(self.task, text=" · ".join([*self._of_step, *score]), completed=step, total=total)
 
     def _images_per_second(self) -> float:
         return self.config.batch_size * self._steps / max(self._seconds, 1e-9)

@@ -21,6 +21,8 @@ __all__ = [
     "FILM_FORMATS",
     "FILM_SUFFIXES",
     "FORMATS",
+    "ONLY_READ",
+    "READ_SUFFIXES",
     "SUFFIXES",
     "Box",
     "Picture",
@@ -49,7 +51,12 @@ FORMATS = {
 }
 """The formats that are read and written, as Pillow calls them, with their files' suffixes, the usual one first."""
 
+ONLY_READ = {"PPM": (".pgm", ".ppm", ".pnm"), "JPEG2000": (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc")}
+"""Formats whose pictures are written as PNG, since Pillow writes neither metadata nor 16 bits of colour in them."""
+
 SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
+
+READ_SUFFIXES = tuple(suffix for suffixes in ONLY_READ.values() for suffix in suffixes)
 
 FILM_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """What coloured films may end in, and what FFmpeg calls that; films of other kinds become the first."""
@@ -88,7 +95,7 @@ class Picture:
         pixels: (H, W) grey or (H, W, 3) colour, rows as the file stores them, which `orientation` turns upright.
         alpha: (H, W) of the same type, or None where the picture has no transparency.
         orientation: EXIF orientation, 1 to 8; always what `exif` says too.
-        format: a key of `FORMATS`.
+        format: what Pillow calls its file's format.
         exif: an EXIF block with its `Exif` prefix, or empty.
         xmp: an XMP packet, or empty.
         dpi: horizontal and vertical resolution in pixels an inch.
@@ -113,6 +120,11 @@ class Picture:
         """(H, W) upright."""
         height, width = self.pixels.shape[:2]
         return (height, width) if self.orientation < 5 else (width, height)
+
+    @property
+    def form(self) -> str:
+        """The format, a key of `FORMATS`, in which it is written where nobody says another."""
+        return self.format if self.format in FORMATS else "PNG"
 
     def cut(self, box: Box) -> "Picture":
         """A part of it, which shares its samples."""

@@ -25,7 +25,7 @@ from tinct.examples import SHARPNESS
 from tinct.files import expanded, write_json
 from tinct.predictions import png_names, save_image, write_table
 from tinct.records import check_out
-from tinct.screen import open_console
+from tinct.screen import open_console, say
 from tinct.trained import load_trained, logits_of
 from tinct.upsample import rows_of
 
@@ -75,12 +75,14 @@ def predict(
 
     Raises:
         TinctError: the model or a source cannot be read, there is no such device, two pictures have one name, or `out`
-            cannot be written, is the pictures' folder, or holds what another command made.
+            cannot be written, is the pictures' folder, or holds earlier predictions or what another command made.
     """
     check_out(out, "predict")
+    if (out / "predictions.json").exists():  # whose masks and overlays would be taken for some of these
+        raise TinctError(f"out is {out}, which holds predictions already; choose another folder, or remove it")
     if out.is_dir() and any(out.samefile(folder) for folder in map(expanded, pictures) if folder.is_dir()):
         raise TinctError(f"out is {out}, the pictures' own folder, where overlays would count as such; choose another")
-    network, meta = load_trained(expanded(model))
+    network, meta = load_trained(model)
     network.to(named_device(device))
     source = open_pictures(pictures)
     if not 0 <= threshold <= 1:
@@ -116,7 +118,7 @@ def predict(
         table = torch.stack([row for _, row in rows])
         write_table(out / "predictions.csv", [name for name, _ in rows], meta["classes"], table)
     counts = f"{len(answers)} pictures done, {failed} unreadable: {out}"
-    console.print(counts, highlight=False, markup=False, soft_wrap=True)
+    say(console, counts)
     return 1 if failed else 0
 
 
@@ -137,7 +139,7 @@ def readable(source: Source, side: int, console: Console) -> Iterator[list[Small
 
 def pass_over(why: str, console: Console) -> None:
     """Name a picture or folder that has no part in this, and the reason."""
-    console.print(f"passed over: {why}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"passed over: {why}")
 
 
 def segmented(

@@ -16,11 +16,13 @@ from tinct.errors import TinctError
 from tinct.examples import Examples, Labelled, evaluation_chunks
 from tinct.features import STAGES, Features, cached_features
 from tinct.finetune import train
-from tinct.inits import Start, carried_decoder, located
+from tinct.inits import Start, carried_decoder
 from tinct.metrics import confusions, multilabel_scores, scored_classes, segmentation_scores
 from tinct.models.heads import Classifier, Segmenter
 from tinct.probe import fit_knn, fit_linear
+from tinct.screen import say
 from tinct.settings import TransferSettings
+from tinct.shipped import resolve
 from tinct.trained import build_network, logits_of, shape_of
 from tinct.weights import load_strict
 
@@ -86,7 +88,7 @@ def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabr
     torch.manual_seed(torch_seed(settings.seed, _HEAD))  # every arm's head starts alike
     network = build_network(start.encoder, shape)
     if decoder is not None and isinstance(network, Segmenter):
-        load_strict(network.decoder, decoder, located(settings.init).parent / said["decoder"])
+        load_strict(network.decoder, decoder, resolve(settings.init, "encoder").parent / said["decoder"])
     examples = Examples(parts.train, parts.chosen)
     model, loss = train(network, examples, settings, fabric, console)
     indices, hashes, outputs, skipped = [], [], [], dict(examples.skipped)
@@ -124,7 +126,7 @@ def probed(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabri
     def features(labelled: Labelled, indices: NDArray[np.int64]) -> Features:
         return cached_features(encoder, labelled, indices, settings.size, settings.input, fabric.device, settings.cache)
 
-    console.print("taking features", highlight=False)
+    say(console, "taking features")
     drawn_from = parts.chosen
     if settings.cache:  # all that any subset is drawn from, so that the subsets of a comparison share one pass
         drawn_from = np.setdiff1d(np.arange(len(parts.train.source)), parts.tuning)
@@ -137,10 +139,10 @@ def probed(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabri
     if settings.protocol == "linear":
         fit = fit_linear(fitted.values, labels, tuning.values, tuning_labels)
         if not fit.chosen:
-            console.print(
+            say(
+                console,
                 "the probe's strength could not be chosen: no class has both a positive and a negative among the "
                 f"{len(tuning_labels)} pictures set aside for it; the strongest was taken",
-                highlight=False,
             )
         output = fit.scores(evaluated.values)
         metrics: dict[str, Any] = {"l2": list(fit.strengths)}

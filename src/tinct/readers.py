@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from tinct import deep, profiles
+from tinct import deep, jpeg2000, profiles
 from tinct.data.decode import drop_false_xmp, oversize, reason_of, tile_of, to_srgb, whole_range
 from tinct.errors import PictureError
 from tinct.metadata import metadata_of
-from tinct.pictures import FORMATS, Picture, Pixels, samples_of, strips
+from tinct.pictures import FORMATS, ONLY_READ, Picture, Pixels, samples_of, strips
 
 with contextlib.suppress(ImportError):  # not required; where it is installed, Pillow reads and writes HEIC
     import pillow_heif  # type: ignore[import-not-found, unused-ignore]
@@ -29,7 +29,7 @@ SUBFILE_TYPE = 254
 
 
 def read(source: Path | bytes, name: str | None = None) -> Picture:
-    """Read a picture file: JPEG, PNG, WebP, TIFF, BMP, AVIF, and HEIC where pillow-heif is installed.
+    """Read a picture file: JPEG, PNG, WebP, TIFF, BMP, AVIF, JPEG 2000, PGM, PPM, and HEIC where pillow-heif is there.
 
     An embedded profile is applied, so that pixels are sRGB. Palettes, CMYK and the like become RGB. A TIFF that Pillow
     decodes comes upright. A thumbnail in EXIF, which would show the picture as it was, is left out.
@@ -60,9 +60,9 @@ def pixel_count(source: Path | bytes) -> int:
 
 
 def form_in(content: bytes) -> str:
-    """The format, a key of `FORMATS`, that a file's content is in; PNG where it is no picture."""
+    """The format, a key of `FORMATS`, that a file's content is in; PNG where it is in none of them."""
     with contextlib.suppress(PictureError), _one_sentence("picture"), _open(content) as image:
-        return _kind(image)
+        return kind if (kind := _kind(image)) in FORMATS else "PNG"
     return "PNG"
 
 
@@ -90,7 +90,7 @@ def _open(source: Path | bytes) -> Image.Image:
     if length > MAX_BYTES or not length:
         raise PictureError(f"{length} bytes, over the limit of {MAX_BYTES}" if length else "empty file")
     Image.init()
-    known = [name for name in FORMATS if name in Image.OPEN]
+    known = [name for name in (*FORMATS, *ONLY_READ) if name in Image.OPEN]
     try:
         image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=known)
     except UnidentifiedImageError as error:
@@ -115,10 +115,13 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
         raise PictureError(f"{image.width}x{image.height} pixels; expected at least 1x1")
     drop_false_xmp(image)
     kind = _kind(image)
+    if kind == "JPEG2000" and source is not None:
+        jpeg2000.complete(image, source.read_bytes() if isinstance(source, Path) else source)
     frames = _frames(image)
     if frames > 1 and kind != "JPEG":  # further frames of a JPEG are previews and depth maps
         raise PictureError(f"holds {frames} pictures; split it into files of one each")
-    if image.mode in ("I", "F"):
+    by_netpbm = source is not None and deep.netpbm_peak(image) > 0
+    if image.mode in ("I", "F") and not by_netpbm:
         raise PictureError("32 bits a sample, or signed ones; convert it to 16 bits")
     by_two_passes = source is not None and kind in ("PNG", "TIFF") and deep.is_reduced(image)
     by_tifffile = source is not None and deep.for_tifffile(image)
@@ -127,7 +130,7 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
         # Pillow spreads samples of 2 and 4 bits over 0..255 and leaves the transparent one as it is
         image.info["transparency"] = key * {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args), 1)
     turned = not by_tifffile and _lies_on_its_side(image)
-    if not by_tifffile:
+    if not by_tifffile and not by_netpbm:
         _load(image)  # before anything else: PNG may have metadata after its pixels
     carried = metadata_of(image)
     if turned and carried["dpi"]:
@@ -136,6 +139,8 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
     samples: Pixels
     if by_tifffile and source is not None:
         samples = deep.by_tifffile(source)
+    elif by_netpbm and source is not None:
+        samples = deep.by_netpbm(image, source)
     elif by_two_passes and source is not None:
         samples = deep.key_to_alpha(deep.by_two_passes(image, partial(_open, source)), image.info.get("transparency"))
     elif image.mode.startswith("I;16"):
@@ -154,7 +159,7 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
     if convert is not None:
         for rows in strips(pixels.shape[0], pixels.shape[1]):
             pixels[rows] = convert(pixels[rows])
-    return Picture(pixels, alpha, format=kind if kind in FORMATS else "PNG", name=name, **carried)
+    return Picture(pixels, alpha, format=kind, name=name, **carried)
 
 
 def _frames(image: Image.Image) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tinct.color import BISECTIONS, LAB_EPSILON, LAB_SLOPE, RGB_TO_XYZ, SRGB_KNEE, TOLERANCE, XYZ_TO_RGB
 from tinct.pictures import Pixels, top
 
-__all__ = ["lightness", "samples"]
+__all__ = ["lightness", "srgb"]
 
 Plane: TypeAlias = NDArray[np.float32]
 
@@ -40,7 +40,7 @@ def lightness(pixels: Pixels) -> Plane:
     return _lightness().take(_step(y))
 
 
-def samples(l: Plane, ab: Plane, dtype: np.dtype[np.generic]) -> Pixels:
+def srgb(l: Plane, ab: Plane, dtype: np.dtype[np.generic]) -> Pixels:
     """The sRGB samples of a strip; colours outside the gamut lose chroma, never lightness or hue.
 
     Args:

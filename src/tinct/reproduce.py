@@ -15,7 +15,7 @@ from tinct.pretrain import check_run, run_pretrain
 from tinct.records import check_out
 from tinct.report import write_report
 from tinct.runs import Run
-from tinct.screen import open_console
+from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
 
 __all__ = ["Experiment", "read_experiment", "reproduce"]
@@ -53,7 +53,7 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
     plan = read_experiment(experiment, data, out)
     if dry_run:
         for line in described(plan, out):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(console, line)
     check_out(out, "reproduce")
     check_runs(plan, out)  # a mistake must not show after hours of pretraining
     check_comparisons(plan, out)
@@ -65,9 +65,9 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
     pages = write_report([out], out / "report.html")
     for result in results:
         for line in result.warnings:
-            console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
+            say(console, f"warning: {line}", "yellow")
         show(result, console)
-    console.print(f"Report: {pages[0]}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"Report: {pages[0]}")
     return 0
 
 

@@ -11,12 +11,14 @@ from tinct.cards import pretraining_card
 from tinct.config import Config
 from tinct.data.ledger import Ledger
 from tinct.data.transforms import CENTRED
+from tinct.errors import TinctError
 from tinct.files import atomic_path, write_json, write_text
 from tinct.heldout import colour_scores
-from tinct.inits import located, seen_by
+from tinct.inits import seen_by
 from tinct.learner import Learner
 from tinct.runs import Run
 from tinct.settings import encoder_size
+from tinct.shipped import resolve
 from tinct.weights import save_colorizer, save_encoder
 
 __all__ = ["write_results"]
@@ -112,7 +114,12 @@ def seen_before(config: Config) -> NDArray[np.uint64] | None:
     """Hashes of what the weights that a run begins with had seen; None where they do not lie beside them."""
     if config.init == "random":
         return np.empty(0, np.uint64)
-    return None if config.init == "imagenet-lite" else seen_by(located(config.init))
+    if config.init == "imagenet-lite":
+        return None
+    try:
+        return seen_by(resolve(config.init, "encoder"))
+    except TinctError:  # gone since the run began, which must not cost its results
+        return None
 
 
 def run_config(run: Run) -> dict[str, Any]:

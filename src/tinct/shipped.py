@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -29,7 +30,6 @@ __all__ = [
     "add",
     "digest",
     "entries",
-    "find",
     "name_error",
     "own_shelf",
     "put",
@@ -110,37 +110,34 @@ def entries(*shelves: Path) -> dict[str, Entry]:
     return found
 
 
-def find(name: str) -> Path:
-    """The checked file of the weights called `name`.
-
-    Raises:
-        TinctError: there are none of that name (one line lists those there are), they are not fetched yet, or the
-            file is damaged.
-    """
-    known = entries()
-    if name not in known:
-        colorizers = sorted(name for name, entry in known.items() if entry.kind == "colorizer")
-        named = f"one of {', '.join(colorizers)}, or " if colorizers else ""
-        raise TinctError(
-            f"no weights are called {name!r}; give as --model {named}the path of a run's colorizer.safetensors"
-        )
-    verify(known[name])
-    return known[name].path
-
-
-def resolve(model: str | Path) -> Path:
-    """The file that `model` means: the name of weights, a file, or a run's folder.
+def resolve(model: str | Path, *kinds: str, others: Sequence[str] = ()) -> Path:
+    """The file that `model` means: the name of weights, a file, or the folder of a run.
 
     A name in a text goes before a file that is called so, in a Path after it.
 
+    Args:
+        model: what a user wrote.
+        kinds: what its file may hold, `encoder`, `colorizer` or `model`: of a folder, the first KIND.safetensors there
+            is.
+        others: what else the caller would have taken, for the error.
+
     Raises:
-        TinctError: as `find`.
+        TinctError: there is none (one line lists the names there are), it is not fetched yet, or its file is damaged.
     """
     name, path = str(model), expanded(model)
-    bare = NAME.fullmatch(name) and not name.endswith(".safetensors")
-    if bare and (not path.exists() or (isinstance(model, str) and name in entries())):
-        return find(name)
-    return path / "colorizer.safetensors" if path.is_dir() else path
+    known = entries() if NAME.fullmatch(name) and (isinstance(model, str) or not path.exists()) else {}
+    if name in known:
+        verify(known[name])
+        return known[name].path
+    if path.is_dir():
+        files = [path / f"{kind}.safetensors" for kind in kinds]
+        return next((file for file in files if file.exists()), files[0])
+    if not path.exists():
+        named = sorted(name for name, entry in entries().items() if entry.kind in kinds)
+        expected = ", ".join((*others, *named, "a run's folder"))
+        files_there = " or ".join(f"{kind}.safetensors" for kind in kinds)
+        raise TinctError(f"{name}: no such file, nor weights of that name; expected {expected} or its {files_there}")
+    return path
 
 
 def seen_beside(file: Path) -> Path | None:

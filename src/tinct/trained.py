@@ -13,6 +13,7 @@ from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.models.heads import SMP, Classifier, Segmenter, smp_segmenter
 from tinct.models.stem import Input, give_bias, network_input, stem_name
+from tinct.shipped import resolve
 from tinct.weights import check_header, header_error, load_strict, read_weights, write_weights
 
 __all__ = ["build_network", "load_trained", "logits_of", "save_trained", "shape_of"]
@@ -56,16 +57,16 @@ def save_trained(
     write_weights(path, network.state_dict(), header)
 
 
-def load_trained(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_trained(model: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """Read what `save_trained` wrote: the network, ready to use, and the header.
 
     Args:
-        path: the file, or the folder of the transfer that wrote it.
+        model: the file, or the folder of the transfer that wrote it.
 
     Raises:
         TinctError: the file is absent, damaged, or something else.
     """
-    path = path / "model.safetensors" if path.is_dir() else path
+    path = resolve(model, "model")
     tensors, meta = read_weights(path)
     if meta.get("kind") not in KINDS.values():
         found = meta.get("kind", "weights of another program")

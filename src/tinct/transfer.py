@@ -24,7 +24,7 @@ from tinct.inits import load_init
 from tinct.predictions import write_predictions
 from tinct.protocols import Parts, learned_pictures, probed, score, scored_in, seen_pictures, trained
 from tinct.records import check_out
-from tinct.screen import open_console
+from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
 from tinct.trained import save_trained
 
@@ -172,7 +172,7 @@ def run_transfer(
             weights=settings.weights,
             seed=settings.seed,
         )
-    console.print(start.report(), highlight=False, markup=False)
+    say(console, start.report())
     parts = parts_of(settings)
     evaluated = parts.evaluated
     classes = scored_in(evaluated, parts.where, settings)  # before anything is trained for it
@@ -232,12 +232,8 @@ def run_transfer(
 def warn(console: Console, skipped: dict[str, str], seen: list[str], learned: list[str]) -> None:
     """Say which pictures were passed over, and which evaluated ones the encoder or the labels had shown before."""
     for name, reason in skipped.items():
-        console.print(f"passed over: {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"passed over: {name}: {reason}")
     for names, where in ((seen, "pretraining saw"), (learned, "among the labelled training pictures are")):
         if names:
             listed = ", ".join(names[:NAMED])
-            console.print(
-                f"warning: {where} {len(names)} of the evaluated pictures, or copies of them: {listed}",
-                highlight=False,
-                markup=False,
-            )
+            say(console, f"warning: {where} {len(names)} of the evaluated pictures, or copies of them: {listed}")

@@ -68,7 +68,7 @@ def encode(picture: Picture, file: IO[bytes], form: str | None = None) -> None:
 
     PNG and TIFF keep 16 bits, the others hold 8. BMP holds no EXIF, so there the picture is turned upright.
     """
-    form = form or picture.format
+    form = form or picture.form
     if form in ("JPEG", "BMP") and picture.alpha is not None and (picture.alpha != top(picture.alpha)).any():
         raise PictureError(f"{picture.name}: {form} holds no transparency; choose png, webp or tiff")
     try:

@@ -13,6 +13,7 @@ from tinct.data.base import LabelledSource
 from tinct.data.labelled import Task
 from tinct.data.photos import left, photographs, right
 from tinct.data.random import rng
+from tinct.data.transforms import resized
 from tinct.errors import AbsentSplitError, TinctError
 
 __all__ = ["Mosaic"]
@@ -109,14 +110,7 @@ class Mosaic(LabelledSource):
 def _scaled(train: bool) -> list[list[NDArray[np.uint8]]]:
     """Each photograph's half at each zoom, so that a crop costs no resizing."""
     halves = [left(photograph) if train else right(photograph) for photograph in photographs().values()]
-    return [[_shrink(half, round(zoom * SIDE)) for zoom in ZOOMS] for half in halves]
-
-
-def _shrink(picture: NDArray[np.uint8], shorter: int) -> NDArray[np.uint8]:
-    height, width = picture.shape[:2]
-    scale = shorter / min(height, width)
-    size = max(shorter, round(width * scale)), max(shorter, round(height * scale))
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+    return [[resized(half, round(zoom * SIDE), Image.Resampling.LANCZOS) for zoom in ZOOMS] for half in halves]
 
 
 def _crop(picture: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.uint8]:

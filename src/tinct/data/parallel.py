@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from tinct.data.base import Source
 from tinct.data.decode import hide_warnings
 from tinct.errors import TinctError
-from tinct.screen import open_console
+from tinct.screen import open_console, progress_bar
 
 __all__ = ["each_picture"]
 
@@ -48,8 +46,7 @@ def each_picture(
     starts = iter(range(0, total, _CHUNK))
     cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # the former, from Python 3.13 on, heeds affinity
     processes = min(processes or cores, -(-total // _CHUNK), _MOST)
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    progress = Progress(*columns, console=open_console(stderr=True), transient=True)
+    progress = progress_bar(open_console(stderr=True), transient=True)
     if processes <= 1:
         with progress:
             yield progress.track((work(source, index) for index in range(total)), total, description=title)

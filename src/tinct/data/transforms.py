@@ -14,7 +14,7 @@ from tinct.data.base import VOID, Source
 from tinct.data.random import rng
 from tinct.errors import PictureError
 
-__all__ = ["AREA", "CENTRED", "RATIO", "WHOLE", "augment", "centre", "letterbox", "placed", "shrunk"]
+__all__ = ["AREA", "CENTRED", "RATIO", "WHOLE", "augment", "centre", "letterbox", "placed", "resized", "shrunk"]
 
 AREA = (0.4, 1.0)
 """The share of the picture that a training crop covers. Narrower than ImageNet training's (0.08, 1), which often cuts
@@ -111,12 +111,15 @@ def shrunk(source: Source, index: int, side: int) -> NDArray[np.uint8] | str:
         rgb = source.picture(index, side)
     except PictureError as error:
         return str(error)
-    height, width = rgb.shape[:2]
+    return np.ascontiguousarray(rgb if min(rgb.shape[:2]) <= side else resized(rgb, side, Image.Resampling.BICUBIC))
+
+
+def resized(picture: Picture, side: int, method: Image.Resampling) -> Picture:
+    """The picture (H, W, 3) with its shorter side brought to `side`."""
+    height, width = picture.shape[:2]
     shorter = min(height, width)
-    if shorter > side:
-        size = max(side, round(width * side / shorter)), max(side, round(height * side / shorter))
-        rgb = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
-    return np.ascontiguousarray(rgb)
+    size = max(side, round(width * side / shorter)), max(side, round(height * side / shorter))
+    return np.asarray(Image.fromarray(picture).resize(size, method))
 
 
 def _crop_box(height: int, width: int, generator: np.random.Generator) -> Box:
