@@ -6,7 +6,9 @@ import inspect
 import itertools
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -77,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from tinct.data.decode import hide_warnings  # not above: numpy takes its time
 
         hide_warnings()
+        heed_endings()
         if "torch" not in sys.modules:  # it reads this once; a program that called us has its own way
             os.environ.setdefault("OMP_WAIT_POLICY", WAIT_POLICY)
         module, _, function = COMMANDS[name][0].partition(":")
@@ -97,6 +100,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(error if str(error) else "interrupted", file=sys.stderr)  # noqa: T201
         return 130
+
+
+def heed_endings() -> None:
+    """Let SIGTERM, and the closing of the terminal, end a command as Ctrl-C does: unfinished files are removed."""
+    if threading.current_thread() is threading.main_thread():
+        for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup has one ignored
+                signal.signal(number, signal.default_int_handler)
 
 
 def lighter(command: Callable[..., Any]) -> str:
