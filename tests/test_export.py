@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import subprocess
 import sys
@@ -444,6 +445,7 @@ def test_pushing_only_on_request_and_its_failures_are_one_line(runs, tmp_path, m
         (("--to", "onnx", "out"), "ending in .onnx"),
         (("--to", "torchvision", "out.pth"), "ending in .safetensors"),
         (("--to", "timm", "full"), "which exists"),
+        (("--to", "timm", os.fsdecode(b"\xff")), "expected a name in UTF-8"),
         (("--to", "timm", "out", "--input", "blue"), "--help"),
     ],
 )

@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,17 @@ import pytest
 
 from tinct.cli import main
 from tinct.errors import TinctError
-from tinct.files import as_plain, atomic_path, expanded, in_full, read_json, read_yaml, write_bytes, write_json
+from tinct.files import (
+    alone_in,
+    as_plain,
+    atomic_path,
+    expanded,
+    in_full,
+    read_json,
+    read_yaml,
+    write_bytes,
+    write_json,
+)
 
 
 def test_what_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -109,3 +121,26 @@ def test_places_are_the_same_however_they_are_spelled(tmp_path, monkeypatch):
     assert in_full("csv:/at/12:30/labels.csv") == "csv:/at/12:30/labels.csv"
     assert in_full("photos:") != in_full("photos")
     assert in_full(None) is None
+
+
+HELD = """
+import sys
+from pathlib import Path
+from tinct.files import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_two_processes_do_not_write_one_folder(tmp_path):
+    folder = tmp_path / "run"
+    words = [sys.executable, "-c", HELD, str(folder)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(TinctError, match="run is being written by another process; wait"), alone_in(folder):
+            pass
+        other.kill()  # however it ends
+    with alone_in(folder):
+        assert os.listdir(folder) == []

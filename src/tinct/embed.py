@@ -28,6 +28,7 @@ from tinct.data.transforms import centre, shrunk
 from tinct.device import named_device
 from tinct.errors import TinctError
 from tinct.examples import SHARPNESS
+from tinct.files import alone_in
 from tinct.inits import load_init
 from tinct.models.encoder import Encoder
 from tinct.models.heads import pooled
@@ -118,22 +119,23 @@ def embed(
         "batch_size": batch_size,
     }
     store = Store(out, width, batch_size, len(source))
-    begin = store.open(how)
-    if begin:
-        console.print(f"{begin} of {len(source)} pictures are done already")
-    try:
-        with _progress(console) as progress, closing(_read(source, begin, batch_size, size, workers)) as batches:
-            bar = progress.add_task("embedding", total=len(source), completed=begin)
-            for names, squares in batches:
-                rows = _features(network, squares, batch_size, size, input, pool, layer)
-                store.append(names, squares, rows)
-                for square in squares:
-                    if isinstance(square, str):
-                        console.print(f"passed over: {square}", highlight=False, markup=False, soft_wrap=True)
-                progress.advance(bar, len(names))
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt("interrupted; the same command goes on from there") from error
-    written, skipped = store.finish(how)
+    with alone_in(store.folder):
+        begin = store.open(how)
+        if begin:
+            console.print(f"{begin} of {len(source)} pictures are done already")
+        try:
+            with _progress(console) as progress, closing(_read(source, begin, batch_size, size, workers)) as batches:
+                bar = progress.add_task("embedding", total=len(source), completed=begin)
+                for names, squares in batches:
+                    rows = _features(network, squares, batch_size, size, input, pool, layer)
+                    store.append(names, squares, rows)
+                    for square in squares:
+                        if isinstance(square, str):
+                            console.print(f"passed over: {square}", highlight=False, markup=False, soft_wrap=True)
+                    progress.advance(bar, len(names))
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt("interrupted; the same command goes on from there") from error
+        written, skipped = store.finish(how)
     console.print(
         f"{written} rows of {width} in {out}, {skipped} pictures skipped", highlight=False, markup=False, soft_wrap=True
     )

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -30,9 +30,9 @@ from tinct.data.sources import open_sources
 from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
 from tinct.examples import open_labels
-from tinct.files import expanded, read_json, write_json
+from tinct.files import alone_in, expanded, read_json, write_json
 from tinct.learner import Learner
-from tinct.monitor import Monitor
+from tinct.monitor import Monitor, errors_handed_on
 from tinct.preparation import engine_for, hashes_to_avoid, open_excluded, open_progress, prepare, set_aside
 from tinct.results import write_results
 from tinct.runs import DAMAGED, Run, read_record
@@ -100,7 +100,8 @@ def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> di
     photographs = Photographs(cached, pool, config.size, config.seed, config.min_crop, avoided)
     if run.checkpoint("last") is None:
         prepare(learner, photographs)
-    Training(config, run, learner.fabric, learner, photographs, held_out, resume).go()
+    with alone_in(out) if learner.fabric.is_global_zero else nullcontext():
+        Training(config, run, learner.fabric, learner, photographs, held_out, resume).go()
     return read_record(out)
 
 
@@ -180,6 +181,7 @@ class Training:
             pin_memory=self.fabric.device.type == "cuda",
         )
         with (
+            errors_handed_on(),
             Monitor(self.run, config, self.fabric, self.ledger, self.held_out, self.step, self.begun) as monitor,
             interruptible(self),
             # an error's traceback would keep the loader's processes, and a program waits for them when it ends
