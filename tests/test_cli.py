@@ -131,3 +131,12 @@ def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "film.mp4"), str(int(signal.SIGHUP))])
     assert done.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_what_the_output_cannot_hold_is_escaped(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}  # as in an old locale; tables have characters beyond it
+    words = [sys.executable, "-m", "tinct", "data", str(tmp_path)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    assert "a.png: not a picture" in done.stdout

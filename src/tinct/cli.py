@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import inspect
+import io
 import itertools
 import os
 import re
@@ -80,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         hide_warnings()
         heed_endings()
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: names may be of any bytes
         if "torch" not in sys.modules:  # it reads this once; a program that called us has its own way
             os.environ.setdefault("OMP_WAIT_POLICY", WAIT_POLICY)
         module, _, function = COMMANDS[name][0].partition(":")
