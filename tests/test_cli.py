@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -106,3 +107,46 @@ def test_letters_that_an_encoding_lacks_are_written_as_numbers(tmp_path):
     called = [sys.executable, "-m", "tinct", "data", str(folder)]
     found = subprocess.run(called, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, capture_output=True, check=True)
     assert "Grüße \\u22121 (train)" in found.stdout.decode("cp1252")
+
+
+ENDED = """
+import signal, sys
+from pathlib import Path
+from tinct import cards, cli, files
+
+def card(run: str) -> int:
+    "Begin a file, and be ended."
+    with files.atomic_path(Path(run)):
+        signal.raise_signal(int(sys.argv[2]))
+    return 0
+
+cards.card = card
+sys.exit(cli.main(["card", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_command_that_is_ended_removes_what_it_began(tmp_path, name):
+    if not hasattr(signal, name):
+        pytest.skip(f"no {name} here")
+    words = [sys.executable, "-c", ENDED, str(tmp_path / "film.mp4"), str(int(getattr(signal, name)))]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path):
+    code = f"import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n{ENDED}"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "film.mp4"), str(int(signal.SIGHUP))])
+    assert done.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_what_the_output_cannot_hold_is_escaped(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}  # as in an old locale; tables have characters beyond it
+    words = [sys.executable, "-m", "tinct", "data", str(tmp_path)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    assert "a.png: not a picture" in done.stdout

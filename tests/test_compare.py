@@ -2,6 +2,8 @@ import json
 import os
 import shutil
 import signal
+import threading
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -17,6 +19,7 @@ from tinct.compare import compare, run_compare, show
 from tinct.data.hashes import dhash
 from tinct.data.mosaic import Mosaic
 from tinct.errors import DivergedError, TinctError
+from tinct.files import atomic_path
 from tinct.grid import TUNING_SEED
 from tinct.models.encoder import Encoder
 from tinct.weights import save_encoder
@@ -51,6 +54,17 @@ def runs(tmp_path):
 
 def kill_itself(planned):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def begin_what_never_ends(planned):
+    """In a process of the pool, whose `tinct.grid` is as it was."""
+
+    def forever(_):
+        with atomic_path(planned.folder / "record.json"):
+            time.sleep(600)
+
+    tinct.grid._run_one = forever
+    return tinct.grid._run_there(planned)
 
 
 def keep(folder):
@@ -306,11 +320,30 @@ def test_two_transfers_at_a_time_give_the_records_of_one_at_a_time(tmp_path, run
 
 
 def test_a_killed_process_is_said_in_a_line(tmp_path, monkeypatch, runs):
-    monkeypatch.setattr(tinct.grid, "_run_one", kill_itself)
+    monkeypatch.setattr(tinct.grid, "_run_there", kill_itself)
     with pytest.raises(TinctError, match="process was killed"):
         run_compare(
             "mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out", protocol="linear", jobs=2
         )
+
+
+def test_ctrl_c_ends_the_cells_that_run_and_begins_no_others(tmp_path, monkeypatch, runs):
+    out = tmp_path / "out"
+
+    def interrupt():
+        while not list(out.glob("cells/*/.record-*")):
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(tinct.grid, "_run_there", begin_what_never_ends)
+    threading.Thread(target=interrupt, daemon=True).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_compare(
+            "mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=out, protocol="linear", jobs=2, seeds=3
+        )
+    assert time.monotonic() - began < 300
+    assert {path.name for path in out.rglob("*") if path.is_file()} == {"compare.json"}
 
 
 def test_a_decoder_is_carried_over_where_there_is_one(tmp_path, transfers, runs):

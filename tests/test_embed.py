@@ -12,6 +12,7 @@ from tinct.cli import main
 from tinct.data.decode import decode
 from tinct.data.transforms import centre
 from tinct.embed import embed
+from tinct.files import alone_in
 from tinct.models.encoder import Encoder
 from tinct.models.stem import network_input
 from tinct.weights import load_encoder, save_encoder
@@ -191,3 +192,9 @@ def test_what_is_there_is_kept(run, colourful, tmp_path):
     (tmp_path / "f.npy").write_bytes(b"mine")
     assert main(["embed", str(run), str(colourful), "-o", str(tmp_path / "f.npy")]) == 2
     assert (tmp_path / "f.npy").read_bytes() == b"mine"
+
+
+def test_two_at_once_do_not_mix_their_rows(run, colourful, tmp_path, capsys):
+    with alone_in(tmp_path / "rows.npy.partial"):
+        assert main(["embed", str(run), str(colourful), "--out", str(tmp_path / "rows.npy")]) == 2
+    assert "rows.npy.partial is being written by another process" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import subprocess
 import sys
@@ -464,6 +465,7 @@ def test_what_is_pushed_is_the_folder(runs, tmp_path, monkeypatch, capsys):
         (("--to", "onnx", "out"), "ending in .onnx"),
         (("--to", "torchvision", "out.pth"), "ending in .safetensors"),
         (("--to", "timm", "full"), "which exists"),
+        (("--to", "timm", os.fsdecode(b"\xff")), "expected a name in UTF-8"),
         (("--to", "timm", "out", "--input", "blue"), "--help"),
     ],
 )

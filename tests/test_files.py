@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,17 @@ from tinct import files
 from tinct.cli import main
 from tinct.errors import TinctError
 from tinct.export import staging
-from tinct.files import as_plain, atomic_path, expanded, in_full, read_json, read_yaml, write_bytes, write_json
+from tinct.files import (
+    alone_in,
+    as_plain,
+    atomic_path,
+    expanded,
+    in_full,
+    read_json,
+    read_yaml,
+    write_bytes,
+    write_json,
+)
 from tinct.runs import Run
 
 
@@ -148,3 +160,26 @@ def test_windows_which_opens_no_folder_takes_files_checkpoints_and_exports(tmp_p
 def test_a_drive_is_no_prefix():
     assert in_full(r"C:\pictures").startswith(":")  # so that it is the place that is called `pictures` there
     assert in_full(r"voc:C:\VOCdevkit@2012").startswith("voc:")
+
+
+HELD = """
+import sys
+from pathlib import Path
+from tinct.files import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_two_processes_do_not_write_one_folder(tmp_path):
+    folder = tmp_path / "run"
+    words = [sys.executable, "-c", HELD, str(folder)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(TinctError, match="run is being written by another process; wait"), alone_in(folder):
+            pass
+        other.kill()  # however it ends
+    with alone_in(folder):
+        assert os.listdir(folder) == []

@@ -1,12 +1,14 @@
 """Whole runs, small: what a run leaves, exact resume, ranks, and what users do wrong."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,6 +37,7 @@ from tinct.data.sources import open_sources
 from tinct.data.transforms import centre
 from tinct.engine import make_fabric
 from tinct.errors import TinctError
+from tinct.files import alone_in
 from tinct.inits import carried_decoder, load_init
 from tinct.learner import Learner
 from tinct.models.encoder import Encoder
@@ -853,6 +856,28 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch, err
     assert {path.name for path in (out / "checkpoints").iterdir()} == {"step-3"}
     monkeypatch.undo()
     assert run_pretrain(TINY, out=out, resume=True)["budget"]["steps"] == 6
+
+
+def test_a_full_disk_under_the_curves_is_one_line(tmp_path, monkeypatch, capsys):
+    from tensorboard.compat.tensorflow_stub.io.gfile import LocalFileSystem
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LocalFileSystem, "_write", full)
+    hook = threading.excepthook
+    with pytest.raises(TinctError, match=r"cannot write .*events\.\*: No space left .*; free some space and --resume"):
+        run_pretrain(TINY, out=tmp_path / "run")
+    assert threading.excepthook is hook
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.undo()
+    assert run_pretrain(TINY, out=tmp_path / "run", resume=True)["budget"]["steps"] == 6
+
+
+def test_a_run_under_way_is_left_alone(tmp_path):
+    with alone_in(tmp_path / "run"), pytest.raises(TinctError, match="run is being written by another process"):
+        run_pretrain(TINY, out=tmp_path / "run", resume=True)
+    assert not list((tmp_path / "run").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ Pictures go through the same readers and writers as `tinct colorize`, so depth, 
 
 import contextlib
 import os
-import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -55,8 +54,6 @@ def serve(
         raise TinctError(f"port is {port}; expected 1 to 65535")
     _gradio()
     colorizer = Colorizer.load(model, device)
-    for ended in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # the latter when its terminal is closed
-        signal.signal(ended, signal.default_int_handler)  # so that the uploads' folder is removed then too
     with (
         contextlib.suppress(KeyboardInterrupt),
         running(colorizer, Limits(max_megabytes, max_megapixels, max_queue), port) as address,

@@ -7,7 +7,9 @@ import io
 import itertools
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -62,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         its settings (one line on standard error), 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # into a pipe, Windows writes in an encoding that lacks many letters
+    # as standard error: names may be of any bytes, and Windows writes into a pipe in an encoding without many letters
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
     if not words or words[0] in ("-h", "--help"):
         print(usage())  # noqa: T201
@@ -80,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from tinct.data.decode import hide_warnings  # not above: numpy takes its time
 
         hide_warnings()
+        heed_endings()
         if "torch" not in sys.modules:  # it reads these once; a program that called us has its own way
             os.environ.setdefault("OMP_WAIT_POLICY", WAIT_POLICY)
             os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what an older torch lacks on MPS the CPU does
@@ -101,6 +105,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(error if str(error) else "interrupted", file=sys.stderr)  # noqa: T201
         return 130
+
+
+def heed_endings() -> None:
+    """Let SIGTERM, and the closing of the terminal, end a command as Ctrl-C does: unfinished files are removed."""
+    if threading.current_thread() is threading.main_thread():
+        for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup has one ignored
+                signal.signal(number, signal.default_int_handler)
 
 
 def lighter(command: Callable[..., Any]) -> str:

@@ -14,7 +14,7 @@ from tinct.compare_grid import DEFAULT_AMOUNTS, LRS, SEEDS, make_grid
 from tinct.compare_words import Amounts, Inits, Rates, further, parallel
 from tinct.data.labelled import Task
 from tinct.errors import TinctError
-from tinct.files import expanded
+from tinct.files import alone_in, expanded
 from tinct.findings import Comparison, comparisons
 from tinct.grid import Grid, run_cells, write_plan
 from tinct.leaks import leaks
@@ -184,6 +184,11 @@ def run_grid(grid: Grid, jobs: int) -> CompareResult:
     Raises:
         TinctError: a cell failed, or an arm diverged at all learning rates.
     """
+    with alone_in(grid.out):  # two at once would lose each other's arms in the plan
+        return _run_grid(grid, jobs)
+
+
+def _run_grid(grid: Grid, jobs: int) -> CompareResult:
     write_plan(grid)
     tuning = grid.tuning()
     scores: dict[str, dict[float, float]] = {arm.name: {} for arm in grid.arms}

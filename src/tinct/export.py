@@ -19,7 +19,7 @@ from tinct.errors import TinctError
 from tinct.export_onnx import to_onnx
 from tinct.export_subject import Subject, load_subject
 from tinct.export_torch import to_segmentation_models, to_timm, to_torchvision
-from tinct.files import expanded, sync, write_json, write_text
+from tinct.files import check_utf8, expanded, sync, write_json, write_text
 from tinct.models.stem import Input
 from tinct.parity import rounding_error, sample_inputs
 
@@ -103,6 +103,7 @@ def export_to(
     suffix = SUFFIX.get(to, "")
     if suffix and dest.suffix != suffix:
         raise TinctError(f"dest is {dest}; expected a file ending in {suffix} for --to {to}")
+    check_utf8("dest", dest)  # which those that read it there ask for
     if dest.is_symlink() or (dest.exists() and (suffix or dest.is_file() or any(dest.iterdir()))):
         raise TinctError(f"dest is {dest}, which exists; choose another name or remove it")
     if suffix and (beside := dest.with_name(f"{dest.name}.json")).exists():

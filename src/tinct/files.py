@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from numbers import Integral, Real
@@ -16,9 +17,11 @@ from tinct.errors import TinctError
 
 __all__ = [
     *(
+        "alone_in",
         "as_json",
         "as_plain",
         "atomic_path",
+        "check_utf8",
         "check_writable",
         "expanded",
         "in_full",
@@ -126,6 +129,45 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise TinctError(f"cannot write {folder}: {error.strerror or error}; choose another folder") from error
+
+
+def check_utf8(name: str, path: Path) -> None:
+    """Refuse a path, called `name`, that some library takes as text only.
+
+    Raises:
+        TinctError: it holds bytes that are not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise TinctError(f"{name} is {str(path)!r}; expected a name in UTF-8, choose another") from error
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make a folder, and hold it for this process while the block runs, however that ends; Windows only makes it.
+
+    Raises:
+        TinctError: another process holds it, or it cannot be made.
+    """
+    check_writable(folder)
+    if sys.platform == "win32":  # which has no such locks
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some file systems of networks have none either
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise TinctError(
+                    f"{folder} is being written by another process; wait for its end, or choose another folder"
+                ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def as_json(content: Any) -> str:

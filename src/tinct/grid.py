@@ -3,6 +3,8 @@
 import math
 import multiprocessing
 import os
+import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -192,7 +194,7 @@ def _run(planned: Sequence[Planned], jobs: int) -> Iterator[tuple[Path, dict[str
         return
     with _pool(jobs) as pool:
         try:
-            for future in as_completed([pool.submit(_run_one, one) for one in planned]):
+            for future in as_completed([pool.submit(_run_there, one) for one in planned]):
                 yield future.result()
         except BrokenProcessPool as error:
             raise TinctError(
@@ -212,9 +214,17 @@ def _run_one(planned: Planned) -> tuple[Path, dict[str, Any]]:
         raise TinctError(f"{planned.folder}: {error}") from error
 
 
+def _run_there(planned: Planned) -> tuple[Path, dict[str, Any]]:
+    """`_run_one` in a process of the pool, which ends with the cell that is ended: others wait in its queue."""
+    try:
+        return _run_one(planned)
+    except SystemExit:
+        os._exit(1)
+
+
 @contextmanager
 def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that each have one GPU, and their share of the cores."""
+    """Processes that each have one GPU, and their share of the cores; Ctrl-C ends them, and what they had begun."""
     context = multiprocessing.get_context("spawn")  # CUDA cannot be used in a fork
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
     names = visible.split(",")
@@ -223,14 +233,21 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
         devices.put(names[job % len(names)])
     threads = max(1, (os.cpu_count() or 1) // jobs)
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(devices, threads))
+    others = set(multiprocessing.active_children())
     try:
         yield pool
+    except KeyboardInterrupt:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _begin(devices: Any, threads: int) -> None:
     hide_warnings()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
     torch.set_num_threads(threads)
 

@@ -1,9 +1,11 @@
 """What a person sees of a run: a progress bar, metrics, held-out scores, sample sheets."""
 
 import math
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -19,18 +21,35 @@ from tinct.calibrate import recalibrate
 from tinct.config import Config
 from tinct.data.ledger import Ledger
 from tinct.data.sources import results_in
+from tinct.errors import TinctError
 from tinct.heldout import colour_scores, sample_sheet
 from tinct.learner import Learner
 from tinct.probe import probe_encoder
 from tinct.runs import Run
 from tinct.screen import say
 
-__all__ = ["Monitor"]
+__all__ = ["Monitor", "errors_handed_on"]
 
 EVERY = 20
 """Steps between rows of metrics; what is left at the end makes a shorter one."""
 SHORT = {"adversarial": "adv", "discriminator": "D", "discriminator_accuracy": "D right"}
 """Names that a terminal has no room for."""
+
+
+@contextmanager
+def errors_handed_on() -> Iterator[None]:
+    """Within it, a thread that an error of a file ends prints nothing: TensorBoard's raises it at the next call."""
+    hook = threading.excepthook
+
+    def but_for_files(unhandled: threading.ExceptHookArgs) -> None:
+        if not isinstance(unhandled.exc_value, OSError):
+            hook(unhandled)
+
+    threading.excepthook = but_for_files
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
 
 
 class Monitor:
@@ -70,11 +89,12 @@ class Monitor:
             expand=True,
         )
         self.task = self.progress.add_task("", total=None, text="")
-        self.progress.start()
         if self.active:
-            self.board = SummaryWriter(str(self.run.folder))
+            with self._curves():
+                self.board = SummaryWriter(str(self.run.folder))
             source = self.ledger.source
             self.run.log("start", pictures=len(source), source=source.spec, results_passed_over=results_in(source))
+        self.progress.start()  # last: what fails above leaves no bar behind
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -83,7 +103,8 @@ class Monitor:
         if self.active:
             if self._steps:
                 self._write_row()
-            self.board.close()
+            with self._curves():
+                self.board.close()
             if error is not None:
                 event = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
                 self.run.log(event, reason=str(error))
@@ -115,7 +136,8 @@ class Monitor:
         else:
             scores = colour_scores(colourer, self.held_out, device)
             sheet = sample_sheet(self.run.folder / "samples" / f"step-{step:07d}.png", colourer, self.held_out, device)
-            self.board.add_image("held out: grey, truth, now", sheet, step)
+            with self._curves():
+                self.board.add_image("held out: grey, truth, now", sheet, step)
         if self.config.probe is not None:
             scores["probe_map"] = probe_encoder(average.encoder, self.config.probe, self.config.size)
         self._write(step, scores)
@@ -159,9 +181,21 @@ class Monitor:
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         self.run.metrics(step, values)
-        for name, value in values.items():
-            if math.isfinite(value):
-                self.board.add_scalar(name, value, step, time.time())
+        with self._curves():
+            for name, value in values.items():
+                if math.isfinite(value):
+                    self.board.add_scalar(name, value, step, time.time())
+
+    @contextmanager
+    def _curves(self) -> Iterator[None]:
+        """Within it, what TensorBoard's writer raises becomes a `TinctError` that names its file and the remedy."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            raise TinctError(
+                f"cannot write {self.run.folder / 'events.*'}: {reason}; free some space and --resume"
+            ) from error
 
     def begun(self) -> dict[str, Any]:
         """What the next row of metrics is made of so far, for the run that goes on from here."""

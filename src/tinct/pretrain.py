@@ -1,6 +1,7 @@
 """`tinct pretrain`: photographs in, a colour-pretrained encoder and a colorizer out."""
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tinct.data.loader import Photographs
 from tinct.data.sources import open_sources
 from tinct.errors import TinctError
 from tinct.examples import open_labels
-from tinct.files import expanded
+from tinct.files import alone_in, expanded
 from tinct.learner import Learner
 from tinct.preparation import engine_for, hashes_to_avoid, open_excluded, open_progress, prepare, set_aside
 from tinct.runs import Run, read_record
@@ -77,7 +78,8 @@ def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> di
     photographs = Photographs(cached, pool, config.size, config.seed, config.min_crop, avoided)
     if run.checkpoint("last") is None:
         prepare(learner, photographs)
-    Training(config, run, learner.fabric, learner, photographs, held_out, resume).go()
+    with alone_in(out) if learner.fabric.is_global_zero else nullcontext():
+        Training(config, run, learner.fabric, learner, photographs, held_out, resume).go()
     return read_record(out)
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tinct.config import BUDGETS, Config
 from tinct.environment import environment
 from tinct.errors import TinctError
-from tinct.files import as_json, in_full, read_json, sync, write_json, write_text
+from tinct.files import as_json, check_utf8, in_full, read_json, sync, write_json, write_text
 from tinct.weights import load_strict, read_weights
 
 __all__ = ["DAMAGED", "Checkpoint", "Run", "read_record"]
@@ -73,10 +73,7 @@ class Run:
             TinctError: the folder holds something else, a run of another configuration, or a run and `resume` is not
                 set; or its name is not in UTF-8.
         """
-        try:
-            str(self.folder).encode()
-        except UnicodeEncodeError as error:  # in TensorBoard's writer, once the run has begun
-            raise TinctError(f"out is {str(self.folder)!r}; expected a name in UTF-8, choose another folder") from error
+        check_utf8("out", self.folder)  # else TensorBoard's writer refuses it, once the run has begun
         if self.folder.exists() and not self.folder.is_dir():
             raise TinctError(f"out is {self.folder}, a file; expected a folder's name")
         written = self.folder / "config.yaml"

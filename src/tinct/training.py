@@ -27,7 +27,7 @@ from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
 from tinct.files import read_json, write_json
 from tinct.learner import Learner
-from tinct.monitor import Monitor
+from tinct.monitor import Monitor, errors_handed_on
 from tinct.results import write_results
 from tinct.runs import DAMAGED, Run
 
@@ -89,6 +89,7 @@ class Training:
             pin_memory=self.fabric.device.type == "cuda",
         )
         with (
+            errors_handed_on(),
             Monitor(self.run, config, self.fabric, self.ledger, self.held_out, self.step, self.begun) as monitor,
             interruptible(self),
             # an error's traceback would keep the loader's processes, and a program waits for them when it ends

@@ -27,6 +27,15 @@ def touch(folder, *files):
         path.touch()
 
 
+def test_a_link_to_itself_is_a_broken_picture_among_others(tmp_path):
+    touch(tmp_path, "a.png")
+    (tmp_path / "circle.png").symlink_to("circle.png")
+    source = open_folder(tmp_path)
+    assert names(source) == ["a.png", "circle.png"]
+    with pytest.raises(PictureError, match=r"circle\.png: Too many levels"):
+        source.picture(1)
+
+
 def test_a_folder_is_read_recursively_in_order(tmp_path):
     touch(
         tmp_path, "b.jpg", "a/z.PNG", "a/notes.txt", "c/d/e.jpeg", ".hidden.jpg", ".thumbs/x.jpg", "é.webp", "table.csv"

@@ -141,7 +141,7 @@ def _walk(
         return
     seen.add((status.st_dev, status.st_ino))
     with os.scandir(folder) as listing:
-        entries = sorted((entry.name, entry.is_dir()) for entry in listing if not entry.name.startswith("."))
+        entries = sorted((entry.name, _is_folder(entry)) for entry in listing if not entry.name.startswith("."))
     folders = {name for name, is_folder in entries if is_folder}
     if prefix and holds_results(folder):
         results.append(prefix.rstrip("/"))
@@ -161,6 +161,11 @@ def _walk(
                 yield prefix + name
             else:
                 others[os.path.splitext(name)[1].lower()] += 1
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """What it says itself; but a link that goes round in circles is none, where it would raise an error."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def holds_results(folder: Path) -> bool:

@@ -79,6 +79,7 @@ def _begin(source: Source, work: Callable[[Source, int], Any]) -> None:
     _task = (source, work)
     hide_warnings()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's way, which would print where it was
 
 
 def _chunk(start: int, total: int) -> list[Any]:
