@@ -297,7 +297,9 @@ def interrupted_in(moment, monkeypatch, signalled=signal.SIGINT):
         yield
 
 
-@pytest.mark.parametrize(("moment", "signalled"), [(1, signal.SIGINT), (3, signal.SIGTERM), (4, signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("moment", "signalled"), [(1, signal.SIGINT), (3, signal.SIGTERM), (4, getattr(signal, "SIGHUP", signal.SIGINT))]
+)
 def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeypatch, moment, signalled):
     out = tmp_path / "run"
     with (

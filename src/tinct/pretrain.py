@@ -58,8 +58,8 @@ def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> di
 
     Raises:
         TinctError: the settings, the pictures, the folder or the machine make it impossible, or training diverged.
-        KeyboardInterrupt: Ctrl-C or SIGTERM came while it trained in the main thread; the step was ended and saved, so
-            that `resume` goes on there.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP came while it trained in the main thread; the step was ended and
+            saved, so that `resume` goes on there.
     """
     if not isinstance(config, Config):
         raise TinctError(f"config is a {type(config).__name__}; expected tinct.Config(sources=[...], steps=...)")

@@ -214,7 +214,7 @@ class Training:
 
 @contextmanager
 def interruptible(training: Training) -> Iterator[None]:
-    """Within it, Ctrl-C and SIGTERM let the step end and a checkpoint be written; a second one stops at once.
+    """Within it, Ctrl-C, SIGTERM and a closed terminal let the step end and be saved; a second one stops at once.
 
     Signals reach a program's main thread alone: in another one nothing is changed.
     """
@@ -224,8 +224,11 @@ def interruptible(training: Training) -> Iterator[None]:
             raise KeyboardInterrupt
         training.stopping = True
 
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, handle) for number in numbers}
+    numbers = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():
+        numbers = set()
+    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    before = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield
     finally:
