@@ -1,6 +1,7 @@
 """Fakes that many tests share: small, generated, the same every time."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that asks the network shall fail at once
@@ -10,6 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+# A shell that starts the tests in the background has these ignored, and so would have what tests send signals to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 torch.set_num_threads(1)  # bit-equality tests compare runs with the same threads; and the suite runs in parallel
 

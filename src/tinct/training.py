@@ -224,11 +224,12 @@ def interruptible(training: Training) -> Iterator[None]:
             raise KeyboardInterrupt
         training.stopping = True
 
-    numbers = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
+        numbers.append(signal.SIGHUP)
     if threading.current_thread() is not threading.main_thread():
-        numbers = set()
-    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
-    before = {number: signal.signal(number, handle) for number in heeded}
+        numbers = []
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
