@@ -126,7 +126,7 @@ def test_palette_loss_is_the_cross_entropy_of_both_maps():
         shares = palette(term.bins, ab, features.shape[-2:]) * term.bins.weight[:, None, None]
         expected += float((shares * nll).sum().detach()) / (2 * 2 * features.shape[-1] ** 2)
     found = term.loss(maps, Batch(torch.zeros(2, 1, 32, 32), ab, torch.arange(2)))
-    assert math.isclose(float(found), expected, rel_tol=1e-5)
+    assert math.isclose(float(found.detach()), expected, rel_tol=1e-5)
 
 
 def test_palette_alone_can_be_learned():
