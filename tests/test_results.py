@@ -2,25 +2,35 @@
 
 import json
 import re
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 from tinct.findings import comparisons
 from tinct.records import find_records
-from tinct.report.tables import as_markdown
 from tinct.shipped import SHIPPED
 from tinct.wording import plain, signed
 
 DOCS = Path(__file__).parents[1] / "docs"
-
+docs_tables = SimpleNamespace(**runpy.run_path(str(DOCS / "tables.py")))
 
 PAGES = "".join(path.read_text() for path in sorted(DOCS.glob("results*.md")))
 
 
 def test_tables_follow_from_committed_records():
-    made = comparisons(find_records([DOCS / "records"]).cells)
-    assert made
-    expected = [line for line in as_markdown(made, {}).splitlines() if line.startswith(("## ", "|"))]
-    assert [line for line in expected if line not in PAGES] == []
+    tables = docs_tables.generated(DOCS / "records")
+    assert len(tables) > 1
+    for path in DOCS.glob("results*.md"):
+        page = path.read_text(encoding="utf-8")
+        assert docs_tables.renewed(page, tables) == page, f"python docs/tables.py changes {path.name}"
+    assert list(tables) == []
+
+
+def test_a_stale_table_is_renewed_and_all_else_kept():
+    page = "before\n\n### A table\n\n| old |\n| old |\n\n### Another\n\n| kept |\n\nafter\n"
+    tables = {"### A table": ["| new |"], "### Of no page": ["| x |"]}
+    assert docs_tables.renewed(page, tables) == page.replace("| old |\n| old |", "| new |")
+    assert list(tables) == ["### Of no page"]
 
 
 def test_figures_of_colour_follow_from_records():
