@@ -12,7 +12,7 @@ from tinct.shipped import SHIPPED
 from tinct.wording import plain, signed
 
 DOCS = Path(__file__).parents[1] / "docs"
-docs_tables = SimpleNamespace(**runpy.run_path(str(DOCS / "tables.py")))
+docs_tables, docs_gains = (SimpleNamespace(**runpy.run_path(str(DOCS / name))) for name in ("tables.py", "gains.py"))
 
 PAGES = "".join(path.read_text() for path in sorted(DOCS.glob("results*.md")))
 
@@ -31,6 +31,14 @@ def test_a_stale_table_is_renewed_and_all_else_kept():
     tables = {"### A table": ["| new |"], "### Of no page": ["| x |"]}
     assert docs_tables.renewed(page, tables) == page.replace("| old |\n| old |", "| new |")
     assert list(tables) == ["### Of no page"]
+
+
+def test_the_drawn_gains_follow_from_committed_records(tmp_path):
+    gains = docs_gains.contrasts()
+    assert len(gains) == 2 * len(docs_gains.ARMS)
+    docs_gains.draw(gains, tmp_path / "gains.svg")
+    for path in (tmp_path / "gains.svg", docs_gains.TARGET):
+        assert docs_gains.described(gains) in path.read_text(encoding="utf-8"), "python docs/gains.py draws it anew"
 
 
 def test_figures_of_colour_follow_from_records():
