@@ -269,6 +269,13 @@ def browser():
         chromium.close()
 
 
+def contrast(colour: str) -> float:
+    """Of a CSS colour on white, as WCAG 2.2 defines it."""
+    values = np.array([int(value) for value in re.findall(r"\d+", colour)]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return 1.05 / (linear @ (0.2126, 0.7152, 0.0722) + 0.05)
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_in_a_browser(browser, address, photograph, tmp_path, width):
     page = browser.new_page(viewport={"width": width, "height": 844})
@@ -286,6 +293,15 @@ def test_in_a_browser(browser, address, photograph, tmp_path, width):
     border.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("document.querySelector('[data-testid=slider]').ariaValueNow > 52")
+
+    sliders = page.locator("#settings input[type=range]")
+    tops = {slider.bounding_box()["y"] for slider in sliders.all()}
+    assert len(tops) == (1 if width == 1280 else 3)  # in one line, however long their explanations are
+    page.get_by_label("Reset to default value").first.focus()
+    page.keyboard.press("Tab")
+    assert sliders.first.evaluate("slider => getComputedStyle(slider).outlineStyle") == "solid"  # the focus is seen
+    pale = page.locator("#settings .info-text").first.evaluate("text => getComputedStyle(text).color")
+    assert contrast(pale) > 4.5  # WCAG 2.2, 1.4.3
 
     sources = [image.get_attribute("src") for image in images.all()]
     versions = page.get_by_label("number input for Versions")

@@ -74,6 +74,22 @@ def test_a_page_says_what_the_records_say_and_needs_nothing_else(records):
     assert text.count("data:image/jpeg;base64,") > 3
 
 
+def test_curves_of_pretraining_are_figures_of_their_own_with_whole_steps(tmp_path):
+    write_json(tmp_path / "run" / "record.json", RUN)
+    rows = (
+        "step,name,value\n20,bins,4.5\n30,bins,4\n20,discriminator_accuracy,0.5\n30,ab_error,9.5\n30,ab_error_grey,12\n"
+    )
+    (tmp_path / "run" / "metrics.csv").write_text(rows)
+    text = html.unescape(write_report([tmp_path], tmp_path / "report.html")[0].read_text())
+    drawn = re.findall(r'<svg role="img" aria-label="Pretraining: (.*?)"(.*?)</svg>', text, re.DOTALL)
+    assert [title for title, _ in drawn] == ["training loss", "held-out ab error (Lab)", "discriminator's accuracy"]
+    for _, figure in drawn:  # a phone shows them one below the other
+        steps = re.search(r'id="matplotlib.axis_1".*?id="matplotlib.axis_2"', figure, re.DOTALL)
+        assert steps is not None
+        assert all(re.fullmatch(r"\d+|step", word) for word in re.findall(r"<text.*?>(.*?)</text>", steps[0]))
+    assert "all grey" in drawn[1][1]
+
+
 def test_settings_that_arms_have_of_their_own_are_not_said_of_all(tmp_path):
     base = TransferSettings("voc:pictures", "segmentation", decoder="carried", backbone="resnet18", accelerator="cpu")
     write_json(tmp_path / "compare.json", {"what": "compare", "arms": {"random": ["random"], "mine": ["run0"]}})

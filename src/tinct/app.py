@@ -98,7 +98,7 @@ def running(colorizer: Colorizer, limits: Limits, port: int) -> Iterator[str]:
                 state_session_capacity=64,
                 theme=gr.themes.Default(
                     font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"], primary_hue="indigo"
-                ),
+                ).set(body_text_color_subdued="*neutral_500"),  # its own is too pale to read on white
                 css=STYLE,
                 js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
                 app_kwargs={"middleware": [Middleware(LocalOnly, max_bytes=limits.megabytes << 20)]},

@@ -24,6 +24,9 @@ STYLE = """
 #examples .thumbnail-lg { aspect-ratio: auto; height: auto; }
 #examples .thumbnail-lg img { aspect-ratio: 1; height: auto; }
 #examples .caption-label { position: static; max-width: none; border: 0; text-align: center; padding: 2px; }
+#settings .block { display: flex; flex-direction: column; }
+#settings .block > .wrap:last-child { flex: 1; justify-content: space-between; }
+#settings input[type=range]:focus-visible { outline: 2px solid var(--primary-500); outline-offset: 4px; }
 footer .divider { display: none; }
 """
 
@@ -79,7 +82,7 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
                 )
                 choice = gr.Radio(choices=[1], value=1, label="Version", visible=False)
                 download = gr.DownloadButton("Download at full size", interactive=False)
-                with gr.Row():
+                with gr.Row(elem_id="settings"):
                     saturation = gr.Slider(
                         0,
                         MAX_SATURATION,

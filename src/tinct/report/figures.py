@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -178,49 +178,47 @@ def class_bars(made: Comparison, amount: int) -> str:
         return _svg(figure, f"Each class at {amount} labels")
 
 
-def training(rows: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    """A pretraining run's curves: losses, and scores on held-out photographs; "" where there is nothing to draw.
+def training(rows: Mapping[str, Sequence[tuple[int, float]]]) -> list[str]:
+    """A pretraining run's curves, one figure each: losses, and scores on held-out photographs.
 
     Args:
         rows: for each series of metrics.csv, its steps and values.
     """
-    scores = ("ab_error", "colourfulness_ratio", "psnr", "probe_map")
-    apart = {*scores, "ab_error_grey", "balance", "images_per_second", "wait_share"}
-    losses = {name: points for name, points in rows.items() if name not in apart}
-    panels = [(name, {name: rows[name]}) for name in scores if name in rows]
-    panels = [("training loss", losses)] * bool(losses) + panels
     titles = {
         "ab_error": "held-out ab error (Lab)",
-        "colourfulness_ratio": "colourfulness / truth's",
+        "colourfulness_ratio": "colourfulness / the truth's",
         "psnr": "PSNR (dB)",
+        "probe_map": "linear probe (mAP)",
+        "discriminator_accuracy": "discriminator's accuracy",
     }
-    if not panels:
-        return ""
+    apart = {*titles, "ab_error_grey", "balance", "images_per_second", "wait_share"}
+    losses = {name: points for name, points in rows.items() if name not in apart}
+    panels = [("training loss", losses)] * bool(losses)
+    panels += [(title, {name: rows[name]}) for name, title in titles.items() if name in rows]
+    return [
+        _panel(title, series, rows.get("ab_error_grey", []) if "ab_error" in series else []) for title, series in panels
+    ]
+
+
+def _panel(title: str, series: Mapping[str, Sequence[tuple[int, float]]], grey: Sequence[tuple[int, float]]) -> str:
+    """One figure of `training`; `grey` has the score of pictures that are left grey, a dashed line."""
     with rc_context(_STYLE | {"font.size": 9}):
-        height = (len(panels) + 1) // 2
-        figure = Figure(figsize=(7.6, 2.1 * height + 0.2), layout="constrained")
-        for place, (title, series) in enumerate(panels):
-            axes = figure.add_subplot(height, min(2, len(panels)), place + 1)
-            for color, (name, points) in zip(arm_colors(len(series) + 1)[1:], series.items(), strict=True):
-                axes.plot(
-                    *zip(*points, strict=True), color=color, linewidth=1.6, label=name, marker="." * (len(points) < 3)
-                )
-            if title == "ab_error" and "ab_error_grey" in rows:
-                axes.axhline(rows["ab_error_grey"][0][1], color=_COLORS[0], linestyle="--", linewidth=1)
-                axes.annotate(
-                    "all grey",
-                    (1, rows["ab_error_grey"][0][1]),
-                    xycoords=("axes fraction", "data"),
-                    ha="right",
-                    va="bottom",
-                    fontsize=8,
-                )
-            if len(series) > 1:
-                axes.legend(fontsize=8)
-            axes.set_title(titles.get(title, title), fontsize=9.5, loc="left")
-            axes.set_xlabel("step")
-            axes.grid(axis="y")
-        return _svg(figure, "Pretraining curves")
+        figure, axes = _figure(3.8, 2.2)
+        for color, (name, points) in zip(arm_colors(len(series) + 1)[1:], series.items(), strict=True):
+            axes.plot(
+                *zip(*points, strict=True), color=color, linewidth=1.6, label=name, marker="." * (len(points) < 3)
+            )
+        if grey:
+            axes.axhline(grey[0][1], color=_COLORS[0], linestyle="--", linewidth=1)
+            where, at = (1, grey[0][1]), ("axes fraction", "data")
+            axes.annotate("all grey", where, xycoords=at, ha="right", va="bottom", fontsize=8)
+        if len(series) > 1:
+            axes.legend(fontsize=8)
+        axes.set_title(title, fontsize=9.5, loc="left")
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axes.grid(axis="y")
+        return _svg(figure, f"Pretraining: {title}")
 
 
 def inline(picture: NDArray[np.uint8] | Image.Image) -> str:

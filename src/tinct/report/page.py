@@ -96,7 +96,7 @@ def run(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         "name": folder.name,
         "kind": wording.pretraining_of({"name": record["config"]["init"], "provenance": record["config"] | record}),
         "record": record,
-        "curves": Markup(figures.training(rows)),
+        "curves": [Markup(figure) for figure in figures.training(rows)],
         "sheet": _inline(sheets[-1]) if sheets else "",
         "coloured": _inline(folder / "coloured.png"),
         "environments": _environments([record]),
