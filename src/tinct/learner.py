@@ -61,7 +61,7 @@ class Learner:
             normal_init(pretext, config.init_std)
         self.history = start_from(config.init, pretext) if config.init != "random" else {}
         if fabric.world_size > 1 and fabric.device.type == "cuda":
-            pretext = convert_sync_batchnorm(pretext)  # timm's, which keeps the activations inside its norms
+            synchronise_norms(pretext)
         self.pretext = pretext.to(fabric.device).to(memory_format=layout(fabric.device))
         self.ema = ModelEmaV3(self.pretext, config.ema, use_warmup=True)
         self.model, self.optimizer = fabric.setup(
@@ -211,6 +211,15 @@ def start_from(init: str, pretext: Pretext) -> dict[str, Any]:
     else:
         load_strict(ColourNet(pretext.generator, pretext.colour, meta), tensors, path)
     return meta
+
+
+def synchronise_norms(pretext: Pretext) -> None:
+    """Let batch norms take the statistics of all ranks, by timm's function, which keeps the activations inside its own.
+
+    It loses them where it comes by a norm twice, as over the whole pretext, whose encoder is the generator's too.
+    """
+    for part in (pretext.encoder, pretext.features):
+        convert_sync_batchnorm(part)
 
 
 def normal_init(module: nn.Module, std: float) -> None:
