@@ -423,6 +423,21 @@ def test_two_ranks_equal_one(tmp_path):
     assert max(float((one[key].float() - two[key].float()).abs().max()) for key in one) < 3e-4
 
 
+def test_the_average_takes_each_weight_once():
+    learner = Learner(tiny(adversarial="none", backbone="test_resnet"), make_fabric("cpu", "32-true"))
+    before = {key: value.clone() for key, value in learner.ema.module.state_dict().items()}
+    with torch.no_grad():
+        for value in learner.pretext.parameters():
+            value += 1
+    learner.ema.update(learner.pretext, 1000)
+    decay = 1 - 1000 ** (-2 / 3)
+    for key, value in learner.ema.module.state_dict().items():
+        expected = (
+            before[key].lerp(learner.pretext.state_dict()[key], 1 - decay) if value.is_floating_point() else value
+        )
+        assert torch.allclose(value, expected, atol=1e-6), key
+
+
 @pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "mobilenetv3_small_050", "resnet18"])
 def test_norms_made_for_several_gpus_compute_the_same(backbone):
     torch.manual_seed(0)

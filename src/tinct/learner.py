@@ -63,7 +63,7 @@ class Learner:
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             synchronise_norms(pretext)
         self.pretext = pretext.to(fabric.device).to(memory_format=layout(fabric.device))
-        self.ema = ModelEmaV3(self.pretext, config.ema, use_warmup=True)
+        self.ema = Average(self.pretext, config.ema, use_warmup=True)
         self.model, self.optimizer = fabric.setup(
             self.pretext,
             self._adamw(self.pretext, config.weight_decay, config.lr),
@@ -181,6 +181,20 @@ class Learner:
             self.critic_optimizer.load_state_dict(states["discriminator"])
         if scale := states.get("precision"):  # older checkpoints have none
             self.fabric.strategy.precision.load_state_dict(scale)
+
+
+class Average(ModelEmaV3):  # type: ignore[misc]  # timm is untyped
+    """timm's average, each tensor taken once: it goes by names, and a generator's encoder has two."""
+
+    @torch.no_grad()
+    def apply_update_(self, model: nn.Module, decay: float) -> None:
+        """Go a share of 1 - `decay` of the way to the parameters and buffers of `model`."""
+        own, others = ([*one.parameters(), *one.buffers()] for one in (self.module, model))
+        for mean, value in zip(own, others, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
 
 
 def start_from(init: str, pretext: Pretext) -> dict[str, Any]:
