@@ -39,9 +39,11 @@ from tinct.engine import make_fabric
 from tinct.errors import TinctError
 from tinct.files import alone_in
 from tinct.inits import carried_decoder, load_init
-from tinct.learner import Learner
+from tinct.learner import Learner, synchronise_norms
 from tinct.models.encoder import Encoder
 from tinct.models.heads import Segmenter
+from tinct.objectives import Batch
+from tinct.objectives.pretext import Pretext
 from tinct.preparation import set_aside
 from tinct.pretrain import pretrain, run_pretrain
 from tinct.results import seen_before
@@ -419,6 +421,36 @@ def test_two_ranks_equal_one(tmp_path):
     assert np.array_equal(np.load(tmp_path / "1" / "seen.npy"), np.load(tmp_path / "2" / "seen.npy"))
     one, two = weights(tmp_path / "1", 20), weights(tmp_path / "2", 20)
     assert max(float((one[key].float() - two[key].float()).abs().max()) for key in one) < 3e-4
+
+
+def test_the_average_takes_each_weight_once():
+    learner = Learner(tiny(adversarial="none", backbone="test_resnet"), make_fabric("cpu", "32-true"))
+    before = {key: value.clone() for key, value in learner.ema.module.state_dict().items()}
+    with torch.no_grad():
+        for value in learner.pretext.parameters():
+            value += 1
+    learner.ema.update(learner.pretext, 1000)
+    decay = 1 - 1000 ** (-2 / 3)
+    for key, value in learner.ema.module.state_dict().items():
+        expected = (
+            before[key].lerp(learner.pretext.state_dict()[key], 1 - decay) if value.is_floating_point() else value
+        )
+        assert torch.allclose(value, expected, atol=1e-6), key
+
+
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "mobilenetv3_small_050", "resnet18"])
+def test_norms_made_for_several_gpus_compute_the_same(backbone):
+    torch.manual_seed(0)
+    pretext = Pretext(Encoder(backbone, 1), {"bins": 1.0, "rotation": 1.0}, width=8).eval()
+    norms = [name for name, one in pretext.named_modules() if isinstance(one, torch.nn.BatchNorm2d)]
+    batch = Batch(100 * torch.rand(2, 1, 64, 64), torch.zeros(2, 2, 16, 16), torch.arange(2))
+    losses, output = pretext(batch)
+    synchronise_norms(pretext)
+    after, coloured = pretext(batch)
+    assert norms
+    assert all(isinstance(pretext.get_submodule(name), torch.nn.SyncBatchNorm) for name in norms)
+    assert torch.equal(output, coloured)
+    assert losses == after
 
 
 def test_minutes_become_steps_once(tmp_path):

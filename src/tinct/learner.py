@@ -61,9 +61,9 @@ class Learner:
             normal_init(pretext, config.init_std)
         self.history = start_from(config.init, pretext) if config.init != "random" else {}
         if fabric.world_size > 1 and fabric.device.type == "cuda":
-            pretext = convert_sync_batchnorm(pretext)  # timm's, which keeps the activations inside its norms
+            synchronise_norms(pretext)
         self.pretext = pretext.to(fabric.device).to(memory_format=layout(fabric.device))
-        self.ema = ModelEmaV3(self.pretext, config.ema, use_warmup=True)
+        self.ema = Average(self.pretext, config.ema, use_warmup=True)
         self.model, self.optimizer = fabric.setup(
             self.pretext,
             self._adamw(self.pretext, config.weight_decay, config.lr),
@@ -183,6 +183,20 @@ class Learner:
             self.fabric.strategy.precision.load_state_dict(scale)
 
 
+class Average(ModelEmaV3):  # type: ignore[misc]  # timm is untyped
+    """timm's average, each tensor taken once: it goes by names, and a generator's encoder has two."""
+
+    @torch.no_grad()
+    def apply_update_(self, model: nn.Module, decay: float) -> None:
+        """Go a share of 1 - `decay` of the way to the parameters and buffers of `model`."""
+        own, others = ([*one.parameters(), *one.buffers()] for one in (self.module, model))
+        for mean, value in zip(own, others, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+
 def start_from(init: str, pretext: Pretext) -> dict[str, Any]:
     """Take weights from a file: a colorizer's, decoder and all, or else an encoder's in timm's names; or ImageNet's.
 
@@ -211,6 +225,15 @@ def start_from(init: str, pretext: Pretext) -> dict[str, Any]:
     else:
         load_strict(ColourNet(pretext.generator, pretext.colour, meta), tensors, path)
     return meta
+
+
+def synchronise_norms(pretext: Pretext) -> None:
+    """Let batch norms take the statistics of all ranks, by timm's function, which keeps the activations inside its own.
+
+    It loses them where it comes by a norm twice, as over the whole pretext, whose encoder is the generator's too.
+    """
+    for part in (pretext.encoder, pretext.features):
+        convert_sync_batchnorm(part)
 
 
 def normal_init(module: nn.Module, std: float) -> None:
