@@ -1,7 +1,4 @@
-"""Draw docs/images/gains.svg, what each way of learning without labels adds to a linear probe, from docs/records.
-
-python docs/gains.py
-"""
+"""Draw docs/images/gains.svg by `python docs/gains.py`: what each way of learning adds to a linear probe."""
 
 from pathlib import Path
 from typing import Any

@@ -31,7 +31,7 @@ from tinct.objectives import make_terms
 from tinct.protocols import probed, score, scored_in
 from tinct.records import find_records
 from tinct.trained import load_trained
-from tinct.transfer import TransferSettings, parts_of, run_transfer
+from tinct.transfer import TransferSettings, parts_of, run_transfer, warn
 from tinct.weights import save_colorizer, save_encoder, write_weights
 from tinct.wording import sentences
 
@@ -257,6 +257,16 @@ def test_a_picture_that_pretraining_saw_is_named(table, tmp_path):
     np.save(tmp_path / "seen.npy", np.zeros(0, np.uint64))
     record = run_transfer(settings_for(table, init=str(tmp_path)), tmp_path / "again")
     assert record["data"]["seen_by_encoder"] == {"pictures": 0, "names": []}
+
+
+def test_a_warning_names_ten_pictures_counts_the_others_and_says_what_to_do():
+    lines = Console(record=True, width=200, file=io.StringIO())
+    warn(lines, {}, [f"{number}.png" for number in range(12)], ["a.png"])
+    seen, learned = lines.export_text().splitlines()
+    assert "12 of the evaluated pictures" in seen
+    assert "9.png and 2 more; pretrain with --exclude" in seen
+    assert "10.png" not in seen
+    assert learned.endswith("a.png; take them out of one of the two")
 
 
 @pytest.mark.parametrize("protocol", ["linear", "finetune"])

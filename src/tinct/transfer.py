@@ -30,8 +30,8 @@ from tinct.trained import save_trained
 
 __all__ = ["TransferSettings", "contents_of", "parts_of", "run_transfer", "transfer"]
 
-NAMED = 50
-"""How many pictures a record names where there may be many."""
+NAMED, LISTED = 50, 10
+"""How many pictures a record names, and a warning, where there may be many."""
 NOTES = {"mosaic:": "checks the plumbing; no evidence"}
 TURNS = threading.Lock()
 """Held by whoever draws from torch's numbers."""
@@ -233,7 +233,12 @@ def warn(console: Console, skipped: dict[str, str], seen: list[str], learned: li
     """Say which pictures were passed over, and which evaluated ones the encoder or the labels had shown before."""
     for name, reason in skipped.items():
         say(console, f"passed over: {name}: {reason}")
-    for names, where in ((seen, "pretraining saw"), (learned, "among the labelled training pictures are")):
+    kinds = (
+        (seen, "pretraining saw", "pretrain with --exclude and this source"),
+        (learned, "among the labelled training pictures are", "take them out of one of the two"),
+    )
+    for names, where, remedy in kinds:
         if names:
-            listed = ", ".join(names[:NAMED])
-            say(console, f"warning: {where} {len(names)} of the evaluated pictures, or copies of them: {listed}")
+            more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+            listed = f"{', '.join(names[:LISTED])}{more}"
+            say(console, f"warning: {where} {len(names)} of the evaluated pictures, or copies of them: {listed}; {remedy}")
