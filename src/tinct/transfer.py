@@ -240,5 +240,5 @@ def warn(console: Console, skipped: dict[str, str], seen: list[str], learned: li
     for names, where, remedy in kinds:
         if names:
             more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-            listed = f"{', '.join(names[:LISTED])}{more}"
-            say(console, f"warning: {where} {len(names)} of the evaluated pictures, or copies of them: {listed}; {remedy}")
+            listed = f"of the evaluated pictures, or copies of them: {', '.join(names[:LISTED])}{more}"
+            say(console, f"warning: {where} {len(names)} {listed}; {remedy}")
