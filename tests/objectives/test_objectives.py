@@ -132,7 +132,7 @@ def test_palette_alone_can_be_learned():
     torch.manual_seed(0)
     l = torch.tensor([20.0, 80.0]).repeat(8)[:, None, None, None].expand(16, 1, 32, 32)
     ab = torch.where(l[:, :, ::4, ::4] > 50, 40.0, -40.0).expand(-1, 2, -1, -1)  # light is red, dark is blue
-    pretext = Pretext(Encoder("mobilenetv3_small_050"), {"palette": 1.0})
+    pretext = Pretext(Encoder("test_resnet"), {"palette": 1.0})
     pretext.fit(ab)
     optimizer = torch.optim.AdamW(pretext.parameters(), 3e-3)
     for _ in range(30):
@@ -141,7 +141,7 @@ def test_palette_alone_can_be_learned():
         losses["palette"].backward()
         optimizer.step()
     assert output is None
-    assert losses["palette"] < 1.5  # log(75) = 4.3 by chance
+    assert losses["palette"] < 0.1  # log(75) = 4.3 by chance
 
 
 def test_turns_are_those_of_rot90_and_colours_turn_with_their_picture():
