@@ -89,7 +89,7 @@ def test_timm_opens_it_and_computes_the_same(runs, tmp_path, backbone, stem):
     report = export_to(runs(backbone), tmp_path / "out", "timm", input=stem)
     assert report["parity"]["relative"] <= 1e-6
     model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
-    assert model.pretrained_cfg["input_size"] == (STEMS[stem], 96, 96)  # pretrained at 64 px
+    assert tuple(model.pretrained_cfg["input_size"]) == (STEMS[stem], 96, 96)  # pretrained at 64 px
     assert model.pretrained_cfg["mean"] == [0.5] * STEMS[stem]
     encoder = load_encoder(runs(backbone))[0].eval()
     fed = sample_inputs(stem)[0]
