@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tinct import predict, predictions
+from tinct import trained as trained_module
 from tinct.cli import main
 from tinct.data.folder import PathSource
 from tinct.errors import PictureError, TinctError
@@ -248,8 +249,11 @@ def test_pictures_of_one_name_in_two_folders_are_told_apart(trained, tmp_path, m
 def test_strips_of_enlarged_logits_are_the_whole(monkeypatch, shape):
     logits = torch.randn(7, 12, 9, generator=torch.Generator().manual_seed(0))
     whole = torch.nn.functional.interpolate(logits[None].double(), size=shape, mode="bilinear", align_corners=False)[0]
-    monkeypatch.setattr(predict, "STRIP", 7 * shape[1] * 5)
-    found = torch.from_numpy(predict.largest(logits, *shape)).long()
+    monkeypatch.setattr(trained_module, "STRIP", 7 * shape[1] * 5)
+    network = torch.nn.Conv2d(1, 1, 1)
+    monkeypatch.setattr(network, "forward", lambda _: logits[None])
+    mask = trained_module.mask_of(network, np.zeros((12, 9, 3), np.uint8), "grey", *shape)
+    found = torch.from_numpy(mask).long()
     lost = whole.max(0).values - whole.gather(0, found[None])[0]
     assert float(lost.max()) < 1e-5  # ties may fall either way
 

@@ -577,6 +577,38 @@ def test_a_bad_number_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, monk
     assert all(value.isfinite().all() for value in load_file(checkpoint.folder / "generator.safetensors").values())
 
 
+def test_a_bad_number_on_one_rank_stops_them_all(tmp_path):
+    script = tmp_path / "poison.py"
+    script.write_text(
+        """
+import sys
+import torch
+from tinct.cli import main
+from tinct.learner import Learner
+
+learn = Learner.learn
+
+def poison(self, parts, step, *rest):
+    if step == 1 and self.fabric.global_rank == 1:
+        with torch.no_grad():
+            self.pretext.generator.head.bias.fill_(float("nan"))
+    return learn(self, parts, step, *rest)
+
+Learner.learn = poison
+sys.exit(main())
+""",
+        encoding="utf-8",
+    )
+    flags = [*FLAGS, "--steps", "6", "--devices", "2", "--strategy", "ddp", "--out", str(tmp_path / "run")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script), "pretrain", *flags], capture_output=True, text=True, env=env, timeout=300
+    )
+    assert done.returncode == 2, done.stderr
+    assert "bins became nan at step 1" in done.stderr
+    assert Run(tmp_path / "run").checkpoint("last") is None
+
+
 def test_excluded_pictures_are_not_seen(tmp_path):
     write_colourful(tmp_path / "all", 12)
     write_colourful(tmp_path / "out", 3)  # the first three again

@@ -124,7 +124,7 @@ def test_it_learns(table, tmp_path):
     counts = load_file(tmp_path / "masks" / "predictions.safetensors")["confusions"]
     assert counts.shape == (12, 3, 3)
     assert counts.dtype == torch.int32
-    assert counts.sum((1, 2)).tolist() == [32 * 32] * 12
+    assert counts.sum((1, 2)).tolist() == [48 * 48] * 12  # the masks' own size
     truth = torch.tensor(masks["metrics"]["confusion"])
     assert torch.equal(counts.long().sum(0), truth)
 

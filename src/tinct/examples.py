@@ -17,7 +17,7 @@ from tinct.data.labelled import Task, require_names
 from tinct.data.sources import open_labelled
 from tinct.data.subsets import tuning_split
 from tinct.data.survey import mask_pixels
-from tinct.data.transforms import augment, centre, letterbox, shrunk
+from tinct.data.transforms import augment, centre, shrunk, whole
 from tinct.errors import PictureError, TinctError
 from tinct.files import expanded, stamp
 
@@ -182,8 +182,8 @@ class Chunk:
 
     Attributes:
         indices: (n,) in the source.
-        pixels: (n, S, S, 3).
-        masks: (n, S, S), or None.
+        pixels: (n, S, S, 3); (n, h, w, 3) with masks, n being 1 or 0.
+        masks: (n, H, W), of any size, or None.
         hashes: (n,) difference hashes.
         skipped: index -> reason of those in between that cannot be read.
     """
@@ -196,9 +196,14 @@ class Chunk:
 
 
 def evaluation_chunks(labelled: Labelled, indices: NDArray[np.int64], size: int, length: int = 64) -> Iterator[Chunk]:
-    """Pictures as they are evaluated: the centred square for multi-labels, the whole picture padded for masks."""
+    """Pictures as they are evaluated.
+
+    For multi-labels the centred squares, so many at a time; for masks the whole pictures, one at a time, with their
+    masks as the files have them.
+    """
+    masked = labelled.task == "segmentation"
     remaining = iter(indices.tolist())
-    while part := list(islice(remaining, length)):
+    while part := list(islice(remaining, 1 if masked else length)):
         kept, pixels, masks, hashes = [], [], [], []
         skipped: dict[int, str] = {}
         for index in part:
@@ -207,16 +212,15 @@ def evaluation_chunks(labelled: Labelled, indices: NDArray[np.int64], size: int,
             except PictureError as error:
                 skipped[index] = str(error)
                 continue
-            square, target = (centre(picture, size), None) if mask is None else letterbox(picture, mask, size)
             kept.append(index)
-            pixels.append(square)
+            pixels.append(centre(picture, size) if mask is None else whole(picture, size))
             hashes.append(dhash(picture))
-            if target is not None:
-                masks.append(target)
+            if mask is not None:
+                masks.append(mask)
         yield Chunk(
             np.array(kept, np.int64),
-            np.array(pixels, np.uint8).reshape(-1, size, size, 3),
-            np.array(masks, np.uint8).reshape(-1, size, size) if labelled.task == "segmentation" else None,
+            np.array(pixels, np.uint8).reshape(len(kept), *(pixels[0].shape if pixels else (size, size, 3))),
+            np.array(masks, np.uint8).reshape(len(kept), *(masks[0].shape if masks else (0, 0))) if masked else None,
             np.array(hashes, np.uint64),
             skipped,
         )

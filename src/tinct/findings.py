@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinct.errors import TinctError
-from tinct.records import BY_GRADIENTS, Cell, overlap
+from tinct.records import BY_GRADIENTS, Cell, overlap, padded
 from tinct.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
 
 __all__ = ["METRICS", "PER_CELL", "Comparison", "Contrast", "comparisons", "distinct", "encoders"]
@@ -83,12 +83,14 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Data, task, protocol, size, steps of training, backbone, and what was scored unless it is the val split."""
+        """Data, task, protocol, size, steps of training, backbone, and what was scored unless it is val as it is."""
         data, size, backbone = self.record["data"], self.record["size"], self.record["init"]["backbone"]
         parts = [data["spec"], self.record["task"], self.record["protocol"], f"{size} px", backbone]
         if self.record["protocol"] in BY_GRADIENTS:
             parts.insert(-1, f"{self.record['settings']['steps']} steps")
-        return " · ".join(parts + ([f"scored on {data['eval_split']}"] if data["eval_split"] != "val" else []))
+        if data["eval_split"] != "val":
+            parts.append(f"scored on {data['eval_split']}")
+        return " · ".join([*parts, "scored in padded squares"] if padded(self.record) else parts)
 
     @property
     def note(self) -> str:
@@ -206,6 +208,7 @@ def comparisons(cells: Sequence[Cell]) -> list[Comparison]:
         same = {key: value for key, value in record["settings"].items() if key not in PER_CELL}
         data = {key: record["data"][key] for key in ("spec", "train_fingerprint", "eval_split", "eval_fingerprint")}
         kind = {key: record[key] for key in ("task", "protocol", "size", "input", "metric")}
+        data["view"] = record["data"].get("view")
         groups[json.dumps([data, kind, record["init"]["backbone"], same], sort_keys=True)].append(cell)
     made = []
     for group in map(_each_once, groups.values()):

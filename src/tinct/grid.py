@@ -23,7 +23,7 @@ from tinct.environment import environment
 from tinct.errors import DivergedError, TinctError
 from tinct.files import in_full, write_json
 from tinct.findings import PER_CELL
-from tinct.records import PLAN, checked_plan, read_checked
+from tinct.records import PLAN, checked_plan, padded, read_checked
 from tinct.screen import open_console, progress_bar
 from tinct.settings import TransferSettings
 from tinct.transfer import run_transfer
@@ -176,7 +176,10 @@ def _finished(grid: Grid, planned: Planned, any_rate: bool = False) -> dict[str,
             raise TinctError(f"{planned.folder} was made with {key} {before!r}, now it is {value!r}; {remedy}")
     if record["init"]["provenance"].get("sha256") != grid.digests.get(planned.settings.init):
         raise TinctError(f"{planned.folder} began with other weights than {planned.settings.init} has now; {remedy}")
-    for key, now in grid.contents.get(planned.settings.evaluate, {}).items():
+    contents = grid.contents.get(planned.settings.evaluate, {})
+    if padded(record) and "view" in contents:
+        raise TinctError(f"{planned.folder} was scored on pictures in padded squares, as tinct did before; {remedy}")
+    for key, now in contents.items():
         if record["data"].get(key, now) != now:  # older records lack some
             spec = planned.settings.source
             raise TinctError(f"{planned.folder} was made with other pictures or labels than {spec} has now; {remedy}")

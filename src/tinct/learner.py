@@ -122,7 +122,7 @@ class Learner:
                 losses["adversarial"], seen = self._face_critic(batch, output)
             for name, value in (losses | seen).items():
                 means[name] += float(value.detach()) / self.config.accumulate
-            check_finite(means, step)
+            self._check_finite(means, step)
             total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
             self.fabric.backward(total / self.config.accumulate)
         self._update(step, rate, adversarial_weight is not None)
@@ -152,7 +152,7 @@ class Learner:
             self.model, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False
         )
         if norm is not None and not self.config.precision.startswith("16"):  # fp16 skips such steps by itself
-            check_finite({"gradient": float(norm)}, step)
+            self._check_finite({"gradient": float(norm)}, step)
         pairs = [(self.optimizer, self.config.lr)]
         if with_critic:
             pairs.append((self.critic_optimizer, self.config.discriminator_lr))
@@ -162,6 +162,20 @@ class Learner:
             optimizer.step()
             optimizer.zero_grad()
         self.ema.update(self.pretext, step)
+
+    def _check_finite(self, values: dict[str, float], step: int) -> None:
+        """Stop before a bad number reaches the weights: all ranks at once, as one alone would leave the others waiting.
+
+        Raises:
+            TinctError: names the first value that is infinite or not a number on any rank.
+        """
+        own = torch.tensor([*values.values()], device=self.fabric.device)
+        for name, value in zip(values, self.fabric.all_reduce(own, reduce_op="sum").tolist(), strict=True):
+            if not math.isfinite(value):
+                raise TinctError(
+                    f"{name} became {value} at step {step}; the last checkpoint is kept: "
+                    "lower lr or clip, or use precision 32-true, in a new run"
+                )
 
     def modules(self) -> dict[str, nn.Module]:
         """What a checkpoint holds, by file name."""
@@ -246,17 +260,3 @@ def normal_init(module: nn.Module, std: float) -> None:
             nn.init.normal_(layer.weight, 0, std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-
-
-def check_finite(values: dict[str, float], step: int) -> None:
-    """Stop before a bad number reaches the weights.
-
-    Raises:
-        TinctError: names the first value that is infinite or not a number.
-    """
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise TinctError(
-                f"{name} became {value} at step {step}; the last checkpoint is kept: "
-                "lower lr or clip, or use precision 32-true, in a new run"
-            )

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tinct.data.base import Source
 from tinct.data.overlay import class_color, draw_labels
 from tinct.data.sources import open_pictures, results_in
-from tinct.data.transforms import centre, letterbox, placed, shrunk
+from tinct.data.transforms import centre, shrunk, whole
 from tinct.device import named_device
 from tinct.errors import PictureError, TinctError
 from tinct.examples import SHARPNESS
@@ -26,14 +25,11 @@ from tinct.files import expanded, write_json
 from tinct.predictions import png_names, save_image, write_table
 from tinct.records import check_out
 from tinct.screen import open_console, say
-from tinct.trained import load_trained, logits_of
-from tinct.upsample import rows_of
+from tinct.trained import load_trained, logits_of, mask_of
 
 __all__ = ["predict"]
 
 BATCH = 16
-STRIP = 1 << 24
-"""Logits of a strip of enlarged rows: 64 MB."""
 
 
 @dataclass(frozen=True)
@@ -145,35 +141,17 @@ def pass_over(why: str, console: Console) -> None:
 def segmented(
     network: nn.Module, source: Source, batch: Sequence[Small], meta: dict[str, Any], console: Console
 ) -> Iterator[tuple[Small, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Each picture, whole, and its mask (H, W) of class numbers: logits are enlarged to its size, then compared.
+    """Each picture, whole, and its mask (H, W) of class numbers.
 
     One that cannot be read at full size, though it was at a smaller one, is named on the console.
     """
-    size = meta["size"]
-    squares = np.stack([letterbox(one.small, None, size)[0] for one in batch])
-    for one, logits in zip(batch, logits_of(network, squares, meta["input"]), strict=True):
+    for one in batch:
         try:
             picture = source.picture(one.index)
         except PictureError as error:
             pass_over(str(error), console)
             continue
-        height, width = picture.shape[:2]
-        rows, columns = placed(one.small.shape[0], one.small.shape[1], size)  # where padding is not
-        yield one, picture, largest(logits[:, rows, columns], height, width)
-
-
-def largest(logits: Tensor, height: int, width: int) -> NDArray[np.uint8]:
-    """Which of (K, h, w) logits is largest in each of (height, width) pixels they are enlarged to, bilinearly.
-
-    A strip of rows at a time: with 81 classes, 12 megapixels would take 4 GB at once.
-    """
-    count, below = logits.shape[:2]
-    wide = F.interpolate(logits[None], size=(below, width), mode="bilinear", align_corners=False)[0].numpy()
-    mask = np.empty((height, width), np.uint8)
-    rows = max(1, STRIP // (count * width))
-    for top in range(0, height, rows):
-        mask[top : top + rows] = rows_of(wide, top, min(rows, height - top), height).argmax(0)
-    return mask
+        yield one, picture, mask_of(network, whole(one.small, meta["size"]), meta["input"], *picture.shape[:2])
 
 
 def shares(mask: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, float]:

@@ -15,18 +15,22 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
 
+from tinct.data.base import VOID
 from tinct.data.overlay import draw_labels
+from tinct.data.transforms import letterbox, whole
 from tinct.errors import TinctError
 from tinct.examples import Labelled, evaluation_chunks
 from tinct.files import atomic_path, write_bytes, write_text
 from tinct.models.stem import Input
 from tinct.protocols import Result
-from tinct.trained import logits_of
+from tinct.trained import mask_of
 
 __all__ = ["png_names", "save_image", "write_predictions", "write_table"]
 
 SHOWN = 12
-"""Evaluated pictures that predictions.safetensors holds as the network saw them, for reports to show."""
+"""Evaluated pictures that predictions.safetensors holds, small, for reports to show."""
+MID_GREY = 128
+"""Around pictures that are not square, where squares are shown."""
 OVERLAYS = 48
 """Overlays to draw, at most; evenly spread over the evaluated pictures."""
 
@@ -36,20 +40,20 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
 
     predictions.safetensors holds `scores` (N, C) and `labels` (N, C), or `confusions` (N, K, K) int32, with the N
     pictures' names and the classes in its header; and, for some of them, their numbers `shown` (M,), `pictures`
-    (M, S, S, 3) uint8, and for segmentation `masks` and `truths` (M, S, S) uint8.
+    (M, S, S, 3) uint8, and for segmentation `masks` and `truths` (M, S, S) uint8, void around what is not square.
     """
     names = [evaluated.source.name(int(index)) for index in result.indices]
     shown = np.unique(np.linspace(0, len(names) - 1, OVERLAYS if overlays else SHOWN).astype(np.int64))
-    (chunk,) = evaluation_chunks(evaluated, result.indices[shown], size, length=len(shown))
-    tensors = {"shown": torch.from_numpy(shown), "pictures": torch.from_numpy(chunk.pixels)}
+    tensors = {"shown": torch.from_numpy(shown)}
     masks: NDArray[np.uint8] | None = None
-    if chunk.masks is None:
+    if evaluated.task == "multilabel":
+        (chunk,) = evaluation_chunks(evaluated, result.indices[shown], size, length=len(shown))
+        pictures = chunk.pixels
         tensors |= {"scores": result.output, "labels": torch.from_numpy(evaluated.presence[result.indices])}
     else:
-        assert result.network is not None
-        predicted = logits_of(result.network, chunk.pixels, input).argmax(1).to(torch.uint8)
-        tensors |= {"confusions": result.output, "masks": predicted, "truths": torch.from_numpy(chunk.masks)}
-        masks = predicted.numpy()
+        pictures, masks, truths = _masked(result, evaluated, result.indices[shown], size, input)
+        tensors |= {"confusions": result.output, "masks": torch.from_numpy(masks), "truths": torch.from_numpy(truths)}
+    tensors["pictures"] = torch.from_numpy(pictures)
     header = {"tinct": json.dumps({"kind": "predictions", "names": names, "classes": evaluated.classes})}
     write_bytes(
         out / "predictions.safetensors", save({key: value.contiguous() for key, value in tensors.items()}, header)
@@ -63,10 +67,26 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
     for row, number in enumerate(shown):
         if masks is None:
             best = result.output[number].topk(min(3, len(evaluated.classes))).indices.tolist()
-            image = draw_labels(chunk.pixels[row], [evaluated.classes[index] for index in best])
+            image = draw_labels(pictures[row], [evaluated.classes[index] for index in best])
         else:
-            image = draw_labels(chunk.pixels[row], evaluated.classes, masks[row], evaluated.source.background)
+            image = draw_labels(pictures[row], evaluated.classes, masks[row], evaluated.source.background)
         save_image(out / "overlays" / places[names[number]], image)
+
+
+def _masked(
+    result: Result, evaluated: Labelled, indices: NDArray[np.int64], size: int, input: Input
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Pictures, predicted and true masks, in squares of `size` pixels."""
+    assert result.network is not None
+    pictures, masks, truths = [], [], []
+    for index in indices.tolist():
+        picture, truth = evaluated.example(index)
+        assert truth is not None
+        predicted = mask_of(result.network, whole(picture, size), input, *truth.shape)
+        pictures.append(letterbox(picture, size, MID_GREY))
+        masks.append(letterbox(predicted, size, VOID))
+        truths.append(letterbox(truth, size, VOID))
+    return np.stack(pictures), np.stack(masks), np.stack(truths)
 
 
 def write_table(path: Path, names: Sequence[str], classes: Sequence[str], scores: Tensor) -> None:

@@ -23,7 +23,7 @@ from tinct.probe import fit_knn, fit_linear
 from tinct.screen import say
 from tinct.settings import TransferSettings
 from tinct.shipped import resolve
-from tinct.trained import build_network, logits_of, shape_of
+from tinct.trained import build_network, logits_of, mask_of, shape_of
 from tinct.weights import load_strict
 
 __all__ = ["Parts", "Result", "learned_pictures", "probed", "score", "scored_in", "seen_pictures", "trained"]
@@ -97,12 +97,14 @@ def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabr
         skipped |= named(parts.evaluated, chunk.skipped)
         if not len(chunk.indices):
             continue
-        logits = logits_of(model, chunk.pixels, settings.input)
-        if chunk.masks is not None:
-            logits = confusions(logits.argmax(1), torch.from_numpy(chunk.masks), len(shape["classes"])).int()
+        if chunk.masks is None:
+            outputs.append(logits_of(model, chunk.pixels, settings.input))
+        else:
+            predicted = mask_of(model, chunk.pixels[0], settings.input, *chunk.masks.shape[1:])
+            pair = (torch.from_numpy(mask) for mask in (predicted[None], chunk.masks))
+            outputs.append(confusions(*pair, len(shape["classes"])).int())
         indices.append(chunk.indices)
         hashes.append(chunk.hashes)
-        outputs.append(logits)
     if not outputs:
         name, reason = next(iter(skipped.items()))
         raise TinctError(f"no picture of the {settings.evaluate} split can be read; for instance {name}: {reason}")

@@ -28,6 +28,7 @@ __all__ = [
     "damaged",
     "find_records",
     "overlap",
+    "padded",
     "read_checked",
 ]
 
@@ -241,6 +242,11 @@ def overlap(record: dict[str, Any], key: str) -> dict[str, Any]:
     """
     found: dict[str, Any] = record["data"].get(key) or {"pictures": 0, "names": []}
     return found
+
+
+def padded(record: dict[str, Any]) -> bool:
+    """Whether a segmenter was scored on pictures in padded squares, at the network's size, as it is no more."""
+    return record["task"] == "segmentation" and "view" not in record["data"]
 
 
 def _further(record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any], str]]:

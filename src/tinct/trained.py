@@ -8,19 +8,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.models.heads import SMP, Classifier, Segmenter, smp_segmenter
 from tinct.models.stem import Input, give_bias, network_input, stem_name
 from tinct.shipped import resolve
+from tinct.upsample import rows_of
 from tinct.weights import check_header, header_error, load_strict, read_weights, write_weights
 
-__all__ = ["build_network", "load_trained", "logits_of", "save_trained", "shape_of"]
+__all__ = ["build_network", "load_trained", "logits_of", "mask_of", "save_trained", "shape_of"]
 
 KINDS = {"multilabel": "classifier", "segmentation": "segmenter"}
 MAX_CLASSES = 1 << 15
 """The most that a header may name."""
+STRIP = 1 << 24
+"""Logits of a strip of enlarged rows: 64 MB."""
 
 
 def build_network(encoder: Encoder, shape: Mapping[str, Any]) -> nn.Module:
@@ -110,10 +114,26 @@ def _listed(value: Any, most: int) -> bool:
 
 @torch.no_grad()
 def logits_of(network: nn.Module, pixels: NDArray[np.uint8], input: Input) -> Tensor:
-    """Run a network, on the device it is on, over (B, S, S, 3) pictures of its size; logits are on the CPU."""
+    """Run a network, on the device it is on, over pictures (B, H, W, 3) as it is to see them; logits are on the CPU."""
     device = next(network.parameters()).device
     logits: Tensor = network(network_input(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2), input))
     return logits.float().cpu()
+
+
+def mask_of(network: nn.Module, picture: NDArray[np.uint8], input: Input, height: int, width: int) -> NDArray[np.uint8]:
+    """A segmenter's mask (height, width) of a picture (h, w, 3) as it is to see it.
+
+    The logits are enlarged bilinearly, and each pixel has the class of the largest; a strip of rows at a time, as with
+    81 classes 12 megapixels would take 4 GB at once.
+    """
+    logits = logits_of(network, picture[None].copy(), input)  # Pillow's pixels cannot be written to, which torch minds
+    count, below = logits.shape[1:3]
+    wide = F.interpolate(logits, size=(below, width), mode="bilinear", align_corners=False)[0].numpy()
+    mask = np.empty((height, width), np.uint8)
+    rows = max(1, STRIP // (count * width))
+    for top in range(0, height, rows):
+        mask[top : top + rows] = rows_of(wide, top, min(rows, height - top), height).argmax(0)
+    return mask
 
 
 def shape_of(

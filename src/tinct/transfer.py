@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tinct.data.base import fingerprint_of
 from tinct.data.subsets import label_subset, tuning_split
+from tinct.data.transforms import WHOLE
 from tinct.engine import make_fabric
 from tinct.environment import environment
 from tinct.errors import AbsentSplitError, TinctError
@@ -115,7 +116,8 @@ def _evaluated(settings: TransferSettings) -> Labelled:
 def contents_of(parts: Parts) -> dict[str, str]:
     """What tells the pictures and labels of a record from others: digests of names, and of labels with their classes.
 
-    Of masks it is which classes each holds, not where they are.
+    Of masks it is which classes each holds, not where they are; and what a segmenter sees of a picture that is scored,
+    since that was a padded square once.
     """
     evaluated = parts.evaluated
     labels = hashlib.sha256(repr((parts.train.classes, evaluated.classes)).encode())
@@ -125,6 +127,7 @@ def contents_of(parts: Parts) -> dict[str, str]:
         "train_fingerprint": parts.train.source.fingerprint(),
         "eval_fingerprint": fingerprint_of(evaluated.source.name(int(index)) for index in parts.where),
         "labels_sha256": labels.hexdigest()[:16],
+        **({"view": WHOLE} if evaluated.task == "segmentation" else {}),
     }
 
 

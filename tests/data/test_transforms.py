@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from skimage import data
 
 from tinct.data.base import VOID
-from tinct.data.transforms import AREA, augment, centre, letterbox, placed
+from tinct.data.transforms import AREA, LONGEST, MULTIPLE, augment, centre, letterbox, whole
 
 sides = st.integers(8, 90)
 
@@ -24,7 +24,8 @@ def halves(height, width):
 @given(sides, sides, st.integers(1, 60), st.integers(0, 2**40))
 def test_shapes_and_values_for_any_size(height, width, size, key):
     picture, mask = halves(height, width)
-    for out, target in (augment(picture, mask, size, key), letterbox(picture, mask, size)):
+    shown = letterbox(picture, size, 128), letterbox(mask, size, VOID)
+    for out, target in (augment(picture, mask, size, key), shown):
         assert out.shape == (size, size, 3)
         assert target is not None
         assert target.shape == (size, size)
@@ -85,7 +86,7 @@ def test_centre_is_the_middle_square_and_letterbox_loses_nothing():
     assert smaller.shape == (10, 10, 3)
     assert (smaller[:, 1:-1] == 200).all()  # the filter reaches a little beyond the box
     assert (smaller[:, [0, -1]] > 150).all()
-    out, target = letterbox(picture, np.full((40, 80), 3, np.uint8), 80)
+    out, target = letterbox(picture, 80, 128), letterbox(np.full((40, 80), 3, np.uint8), 80, VOID)
     np.testing.assert_array_equal(out[20:60], picture)
     assert (out[:20] == 128).all()
     assert (out[60:] == 128).all()
@@ -94,9 +95,24 @@ def test_centre_is_the_middle_square_and_letterbox_loses_nothing():
     assert (target[60:] == VOID).all()
 
 
-@pytest.mark.parametrize("shape", [(40, 80), (97, 31), (3, 500), (64, 64)])
-def test_where_letterbox_puts_a_picture(shape):
-    _, target = letterbox(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8), 96)
-    expected = np.full((96, 96), VOID)
-    expected[placed(*shape, 96)] = 0
-    np.testing.assert_array_equal(target, expected)
+@settings(max_examples=60, deadline=None)
+@given(sides, sides, st.integers(1, 8))
+def test_a_segmenter_sees_the_whole_picture_and_nothing_else(height, width, steps):
+    size = MULTIPLE * steps
+    picture = np.full((height, width, 3), 128, np.uint8)
+    picture[:, : (width + 1) // 2] = 40  # what was padded would be neither
+    picture[:, (width + 1) // 2 :] = 220
+    out = whole(picture, size)
+    short, long = sorted(out.shape[:2])
+    assert short == size
+    assert (out.shape[0] > out.shape[1]) <= (height > width)
+    assert long % MULTIPLE == 0
+    shape = max(height, width) / min(height, width)
+    assert abs(long - size * min(shape, LONGEST)) <= MULTIPLE / 2
+    assert {40} == set(np.unique(out[:, 0]))
+    assert width == 1 or {220} == set(np.unique(out[:, -1]))
+
+
+def test_a_segmenter_sees_a_strip_squeezed():
+    assert whole(np.zeros((1, 20000, 3), np.uint8), 64).shape == (64, 64 * LONGEST, 3)
+    assert whole(np.zeros((20000, 1, 3), np.uint8), 64).shape == (64 * LONGEST, 64, 3)

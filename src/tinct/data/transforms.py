@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tinct.data.base import VOID, Source
+from tinct.data.base import Source
 from tinct.data.random import rng
 from tinct.errors import PictureError
 
-__all__ = ["AREA", "CENTRED", "RATIO", "WHOLE", "augment", "centre", "letterbox", "placed", "resized", "shrunk"]
+__all__ = ["AREA", "CENTRED", "RATIO", "WHOLE", "augment", "centre", "letterbox", "resized", "shrunk", "whole"]
 
 AREA = (0.4, 1.0)
 """The share of the picture that a training crop covers. Narrower than ImageNet training's (0.08, 1), which often cuts
@@ -27,8 +27,12 @@ CONTRAST = 0.2
 """The largest change of contrast, as a share, around the picture's mean."""
 CENTRED = "the largest centred square, brought to size bilinearly with antialiasing"
 """What of a picture `centre` gives a network, for those who feed it without tinct."""
-WHOLE = "the whole picture, its longer side brought to size bilinearly with antialiasing, centred on mid-grey (128)"
-"""The same of `letterbox`."""
+WHOLE = "the whole picture, bilinearly with antialiasing; shorter side to size, longer one to the nearest multiple of 32"
+"""The same of `whole`."""
+MULTIPLE = 32
+"""Sides of what a network is fed are multiples of this, its deepest feature map's largest reduction."""
+LONGEST = 8
+"""The longer side that a segmenter is fed, at most, over the shorter; what is longer is squeezed."""
 
 Picture = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -74,35 +78,34 @@ def centre(picture: Picture, size: int) -> Picture:
     return _resize(picture, (size, size), (left, top, left + side, top + side))
 
 
-def letterbox(picture: Picture, mask: Picture | None, size: int) -> tuple[Picture, Picture | None]:
-    """Evaluate a segmenter on this: the whole picture, its longer side brought to `size`, the rest padded.
+def whole(picture: Picture, size: int) -> Picture:
+    """Evaluate a segmenter on this: the whole picture, at the scale of training crops, and nothing else.
+
+    A network that learned from crops takes padding for something, and smaller things for others: fitted into a padded
+    square instead, the same networks lose points (docs/results-transfer.md).
 
     Args:
         picture: (H, W, 3).
-        mask: (h, w) class indices of the same picture, or None.
-        size: height and width of what comes out, in pixels.
+        size: the shorter side of what comes out, in pixels, a multiple of `MULTIPLE`.
 
     Returns:
-        The picture (size, size, 3), centred on mid-grey; the mask (size, size), centred on `VOID`, or None.
+        (h, w, 3): the longer side is the multiple of `MULTIPLE` next to the picture's shape.
     """
     height, width = picture.shape[:2]
-    rows, columns = placed(height, width, size)
-    shape = columns.stop - columns.start, rows.stop - rows.start
-    canvas = np.full((size, size, 3), 128, np.uint8)
-    canvas[rows, columns] = _resize(picture, shape, (0, 0, width, height))
-    if mask is None:
-        return canvas, None
-    target = np.full((size, size), VOID, np.uint8)
-    target[rows, columns] = _resize(mask, shape, (0, 0, mask.shape[1], mask.shape[0]))
-    return canvas, target
+    step = MULTIPLE * min(height, width) / size
+    rows, columns = (min(MULTIPLE * round(side / step), LONGEST * size) for side in (height, width))
+    return _resize(picture, (columns, rows), (0, 0, width, height))
 
 
-def placed(height: int, width: int, size: int) -> tuple[slice, slice]:
-    """The rows and columns in which `letterbox` puts a picture."""
+def letterbox(pixels: Picture, size: int, fill: int) -> Picture:
+    """Show a picture (H, W, 3) or a mask (H, W) whole in a square of `size` pixels, the rest of which is `fill`."""
+    height, width = pixels.shape[:2]
     scale = size / max(height, width)
-    lengths = (max(1, round(side * scale)) for side in (height, width))
-    rows, columns = (slice((size - length) // 2, (size - length) // 2 + length) for length in lengths)
-    return rows, columns
+    rows, columns = (max(1, round(side * scale)) for side in (height, width))
+    canvas = np.full((size, size, *pixels.shape[2:]), fill, np.uint8)
+    top, left = (size - rows) // 2, (size - columns) // 2
+    canvas[top : top + rows, left : left + columns] = _resize(pixels, (columns, rows), (0, 0, width, height))
+    return canvas
 
 
 def shrunk(source: Source, index: int, side: int) -> NDArray[np.uint8] | str:
