@@ -458,6 +458,17 @@ def test_a_grid_does_not_go_on_with_other_labels(tmp_path, transfers, runs, corr
     assert (tmp_path / "out" / "compare.json").read_text() == plan
 
 
+def test_a_grid_scored_in_padded_squares_does_not_go_on(tmp_path, transfers, runs):
+    asked = {"task": "segmentation", "inits": f"random,mine={runs[0]}", "labels": "20", "lrs": "1e-3", "out": tmp_path}
+    run_compare("mosaic:", seeds=1, **asked)
+    for path in tmp_path.rglob("record.json"):
+        record = json.loads(path.read_text())
+        del record["data"]["view"]
+        path.write_text(json.dumps(record))
+    with pytest.raises(TinctError, match=r"was scored on pictures in padded squares, .*choose another --out"):
+        run_compare("mosaic:", seeds=2, **asked)
+
+
 def test_a_refused_command_leaves_the_plan_as_it_was(tmp_path, transfers, runs):
     asked = {"task": "multilabel", "labels": "20", "seeds": 1, "lrs": "1e-3", "out": tmp_path / "out"}
     run_compare("mosaic:", inits=f"random,mine={runs[0]}", **asked)

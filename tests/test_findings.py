@@ -165,6 +165,18 @@ def test_grids_with_other_labels_are_not_pooled(tmp_path):
         comparisons(find_records([tmp_path]).cells)
 
 
+def test_what_was_scored_in_padded_squares_is_not_pooled_with_whole_pictures(tmp_path):
+    for name in ("before", "now"):
+        fake_grid(tmp_path / name, {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2, task="segmentation")
+    for path in (tmp_path / "before").rglob("record.json"):
+        record = json.loads(path.read_text())
+        del record["data"]["view"]
+        path.write_text(json.dumps(record))
+    before, now = sorted(comparisons(find_records([tmp_path]).cells), key=lambda one: one.title, reverse=True)
+    assert len(before.cells) == len(now.cells) == 4
+    assert before.title == f"{now.title} · scored in padded squares"
+
+
 @pytest.mark.parametrize("edited", [{"arms": None}, {"arms": ["random"]}, {"settings": None}, {"tuning": 3}])
 def test_a_plan_that_was_edited_is_named(tmp_path, edited):
     fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2)

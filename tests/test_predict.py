@@ -12,7 +12,7 @@ from fake_labels import make_table
 from PIL import Image
 from safetensors.torch import load_file
 
-from tinct import predict, predictions
+from tinct import predictions
 from tinct import trained as trained_module
 from tinct.cli import main
 from tinct.data.folder import PathSource

@@ -84,7 +84,8 @@ def compare(
         seeds: paired seeds, each with its own label subset, order, augmentation and head.
         protocol: finetune, frozen, linear or knn; see `tinct transfer`.
         steps: updates of each transfer; by default 600, and 60 for `mosaic:`.
-        size: height and width of the input in pixels; by default 96, and 64 for `mosaic:`.
+        size: height and width of the input in pixels (of pictures to segment, the shorter side); by default 96, and 64
+            for `mosaic:`.
         lrs: learning rates to choose from.
         settings: further settings of `tinct transfer`, such as `input=rgb layer_decay=0.7`.
         jobs: transfers at a time; by default one for each GPU, or one.

@@ -170,7 +170,8 @@ class Learner:
             TinctError: names the first value that is infinite or not a number on any rank.
         """
         own = torch.tensor([*values.values()], device=self.fabric.device)
-        for name, value in zip(values, self.fabric.all_reduce(own, reduce_op="sum").tolist(), strict=True):
+        summed: Any = self.fabric.all_reduce(own, reduce_op="sum")
+        for name, value in zip(values, summed.tolist(), strict=True):
             if not math.isfinite(value):
                 raise TinctError(
                     f"{name} became {value} at step {step}; the last checkpoint is kept: "

@@ -101,7 +101,7 @@ def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabr
             outputs.append(logits_of(model, chunk.pixels, settings.input))
         else:
             predicted = mask_of(model, chunk.pixels[0], settings.input, *chunk.masks.shape[1:])
-            pair = (torch.from_numpy(mask) for mask in (predicted[None], chunk.masks))
+            pair = torch.from_numpy(predicted)[None], torch.from_numpy(chunk.masks)
             outputs.append(confusions(*pair, len(shape["classes"])).int())
         indices.append(chunk.indices)
         hashes.append(chunk.hashes)

@@ -37,7 +37,8 @@ class TransferSettings:
         evaluate: the split to score: val, test, or tuning, a fixed fifth of train that no label subset touches; linear
             and knn then choose their strength on a fifth of the rest.
         seed: of random weights, label subset, order and augmentation.
-        size: height and width of the network's input in pixels, a multiple of 32.
+        size: height and width of the network's input in pixels, a multiple of 32; of a whole picture that is segmented,
+            its shorter side.
         input: grey or rgb.
         head: for segmentation: decoder, unet, fpn, deeplabv3plus (the latter from segmentation-models-pytorch).
         decoder: fresh, or carried over from the run's colorizer.

@@ -27,7 +27,10 @@ CONTRAST = 0.2
 """The largest change of contrast, as a share, around the picture's mean."""
 CENTRED = "the largest centred square, brought to size bilinearly with antialiasing"
 """What of a picture `centre` gives a network, for those who feed it without tinct."""
-WHOLE = "the whole picture, bilinearly with antialiasing; shorter side to size, longer one to the nearest multiple of 32"
+WHOLE = (
+    "the whole picture, its shorter side brought to size and the longer one to the nearest multiple of 32, "
+    "bilinearly with antialiasing"
+)
 """The same of `whole`."""
 MULTIPLE = 32
 """Sides of what a network is fed are multiples of this, its deepest feature map's largest reduction."""
