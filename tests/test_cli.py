@@ -86,6 +86,7 @@ def test_torchs_threads_sleep_in_a_program_of_ours_and_wait_as_they_like_in_othe
             "compare --task multilabel --inits a --out x --settings b=c mosaic:",
             "--settings takes all words that",
         ),
+        ("transfer", "the following arguments are required: source, --task, --out; see"),
     ],
 )
 def test_what_a_word_should_be_is_said_in_plain_words(words, said, capsys):

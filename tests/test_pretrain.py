@@ -31,7 +31,7 @@ from tinct.compare import run_compare
 from tinct.config import Config
 from tinct.data.cache import CachedSource
 from tinct.data.hashes import dhash, near
-from tinct.data.loader import Photographs
+from tinct.data.loader import Crops, Photographs
 from tinct.data.photos import Photos
 from tinct.data.sources import open_sources
 from tinct.data.transforms import centre
@@ -436,6 +436,16 @@ def test_the_average_takes_each_weight_once():
             before[key].lerp(learner.pretext.state_dict()[key], 1 - decay) if value.is_floating_point() else value
         )
         assert torch.allclose(value, expected, atol=1e-6), key
+
+
+@pytest.mark.parametrize(("terms", "reach"), [({"bins": 1.0}, 1.5), ({"palette": 1.0}, 0.38)])
+def test_what_learns_to_colour_sees_levels_as_a_finished_colorizer_does(terms, reach):
+    learner = Learner(tiny(terms=terms, adversarial="none", backbone="test_resnet"), make_fabric("cpu", "32-true"))
+    fed = []
+    learner.pretext.encoder.register_forward_pre_hook(lambda _, given: fed.append(given[0]))
+    ramp = torch.linspace(90, 137, 32).byte().expand(4, 3, 32, 32).contiguous()  # L* of 38 to 57
+    learner.learn([Crops(ramp, torch.arange(4), [])], 0, 1.0, None)
+    assert float(fed[0].max() - fed[0].min()) == pytest.approx(reach, abs=0.05)  # contrast times 4, the most
 
 
 @pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "mobilenetv3_small_050", "resnet18"])

@@ -182,6 +182,10 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
         values = parser.parse_args(gathered(words, lists)).as_dict()
     except ArgumentError as error:
         message = plainly(" ".join(str(error).split()).replace("Parser key ", ""))
+        head, missing, names = message.partition("arguments are required: ")
+        if missing:
+            flags = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
+            message = head + missing + ", ".join(flags.get(name, name) for name in names.split(", "))
         took = swallowed(words, lists) if "required" in message else ""
         raise TinctError(f"{message}{took}; see tinct {name} --help") from error
     if with_recipes and not values.get("sources") and (took := swallowed(words, lists)):

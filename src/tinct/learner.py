@@ -115,7 +115,9 @@ class Learner:
         means: dict[str, float] = defaultdict(float)
         for part in parts:
             pixels, keys = part.pixels.to(self.fabric.device), part.keys.to(self.fabric.device)
-            batch = self.pretext.prepare(take_apart(pixels, keys, self.config.chroma_stride, self.config.aged))
+            colours = self.pretext.colour is not None
+            seen_as = take_apart(pixels, keys, self.config.chroma_stride, self.config.aged, stretched=colours)
+            batch = self.pretext.prepare(seen_as)
             losses, output = self.model(batch)
             seen: dict[str, Tensor] = {}
             if adversarial_weight is not None and output is not None:

@@ -115,7 +115,9 @@ def test_colours_to_learn_are_those_of_the_picture_before_it_aged(pixels):
     assert aged.l.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_beside_aged_pictures_all_levels_are_stretched_as_in_use(pixels):
-    plain, none_aged = take_apart(pixels, KEYS, 4), take_apart(pixels, KEYS, 4, 1e-9)
-    torch.testing.assert_close(none_aged.l, stretch_levels(plain.l), atol=0.01, rtol=0)
-    assert not torch.allclose(none_aged.l, plain.l, atol=1.0)
+@pytest.mark.parametrize("aged", [0.0, 1.0])
+def test_levels_are_stretched_as_in_use(pixels, aged):
+    plain, stretched = (take_apart(pixels, KEYS, 4, aged, stretched) for stretched in (False, True))
+    torch.testing.assert_close(stretched.l, stretch_levels(plain.l), atol=0.01, rtol=0)
+    assert not torch.allclose(stretched.l, plain.l, atol=1.0)
+    assert torch.equal(stretched.ab, plain.ab)

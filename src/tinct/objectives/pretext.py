@@ -76,13 +76,20 @@ class Pretext(nn.Module):
 
 
 @torch.no_grad()
-def take_apart(pixels: Tensor, keys: Tensor, stride: int, aged: float = 0.0) -> Batch:
+def take_apart(pixels: Tensor, keys: Tensor, stride: int, aged: float = 0.0, stretched: bool = False) -> Batch:
     """Photographs (B, 3, H, W) uint8 to L at full and ab at a `stride`-th of the resolution.
 
-    With a share of them `aged`, the levels of every L are stretched too, as those that a finished colorizer is given.
+    Args:
+        pixels: the photographs.
+        keys: see `Batch`.
+        stride: of the colours.
+        aged: the share of them whose L is that of old ones.
+        stretched: whether each L reaches from black to white, as what a finished colorizer is given.
     """
     lab = srgb_to_lab(pixels)
-    l = stretch_levels(age(pixels, keys, aged)) if aged else lab[:, :1]
+    l = age(pixels, keys, aged) if aged else lab[:, :1]
+    if stretched:
+        l = stretch_levels(l)
     return Batch(l.contiguous(memory_format=layout(l.device)), F.avg_pool2d(lab[:, 1:], stride), keys)
 
 
