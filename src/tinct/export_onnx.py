@@ -12,6 +12,7 @@ import torch
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
+from tinct.data.transforms import MULTIPLE
 from tinct.errors import TinctError
 from tinct.export_subject import FED, Subject
 from tinct.files import write_bytes
@@ -21,9 +22,6 @@ __all__ = ["OPSET", "Maps", "open_onnx", "to_onnx", "write_onnx"]
 
 OPSET = 18
 """The version of ONNX's operators: of late 2022, read by onnxruntime 1.14 and later."""
-
-MULTIPLE = 32
-"""Heights and widths are multiples of this."""
 
 
 class Maps(nn.Module):

@@ -176,10 +176,9 @@ def _finished(grid: Grid, planned: Planned, any_rate: bool = False) -> dict[str,
             raise TinctError(f"{planned.folder} was made with {key} {before!r}, now it is {value!r}; {remedy}")
     if record["init"]["provenance"].get("sha256") != grid.digests.get(planned.settings.init):
         raise TinctError(f"{planned.folder} began with other weights than {planned.settings.init} has now; {remedy}")
-    contents = grid.contents.get(planned.settings.evaluate, {})
-    if padded(record) and "view" in contents:
+    if padded(record):
         raise TinctError(f"{planned.folder} was scored on pictures in padded squares, as tinct did before; {remedy}")
-    for key, now in contents.items():
+    for key, now in grid.contents.get(planned.settings.evaluate, {}).items():
         if record["data"].get(key, now) != now:  # older records lack some
             spec = planned.settings.source
             raise TinctError(f"{planned.folder} was made with other pictures or labels than {spec} has now; {remedy}")

@@ -14,7 +14,10 @@ from tinct.data.base import Source
 from tinct.data.random import rng
 from tinct.errors import PictureError
 
-__all__ = ["AREA", "CENTRED", "RATIO", "WHOLE", "augment", "centre", "letterbox", "resized", "shrunk", "whole"]
+__all__ = [
+    *("AREA", "CENTRED", "LONGEST", "MULTIPLE", "RATIO", "WHOLE"),
+    *("augment", "centre", "letterbox", "resized", "shrunk", "whole"),
+]
 
 AREA = (0.4, 1.0)
 """The share of the picture that a training crop covers. Narrower than ImageNet training's (0.08, 1), which often cuts
@@ -82,7 +85,7 @@ def centre(picture: Picture, size: int) -> Picture:
 
 
 def whole(picture: Picture, size: int) -> Picture:
-    """Evaluate a segmenter on this: the whole picture, at the scale of training crops, and nothing else.
+    """Evaluate a segmenter on this: the whole picture, near the scale of training crops, and nothing else.
 
     A network that learned from crops takes padding for something, and smaller things for others: fitted into a padded
     square instead, the same networks lose points (docs/results-transfer.md).
@@ -92,7 +95,7 @@ def whole(picture: Picture, size: int) -> Picture:
         size: the shorter side of what comes out, in pixels, a multiple of `MULTIPLE`.
 
     Returns:
-        (h, w, 3): the longer side is the multiple of `MULTIPLE` next to the picture's shape.
+        (h, w, 3): the longer side is the multiple of `MULTIPLE` next to the picture's shape, or `LONGEST` times `size`.
     """
     height, width = picture.shape[:2]
     step = MULTIPLE * min(height, width) / size
