@@ -28,7 +28,7 @@ ALLOWED = {
     "metadata": "",
     "deep": r"pictures|data\.decode",
     "weights|shipped": r"color|models\..+|objectives(\..+)?|weights",
-    COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.decode|{COLOURING}",
+    COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.(decode|transforms)|{COLOURING}",
     "preparation": r"config|engine|data\..+|heldout|learner|objectives\.pretext",
     "records": "statistics",
     "findings": "records|statistics",

@@ -21,6 +21,7 @@ from tinct import render, upsample
 from tinct.arrays import from_array, from_tensor
 from tinct.borders import inside
 from tinct.color import srgb_to_lab
+from tinct.data.transforms import MULTIPLE, whole_side
 from tinct.device import named_device
 from tinct.errors import PictureError, TinctError, out_of_memory
 from tinct.objectives.bins import Bins
@@ -44,9 +45,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-GRID = 32
-"""Networks want sides that are multiples of this, the deepest reduction of usual encoders."""
 
 MIN_SIZE = 64
 """The smallest working size, in pixels of the short side; too little memory for it is an error."""
@@ -129,8 +127,7 @@ class Colorizer:
             raise TinctError(f"model is a {type(model).__name__}; expected a name or a path")
         chosen = named_device(device)
         network = load_colorizer(resolve(model, "colorizer"))
-        shown = (1 + network.meta.get("min_crop", 1.0)) / 2  # of a picture's shorter side, in a mean training crop
-        size = max(MIN_SIZE, round(network.meta["size"] / shown / GRID) * GRID)
+        size = max(MIN_SIZE, whole_side(network.meta["size"], network.meta.get("min_crop", 1.0)))
         return cls(Sampling(network) if isinstance(network.colour, Bins) else network, size, str(model), chosen)
 
     def __call__(
@@ -236,7 +233,7 @@ class Colorizer:
             return self._look(l[: len(l) // 2], seed) + self._look(l[len(l) // 2 :], seed)
         if max(l.shape[2:]) <= MIN_SIZE:
             raise PictureError(f"not enough memory to colour a picture, even at {MIN_SIZE} px")
-        height, width = (max(GRID, side * 3 // 4 // GRID * GRID) for side in l.shape[2:])
+        height, width = (max(MULTIPLE, side * 3 // 4 // MULTIPLE * MULTIPLE) for side in l.shape[2:])
         logger.warning("out of memory: working size lowered to %dx%d px", width, height)
         return self._look(F.interpolate(l, (height, width), mode="bilinear", antialias=True), seed)
 
@@ -262,12 +259,13 @@ def paint(picture: Picture, chroma: Chroma, in_place: bool = False) -> Picture:
 
 
 def working_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """(h, w) at which the network sees a picture: `size` on the short side, in multiples of `GRID`.
+    """(h, w) at which the network sees a picture: `size` on the short side, in multiples of `MULTIPLE`.
 
     A picture longer than `MAX_ASPECT` times its short side is seen smaller, so that none costs more than that.
     """
     scale = min(size / min(height, width), MAX_ASPECT * size / max(height, width))
-    return max(GRID, round(height * scale / GRID) * GRID), max(GRID, round(width * scale / GRID) * GRID)
+    rows, columns = (max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in (height, width))
+    return rows, columns
 
 
 def check_number(name: str, value: object, kind: type = numbers.Integral) -> None:

@@ -16,6 +16,7 @@ from tinct.data.parallel import each_picture
 from tinct.data.photos import Photos
 from tinct.data.random import rng
 from tinct.data.sources import Joined, is_labelled, open_held_out, open_sources
+from tinct.data.transforms import whole_side
 from tinct.engine import make_fabric
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.heldout import take_held_out
@@ -53,26 +54,28 @@ def engine_for(config: Config) -> Fabric:
 def set_aside(
     config: Config, source: Source, excluded: NDArray[np.uint64]
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint64]]:
-    """The indices to train on, the held-out pictures (N, size, size, 3), and the hashes to avoid in training.
+    """The indices to train on, the held-out pictures (N, side, side, 3), and the hashes to avoid in training.
 
-    `excluded` are to be avoided by both; copies of what is held out, which may be among the indices, by training.
-    What is held out does not depend on `max_pictures`, so that runs on more and on fewer are scored on the same.
-    `photos:` is held out on the right parts of its photographs, which no training crop touches, among others too.
+    Held-out pictures are squares as large as a finished colorizer sees them (`whole_side`). `excluded` are to be
+    avoided by both; copies of what is held out, which may be among the indices, by training. What is held out does not
+    depend on `max_pictures`, so that runs on more and on fewer are scored on the same. `photos:` is held out on the
+    right parts of its photographs, which no training crop touches, among others too.
 
     Raises:
         TinctError: nothing is left to train on.
     """
     pool = np.arange(len(source), dtype=np.uint32)
+    side = whole_side(config.size, config.min_crop)
     apart: Source | None = open_progress(config.held_out) if config.held_out else None
     if apart is None and isinstance(source, Photos):
         apart = Photos("val")
     if apart is not None:
-        _, pictures, hashes = take_held_out(apart, HELD_OUT, config.size, excluded)
+        _, pictures, hashes = take_held_out(apart, HELD_OUT, side, excluded)
     else:
         parts = source.parts if isinstance(source, Joined) else (source,)
         candidates = Joined([Photos("val") if isinstance(part, Photos) else part for part in parts])
         count = min(HELD_OUT, len(source) // 8)  # a small source needs its pictures for training
-        indices, pictures, hashes = take_held_out(candidates, count, config.size, excluded)
+        indices, pictures, hashes = take_held_out(candidates, count, side, excluded)
         pool = np.delete(pool, indices)
     if not len(pool):
         raise TinctError(f"{source.spec}: no pictures to train on; name a source with more of them")

@@ -8,14 +8,17 @@ from tinct.weights import ColourNet
 
 __all__ = ["Sampling"]
 
+TEMPERATURE = 0.38
+"""Of what is drawn from, whatever the best answer's is: at 0.6 draws cast one hue over whole pictures, green or red."""
+
 
 class Sampling(nn.Module):
     """A colour network with ab bins that can draw.
 
-    One Gumbel variable a bin is added everywhere to the logits of the annealed distribution, whose mean is the best
-    answer. The bin that then leads in a pixel is an exact draw from that pixel's distribution (Gumbel's maximum, see
-    Maddison et al. 2014), and since all pixels share the variables, neighbours draw alike: a wall stays one wall.
-    Averaging over the bins as ever keeps colours smooth. Drawing without annealing casts one hue over whole pictures.
+    One Gumbel variable a bin is added everywhere to the logits, scaled so that the bin that then leads in a pixel is an
+    exact draw from that pixel's distribution annealed by `TEMPERATURE` (Gumbel's maximum, see Maddison et al. 2014).
+    Since all pixels share the variables, neighbours draw alike: a wall stays one wall. Averaging over the bins as ever
+    keeps colours smooth.
     """
 
     samples = True
@@ -36,4 +39,4 @@ class Sampling(nn.Module):
         generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same
         uniform = torch.rand(self.colour.out_channels, 1, 1, generator=generator, dtype=torch.float64)
         gumbel = -(-uniform.clamp(1e-12, 1 - 1e-12).log()).log()
-        return self.colour.decode(output + self.colour.decoding.temperature * gumbel.float().to(output.device))
+        return self.colour.decode(output + TEMPERATURE * gumbel.float().to(output.device))

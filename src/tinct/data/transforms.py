@@ -16,7 +16,7 @@ from tinct.errors import PictureError
 
 __all__ = [
     *("AREA", "CENTRED", "LONGEST", "MULTIPLE", "RATIO", "WHOLE"),
-    *("augment", "centre", "letterbox", "resized", "shrunk", "whole"),
+    *("augment", "centre", "letterbox", "resized", "shrunk", "whole", "whole_side"),
 ]
 
 AREA = (0.4, 1.0)
@@ -101,6 +101,15 @@ def whole(picture: Picture, size: int) -> Picture:
     step = MULTIPLE * min(height, width) / size
     rows, columns = (min(MULTIPLE * round(side / step), LONGEST * size) for side in (height, width))
     return _resize(picture, (columns, rows), (0, 0, width, height))
+
+
+def whole_side(size: int, min_crop: float) -> int:
+    """The shorter side, a multiple of `MULTIPLE`, at which whole pictures are shown to what learned from crops.
+
+    Things are then about as large as in a mean crop of `size` pixels, which has `min_crop` to 1 of the shorter side.
+    """
+    shown = (1 + min_crop) / 2
+    return max(1, round(size / shown / MULTIPLE)) * MULTIPLE
 
 
 def letterbox(pixels: Picture, size: int, fill: int) -> Picture:
