@@ -88,10 +88,21 @@ def test_bins_are_decoded_with_no_more_error_than_any_way_as_vivid(pictures, chr
 def test_taking_the_prior_back_gives_the_probabilities_of_the_pictures(chroma):
     colour = Bins()
     colour.fit(chroma)
-    probabilities = torch.rand(1, 75, 2, 2).softmax(1)
-    trained = (probabilities * colour.weight[:, None, None]).log()  # what weighted cross-entropy tends to
+    true = chroma[:1, :, 4:6, 4:6]
+    output = torch.zeros(1, 75, 2, 2, requires_grad=True)
+    optimizer = torch.optim.LBFGS([output], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        value = colour.loss(output, true)
+        value.backward()
+        return value
+
+    optimizer.step(loss)  # to what the weighted cross-entropy tends to
     colour.decoding = Decoding(temperature=1.0, prior=1.0, gain=2.0)
-    assert torch.allclose(colour.decode(trained), 2 * colour.mean_of(probabilities), atol=1e-3)
+    assert torch.allclose(colour.decode(output), 2 * true, atol=0.5)
+    colour.decoding = Decoding(temperature=1.0, prior=0.0, gain=2.0)
+    assert not torch.allclose(colour.decode(output), 2 * true, atol=2)
 
 
 def test_without_pictures_nothing_changes():

@@ -143,7 +143,9 @@ def test_a_cut_file_is_found(file, card, shelves, capsys):
     assert weights(["verify", "tiny"]) == 0
     path.write_bytes(path.read_bytes()[:-1000])
     assert weights(["verify", "tiny"]) == 1
-    assert "run: tinct weights fetch tiny" in capsys.readouterr().out
+    assert "run: tinct weights fetch tiny --mirror FOLDER, one that holds a copy" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_only_weights_of_tinct_are_added(file, card, shelves, tmp_path):
@@ -222,7 +224,7 @@ def test_fetch_from_a_folder_and_use(file, shelves, tmp_path):
 def test_weights_that_ship_by_hash_only_are_fetched(file, card, shelves, tmp_path):
     entry = add("tiny", file, card, shelf=shelves[0])
     mirror = entry.path.rename(tmp_path / "tiny.safetensors").parent
-    with pytest.raises(TinctError, match="tiny is not here yet; run: tinct weights fetch tiny"):
+    with pytest.raises(TinctError, match="tiny is not here yet; run: tinct weights fetch tiny --mirror FOLDER"):
         resolve("tiny", "colorizer")
     with pytest.raises(TinctError, match="no hub is known to have tiny; name a folder or address with --mirror"):
         weights(["fetch", "tiny"])

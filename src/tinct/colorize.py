@@ -127,7 +127,7 @@ class Colorizer:
             raise TinctError(f"model is a {type(model).__name__}; expected a name or a path")
         chosen = named_device(device)
         network = load_colorizer(resolve(model, "colorizer"))
-        size = max(MIN_SIZE, whole_side(network.meta["size"], network.meta.get("min_crop", 1.0)))
+        size = whole_side(network.meta["size"], network.meta.get("min_crop", 1.0))
         return cls(Sampling(network) if isinstance(network.colour, Bins) else network, size, str(model), chosen)
 
     def __call__(

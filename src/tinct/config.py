@@ -38,7 +38,7 @@ class Config:
         size: side of the training crops in pixels, a multiple of 32.
         min_crop: smallest crop's side as a share of a picture's shorter side.
         aged: share of the pictures whose lightness is that of old photographs: plates that see no red, soft, faded,
-            grainy (`tinct.objectives.ageing`). Above 0, the levels of all are stretched, as in use.
+            grainy (`tinct.objectives.ageing`).
         backbone: a timm name.
         in_channels: 1 for a grey stem, 3 for an RGB one that sees the grey picture three times.
         init: `random`; a file of weights to start from, an encoder's in timm's names or a colorizer.safetensors; the

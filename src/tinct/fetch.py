@@ -219,7 +219,7 @@ def _list(known: dict[str, Entry], console: Console) -> None:
     texts = ("licence", "SHA-256", "where")
     table = Table(Column("name", no_wrap=True), column("kind"), column("MB", "right"), *map(column, texts))
     for name, entry in sorted(known.items()):
-        where = str(entry.path) if entry.path.exists() else f"not here; tinct weights fetch {name}"
+        where = str(entry.path) if entry.path.exists() else f"not here; {entry.fetching}"
         megabytes = f"{entry.size / 1e6:.1f}"
         table.add_row(name, entry.kind, megabytes, entry.licence, entry.sha256[:12], Text(where))
     console.print(table)

@@ -80,6 +80,11 @@ class Entry:
         return self.shelf / self.file
 
     @property
+    def fetching(self) -> str:
+        """The command that brings the file, again or at last; of weights that no hub has, only a copy can."""
+        return f"tinct weights fetch {self.name}" + ("" if self.hub else " --mirror FOLDER, one that holds a copy")
+
+    @property
     def seen(self) -> Path:
         """Where hashes of the pictures that an encoder saw would be."""
         return self.path.with_suffix(".seen.npy")
@@ -153,10 +158,10 @@ def verify(entry: Entry) -> None:
         TinctError: it is absent or not what the manifest says.
     """
     if not entry.path.is_file():
-        raise TinctError(f"{entry.name} is not here yet; run: tinct weights fetch {entry.name}")
+        raise TinctError(f"{entry.name} is not here yet; run: {entry.fetching}")
     found = digest(entry.path)
     if found != entry.sha256:
-        remedy = "reinstall tinct" if entry.shelf == SHIPPED else f"run: tinct weights fetch {entry.name}"
+        remedy = "reinstall tinct" if entry.shelf == SHIPPED else f"run: {entry.fetching}"
         raise TinctError(
             f"{entry.path}: damaged, its SHA-256 is {found[:12]}... but {entry.sha256[:12]}... is expected; {remedy}"
         )

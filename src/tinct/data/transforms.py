@@ -104,12 +104,12 @@ def whole(picture: Picture, size: int) -> Picture:
 
 
 def whole_side(size: int, min_crop: float) -> int:
-    """The shorter side, a multiple of `MULTIPLE`, at which whole pictures are shown to what learned from crops.
+    """The shorter side, a multiple of `MULTIPLE` from 64 on, of whole pictures for what learned from crops.
 
     Things are then about as large as in a mean crop of `size` pixels, which has `min_crop` to 1 of the shorter side.
     """
     shown = (1 + min_crop) / 2
-    return max(1, round(size / shown / MULTIPLE)) * MULTIPLE
+    return max(2, round(size / shown / MULTIPLE)) * MULTIPLE
 
 
 def letterbox(pixels: Picture, size: int, fill: int) -> Picture:
