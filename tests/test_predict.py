@@ -231,6 +231,14 @@ def test_a_folder_that_another_command_made_is_left_alone(trained, tmp_path, cap
     assert "what tinct pretrain made" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("left", ["masks", "overlays"])
+def test_what_an_interrupted_prediction_left_is_not_added_to(trained, tmp_path, capsys, left):
+    (tmp_path / "out" / left).mkdir(parents=True)
+    shutil.copy(trained / "16.png", tmp_path)
+    assert main(["predict", str(trained / "classes"), str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "which holds predictions already; choose another folder, or remove it" in capsys.readouterr().err
+
+
 def test_pictures_of_one_name_in_two_folders_are_told_apart(trained, tmp_path, monkeypatch):
     for name in ("A", "B"):
         (tmp_path / name).mkdir()

@@ -442,6 +442,8 @@ def test_the_rate_rises_and_falls():
         ({"weight_decay": -0.1}, "weight_decay is -0.1; expected 0 or more"),
         ({"layer_decay": 1.5}, "layer_decay is 1.5; expected 1 at most"),
         ({"protocol": "linear", "balanced": True}, "balanced goes with finetune and frozen, not with linear"),
+        ({"task": "segmentation", "balanced": True}, "balanced goes with multilabel, not with segmentation"),
+        ({"task": "segmentation", "eleven_point": True}, "eleven_point goes with multilabel, not with segmentation"),
         ({"task": "segmentation", "decoder": "carried"}, r"no colorizer\.safetensors"),
         ({"task": "segmentation", "decoder": "carried", "head": "fpn"}, "cannot carry"),
         ({"labels": "1000"}, "1000 labels"),

@@ -31,7 +31,8 @@ FED: dict[Fed, str] = {
 }
 OUTPUTS = {
     "classifier": "logits (B, C): logits.sigmoid() is the probability of each class by itself",
-    "segmenter": "logits (B, C, H, W): logits.softmax(1) are a pixel's probabilities, logits.argmax(1) is the mask",
+    "segmenter": "logits (B, C, H, W): enlarged bilinearly to the picture's size, softmax(1) are a pixel's "
+    "probabilities and argmax(1) is the mask",
 }
 
 

@@ -114,6 +114,9 @@ class TransferSettings:
             raise TinctError(f"protocol {self.protocol} is for multilabel; use frozen for {self.task}")
         if self.balanced and not self.trains:
             raise TinctError(f"balanced goes with finetune and frozen, not with {self.protocol}; leave it out")
+        for name in ("balanced", "eleven_point"):
+            if self.task == "segmentation" and getattr(self, name):
+                raise TinctError(f"{name} goes with multilabel, not with segmentation; leave it out")
         for name in ("head", "decoder"):
             if self.task == "multilabel" and getattr(self, name) != getattr(TransferSettings, name):
                 raise TinctError(f"{name} is {getattr(self, name)}, which is for segmentation; leave it out")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinct.data.sources import open_labelled
 from tinct.data.table import Table
 from tinct.errors import AbsentSplitError, PictureError, TinctError
 
@@ -46,6 +47,16 @@ def test_a_mask_value_beyond_the_class_columns_is_named(write):
     source = Table(write("path,cat,mask,split", "a.png,1,mask.png,val"), "val", "segmentation")
     with pytest.raises(PictureError, match=r"mask\.png: unknown mask value 2; expected 0 to 1"):
         source.mask(0)
+
+
+def test_more_classes_than_a_mask_of_bytes_holds_are_refused_for_segmentation_alone(write):
+    names = [f"c{number}" for number in range(255)]
+    spec = "csv:" + write(
+        ",".join(["path", "split", "mask", *names]), ",".join(["a.png", "val", "mask.png", *255 * "1"])
+    )
+    with pytest.raises(AbsentSplitError, match="256 classes of masks; expected 255 at most, as masks are of 8 bits"):
+        open_labelled(spec, "val", "segmentation")
+    assert len(open_labelled(spec, "val", "multilabel").classes) == 255
 
 
 def test_without_a_split_column_about_a_fifth_is_held_out_whatever_rows_are_beside_it(write):

@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tinct.data.base import LabelledSource, Source, fingerprint_of
+from tinct.data.base import VOID, LabelledSource, Source, fingerprint_of
 from tinct.data.decode import PICTURE_SUFFIXES
 from tinct.data.folder import PathSource, open_folder
 from tinct.data.labelled import Task
@@ -167,6 +167,10 @@ def open_labelled(spec: str | Path, split: str, task: Task) -> LabelledSource:
     source: LabelledSource = getattr(importlib.import_module(f"tinct.data.{module}"), name)(path, split, task)
     if not len(source):
         raise AbsentSplitError(f"{spec}: no pictures of the {split} split in it")
+    if task == "segmentation" and len(source.mask_classes) > VOID:
+        raise AbsentSplitError(
+            f"{spec}: {len(source.mask_classes)} classes of masks; expected {VOID} at most, as masks are of 8 bits"
+        )
     return source
 
 

@@ -31,8 +31,8 @@ CONTRAST = 0.2
 CENTRED = "the largest centred square, brought to size bilinearly with antialiasing"
 """What of a picture `centre` gives a network, for those who feed it without tinct."""
 WHOLE = (
-    "the whole picture, its shorter side brought to size and the longer one to the nearest multiple of 32, "
-    "bilinearly with antialiasing"
+    "the whole picture, its shorter side brought to size and the longer one to the nearest multiple of 32, 8 times "
+    "size at most, bilinearly with antialiasing"
 )
 """The same of `whole`."""
 MULTIPLE = 32
