@@ -673,7 +673,7 @@ def test_among_others_the_embedded_photographs_are_held_out_on_their_right_parts
     write_colourful(tmp_path, 8)
     _, pictures, _ = set_aside(tiny(), open_sources([str(tmp_path), "photos:"]), np.zeros(0, np.uint64))
     right = [open_sources(["photos:"], "val"), open_sources([str(tmp_path)])]
-    allowed = {centre(source.picture(index), 32).tobytes() for source in right for index in range(len(source))}
+    allowed = {centre(source.picture(index), 64).tobytes() for source in right for index in range(len(source))}
     assert len(pictures) == 64
     assert {picture.tobytes() for picture in pictures} <= allowed
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from skimage import data
 
 from tinct.data.base import VOID
-from tinct.data.transforms import AREA, LONGEST, MULTIPLE, augment, centre, letterbox, whole
+from tinct.data.transforms import AREA, LONGEST, MULTIPLE, augment, centre, letterbox, whole, whole_side
 
 sides = st.integers(8, 90)
 
@@ -116,3 +116,10 @@ def test_a_segmenter_sees_the_whole_picture_and_nothing_else(height, width, step
 def test_a_segmenter_sees_a_strip_squeezed():
     assert whole(np.zeros((1, 20000, 3), np.uint8), 64).shape == (64, 64 * LONGEST, 3)
     assert whole(np.zeros((20000, 1, 3), np.uint8), 64).shape == (64 * LONGEST, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "min_crop", "side"), [(96, 0.5, 128), (64, 0.5, 96), (256, 1.0, 256), (32, 0.5, 64), (32, 1.0, 64)]
+)
+def test_whole_pictures_are_shown_at_the_scale_of_a_mean_crop(size, min_crop, side):
+    assert whole_side(size, min_crop) == side
