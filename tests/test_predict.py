@@ -236,7 +236,10 @@ def test_what_an_interrupted_prediction_left_is_not_added_to(trained, tmp_path, 
     (tmp_path / "out" / left).mkdir(parents=True)
     shutil.copy(trained / "16.png", tmp_path)
     assert main(["predict", str(trained / "classes"), str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    assert "which holds predictions already; choose another folder, or remove it" in capsys.readouterr().err
+    assert (
+        "which holds predictions, masks or overlays already; choose another folder, or remove it"
+        in capsys.readouterr().err
+    )
 
 
 def test_pictures_of_one_name_in_two_folders_are_told_apart(trained, tmp_path, monkeypatch):
@@ -285,7 +288,10 @@ def test_predictions_are_not_mixed_with_earlier_ones(trained, tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     words[2] = str(trained / "17.png")
     assert main(words) == 2
-    assert "which holds predictions already; choose another folder, or remove it" in capsys.readouterr().err
+    assert (
+        "which holds predictions, masks or overlays already; choose another folder, or remove it"
+        in capsys.readouterr().err
+    )
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 

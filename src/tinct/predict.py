@@ -76,7 +76,9 @@ def predict(
     check_out(out, "predict")
     # an interrupted command leaves masks and overlays, which would be taken for some of these, or for pictures
     if any((out / name).exists() for name in ("predictions.json", "masks", "overlays")):
-        raise TinctError(f"out is {out}, which holds predictions already; choose another folder, or remove it")
+        raise TinctError(
+            f"out is {out}, which holds predictions, masks or overlays already; choose another folder, or remove it"
+        )
     if out.is_dir() and any(out.samefile(folder) for folder in map(expanded, pictures) if folder.is_dir()):
         raise TinctError(f"out is {out}, the pictures' own folder, where overlays would count as such; choose another")
     network, meta = load_trained(model)
