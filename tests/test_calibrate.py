@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tinct.calibrate import COLOURFULNESS, calibrate, recalibrate
-from tinct.color import normalize_ab, srgb_to_lab
+from tinct.color import lab_to_srgb, normalize_ab, srgb_to_lab
 from tinct.errors import TinctError
 from tinct.heldout import balance, colour_scores
 from tinct.models.encoder import Encoder
@@ -57,6 +57,23 @@ def test_dull_regression_is_scaled_up(pictures, chroma):
     vivid = scored(output, colour, pictures)
     assert 0.9 * COLOURFULNESS < vivid["colourfulness_ratio"] < 1.1 * COLOURFULNESS
     assert vivid["ab_error"] < dull["ab_error"]
+
+
+def test_fine_chroma_is_judged_by_a_part_of_its_pixels(pictures, chroma, monkeypatch):
+    fine, judged = [part.repeat_interleave(4, -2).repeat_interleave(4, -1) for part in (chroma / 2, chroma)], []
+    truth = (lab_to_srgb(torch.cat((torch.full_like(fine[1][:, :1], 50), fine[1]), 1)) * 255).round().byte()
+
+    def seen(colourer, pictures, *rest):
+        judged.append(pictures.shape)
+        return colour_scores(colourer, pictures, *rest)
+
+    monkeypatch.setattr("tinct.calibrate.colour_scores", seen)
+    monkeypatch.setattr("tinct.calibrate.SIDE", 16)
+    colour = L1()
+    part = calibrate(Answers(normalize_ab(fine[0])), colour, truth.permute(0, 2, 3, 1).numpy(), CPU)
+    assert set(judged) == {(3, 16, 16, 3)}
+    whole = calibrate(Answers(normalize_ab(chroma / 2)), colour, truth[:, :, ::4, ::4].permute(0, 2, 3, 1).numpy(), CPU)
+    assert part == whole
 
 
 def test_recalibrating_leaves_the_decoding_that_is_found(pictures, chroma):

@@ -36,7 +36,7 @@ def transfers(monkeypatch):
         done.append(settings)
         return fake_transfer(settings, out, **options)
 
-    monkeypatch.setattr(tinct.grid, "run_transfer", run)
+    monkeypatch.setattr(tinct.grid, "run_cell", run)
     return done
 
 
@@ -146,7 +146,7 @@ def test_the_best_rate_on_the_tuning_part_is_taken(tmp_path, transfers, runs, mo
         record["settings"]["lr"] = settings.lr
         return record
 
-    monkeypatch.setattr(tinct.grid, "run_transfer", better_when_slow)
+    monkeypatch.setattr(tinct.grid, "run_cell", better_when_slow)
     result = run_compare("mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out", labels="50")
     assert result.rates["random"] == 3e-4
 
@@ -190,11 +190,11 @@ def test_an_interrupted_grid_resumed_gives_the_records_of_an_uninterrupted_one(t
         transfers.append(settings)
         return fake_transfer(settings, out, **options)
 
-    run = tinct.grid.run_transfer
-    monkeypatch.setattr(tinct.grid, "run_transfer", interrupted)
+    run = tinct.grid.run_cell
+    monkeypatch.setattr(tinct.grid, "run_cell", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_compare("mosaic:", out=tmp_path / "parts", **arguments)
-    monkeypatch.setattr(tinct.grid, "run_transfer", run)
+    monkeypatch.setattr(tinct.grid, "run_cell", run)
     resumed = run_compare("mosaic:", out=tmp_path / "parts", **arguments)
     assert len(transfers) == 2 * ran  # nothing ran twice
     assert keep(tmp_path / "parts") == keep(tmp_path / "whole")
@@ -246,7 +246,7 @@ def test_a_best_rate_at_the_edge_is_said(tmp_path, transfers, runs, monkeypatch,
         record["settings"]["lr"] = settings.lr
         return record | {"value": 50.0 if settings.lr == best else 40.0}
 
-    monkeypatch.setattr(tinct.grid, "run_transfer", best_at)
+    monkeypatch.setattr(tinct.grid, "run_cell", best_at)
     arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out"}
     found = run_compare("mosaic:", **arguments, labels="50").warnings
     assert len(found) == len(says)
@@ -257,13 +257,13 @@ def test_a_failing_cell_is_named(tmp_path, monkeypatch, runs):
     def fail(settings, out, **options):
         raise TinctError("it diverged")
 
-    monkeypatch.setattr(tinct.grid, "run_transfer", fail)
+    monkeypatch.setattr(tinct.grid, "run_cell", fail)
     with pytest.raises(TinctError, match=r"random-0\.003: it diverged"):
         run_compare("mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out")
 
 
 def test_a_rate_that_diverges_is_not_taken_and_said(tmp_path, transfers, runs, monkeypatch, capsys):
-    run, tries = tinct.grid.run_transfer, []
+    run, tries = tinct.grid.run_cell, []
 
     def fast_ones_diverge(settings, out, **options):
         if settings.lr >= 3e-3:
@@ -271,7 +271,7 @@ def test_a_rate_that_diverges_is_not_taken_and_said(tmp_path, transfers, runs, m
             raise DivergedError("the loss became nan at step 7; lower lr (it is 0.003)")
         return run(settings, out, **options)
 
-    monkeypatch.setattr(tinct.grid, "run_transfer", fast_ones_diverge)
+    monkeypatch.setattr(tinct.grid, "run_cell", fast_ones_diverge)
     arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "labels": "50"}
     assert compare("mosaic:", **arguments) == 0
     said = " ".join(capsys.readouterr().out.split())

@@ -39,6 +39,7 @@ def trained(tmp_path_factory):
     for name, task, protocol in (
         ("classes", "multilabel", "finetune"),
         ("linear", "multilabel", "linear"),
+        ("neighbours", "multilabel", "knn"),
         ("masks", "segmentation", "finetune"),
     ):
         run_transfer(TransferSettings(spec, task, protocol=protocol, **common), folder / name)
@@ -117,6 +118,10 @@ def test_mistakes_are_one_line(trained, tmp_path, capsys):
     picture, out = str(trained / "16.png"), str(tmp_path / "out")
     assert main(["predict", str(tmp_path), picture, "--out", out]) == 2
     assert "no such file" in capsys.readouterr().err
+    unkept = str(trained / "neighbours")
+    for command in (["predict", unkept, picture, "--out", out], ["export", unkept, out, "--to", "timm"]):
+        assert main(command) == 2
+        assert "neighbours: its transfer kept no model" in capsys.readouterr().err
     assert main(["predict", str(trained / "classes" / "predictions.safetensors"), picture, "--out", out]) == 2
     assert "holds predictions" in capsys.readouterr().err
     assert main(["predict", str(trained / "classes"), picture, picture, "--out", out]) == 2

@@ -31,7 +31,7 @@ from tinct.objectives import make_terms
 from tinct.protocols import probed, score, scored_in
 from tinct.records import find_records
 from tinct.trained import load_trained
-from tinct.transfer import TransferSettings, parts_of, run_transfer, warn
+from tinct.transfer import TransferSettings, parts_of, run_cell, run_transfer, warn
 from tinct.weights import save_colorizer, save_encoder, write_weights
 from tinct.wording import sentences
 
@@ -186,6 +186,30 @@ def test_a_cache_names_no_picture_that_was_not_chosen(tmp_path):
         assert record["data"]["unreadable"] == names, out
 
 
+@pytest.mark.parametrize("protocol", ["linear", "finetune"])
+def test_a_picture_that_was_repaired_is_taken_in_spite_of_a_cache(tmp_path, protocol):
+    spec = make_table(tmp_path, train=20, val=8)
+    settings = settings_for(spec, protocol=protocol, cache=str(tmp_path / "cache"))
+    broken = [tmp_path / f"{number}.png" for number in (3, 22)]
+    contents = [path.read_bytes() for path in broken]
+    for path in broken:
+        path.write_bytes(b"")
+    assert run_transfer(settings, tmp_path / "before")["data"]["unreadable"] == ["22.png", "3.png"]
+    for path, content in zip(broken, contents, strict=True):
+        path.write_bytes(content)
+    repaired = run_transfer(settings, tmp_path / "after")
+    assert repaired["data"]["unreadable"] == []
+    assert repaired["value"] == run_transfer(replace(settings, cache=None), tmp_path / "without")["value"]
+
+
+def test_corrected_masks_are_read_again_and_those_of_a_grid_once(tmp_path):
+    settings = settings_for(make_table(tmp_path, train=12, val=6), "segmentation")
+    before = run_transfer(settings, tmp_path / "before")["data"]["labels_sha256"]
+    shutil.copy(tmp_path / "1-mask.png", tmp_path / "0-mask.png")
+    assert run_cell(settings, tmp_path / "cell")["data"]["labels_sha256"] == before
+    assert run_transfer(settings, tmp_path / "after")["data"]["labels_sha256"] != before
+
+
 def test_training_masks_that_cannot_be_used_are_named(tmp_path):
     spec = make_table(tmp_path, train=12, val=6)
     for number in (1, 2):
@@ -196,8 +220,16 @@ def test_training_masks_that_cannot_be_used_are_named(tmp_path):
     spec = make_table(other, train=12, val=6)
     for number in range(12):
         (other / f"{number}-mask.png").unlink()
-    with pytest.raises(TinctError, match=r"none of its masks can be used; for instance 0.png: .*0-mask.png"):
+    with pytest.raises(TinctError, match=r"train: none of its masks can be used; for instance 0.png: .*0-mask.png"):
         run_transfer(settings_for(spec, task="segmentation"), tmp_path / "none")
+
+
+def test_where_no_evaluated_mask_can_be_used_that_is_said(tmp_path):
+    spec = make_table(tmp_path, train=12, val=6)
+    for number in range(12, 18):
+        (tmp_path / f"{number}-mask.png").unlink()
+    with pytest.raises(TinctError, match=r"split val: none of its masks can be used; for instance 12.png: .*12-mask"):
+        run_transfer(settings_for(spec, task="segmentation"), tmp_path / "out")
 
 
 def test_masks_of_0_and_255_are_said_to_be_void(tmp_path):

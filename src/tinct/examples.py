@@ -60,13 +60,22 @@ class Labelled:
         Raises:
             TinctError: all are bad.
         """
-        good = np.array([self.source.name(index) not in self.bad for index in range(len(self.source))])
-        usable = np.flatnonzero(good)
-        if not len(usable):
-            name, reason = next(iter(self.bad.items()))
-            raise TinctError(f"{self.source.spec}: none of its masks can be used; for instance {name}: {reason}")
+        usable = self.usable()
         tuning, rest = tuning_split(self.presence[usable])
         return usable[tuning], usable[rest]
+
+    def usable(self) -> NDArray[np.int64]:
+        """The pictures without bad ones.
+
+        Raises:
+            TinctError: all are bad.
+        """
+        good = np.array([self.source.name(index) not in self.bad for index in range(len(self.source))])
+        if not good.any():
+            name, reason = next(iter(self.bad.items()))
+            split = f"{self.source.spec}, split {self.source.split}"
+            raise TinctError(f"{split}: none of its masks can be used; for instance {name}: {reason}")
+        return np.flatnonzero(good)
 
     def example(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Picture `index`, its shorter side at most `side`, and its mask as the file has it.

@@ -100,6 +100,7 @@ def cached_features(
     """`extract` on a part of a split, kept in the folder `cache` by a name that follows from weights and pictures.
 
     Of the pictures that is their names and a look at a few: others under the same names must not get these features.
+    Where one that could not be read now can, all are taken anew.
     """
     if cache is None:
         return extract(encoder, evaluation_chunks(labelled, indices, size), input, device)
@@ -114,7 +115,8 @@ def cached_features(
         tensors, meta = read_weights(path)
         kept, hashes = tensors["indices"].numpy(), tensors["hashes"].numpy().view(np.uint64)
         skipped = {index: meta["skipped"][names[index]] for index in sorted(names.keys() - set(kept.tolist()))}
-        return Features(tensors["values"], kept, hashes, skipped)
+        if all(isinstance(shrunk(labelled.source, index, labelled.side), str) for index in skipped):
+            return Features(tensors["values"], kept, hashes, skipped)
     features = extract(encoder, evaluation_chunks(labelled, indices, size), input, device)
     tensors = {
         "values": features.values,

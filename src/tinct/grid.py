@@ -26,7 +26,7 @@ from tinct.findings import PER_CELL
 from tinct.records import PLAN, checked_plan, padded, read_checked
 from tinct.screen import open_console, progress_bar
 from tinct.settings import TransferSettings
-from tinct.transfer import run_transfer
+from tinct.transfer import run_cell
 
 __all__ = [
     *("TUNING_SEED", "Arm", "Grid", "Planned"),
@@ -209,7 +209,7 @@ def _run_one(planned: Planned) -> tuple[Path, dict[str, Any]]:
     """A cell's folder and record; where a rate that is only tried diverges what is asked of one, and no file."""
     began = time.perf_counter()
     try:
-        return planned.folder, run_transfer(planned.settings, planned.folder, keep_model=False)
+        return planned.folder, run_cell(planned.settings, planned.folder)
     except TinctError as error:
         if isinstance(error, DivergedError) and planned.settings.seed == TUNING_SEED:
             return planned.folder, {"value": -math.inf, "seconds": time.perf_counter() - began}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from tinct.errors import TinctError, check_kinds
-from tinct.files import atomic_path, expanded, write_json, write_text
+from tinct.files import atomic_path, expanded, read_json, write_json, write_text
 
 __all__ = [
     "NAME",
@@ -136,13 +136,24 @@ def resolve(model: str | Path, *kinds: str, others: Sequence[str] = ()) -> Path:
         return known[name].path
     if path.is_dir():
         files = [path / f"{kind}.safetensors" for kind in kinds]
-        return next((file for file in files if file.exists()), files[0])
+        there = [file for file in files if file.exists()]
+        if not there and "model" in kinds and _is_transfer(path):
+            raise TinctError(
+                f"{name}: its transfer kept no model, as nearest neighbours and the cells of tinct compare do not; "
+                "run tinct transfer with its settings, and finetune, frozen or linear as protocol, into another folder"
+            )
+        return (there or files)[0]
     if not path.exists():
         named = sorted(name for name, entry in entries().items() if entry.kind in kinds)
         expected = ", ".join((*others, *named, "a run's folder"))
         files_there = " or ".join(f"{kind}.safetensors" for kind in kinds)
         raise TinctError(f"{name}: no such file, nor weights of that name; expected {expected} or its {files_there}")
     return path
+
+
+def _is_transfer(folder: Path) -> bool:
+    record = folder / "record.json"
+    return record.exists() and read_json(record, "put it back, or choose another folder").get("what") == "transfer"
 
 
 def seen_beside(file: Path) -> Path | None:

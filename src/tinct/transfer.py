@@ -18,7 +18,7 @@ from tinct.data.transforms import WHOLE
 from tinct.engine import make_fabric
 from tinct.environment import environment
 from tinct.errors import AbsentSplitError, TinctError
-from tinct.examples import Labelled, open_labels
+from tinct.examples import Labelled, forget_labels, open_labels
 from tinct.files import check_writable, expanded, write_json
 from tinct.findings import METRICS
 from tinct.inits import load_init
@@ -29,7 +29,7 @@ from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
 from tinct.trained import save_trained
 
-__all__ = ["TransferSettings", "contents_of", "parts_of", "run_transfer", "transfer"]
+__all__ = ["TransferSettings", "contents_of", "parts_of", "run_cell", "run_transfer", "transfer"]
 
 NAMED, LISTED = 50, 10
 """How many pictures a record names, and a warning, where there may be many."""
@@ -79,6 +79,7 @@ def parts_of(settings: TransferSettings) -> Parts:
             tuning, rest = rest[second], rest[rest_of_rest]
     else:
         evaluated = _evaluated(settings)
+        evaluated.usable()  # or says why none is
         where = np.arange(len(evaluated.source))
         for number, (ours, theirs) in enumerate(zip_longest(labelled.classes, evaluated.classes)):
             if ours != theirs:
@@ -159,7 +160,18 @@ def run_transfer(
     """
     if not isinstance(settings, TransferSettings):
         raise TinctError(f"settings is a {type(settings).__name__}; expected tinct.TransferSettings(source, task, ...)")
-    out = expanded(out)
+    forget_labels()  # in a notebook they may have been corrected since
+    return run_cell(settings, expanded(out), predictions, keep_model, console)
+
+
+def run_cell(
+    settings: TransferSettings,
+    out: Path,
+    predictions: bool = False,
+    keep_model: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """`run_transfer` for one of many on the same labels, which are read once for all of them."""
     settings.check()
     check_out(out, "transfer")
     if (out / "record.json").exists():

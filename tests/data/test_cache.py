@@ -121,6 +121,13 @@ def test_pictures_that_changed_under_their_names_are_noticed(folder, tmp_path, m
     assert CachedSource(source_of(folder), tmp_path / "cache", 50).picture(0)[0, 0].tolist() == [255, 0, 0]
 
 
+def test_a_picture_that_was_repaired_is_taken(folder, tmp_path):
+    with pytest.raises(PictureError):
+        CachedSource(source_of(folder), tmp_path / "cache", 50).picture(2)
+    Image.new("RGB", (80, 80), "red").save(folder / "2.png")
+    assert CachedSource(source_of(folder), tmp_path / "cache", 50).picture(2)[0, 0].tolist() == [255, 0, 0]
+
+
 def test_the_cache_outlives_the_files(folder, tmp_path):
     source = source_of(folder)
     expected = CachedSource(source, tmp_path / "cache", 50).picture(5)

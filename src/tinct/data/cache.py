@@ -3,6 +3,7 @@
 import json
 import struct
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = ["CachedSource"]
 # ones as JSON; and last, what is needed to find these.
 _TRAILER = struct.Struct("<QQQ8s")  # bytes of pixels, number of pictures, bytes of JSON, mark
 _MARK = b"tinct\0\0\1"
+_LOOKED_AT, _TRIED_AGAIN = 4, 64
 
 
 class CachedSource(Source):
@@ -28,8 +30,8 @@ class CachedSource(Source):
 
     The file is named by the source's fingerprint and `side`, built when it is absent (with a progress bar, in
     processes, and atomically: an interrupted build leaves nothing behind that could be taken for whole) and mapped,
-    so that all processes of a machine share its pages. A few pictures are compared with the source on opening; where
-    they differ, the files changed under their names and the cache is built again.
+    so that all processes of a machine share its pages. On opening, a few pictures are compared with the source, and the
+    first bad ones are tried again; where they differ, the files changed under their names and the cache is built again.
 
     Bad pictures are remembered and raise `PictureError` with their reason. `min_side` beyond `side` cannot be served:
     choose `side` for the smallest crop that is to be sharp.
@@ -100,11 +102,12 @@ class CachedSource(Source):
         return True
 
     def _is_current(self) -> bool:
-        for index in np.linspace(0, len(self) - 1, min(4, len(self))).astype(int):
-            now = shrunk(self.source, int(index), self.side)
+        some = np.linspace(0, len(self) - 1, min(_LOOKED_AT, len(self))).astype(int).tolist()
+        for index in (*some, *map(int, islice(self._reasons, _TRIED_AGAIN))):
+            now = shrunk(self.source, index, self.side)
             if isinstance(now, str):
                 continue  # gone or out of reach: the cache may outlive the files
-            if not self._sizes[index].any() or not np.array_equal(now, self.picture(int(index))):
+            if not self._sizes[index].any() or not np.array_equal(now, self.picture(index)):
                 return False
         return True
 
