@@ -12,6 +12,7 @@ PRETRAINED = {
         "backbone": "resnet18",
         "terms": {"bins": 1.0},
         "adversarial": "none",
+        "adversarial_weight": 0.1,
         "size": 64,
         "chroma_stride": 4,
         "init": "random",
@@ -65,7 +66,12 @@ def test_a_comparison_is_sent_to_report(tmp_path, capsys):
 def test_other_folders_are_named(tmp_path, capsys):
     assert main(["card", str(tmp_path)]) == 2
     assert "cannot be read" in capsys.readouterr().err
-    for record, message in (({"what": "report"}, "expected that of a pretraining"), ({"what": "pretrain"}, "lacks")):
+    damaged = {**PRETRAINED, "config": {**PRETRAINED["config"], "terms": None}}
+    for record, message in (
+        ({"what": "report"}, "expected that of a pretraining"),
+        ({"what": "pretrain"}, "config is missing"),
+        (damaged, "config.terms is missing or not what a record has there"),
+    ):
         (tmp_path / "record.json").write_text(json.dumps(record))
         assert main(["card", str(tmp_path)]) == 2
         assert message in capsys.readouterr().err

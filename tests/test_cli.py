@@ -49,7 +49,7 @@ def test_too_little_memory_is_one_line_and_other_errors_are_not(error, monkeypat
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("tinct.cards.read_record", fail)
+    monkeypatch.setattr("tinct.cards.read_checked", fail)
     assert main(["card", "run"]) == 2
     assert capsys.readouterr().err == "tinct card: out of memory; end other programs, or take a machine with more\n"
     error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")

@@ -172,6 +172,16 @@ def test_a_seed_alone_draws(photos, tmp_path):
     assert redness(tmp_path / "best.png") > redness(tmp_path / "drawn.png") + 5
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_beside_a_folder_one_picture_goes_into_a_folder_in_either_order(photos, tmp_path, order):
+    (tmp_path / "empty").mkdir()
+    given = [str(photos / "a.jpg"), str(tmp_path / "empty")][::order]
+    with pytest.raises(TinctError, match="1 pictures cannot go to"):
+        colorize(given, out=tmp_path / "out.jpg")
+    assert colorize(given, out=tmp_path / "out") == 0
+    assert names(tmp_path / "out") == ["a.jpg"]
+
+
 def test_a_pattern_may_match_folders(photos, tmp_path):
     assert colorize([str(photos / "*")], out=tmp_path / "out") == 0
     assert names(tmp_path / "out") == ["a.jpg", "deep/b.png", "deep/er/C.TIF"]

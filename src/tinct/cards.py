@@ -7,8 +7,7 @@ from typing import Any
 
 from tinct.errors import TinctError
 from tinct.files import write_text
-from tinct.records import PLAN, SEEN, overlap
-from tinct.runs import read_record
+from tinct.records import PLAN, SEEN, overlap, read_checked
 from tinct.shipped import entries
 from tinct.wording import COLOUR_TERMS, pretraining_of
 
@@ -33,12 +32,16 @@ def card(run: Path, *, out: Path | None = None) -> int:
     """
     if (run / PLAN).exists():
         raise TinctError(f"{run}: holds a comparison; tinct report makes a page and Markdown of it")
-    text = card_of(read_record(run))
+    text = card_of(_read(run))
     if out is None:
         print(text)  # noqa: T201
     else:
         write_text(out, text)
     return 0
+
+
+def _read(run: Path) -> dict[str, Any]:
+    return read_checked(run / "record.json", f"is {run} a finished run?")
 
 
 def card_of(record: dict[str, Any], files: bool = True) -> str:
@@ -48,13 +51,10 @@ def card_of(record: dict[str, Any], files: bool = True) -> str:
         TinctError: the record is of something that has no card.
     """
     what = record.get("what")
-    try:
-        if what == "pretrain":
-            return pretraining_card(record, files)
-        if what == "transfer":
-            return transfer_card(record)
-    except (KeyError, TypeError) as error:
-        raise TinctError(f"the record lacks {error}; was it written by tinct?") from error
+    if what == "pretrain":
+        return pretraining_card(record, files)
+    if what == "transfer":
+        return transfer_card(record)
     raise TinctError(f"the record is of {what!r}; expected that of a pretraining or a transfer")
 
 
@@ -149,7 +149,7 @@ def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report
     if known and known.card:
         text = (known.shelf / known.card).read_text(encoding="utf-8").rstrip()
     elif (file.parent / "record.json").exists():
-        text = card_of(read_record(file.parent), files=False).rstrip()  # those of the export have other names
+        text = card_of(_read(file.parent), files=False).rstrip()  # those of the export have other names
     else:
         text = f"# {report['what']}, exported by tinct"
     lines = [

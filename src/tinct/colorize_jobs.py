@@ -96,7 +96,7 @@ def find_jobs(inputs: list[str], output: Path, form: str | None) -> list[Job]:
     found = list(dict.fromkeys(_found(inputs, output)))
     if not found:
         raise TinctError(f"no picture in {', '.join(inputs)}; expected files ending in {', '.join(ENDINGS)}")
-    if len(found) == 1 and not expanded(inputs[0]).is_dir():
+    if len(found) == 1 and not any(expanded(one).is_dir() for one in inputs):
         return [_single(*found[0], output, form)]
     if str(output) == "-" or (output.suffix.lower() in (*SUFFIXES, *FILM_FORMATS) and not output.is_dir()):
         raise TinctError(f"{len(found)} pictures cannot go to {output}; name a folder")

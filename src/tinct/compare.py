@@ -69,8 +69,8 @@ def compare(
     """Does pretraining help on these labels? A paired grid of transfers; the answer first, then the table.
 
     The learning rate is chosen once for each arm, on a fixed part of train that no label subset touches, with a seed
-    that is not reported and the middle one of the numbers of labels. The same command resumes an interrupted grid, and
-    one with more seeds, labels or arms adds to it.
+    that is not reported and the middle one of the numbers of labels as they are written. The same command resumes an
+    interrupted grid, and one with more seeds, labels or arms adds to it.
 
     Args:
         source: a labelled source, such as `voc:DIR`.
@@ -219,8 +219,9 @@ def estimate(grid: Grid, jobs: int, console: Console) -> None:
         own, state = one.settings, "done" if done else "to do"
         table.add_row(str(one.folder.relative_to(grid.out)), own.init, own.labels, str(own.seed), state)
     console.print(table)
-    write_plan(grid)
-    (record,) = run_cells(grid, [*tuning, *cells][:1], 1, "measuring one")
+    with alone_in(grid.out):
+        write_plan(grid)
+        (record,) = run_cells(grid, [*tuning, *cells][:1], 1, "measuring one")
     minutes = left * record["seconds"] / jobs / 60
     say(
         console,

@@ -106,12 +106,15 @@ def in_full(spec: Any) -> Any:
     """A source, an init or a list of them, paths in full: `photos`, `./photos/` and a link there are one place.
 
     What is no text comes back as it is; a prefix such as `csv:` stays before its path, and the year of a VOC behind.
+    `photos:`, which has no path, stays as it is.
     """
     if isinstance(spec, list):
         return [in_full(one) for one in spec]
     if not isinstance(spec, str):
         return spec
     prefix, _, path = spec.partition(":") if re.match(r"\w\w+:", spec) else ("", "", spec)  # C: is no prefix
+    if not path:  # photos:, mosaic:
+        return spec
     year = re.search(r"@20\d\d$", path) if prefix == "voc" else None
     end = year.start() if year else len(path)
     return f"{prefix}:{os.path.realpath(expanded(path[:end]))}{path[end:]}"

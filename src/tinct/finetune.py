@@ -18,7 +18,7 @@ from tinct.data.base import VOID
 from tinct.data.random import rng, torch_seed
 from tinct.device import layout
 from tinct.engine import warmup_cosine
-from tinct.errors import DivergedError, TinctError
+from tinct.errors import DivergedError
 from tinct.examples import Examples
 from tinct.models.encoder import Encoder
 from tinct.models.stem import network_input
@@ -55,7 +55,6 @@ def train(
 
     Raises:
         DivergedError: the loss became infinite or not a number.
-        TinctError: there is no layer-wise rate for this head.
     """
     network.to(fabric.device).to(memory_format=layout(fabric.device))
     network.train()
@@ -90,11 +89,10 @@ def groups(network: nn.Module, settings: TransferSettings) -> list[dict[str, Any
     With a `layer_decay`, the rates of the encoder's layers fall towards the input (Bao et al. 2022, as in timm).
     """
     decay = settings.weight_decay
-    if settings.layer_decay == 1 or settings.protocol == "frozen":
+    if settings.layer_decay == 1:
         plain: list[dict[str, Any]] = param_groups_weight_decay(network, decay)
         return [group for group in plain if group["params"]]
-    if not isinstance(network.encoder, Encoder):
-        raise TinctError(f"layer_decay is {settings.layer_decay} with head {settings.head}; it goes with decoder only")
+    assert isinstance(network.encoder, Encoder)  # so check the settings
     rest = nn.ModuleDict({name: child for name, child in network.named_children() if name != "encoder"})
     layered = param_groups_layer_decay(network.encoder.body, decay, layer_decay=settings.layer_decay)
     return [*layered, *param_groups_weight_decay(rest, decay)]

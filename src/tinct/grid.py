@@ -86,7 +86,7 @@ class Grid:
 
     @property
     def tuning_labels(self) -> str:
-        """The number of labels that learning rates are chosen at: the middle one, or what the grid began with."""
+        """The number of labels that learning rates are chosen at: the middle one as written, or what it began with."""
         begun = read_plan(self.out).get("tuning", {}).get("labels") if (self.out / "tuning").exists() else None
         return str(begun or self.amounts[(len(self.amounts) - 1) // 2])
 

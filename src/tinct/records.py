@@ -205,18 +205,18 @@ def damaged(path: Path) -> Iterator[None]:
         raise TinctError(f"{path}: cannot be read ({type(error).__name__}: {reason}); {REMEDY}") from error
 
 
-def read_checked(path: Path) -> dict[str, Any]:
-    """A record, with all in it that reports and cards ask for later.
+def read_checked(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
+    """A record, with all in it that reports and cards ask for later; `remedy` ends the line where it has not.
 
     Raises:
         TinctError: it cannot be read, or something is missing or of another kind; names it.
     """
-    record = read_json(path, REMEDY)
+    record = read_json(path, remedy)
     what = record.get("what")
     wrong = _wrong(record, TRANSFER if what == "transfer" else PRETRAIN if what == "pretrain" else {})
     wrong = wrong or next(filter(None, (_wrong(*further) for further in _further(record))), None)
     if wrong is not None:
-        raise TinctError(f"{path}: {wrong} is missing or not what a record has there; {REMEDY}")
+        raise TinctError(f"{path}: {wrong} is missing or not what a record has there; {remedy}")
     return record
 
 

@@ -40,7 +40,8 @@ class TransferSettings:
         size: height and width of the network's input in pixels, a multiple of 32; of a whole picture that is segmented,
             its shorter side.
         input: grey or rgb.
-        head: for segmentation: decoder, unet, fpn, deeplabv3plus (the latter from segmentation-models-pytorch).
+        head: for segmentation: decoder, unet, fpn, deeplabv3plus (the last three from
+            segmentation-models-pytorch).
         decoder: fresh, or carried over from the run's colorizer.
         lr: peak learning rate.
         layer_decay: factor of the learning rate from layer to layer towards the input; 1 for none, 0.7 is usual.
@@ -110,6 +111,10 @@ class TransferSettings:
             raise TinctError(f"weight_decay is {self.weight_decay}; expected 0 or more, such as 0.05")
         if self.layer_decay > 1:
             raise TinctError(f"layer_decay is {self.layer_decay}; expected 1 at most, which is none, such as 0.7")
+        if self.layer_decay != 1 and self.protocol != "finetune":
+            raise TinctError(f"layer_decay goes with protocol finetune, not with {self.protocol}; leave it out")
+        if self.layer_decay != 1 and self.head != "decoder":
+            raise TinctError(f"layer_decay goes with head decoder, not with {self.head}; leave it out")
         if not self.trains and self.task != "multilabel":
             raise TinctError(f"protocol {self.protocol} is for multilabel; use frozen for {self.task}")
         if self.balanced and not self.trains:
