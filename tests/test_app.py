@@ -19,6 +19,7 @@ from PIL import Image
 from skimage import data
 
 from tinct.app import Limits, running, serve
+from tinct.app_page import page
 from tinct.colorize import Colorizer
 from tinct.errors import TinctError
 from tinct.pictures import Picture
@@ -55,6 +56,10 @@ def address(tmp_path_factory):
             assert [path.name.startswith("tinct-serve-") for path in folder.iterdir()] == [True]
             yield address.rstrip("/")
         assert not list(folder.glob("tinct-serve-*"))  # uploads and results are gone
+
+
+def test_a_model_of_one_answer_is_served_too():
+    page(Colorizer(torch.nn.Identity(), 64, "regression", "cpu"), LIMITS)
 
 
 @pytest.fixture

@@ -187,6 +187,25 @@ def test_a_pattern_may_match_folders(photos, tmp_path):
     assert names(tmp_path / "out") == ["a.jpg", "deep/b.png", "deep/er/C.TIF"]
 
 
+def test_a_sheet_with_an_earlier_result_of_another_size_is_refused_and_the_rest_done(photos, tmp_path, capsys):
+    colorize([str(photos)], out=tmp_path / "out")
+    Image.fromarray(data.camera()[:40, :60]).save(photos / "a.jpg")
+    assert colorize([str(photos)], out=tmp_path / "out", compare=True) == 1
+    assert "is of a picture of another size; give --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "out" / "deep" / "b-compare.jpg").exists()
+
+
+def test_what_failed_before_a_full_disk_is_said(photos, tmp_path, monkeypatch, capsys):
+    def full(picture, path, form=None):
+        raise TinctError("cannot write: no space left on device")
+
+    (photos / "0.jpg").write_bytes(b"no picture")
+    monkeypatch.setattr(tinct.colorize_files, "write", full)
+    with pytest.raises(TinctError, match="no space left"):
+        colorize([str(photos)], out=tmp_path / "out", batch_size=1)
+    assert "0.jpg" in capsys.readouterr().err
+
+
 def test_the_sheet_is_upright(tmp_path):
     exif = Image.Exif()
     exif[274] = 6

@@ -2,6 +2,7 @@ import errno
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -14,6 +15,7 @@ from tinct.colorize import Colorizer
 from tinct.colorize_files import colorize
 from tinct.errors import PictureError, TinctError
 from tinct.film import colorize_film, frame_count
+from tinct.film_sound import decoded
 from tinct.render import lightness
 
 
@@ -193,6 +195,18 @@ def test_frames_that_grow_on_the_way_are_refused(tmp_path, colorizer, monkeypatc
     assert not (tmp_path / "new.mp4").exists()
 
 
+def test_frames_that_grow_on_the_way_are_scaled(tmp_path, colorizer):
+    whole = photograph(96, 96)
+    small = write_film(tmp_path / "small.mts", [whole[::2, ::2]] * 12, codec="mpeg2video", sound=None, lasting=25)
+    large = write_film(tmp_path / "large.mts", [whole] * 12, codec="mpeg2video", sound=None, lasting=25)
+    (tmp_path / "both.mts").write_bytes(small.read_bytes() + large.read_bytes())
+    done, _ = colorize_film(tmp_path / "both.mts", tmp_path / "new.mp4", colorizer)
+    first, *_, last = (pixels.astype(float) for pixels in pictures(tmp_path / "new.mp4"))
+    assert done > 20
+    assert first.shape == last.shape == (48, 48, 3)
+    assert np.corrcoef(first[..., 1].ravel(), last[..., 1].ravel())[0, 1] > 0.95
+
+
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "avi", "mpg"])
 def test_damaged_headers_are_read_or_one_sentence(tmp_path, colorizer, ending):
     codec = "mpeg1video" if ending == "mpg" else "mpeg4"
@@ -281,6 +295,38 @@ def test_places_that_cannot_be_decoded_are_counted(tmp_path, colorizer):
     assert damaged > 0
     assert len(pictures(tmp_path / "new.mp4")) == done
     assert 30 <= done < 40
+
+
+@pytest.mark.parametrize("error", [av.error.PermissionError, av.error.PatchWelcomeError, av.error.UndefinedError])
+def test_whatever_a_decoder_says_costs_that_place_alone(error):
+    def decode():
+        raise error(1, "cannot")
+
+    damaged = []
+    assert decoded(SimpleNamespace(decode=decode), damaged) == []
+    assert len(damaged) == 1
+
+
+def test_a_film_to_which_tracks_are_added_on_the_way_is_coloured(tmp_path, colorizer):
+    parts = []
+    for number, voices in enumerate((1, 6, 1)):
+        parts.append(tmp_path / f"{number}.vob")
+        with av.open(parts[-1], "w") as film:
+            picture = film.add_stream("mpeg2video", rate=25)
+            picture.width, picture.height, picture.pix_fmt, picture.bit_rate = 96, 64, "yuv420p", 8_000_000
+            tracks = [film.add_stream("mp2", rate=48_000) for _ in range(voices)]
+            for n in range(50):
+                noise = np.random.default_rng(n).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+                film.mux(picture.encode(av.VideoFrame.from_ndarray(noise, "rgb24")))
+                for track in tracks:
+                    sound = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 1920), np.int16), "s16", "stereo")
+                    sound.rate, sound.pts = 48_000, 1920 * n
+                    film.mux(track.encode(sound))
+            for track in (picture, *tracks):
+                film.mux(track.encode(None))
+    (tmp_path / "disc.vob").write_bytes(b"".join(part.read_bytes() for part in parts))
+    done, _ = colorize_film(tmp_path / "disc.vob", tmp_path / "new.mp4", colorizer)
+    assert done == len(pictures(tmp_path / "new.mp4")) > 140
 
 
 @pytest.mark.parametrize(
@@ -373,11 +419,16 @@ def test_a_film_goes_to_a_file_of_its_kind(tmp_path, colorizer, monkeypatch):
             colorize([str(source)], out=Path(out))
 
 
-def test_without_pyav_a_sentence_says_what_to_install(tmp_path, colorizer, monkeypatch):
+def test_without_pyav_a_sentence_says_what_to_install(tmp_path, colorizer, monkeypatch, capsys):
     source = write_film(tmp_path / "old.avi", [photograph()] * 3)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(TinctError, match=r"pip install 'tinct\[film\]'"):
         colorize_film(source, tmp_path / "new.mp4", colorizer)
+    monkeypatch.setattr(Colorizer, "load", lambda model, device: colorizer)
+    Image.fromarray(photograph()).save(tmp_path / "old.png")
+    assert colorize([str(tmp_path)], out=tmp_path / "out") == 1
+    assert (tmp_path / "out" / "old.png").exists()
+    assert "pip install 'tinct[film]'" in " ".join(capsys.readouterr().err.split())
 
 
 def test_interlaced_films_are_said(tmp_path, colorizer, caplog):

@@ -12,6 +12,7 @@ from skimage import data
 
 from tinct.data.decode import decode
 from tinct.errors import PictureError
+from tinct.metadata import load_exif
 from tinct.readers import MAX_BYTES, from_pil, read
 
 RNG = np.random.default_rng(0)
@@ -248,6 +249,39 @@ def test_photoshops_thumbnail_is_left_out_and_the_rest_of_its_resources_kept():
     extra = b"\xff\xed" + (len(blocks) + 2).to_bytes(2, "big") + blocks
     back = read(saved(Image.new("L", (4, 3), 7), "JPEG", extra=extra))
     assert back.photoshop[4:] == b"Photoshop 3.0\0" + b"".join(kept)
+    file, whole = io.BytesIO(), b"".join((kept[0], resource(1036, b"thumbnail"), kept[1]))
+    tifffile.imwrite(file, np.zeros((4, 4), np.uint8), extratags=[(34377, 1, len(whole), whole, True)])
+    assert load_exif(read(file.getvalue()).exif)[34377] == b"".join(kept)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_captions_stored_as_numbers_are_kept_whole(order, swapped):
+    iptc = b"\x1c\x02\x78\x00\x0fA long caption!"
+    numbers = np.frombuffer(iptc, order + "u4").byteswap() if swapped else np.frombuffer(iptc, order + "u4")
+    tags, file = [(33723, 4, len(numbers), numbers.tolist(), True)], io.BytesIO()
+    tifffile.imwrite(file, np.zeros((4, 4), np.uint8), byteorder=order, extratags=tags)
+    image = Image.open(file)
+    assert load_exif(from_pil(image).exif)[33723] == iptc
+    block = read(file.getvalue()).exif
+    assert load_exif(read(saved(Image.new("L", (4, 3), 7), "JPEG", exif=block)).exif)[33723] == iptc
+
+
+def test_colours_in_planes_are_refused_where_they_would_be_misread():
+    file, planes = io.BytesIO(), np.arange(3 * 64, dtype=np.uint16).reshape(3, 8, 8) * 300
+    tifffile.imwrite(file, planes, photometric="rgb", planarconfig="separate")
+    assert np.array_equal(read(file.getvalue()).pixels, np.moveaxis(planes, 0, -1))
+    for misreading in (lambda: decode(file.getvalue()), lambda: from_pil(Image.open(file))):
+        with pytest.raises(PictureError, match="16-bit colours in separate planes"):
+            misreading()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_16_bit_grey_may_have_white_as_0(order):
+    file, grey = io.BytesIO(), np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
+    tifffile.imwrite(file, 65535 - grey, photometric="miniswhite", byteorder=order)
+    assert np.array_equal(read(file.getvalue()).pixels, grey)
+    assert np.abs(decode(file.getvalue())[..., 0] - grey / 257).max() < 1
 
 
 @pytest.mark.parametrize(("kind", "value"), [(4, 300_000_000), (12, 1.5)])
@@ -275,6 +309,19 @@ def test_a_tiff_opened_by_name_is_upright_whichever_way_it_lies(tmp_path, mode, 
             assert np.array_equal(pixels, expected * (255 if mode == "1" else 1)), orientation
             assert back.orientation == 1
             assert back.dpi == pytest.approx((600, 300) if orientation > 4 else (300, 600))
+
+
+def test_a_smaller_copy_in_a_tiff_lends_it_neither_resolution_nor_profile():
+    from test_profiles import WHITE, gamma, icc
+
+    file, grey = io.BytesIO(), icc({**WHITE, b"kTRC": gamma(1.0)}, b"GRAY")
+    with tifffile.TiffWriter(file) as tiff:
+        tiff.write(np.full((40, 40), 77, np.uint8))
+        profile = (34675, 7, len(grey), grey, True)
+        tiff.write(np.full((10, 10), 77, np.uint8), subfiletype=1, resolution=(72, 72), extratags=[profile])
+    back = read(file.getvalue())
+    assert (back.pixels == 77).all()
+    assert back.dpi != (72, 72)
 
 
 def test_smaller_copies_in_a_tiff_are_no_further_pictures(tmp_path):

@@ -262,6 +262,16 @@ def test_text_beyond_ascii_in_tags_survives(tmp_path, raw):
         assert said(buffer.getvalue())[0] == expected, form
 
 
+def test_exif_too_long_for_jpeg_loses_its_longest_values_alone(caplog):
+    block = Image.Exif()
+    block[270] = "a caption"
+    block.get_ifd(0x8769).update({37500: bytes(70_000), 42032: "Anna"})
+    original = dataclasses.replace(picture(), exif=block.tobytes(), alpha=None)
+    assert facts(through(original, "JPEG").exif) == {"main": {270: "a caption"}, "exif": {42032: "Anna"}, "gps": {}}
+    assert "too long for JPEG; its longest values are left out" in caplog.text
+    assert len(facts(through(original, "PNG").exif)["exif"][37500]) == 70_000
+
+
 def test_text_beyond_ascii_in_exif_survives_where_a_resolution_is_added():
     exif = Image.Exif()
     exif[33432] = "X Caf\1"

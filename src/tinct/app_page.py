@@ -103,7 +103,7 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
                     )
                     versions = gr.Slider(
                         1,
-                        MAX_VERSIONS if sampling else 1,
+                        MAX_VERSIONS,
                         1,
                         step=1,
                         label="Versions",

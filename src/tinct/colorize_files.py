@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,9 @@ def colorize(
     if samples > 1 or compare or keep_colour:
         why = "a film is coloured without --samples, --compare and --keep-colour"
         failures |= dict.fromkeys((job for job in jobs if job.film), why)
+    elif find_spec("av") is None:
+        why = "is a film; pip install 'tinct[film]' to colour films"
+        failures |= dict.fromkeys((job for job in jobs if job.film), why)
     todo = [job for job in jobs if job not in failures and (overwrite or not _done(job, how))]
     console = open_console(stderr=True)
     counts = {"coloured": 0, "left as they are": 0, "there already": len(jobs) - len(todo) - len(failures)}
@@ -115,12 +119,17 @@ def colorize(
             grouped = batches([job for job in todo if not job.film], batch_size)
             pictures = (outcome for batch in grouped for outcome in _batch(batch, colorizer, how, pool))
             films = ((job, _film(job, colorizer, how, batch_size, progress)) for job in todo if job.film)
-            for job, outcome in itertools.chain(pictures, films):
-                progress.advance(bar)
-                if isinstance(outcome, PictureError):
-                    failures[job] = str(outcome).removeprefix(f"{job.name}: ")
-                else:
-                    counts[outcome] += 1
+            try:
+                for job, outcome in itertools.chain(pictures, films):
+                    progress.advance(bar)
+                    if isinstance(outcome, PictureError):
+                        failures[job] = str(outcome).removeprefix(f"{job.name}: ")
+                    else:
+                        counts[outcome] += 1
+            except TinctError:  # such as a full disk
+                progress.stop()
+                _report(console, counts, failures)
+                raise
     _report(console, counts, failures)
     return 1 if failures else 0
 
@@ -190,7 +199,7 @@ def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: 
         last = len(found) - 1
         for index, (target, chroma) in enumerate(zip(job.versions(len(found)), found, strict=True)):
             if target is not None and _kept(target, how):
-                views += [view(read(target, str(target)))] if how.compare else []
+                views += [_earlier(target, views[0])] if how.compare else []
                 continue
             # the last version may take the place of the input, which halves the memory of a large scan
             coloured = paint(picture, chroma, in_place=index == last)
@@ -201,6 +210,13 @@ def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: 
     except (TinctError, RuntimeError, MemoryError) as error:
         return _of_this_picture(error)
     return "coloured"
+
+
+def _earlier(result: Path, like: torch.Tensor) -> torch.Tensor:
+    seen = view(read(result, str(result)))
+    if seen.shape != like.shape:
+        raise PictureError(f"{result} is of a picture of another size; give --overwrite, or another out")
+    return seen
 
 
 def _kept(result: Path, how: How) -> bool:

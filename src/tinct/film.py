@@ -15,7 +15,7 @@ from tinct.borders import inside
 from tinct.colorize import Colorizer, check_number, paint
 from tinct.errors import PictureError, TinctError
 from tinct.files import atomic_path, expanded
-from tinct.film_sound import Onward, Sound, decodable, sound_track, start_of
+from tinct.film_sound import Onward, Sound, decodable, decoded, sound_track, start_of
 from tinct.pictures import FILM_FORMATS, Picture
 from tinct.steady import Steady
 
@@ -92,7 +92,7 @@ def colorize_film(
     lightest = np.zeros((0, 0, 3), np.uint8)
     with _opened(source) as (film, video), atomic_path(out) as unfinished, _created(unfinished, film) as result:
         track = _picture_track(result, video, height, width, turned)
-        frames = _frames(film, video, sound_track(film, result), damaged)
+        frames = _frames(film, video, sound_track(film, result, damaged), damaged)
         while batch := list(itertools.islice(frames, batch_size)):
             pictures = [Picture(_upright(frame), name=f"{source}, frame {n}") for n, frame in enumerate(batch, done)]
             boxes = []
@@ -199,11 +199,10 @@ def _frames(
             if sound is not None and packet.stream == sound.stream:
                 sound.take(packet)
                 continue
-            frames = packet.decode()
         except av.error.InvalidDataError as error:
             damaged.append(str(error))
             continue
-        for frame in frames:
+        for frame in decoded(packet, damaged):
             _check_frame(film.name.removeprefix("file:"), frame.width, frame.height)  # which may change on the way
             if frame.pts is not None:
                 frame.pts += onward.shift(frame.pts, float(frame.time_base or 1))
@@ -225,6 +224,8 @@ def _packets(
         yield from film.demux(video, *([] if sound is None else [sound.stream]))
     except av.FFmpegError as error:
         damaged.append(str(error))
+    except IndexError:
+        pass  # a track that began on the way, which PyAV (18.1) does not know at the end; all others have come by
 
 
 def _shape(source: Path) -> tuple[int, int, bool]:
@@ -254,7 +255,8 @@ def _encodable(pixels: NDArray[Any], like: "VideoFrame", height: int, width: int
     """What the encoder takes, at the time of another frame."""
     from av import VideoFrame
 
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:height, :width]), "rgb24")
+    rows, columns = (side // 2 * 2 or 1 for side in pixels.shape[:2])  # which may change on the way
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:rows, :columns]), "rgb24")
     frame = frame.reformat(width, height, "yuv420p", dst_colorspace=BT709, dst_color_range=VIDEO_RANGE)
     frame.pts, frame.time_base = like.pts, like.time_base
     return frame

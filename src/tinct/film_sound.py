@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from av import AudioStream, Packet, VideoStream
     from av.container import InputContainer, OutputContainer
 
-__all__ = ["Onward", "Sound", "decodable", "sound_track", "start_of"]
+__all__ = ["Onward", "Sound", "decodable", "decoded", "sound_track", "start_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,21 @@ def start_of(film: "InputContainer") -> float:
     return max(0, film.start_time or 0) / 1_000_000
 
 
-def sound_track(film: "InputContainer", result: "OutputContainer") -> Sound | None:
-    """What passes a film's sound on to the result; None where there is none that can be."""
+def decoded(packet: "Packet[Any]", damaged: list[str]) -> list[Any]:
+    """The frames in a packet; where it does not decode, none, and why is put in `damaged`."""
+    import av
+
+    try:
+        return list(packet.decode())
+    except MemoryError:  # which FFmpeg's is, too
+        raise
+    except av.FFmpegError as error:  # decoders give any of FFmpeg's, those of files included
+        damaged.append(str(error))
+        return []
+
+
+def sound_track(film: "InputContainer", result: "OutputContainer", damaged: list[str]) -> Sound | None:
+    """What passes a film's sound on to the result; None where there is none that can be. See `decoded`."""
     stream: Any = film.streams.best("audio")
     if stream is None:
         return None
@@ -62,7 +75,7 @@ def sound_track(film: "InputContainer", result: "OutputContainer") -> Sound | No
     streamed = "mpeg" in film.format.name  # whose packets lack what MP4 says of them
     if codec in SOUND and not streamed and (codec != "mp3" or stream.rate >= MP3_RATE):
         return Sound(stream, _copied(stream, result, Onward(start_of(film))))
-    return Sound(stream, _recoded(stream, result, Onward(start_of(film))))
+    return Sound(stream, _recoded(stream, result, Onward(start_of(film)), damaged))
 
 
 def _copied(stream: "AudioStream", result: "OutputContainer", onward: "Onward") -> Take:
@@ -79,7 +92,7 @@ def _copied(stream: "AudioStream", result: "OutputContainer", onward: "Onward") 
     return copy
 
 
-def _recoded(stream: "AudioStream", result: "OutputContainer", onward: "Onward") -> Take:
+def _recoded(stream: "AudioStream", result: "OutputContainer", onward: "Onward", damaged: list[str]) -> Take:
     import av
 
     rate = next((rate for rate in AAC_RATES if rate >= stream.rate), AAC_RATES[-1])
@@ -90,7 +103,7 @@ def _recoded(stream: "AudioStream", result: "OutputContainer", onward: "Onward")
 
     def recode(packet: "Packet[Any] | None") -> None:
         nonlocal samples, resampler, kind
-        frames: list[Any] = [None] if packet is None else packet.decode()
+        frames: list[Any] = [None] if packet is None else decoded(packet, damaged)
         for frame in frames:
             if frame is not None and frame.pts is not None:
                 step = float(frame.time_base or 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-__all__ = ["STORAGE_TAGS", "SUB_IFDS", "load_exif", "metadata_of"]
+__all__ = ["RESOURCES", "STORAGE_TAGS", "SUB_IFDS", "load_exif", "metadata_of"]
 
 # TIFF tags that say how pixels are stored (TIFF 6.0), which their writer states anew; XMP and ICC travel apart.
 STORAGE_TAGS = frozenset(
@@ -24,6 +24,8 @@ PHOTOSHOP = b"Photoshop 3.0\0"
 """What an APP13 segment of image resources begins with."""
 PREVIEWS = (1033, 1036)
 """The resources that are thumbnails."""
+IPTC, RESOURCES = 33723, 34377
+"""Tags of TIFF: captions and credits; Photoshop's image resources, which may be large: clipping paths, thumbnails."""
 
 
 class TagText(str):
@@ -42,12 +44,25 @@ def load_exif(block: bytes) -> Image.Exif:
 
 
 def keep_text(exif: Image.Exif) -> Image.Exif:
-    """The same tags, with their text as `TagText`."""
+    """The same tags, with their text as `TagText`, and IPTC whole."""
+    _restore_iptc(exif)
     for tag in SUB_IFDS & exif.keys():
         exif.get_ifd(tag)  # which reads them
     for tags in (exif, *exif._ifds.values()):
         tags.update({tag: TagText(value) for tag, value in tags.items() if isinstance(value, str)})
     return exif
+
+
+def _restore_iptc(exif: Any) -> None:
+    """Take IPTC that was stored as 32-bit numbers, as older programs do, from the file: Pillow keeps one number."""
+    raw = getattr(getattr(exif, "_info", None), "_tagdata", {}).get(IPTC, b"")  # before it is looked at
+    if not isinstance(exif.get(IPTC), int):
+        return
+    del exif[IPTC]
+    if raw[:1] != b"\x1c" and raw[3:4] == b"\x1c":  # which each record begins with
+        raw = b"".join(raw[place : place + 4][::-1] for place in range(0, len(raw), 4))
+    if raw:
+        exif[IPTC] = raw
 
 
 def metadata_of(image: Image.Image) -> dict[str, Any]:
@@ -74,7 +89,11 @@ def _exif(image: Image.Image) -> tuple[bytes, int]:
             left = STORAGE_TAGS & exif.keys() - {ExifTags.Base.Orientation}
             if str(exif.get(ExifTags.Base.ImageDescription, "")).startswith(SHAPES):
                 left |= {ExifTags.Base.ImageDescription}
-            apart = {tag: exif.pop(tag) for tag in left}
+            apart = {tag: exif[tag] for tag in {*left, RESOURCES} & exif.keys()}
+            for tag in left:
+                del exif[tag]
+            if isinstance(resources := exif.get(RESOURCES), bytes):
+                exif[RESOURCES] = _without_previews(resources)
             exif.bigtiff = False  # of the file; a block of EXIF is a plain TIFF
             block = keep_text(exif).tobytes() if len(exif) else b""
             exif.update(apart)  # the image, which may be a caller's, keeps its tags
@@ -129,13 +148,16 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
 
 def _photoshop(image: Image.Image) -> bytes:
     segments = [data for marker, data in getattr(image, "applist", []) if marker == "APP13"]
-    segments = [_without_previews(data) for data in segments]
+    segments = [
+        PHOTOSHOP + _without_previews(data.removeprefix(PHOTOSHOP)) if data.startswith(PHOTOSHOP) else data
+        for data in segments
+    ]
     return b"".join(b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data for data in segments)
 
 
 def _without_previews(data: bytes) -> bytes:
     """Photoshop's resources (Adobe's file format, "Image Resource Blocks") but for thumbnails, which show it grey."""
-    kept, place = data[: len(PHOTOSHOP)], len(PHOTOSHOP)
+    kept, place = b"", 0
     while data[place : place + 4] == b"8BIM" and place + 7 < len(data):
         start = place + 6 + (data[place + 6] + 2) // 2 * 2  # after a name of even length, its first byte counted
         length = int.from_bytes(data[start : start + 4], "big")

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from tinct import deep, jpeg2000, profiles
-from tinct.data.decode import drop_false_xmp, oversize, reason_of, tile_of, to_srgb, whole_range
+from tinct.data.decode import drop_false_xmp, oversize, reason_of, refuse_planes, tile_of, to_srgb, whole_range
 from tinct.errors import PictureError
 from tinct.metadata import metadata_of
 from tinct.pictures import FORMATS, ONLY_READ, Picture, Pixels, samples_of, strips
@@ -123,6 +123,8 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
     by_netpbm = source is not None and deep.netpbm_peak(image) > 0
     if image.mode in ("I", "F") and not by_netpbm:
         raise PictureError("32 bits a sample, or signed ones; convert it to 16 bits")
+    if source is None:
+        refuse_planes(image)
     by_two_passes = source is not None and kind in ("PNG", "TIFF") and deep.is_reduced(image)
     by_tifffile = source is not None and deep.for_tifffile(image)
     key = image.info.get("transparency")
@@ -164,14 +166,16 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
 
 def _frames(image: Image.Image) -> int:
     """How many pictures a file holds, smaller copies of a TIFF's first one not counted (its tag NewSubfileType)."""
+    here, info = image.tell(), dict(image.info)
     frames: int = getattr(image, "n_frames", 1)
     if frames == 1 or not isinstance(image, TiffImagePlugin.TiffImageFile):
         return frames
-    here, copies = image.tell(), 0
+    copies = 0
     for number in range(1, frames):
         image.seek(number)
         copies += image.tag_v2.get(SUBFILE_TYPE) in (1, 3, 5, 7)  # a damaged tag may be of any type
     image.seek(here)
+    image.info = info  # without what Pillow has added of the others
     return frames - copies
 
 

@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from tinct import profiles
 from tinct.errors import PictureError
 from tinct.files import atomic_path
-from tinct.metadata import STORAGE_TAGS, SUB_IFDS, load_exif
+from tinct.metadata import RESOURCES, STORAGE_TAGS, SUB_IFDS, load_exif
 from tinct.pictures import Picture, Pixels, strips, to_8_bits, top, upright
 
 __all__ = ["encode", "to_pil", "write"]
@@ -41,8 +41,8 @@ MAX_SEGMENT = 65_533
 """Bytes that a JPEG segment holds."""
 MAX_XMP = MAX_SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")
 """Bytes of a packet in one segment, after the name of what it is."""
-RESOURCES = 34377
-"""The TIFF tag of Photoshop's image resources, which may be large: clipping paths, thumbnails."""
+LONG_VALUE = 1024
+"""Characters or bytes from which a value is left out where all of EXIF is too long: notes of makers, mostly."""
 UNDEFINED = 7
 """The type of EXIF's bytes without a meaning of their own."""
 
@@ -103,7 +103,7 @@ def _by_pillow(picture: Picture, file: IO[bytes], form: str) -> None:
     options: dict[str, Any] = {str(key): value for key, value in image.info.items()} | OPTIONS[form]
     if form == "JPEG":
         if len(picture.exif) > MAX_SEGMENT:
-            options |= {"exif": _without_resources(picture.exif)}
+            options |= {"exif": _shortened(picture)}
         if len(picture.xmp) > MAX_XMP:
             del options["xmp"]
             logger.warning("%s: XMP of %d bytes, too long for JPEG, is left out", picture.name, len(picture.xmp))
@@ -126,11 +126,22 @@ def _by_pillow(picture: Picture, file: IO[bytes], form: str) -> None:
     image.save(plain, form, **options)
 
 
-def _without_resources(block: bytes) -> bytes:
-    """EXIF from a TIFF without what a JPEG has another place for, where it is too long for one segment."""
-    exif = load_exif(block)
+def _shortened(picture: Picture) -> bytes:
+    """EXIF too long for a JPEG's segment: without what has another place there, then without its long values."""
+    exif = load_exif(picture.exif)
     exif.pop(RESOURCES, None)
+    if len(exif.tobytes()) > MAX_SEGMENT:
+        directories: list[Any] = [exif, *exif._ifds.values()]
+        long = [(tags, tag) for tags in directories for tag, value in tags.items() if _length(value) >= LONG_VALUE]
+        for tags, tag in long:
+            del tags[tag]
+        why = "%s: EXIF of %d bytes, too long for JPEG; its longest values are left out"
+        logger.warning(why, picture.name, len(picture.exif))
     return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, bytes | str | tuple) else 0
 
 
 def _with_resolution(block: bytes, dpi: tuple[float, float]) -> bytes:

@@ -27,6 +27,7 @@ __all__ = [
     "is_grey",
     "oversize",
     "reason_of",
+    "refuse_planes",
     "tile_of",
     "to_srgb",
     "transform_to_srgb",
@@ -72,6 +73,10 @@ _UPRIGHT = {
 }
 
 
+# Pillow knows no TIFF of 16-bit grey, high byte first, where 0 is white; `whole_range` turns it round.
+TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
+
+
 def decode(data: bytes | Path, min_side: int | None = None) -> NDArray[np.uint8]:
     """Decode a picture to (H, W, 3) sRGB, upright.
 
@@ -91,6 +96,7 @@ def decode(data: bytes | Path, min_side: int | None = None) -> NDArray[np.uint8]
     try:
         with image:
             drop_false_xmp(image)
+            refuse_planes(image)
             if min_side is not None:
                 image.draft(None, (min_side, min_side))
             image.load()
@@ -209,6 +215,18 @@ def drop_false_xmp(image: Image.Image) -> None:
     """Forget what a TIFF has in XMP's place where that is a number, on which Pillow's readers choke."""
     if not isinstance(image.info.get("xmp", b""), bytes | str):
         del image.info["xmp"]
+
+
+def refuse_planes(image: Image.Image) -> None:
+    """Refuse 16-bit colours in separate, uncompressed planes, which Pillow (12.3) misreads without a word.
+
+    Raises:
+        PictureError: it is such a TIFF.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.info.get("compression") == "raw":
+        depths, planes = (image.tag_v2.get(tag) for tag in (258, 284))
+        if planes == 2 and depths is not None and len(depths) > 1 and max(depths) > 8:
+            raise PictureError("16-bit colours in separate planes; save it with the samples of a pixel together")
 
 
 def whole_range(samples: NDArray[np.uint16], image: Image.Image) -> NDArray[np.uint16]:
