@@ -92,6 +92,15 @@ def test_tuning_is_no_evidence_and_nothing_counts_twice(tmp_path):
     assert {found.arm for found in records.cells} == {"random", "cgan"}
 
 
+def test_grids_fed_grey_and_colour_are_two_comparisons_and_say_so(tmp_path):
+    for name in ("grey", "rgb"):
+        for init in ("random", "run0"):
+            settings = TransferSettings("voc:pictures", "multilabel", init=init, labels="50", input=name)
+            fake_transfer(settings, tmp_path / name / init)
+    grey, colour = sorted(comparisons(find_records([tmp_path]).cells), key=lambda one: len(one.title))
+    assert colour.title == f"{grey.title} · fed rgb"
+
+
 def test_a_missing_prediction_leaves_the_bootstrap_out(tmp_path):
     fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2)
     (tmp_path / "cells" / "random-50-1" / "predictions.safetensors").unlink()

@@ -83,11 +83,13 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Data, task, protocol, size, steps of training, backbone, and what was scored unless it is val as it is."""
+        """Data, task, protocol, size, steps, backbone; the input unless grey, and what was scored unless val."""
         data, size, backbone = self.record["data"], self.record["size"], self.record["init"]["backbone"]
         parts = [data["spec"], self.record["task"], self.record["protocol"], f"{size} px", backbone]
         if self.record["protocol"] in BY_GRADIENTS:
             parts.insert(-1, f"{self.record['settings']['steps']} steps")
+        if self.record["input"] != "grey":
+            parts.append(f"fed {self.record['input']}")
         if data["eval_split"] != "val":
             parts.append(f"scored on {data['eval_split']}")
         return " · ".join([*parts, "scored in padded squares"] if padded(self.record) else parts)
