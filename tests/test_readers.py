@@ -276,14 +276,6 @@ def test_colours_in_planes_are_refused_where_they_would_be_misread():
             misreading()
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_16_bit_grey_may_have_white_as_0(order):
-    file, grey = io.BytesIO(), np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
-    tifffile.imwrite(file, 65535 - grey, photometric="miniswhite", byteorder=order)
-    assert np.array_equal(read(file.getvalue()).pixels, grey)
-    assert np.abs(decode(file.getvalue())[..., 0] - grey / 257).max() < 1
-
-
 @pytest.mark.parametrize(("kind", "value"), [(4, 300_000_000), (12, 1.5)])
 def test_a_number_where_xmp_should_be_is_none(kind, value):
     file = io.BytesIO()
