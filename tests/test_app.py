@@ -59,7 +59,10 @@ def address(tmp_path_factory):
 
 
 def test_a_model_of_one_answer_is_served_too():
-    page(Colorizer(torch.nn.Identity(), 64, "regression", "cpu"), LIMITS)
+    blocks = page(Colorizer(torch.nn.Identity(), 64, "regression", "cpu"), LIMITS).blocks.values()
+    (versions,) = (block for block in blocks if getattr(block, "label", "") == "Versions")
+    assert not versions.visible
+    assert versions.value == 1
 
 
 @pytest.fixture
