@@ -41,6 +41,8 @@ class Config:
             grainy (`tinct.objectives.ageing`).
         backbone: a timm name.
         in_channels: 1 for a grey stem, 3 for an RGB one that sees the grey picture three times.
+        in_colour: share of the pictures, or of their views, that an RGB stem is fed in colour, as some are where the
+            encoder is to be used on colour pictures. Not with l1, huber or bins, whose decoder makes a colorizer.
         init: `random`; a file of weights to start from, an encoder's in timm's names or a colorizer.safetensors; the
             name of shipped weights; or `imagenet-lite`, EfficientNet-lite0, lite1 or lite2 (by `backbone`) trained on
             ImageNet's labels, which makes better colours and no evidence for self-supervised learning.
@@ -99,6 +101,7 @@ class Config:
     aged: float = 0.0
     backbone: str = "resnet18"
     in_channels: int = 1
+    in_colour: float = 0.0
     init: str = "random"
     init_std: float | None = None
     chroma_stride: int = 4
@@ -150,7 +153,13 @@ class Config:
         for name in ("weight_decay", "warmup_steps", "workers", "adversarial_weight"):
             if not getattr(self, name) >= 0:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        shares = (("min_crop", 0.05, 1), ("aged", 0, 1), ("adversarial_start", 0, 1), ("ema", 0, 1))
+        shares = (
+            ("min_crop", 0.05, 1),
+            ("aged", 0, 1),
+            ("in_colour", 0, 1),
+            ("adversarial_start", 0, 1),
+            ("ema", 0, 1),
+        )
         for name, low, high in (*shares, ("seed", 0, LARGEST_SEED)):
             if not low <= getattr(self, name) <= high:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected {low} to {high}")
@@ -158,6 +167,8 @@ class Config:
             raise TinctError(f"betas are {self.betas}; expected two numbers of 0 or more, below 1")
         if self.batch_size < 2:
             raise TinctError(f"batch_size is {self.batch_size}; expected 2 or more, for batch norm's sake")
+        if self.in_colour and self.in_channels != 3:
+            raise TinctError(f"in_colour is {self.in_colour}, and in_channels {self.in_channels}; set in_channels to 3")
         if self.chroma_stride not in (1, 2, 4, 8):
             raise TinctError(f"chroma_stride is {self.chroma_stride}; expected 1, 2, 4 or 8")
         if self.width % 8:

@@ -14,7 +14,7 @@ from tinct.data.transforms import CENTRED, WHOLE
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.models.heads import Classifier
-from tinct.models.stem import Input, refit, stem_name
+from tinct.models.stem import Input, refit, stem_name, trained_on
 from tinct.parity import fold_error
 from tinct.settings import encoder_size
 from tinct.shipped import resolve
@@ -147,11 +147,13 @@ def load_subject(run: str | Path, input: Input | None) -> Subject:
     else:
         raise TinctError(f"{path}: holds {kind}; expected an encoder, colorizer or model that tinct wrote")
     source = source.eval().requires_grad_(False)
-    encoder, tensors = refit(source.backbone, source.body.state_dict(), input or "grey", None)
+    trained = trained_on(meta)
+    input = input or ("grey" if trained is None else "rgb")
+    encoder, tensors = refit(source.backbone, source.body.state_dict(), input, trained)
     load_strict(encoder.body, tensors, path)
     encoder = encoder.eval().requires_grad_(False)
-    fold = fold_error(source, encoder) if input == "rgb" else None
-    return Subject(path, kind, meta, input or "grey", whole or encoder, encoder, fold)
+    fold = fold_error(source, encoder) if input == "rgb" and trained is None else None
+    return Subject(path, kind, meta, input, whole or encoder, encoder, fold)
 
 
 def absorb_bias(encoder: Any, meta: dict[str, Any]) -> None:

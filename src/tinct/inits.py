@@ -17,7 +17,7 @@ from tinct.files import expanded
 from tinct.models.encoder import Encoder
 from tinct.models.layouts import PICKLES, Translation, classifier_names, read_pickle, translate
 from tinct.models.lite import LITE0, LITE_MEAN, LITE_STD, imagenet_lite_state_dict
-from tinct.models.stem import Input, Statistics, refit, stem_name
+from tinct.models.stem import COLOUR, Input, Statistics, refit, stem_name, trained_on
 from tinct.runs import Run
 from tinct.shipped import digest, entries, resolve, seen_beside
 from tinct.weights import cast, check_header, fed_with, load_strict, read_weights
@@ -197,7 +197,7 @@ def _file(path: Path, input: Input, backbone: str | None) -> Start:
         check_header(meta, path, "backbone")
         _same_backbone(str(path), meta["backbone"], backbone)
         said |= {key: value for key, value in meta.items() if key not in ("kind", "format", "backbone", "in_channels")}
-        return replace(_fitted(meta["backbone"], tensors, input, None, said), seen=seen_by(path))
+        return replace(_fitted(meta["backbone"], tensors, input, trained_on(meta), said), seen=seen_by(path))
     if meta:
         raise TinctError(
             f"{path}: holds a {meta.get('kind')}, no encoder; name the run's folder or encoder.safetensors"
@@ -211,7 +211,7 @@ def _file(path: Path, input: Input, backbone: str | None) -> Start:
     if stem is not None and stem.shape[1] == 1:
         trained = None  # a grey stem; tinct's is the only convention there is
     elif path.suffix not in PICKLES and fed_with(path) == "rgb":
-        trained = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # tinct's own export
+        trained = COLOUR  # tinct's own export
     return replace(_fitted(backbone, tensors, input, trained, {**said, "layout": layout.layout}), layout=layout)
 
 

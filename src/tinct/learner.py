@@ -21,6 +21,7 @@ from tinct.errors import TinctError
 from tinct.inits import load_init
 from tinct.models.discriminator import PatchDiscriminator
 from tinct.models.encoder import Encoder
+from tinct.models.stem import refit, trained_on
 from tinct.objectives import COLOUR
 from tinct.objectives.adversarial import discriminator_loss, generator_loss
 from tinct.objectives.base import Batch
@@ -50,12 +51,21 @@ class Learner:
         torch.manual_seed(config.seed)
         self.config, self.fabric = config, fabric
         pretext = Pretext(
-            Encoder(config.backbone, config.in_channels), config.terms, config.chroma_stride, config.width
+            Encoder(config.backbone, config.in_channels),
+            config.terms,
+            config.chroma_stride,
+            config.width,
+            config.in_colour,
         )
         if config.adversarial != "none" and pretext.colour is None:
             raise TinctError(
                 f"adversarial is {config.adversarial}, which judges colours, and terms ({', '.join(config.terms)}) "
                 f"make none: set adversarial to none, or add one of {', '.join(COLOUR)} to terms"
+            )
+        if config.in_colour and pretext.colour is not None:
+            raise TinctError(
+                f"in_colour is {config.in_colour}, and terms has {pretext.colour.name}, whose decoder would be shown "
+                "the colours it shall find: set in_colour to 0, or take palette instead"
             )
         if config.init_std is not None:
             normal_init(pretext, config.init_std)
@@ -235,6 +245,8 @@ def start_from(init: str, pretext: Pretext) -> dict[str, Any]:
     path = resolve(init, "encoder", others=("random", "imagenet-lite"))
     tensors, meta = read_weights(path)
     tensors = cast(tensors, torch.float)
+    if meta.get("kind") == "encoder" and meta.get("in_channels") != encoder.in_channels:
+        tensors = refit(encoder.backbone, tensors, "grey" if encoder.in_channels == 1 else "rgb", trained_on(meta))[1]
     if meta.get("kind") != "colorizer":
         load_strict(encoder.body, tensors, path)
     elif pretext.generator is None or pretext.colour is None:

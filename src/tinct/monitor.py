@@ -139,7 +139,9 @@ class Monitor:
             with self._curves():
                 self.board.add_image("held out: grey, truth, now", sheet, step)
         if self.config.probe is not None:
-            scores["probe_map"] = probe_encoder(average.encoder, self.config.probe, self.config.size)
+            scores["probe_map"] = probe_encoder(
+                average.encoder, self.config.probe, self.config.size, "rgb" if self.config.in_colour else "grey"
+            )
         self._write(step, scores)
         self.latest = scores
         self._show()

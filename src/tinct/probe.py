@@ -14,6 +14,7 @@ from tinct.examples import Chunk, Labelled, evaluation_chunks, open_labels
 from tinct.features import extract
 from tinct.metrics import multilabel_scores
 from tinct.models.encoder import Encoder
+from tinct.models.stem import Input
 
 __all__ = ["LinearFit", "Neighbours", "fit_knn", "fit_linear", "probe_encoder"]
 
@@ -161,7 +162,7 @@ def fit_knn(features: Tensor, labels: Tensor, tuning_features: Tensor, tuning_la
     )
 
 
-def probe_encoder(encoder: Encoder, spec: str, size: int) -> float:
+def probe_encoder(encoder: Encoder, spec: str, size: int, input: Input = "grey") -> float:
     """Score an encoder's frozen features during pretraining, on labelled training pictures only.
 
     Features of the train split of `spec`, L2 strengths chosen on a fifth of what is not the tuning part, mAP on the
@@ -169,9 +170,10 @@ def probe_encoder(encoder: Encoder, spec: str, size: int) -> float:
     many). A run that is steered by this has seen labels.
 
     Args:
-        encoder: takes L*/50 - 1; its mode and weights are left as they are.
+        encoder: its mode and weights are left as they are.
         spec: a labelled source with multi-labels.
         size: of the centred squares, in pixels.
+        input: what the encoder is fed.
 
     Returns:
         mAP, 0 to 100.
@@ -183,7 +185,7 @@ def probe_encoder(encoder: Encoder, spec: str, size: int) -> float:
     evaluated, rest = labelled.parts()
     tuning, fitted = tuning_split(labelled.presence[rest])
     device = next(encoder.parameters()).device
-    features = extract(encoder, _squares(labelled, size), "grey", device)
+    features = extract(encoder, _squares(labelled, size), input, device)
     parts = [features.of(indices) for indices in (rest[fitted], rest[tuning], evaluated)]
     x, y = zip(*((part.values, torch.from_numpy(labelled.presence[part.indices])) for part in parts), strict=True)
     fit = fit_linear(x[0], y[0], x[1], y[1])

@@ -23,6 +23,9 @@ from tinct.weights import save_colorizer, save_encoder
 
 __all__ = ["write_results"]
 
+IN_GREY = "L*/50 - 1 of CIE Lab (D65), L* in [0, 100]; an RGB stem takes it three times"
+IN_COLOUR = "2 v - 1, v = sRGB in [0, 1], gamma-encoded; or a grey picture's L*/50 - 1 of CIE Lab (D65), three times"
+
 
 def write_results(
     run: Run, config: Config, learner: Learner, ledger: Ledger, held_out: NDArray[np.uint8], step: int, seconds: float
@@ -42,6 +45,7 @@ def write_results(
         "adversarial": config.adversarial,
         "size": config.size,
         "min_crop": config.min_crop,
+        "in_colour": config.in_colour,
         "steps": step,
         "pictures_read": step * config.batch_size,
         "sources": config.sources,
@@ -60,7 +64,7 @@ def write_results(
         {
             "backbone": encoder.backbone,
             "in_channels": encoder.in_channels,
-            "input": "L*/50 - 1 of CIE Lab (D65), L* in [0, 100]; an RGB stem takes it three times",
+            "input": IN_COLOUR if config.in_colour else IN_GREY,
             "view": f"{CENTRED}, {encoder_size(config.size)} px",
             "channels": encoder.channels,
             "reductions": encoder.reductions,

@@ -258,10 +258,10 @@ def test_small_views_are_compared_with_both_large_ones():
     term = MultiCrop([8])
     l, keys = 100 * torch.rand(3, 1, 32, 32), torch.arange(3)
     batch = term.prepare(Batch(l, torch.rand(3, 2, 8, 8), keys))
-    assert (batch.l.shape, batch.ab.shape, batch.small.shape) == ((6, 1, 32, 32), (6, 2, 8, 8), (12, 1, 16, 16))
+    assert (batch.l.shape, batch.ab.shape, batch.small.l.shape) == ((6, 1, 32, 32), (6, 2, 8, 8), (12, 1, 16, 16))
     assert torch.equal(batch.l, Siamese([8]).prepare(Batch(l, torch.rand(3, 2, 8, 8), keys)).l)
-    assert torch.equal(batch.small, term.prepare(Batch(l, torch.rand(3, 2, 8, 8), keys)).small)
-    assert not torch.equal(batch.small[:3], batch.small[3:6])
+    assert torch.equal(batch.small.l, term.prepare(Batch(l, torch.rand(3, 2, 8, 8), keys)).small.l)
+    assert not torch.equal(batch.small.l[:3], batch.small.l[3:6])
     large, small = torch.randn(6, 8, 1, 1), torch.randn(12, 8, 1, 1)
     vectors = [term.head(maps.flatten(1)) for maps in (large[:3], large[3:], *small.split(3))]
     pairs = [(0, 1), *((one, other) for one in (0, 1) for other in (2, 3, 4, 5))]

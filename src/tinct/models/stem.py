@@ -8,7 +8,8 @@ There are two inputs, both in [-1, 1], and every network of a transfer gets the 
 Weights come trained on one of two things:
 
     lightness  x_c = L*/50 - 1 in each of 1 or 3 channels: tinct's own encoders
-    colour     x_c = (v_c - m_c) / s_c in 3 channels: timm's, with the mean m and deviation s that timm states
+    colour     x_c = (v_c - m_c) / s_c in 3 channels: timm's, with the mean m and deviation s that timm states; and
+               tinct's own that saw some pictures in colour, as rgb above (m = s = 1/2)
 
 The first convolution's new weights W' and added bias b follow:
 
@@ -25,7 +26,7 @@ in saturated green (0.29 too dark), then red (0.23) and blue (0.21).
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 
 __all__ = [
+    "COLOUR",
     "LUMA",
     "Input",
     "Statistics",
@@ -45,11 +47,15 @@ __all__ = [
     "network_input",
     "refit",
     "stem_name",
+    "trained_on",
 ]
 
 Input = Literal["grey", "rgb"]
 Statistics = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of each channel that an RGB network was trained with."""
+
+COLOUR: Statistics = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+"""Those of `rgb` above."""
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601, section 2.5.1: for gamma-encoded values."""
@@ -88,6 +94,11 @@ def fold_stem(weight: Tensor, to: Input, trained: Statistics | None) -> tuple[Te
     offset = weight.sum((2, 3)) @ ((0.5 - mean) / deviation)
     bias = offset if bool((mean != 0.5).any()) else None
     return (scaled.sum(1, keepdim=True) if to == "grey" else scaled), bias
+
+
+def trained_on(meta: dict[str, Any]) -> Statistics | None:
+    """What tinct's own encoder was trained on, by its header: lightness (None), or colour for part of the time."""
+    return COLOUR if meta.get("in_colour") else None
 
 
 def stem_name(body: nn.Module) -> str | None:

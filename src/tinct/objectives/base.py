@@ -56,13 +56,15 @@ class Batch:
         l: (B, 1, H, W) L* in [0, 100].
         ab: (B, 2, H/s, W/s) in Lab units, s the chroma stride.
         keys: (B,) int64, a random number of each picture's position in the run: what a term draws must follow from it.
-        small: (N, 1, h, w) L* of smaller views, which the encoder is shown apart, for the term that asked for them.
+        small: smaller views, which the encoder is shown apart, for the term that asked for them.
+        fed: (B, 3, H, W) sRGB in [-1, 1], what the encoder sees where some pictures come in colour; None for L alone.
     """
 
     l: Tensor
     ab: Tensor
     keys: Tensor
-    small: Tensor | None = None
+    small: "Batch | None" = None
+    fed: Tensor | None = None
 
 
 def drawn(keys: Tensor, shape: Sequence[int], stream: int) -> Tensor:

@@ -42,9 +42,7 @@ class Siamese(FeatureTerm):
 
     def prepare(self, batch: Batch) -> Batch:
         """See `FeatureTerm.prepare`: (B, ...) becomes (2B, ...), the first views and then the second."""
-        l, ab = (torch.cat(parts) for parts in zip(*(view(batch, one) for one in draws(batch, 2, 0)), strict=True))
-        l = l.contiguous(memory_format=layout(l.device))
-        return replace(batch, l=l, ab=ab, keys=torch.cat((batch.keys, batch.keys)))
+        return together(batch, [view(batch, one) for one in draws(batch, 2, 0)])
 
     def loss(self, features: list[Tensor], batch: Batch, small: Sequence[Tensor] = ()) -> Tensor:
         """See `FeatureTerm.loss`."""
@@ -61,10 +59,9 @@ class MultiCrop(Siamese):
     name = "multicrop"
 
     def prepare(self, batch: Batch) -> Batch:
-        """See `FeatureTerm.prepare`; the small views, (4B, 1, H/2, W/2), come one after the other."""
-        small = [view(batch, one, SMALL_SIDE, 2)[0] for one in draws(batch, SMALL, 1)]
-        small_l = torch.cat(small).contiguous(memory_format=layout(batch.l.device))
-        return replace(super().prepare(batch), small=small_l)
+        """See `FeatureTerm.prepare`; the small views, (4B, ...) of half the width, come one after the other."""
+        small = together(batch, [view(batch, one, SMALL_SIDE, 2) for one in draws(batch, SMALL, 1)])
+        return replace(super().prepare(batch), small=small)
 
     def loss(self, features: list[Tensor], batch: Batch, small: Sequence[Tensor] = ()) -> Tensor:
         """See `FeatureTerm.loss`: a mean over the pairs of a large view with the other or a small one."""
@@ -72,6 +69,12 @@ class MultiCrop(Siamese):
         first, second = large.chunk(2)
         pairs = [(first, second), *itertools.product((first, second), others.chunk(SMALL))]
         return torch.stack([nt_xent(*pair, TEMPERATURE) for pair in pairs]).mean()
+
+
+def together(batch: Batch, views: list[tuple[Tensor, Tensor]]) -> Batch:
+    """One batch of several views of each picture, L and ab, all first views before all second ones."""
+    l, ab = (torch.cat(parts) for parts in zip(*views, strict=True))
+    return Batch(l.contiguous(memory_format=layout(l.device)), ab, batch.keys.repeat(len(views)))
 
 
 def draws(batch: Batch, views: int, stream: int) -> list[Tensor]:
