@@ -358,6 +358,18 @@ def test_an_encoder_of_three_grey_channels_folds_exactly(runs, tmp_path):
         assert torch.allclose(model.forward_features(fed), expected, atol=1e-4)
 
 
+def test_an_encoder_that_saw_colour_is_fed_it_unless_grey_is_asked_for(tmp_path):
+    source = uneven("resnet18", 3)
+    save_encoder(tmp_path / "encoder.safetensors", source, {"size": 64, "in_colour": 0.5})
+    for stem, asked in (("rgb", None), ("grey", "grey")):
+        report = export_to(tmp_path / "encoder.safetensors", tmp_path / stem, "timm", input=asked)
+        assert report["fold"] is None
+        model = timm.create_model(f"local-dir:{tmp_path / stem}", pretrained=True).eval()
+        fed = sample_inputs(stem)[0]
+        with torch.no_grad():
+            assert torch.allclose(model.forward_features(fed), source(fed)[-1], atol=1e-4)
+
+
 @pytest.mark.parametrize(("to", "name"), [("timm", "out"), ("torchvision", "out.safetensors")])
 def test_a_difference_fails_and_leaves_nothing(runs, tmp_path, monkeypatch, to, name, capsys):
     def spoiled(path):

@@ -64,6 +64,18 @@ def test_a_grey_run_on_rgb_input_says_what_was_folded(run):
     assert "folded" in start.report()
 
 
+def test_an_encoder_that_saw_colour_keeps_what_it_learned_of_it(tmp_path):
+    encoder = Encoder("resnet10t", 3)
+    path = tmp_path / "encoder.safetensors"
+    for share in (0.5, 0.0):
+        save_encoder(path, encoder, {"in_colour": share})
+        colour, grey = (load_init(str(path), input=kind) for kind in ("rgb", "grey"))
+        stem = encoder.body.state_dict()["conv1.0.weight"]
+        assert torch.equal(colour.encoder.body.state_dict()["conv1.0.weight"], stem) == bool(share)
+        assert ("folded" in colour.report()) != bool(share)
+        assert torch.allclose(grey.encoder.body.state_dict()["conv1.0.weight"], stem.sum(1, keepdim=True), atol=1e-6)
+
+
 def test_another_backbone_is_refused(run):
     with pytest.raises(TinctError, match=r"is a resnet10t"):
         load_init(str(run[0]), backbone="resnet18")

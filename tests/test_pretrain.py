@@ -42,6 +42,7 @@ from tinct.inits import carried_decoder, load_init
 from tinct.learner import Learner, synchronise_norms
 from tinct.models.encoder import Encoder
 from tinct.models.heads import Segmenter
+from tinct.models.stem import stem_name
 from tinct.objectives import Batch
 from tinct.objectives.pretext import Pretext
 from tinct.preparation import set_aside
@@ -169,6 +170,29 @@ def test_a_run_starts_from_anothers_weights_and_says_so(whole, tmp_path):
     without = tiny(init=str(whole / "colorizer.safetensors"), terms={"rotation": 1.0}, adversarial="none")
     with pytest.raises(TinctError, match="terms has no colours"):
         run_pretrain(without, out=tmp_path / "none")
+
+
+def test_colour_can_be_learned_to_be_seen_from_a_grey_start(whole, tmp_path):
+    start = whole / "encoder.safetensors"
+    features = {"palette": 1.0, "siamese": 1.0}
+    frozen = {"lr": 1e-12, "ema": 0.0, "weight_decay": 0.0, "steps": 1, "checkpoint_every": 1, "adversarial": "none"}
+    config = tiny(init=str(start), terms=features, in_channels=3, in_colour=0.5, **frozen)
+    run_pretrain(config, out=tmp_path / "run")
+    encoder, meta = load_encoder(tmp_path / "run" / "encoder.safetensors")
+    assert meta["in_colour"] == 0.5
+    assert "50% of the pictures or views were shown in colour" in (tmp_path / "run" / "README.md").read_text()
+    assert "sRGB" in json.loads((tmp_path / "run" / "encoder.json").read_text())["input"]
+    weights = {key: load_file(path / "encoder.safetensors") for key, path in (("1", whole), ("3", tmp_path / "run"))}
+    stem = stem_name(encoder.body)
+    assert torch.allclose(weights["3"][f"{stem}.weight"].sum(1, True), weights["1"][f"{stem}.weight"], atol=1e-6)
+    with pytest.raises(TinctError, match=r"in_colour is 0\.5, and terms has bins"):
+        run_pretrain(tiny(in_channels=3, in_colour=0.5, adversarial="none"), out=tmp_path / "decoder")
+    with pytest.raises(TinctError, match="set in_channels to 3"):
+        run_pretrain(tiny(terms=features, in_colour=0.5, adversarial="none"), out=tmp_path / "stem")
+    back = dataclasses.replace(config, init=str(tmp_path / "run"), in_channels=1, in_colour=0.0)
+    run_pretrain(back, out=tmp_path / "back")
+    again = load_file(tmp_path / "back" / "encoder.safetensors")
+    assert torch.allclose(again[f"{stem}.weight"], weights["1"][f"{stem}.weight"], atol=1e-6)
 
 
 def test_the_decoder_that_is_carried_over_is_the_average_beside_the_encoder(whole, tmp_path):

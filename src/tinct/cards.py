@@ -84,8 +84,10 @@ def pretraining_facts(record: Mapping[str, Any]) -> list[str]:
     terms = ", ".join(f"{name} x {weight:g}" for name, weight in config["terms"].items())
     if config["adversarial"] != "none":
         terms += f", adversarial ({config['adversarial']}) x {config['adversarial_weight']:g}"
+    share = config.get("in_colour", 0)  # older records have none
+    shown = f"; {share:.0%} of the pictures or views were shown in colour, the others grey" if share else ""
     lines = [
-        f"- learned: {terms}, at {config['size']} px, chroma stride {config['chroma_stride']}",
+        f"- learned: {terms}, at {config['size']} px, chroma stride {config['chroma_stride']}{shown}",
         f"- started from: {config['init']} weights; seed {record['seed']}",
         f"- photographs: {data['seen']} different ones of {data['pictures']} in `{data['spec']}` "
         f"({data['grey']} grey, {data['unreadable']} unreadable, {data['excluded']} excluded), without labels",

@@ -1,11 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from skimage.color import rgb2lab
 from torch.nn import functional as F
 
 from tinct.cards import COLORIZERS
-from tinct.color import srgb_to_lab
+from tinct.color import normalize_l, srgb_to_lab
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.objectives import COLOUR, FEATURE, Batch, make_terms
@@ -269,6 +271,33 @@ def test_small_views_are_compared_with_both_large_ones():
     torch.testing.assert_close(term.loss([large], batch, [small]), expected)
 
 
+def test_a_share_of_the_views_comes_in_colour():
+    ab = real_ab(40, 8) / 4
+    keys = torch.arange(40) * 7919
+    batch = Batch(50 + 10 * torch.rand(40, 1, 32, 32), ab, keys)
+    made = {}
+    for share in (0.0, 0.5, 1.0):
+        pretext = Pretext(Encoder("test_resnet", 3), {"palette": 1.0, "multicrop": 1.0}, in_colour=share)
+        made[share] = pretext.prepare(batch)
+    assert made[0.0].fed is None
+    assert made[0.0].small.fed is None
+    for half, whole in ((made[0.5], made[1.0]), (made[0.5].small, made[1.0].small)):
+        grey = normalize_l(half.l).expand_as(half.fed)
+        plain = (half.fed == grey).flatten(1).all(1)
+        assert 0.3 < float(plain.float().mean()) < 0.7
+        assert torch.equal(half.fed[~plain], whole.fed[~plain])
+        first, second = plain[:40], plain[40:80]
+        assert not torch.equal(first, second)  # each view of a picture is drawn for itself
+    whole = made[1.0]
+    lab = rgb2lab(((whole.fed + 1) / 2).permute(0, 2, 3, 1).numpy())
+    np.testing.assert_allclose(lab[..., 0], whole.l[:, 0].numpy(), atol=0.1)  # so pale that all is in gamut
+    coarse = F.avg_pool2d(torch.from_numpy(lab[..., 1:]).permute(0, 3, 1, 2), 4).float()
+    saturation = (coarse * whole.ab).sum((1, 2, 3)) / whole.ab.square().sum((1, 2, 3))
+    assert 0.4 < float(saturation.min()) < float(saturation.max()) < 1.4
+    again = pretext.prepare(Batch(batch.l[3:5], ab[3:5], keys[3:5]))
+    assert torch.allclose(again.fed, whole.fed[[3, 4, 43, 44]], atol=1e-4)  # what is drawn follows from the keys alone
+
+
 def test_small_views_leave_the_running_statistics_alone():
     torch.manual_seed(0)
     batch = Batch(100 * torch.rand(4, 1, 32, 32), torch.rand(4, 2, 8, 8), torch.arange(4))
@@ -309,4 +338,4 @@ def test_views_are_of_turned_pictures_whatever_the_order_of_the_terms():
         pretext = Pretext(Encoder("test_resnet", 1), dict.fromkeys(names, 1.0))
         made.append(pretext.prepare(Batch(l, ab, keys)))
     assert torch.equal(made[0].l, made[1].l)
-    assert torch.equal(made[0].small, made[1].small)
+    assert torch.equal(made[0].small.l, made[1].small.l)
