@@ -20,8 +20,10 @@ from tinct.data.hashes import dhash
 from tinct.data.mosaic import Mosaic
 from tinct.errors import DivergedError, TinctError
 from tinct.files import atomic_path
+from tinct.findings import comparisons
 from tinct.grid import TUNING_SEED
 from tinct.models.encoder import Encoder
+from tinct.records import find_records
 from tinct.weights import save_encoder
 
 TINY = "test_resnet"
@@ -476,6 +478,25 @@ def test_a_refused_command_leaves_the_plan_as_it_was(tmp_path, transfers, runs):
     with pytest.raises(TinctError, match="choose another --out"):
         run_compare("mosaic:", inits=f"random,mine={runs[1]}", **asked)
     assert (tmp_path / "out" / "compare.json").read_text() == plan
+
+
+def test_other_rates_leave_a_finished_grid_as_it_was(tmp_path, transfers, runs):
+    asked = {"task": "multilabel", "inits": f"random,x={runs[0]}", "labels": "20", "seeds": 1, "out": tmp_path / "out"}
+    run_compare("mosaic:", lrs="1e-3,3e-4", **asked)
+    plan = json.loads((tmp_path / "out" / "compare.json").read_text())
+    with pytest.raises(TinctError, match=r"was made with lr 0\.001, now it is 0\.01"):
+        run_compare("mosaic:", lrs="1e-2", **asked)
+    assert json.loads((tmp_path / "out" / "compare.json").read_text())["tuning"] == plan["tuning"]
+    run_compare("mosaic:", lrs="1e-3", **asked)  # which is what was chosen
+    assert json.loads((tmp_path / "out" / "compare.json").read_text())["tuning"] == plan["tuning"]
+
+
+def test_an_arm_may_be_renamed(tmp_path, transfers, runs):
+    asked = {"task": "multilabel", "labels": "20", "seeds": 2, "lrs": "1e-3", "out": tmp_path / "out"}
+    run_compare("mosaic:", inits=f"random,old={runs[0]}", **asked)
+    run_compare("mosaic:", inits=f"random,new={runs[0]}", **asked)
+    (made,) = comparisons(find_records([tmp_path / "out"]).cells)
+    assert {contrast.arm for contrast in made.contrasts} == {"old", "new"}
 
 
 def test_weights_whose_pictures_nobody_knows_are_said_to_be_such(tmp_path, transfers, runs):

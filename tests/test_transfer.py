@@ -316,6 +316,28 @@ def test_a_picture_that_is_evaluated_and_learned_from_is_named(tmp_path, protoco
     assert "are among those it was trained on" in transfer_card(record)
 
 
+def test_a_picture_that_is_evaluated_and_tuned_on_is_named_where_it_chose_something(tmp_path):
+    spec = make_table(tmp_path)
+    tuning = parts_of(settings_for(spec)).tuning
+    shutil.copy(tmp_path / f"{tuning[0]}.png", tmp_path / "33.png")
+    found = {}
+    for protocol in ("linear", "knn", "finetune"):
+        record = run_transfer(settings_for(spec, protocol=protocol), tmp_path / protocol)
+        found[protocol] = "33.png" in record["data"]["seen_in_training"]["names"]
+        assert record["n_labels"] == len(parts_of(settings_for(spec)).chosen)
+    assert found == {"linear": True, "knn": True, "finetune": False}
+
+
+def test_overlays_of_one_name_are_refused_before_any_work(tmp_path):
+    (tmp_path / "labels").mkdir()
+    spec = make_table(tmp_path / "labels")
+    table = tmp_path / "labels" / "table.csv"
+    table.write_text(table.read_text() + "\n".join(("../labels/30.png,,val,0,0", "labels/30.png,,val,0,0", "")))
+    with pytest.raises(TinctError, match=r"would be written to labels/30\.png\.png"):
+        run_transfer(settings_for(spec, protocol="linear"), tmp_path / "out", predictions=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_colorizers_decoder_is_carried_over_whole(table, tmp_path):
     torch.manual_seed(0)
     colour, _ = make_terms({"l1": 1.0}, [512])

@@ -16,7 +16,7 @@ from tinct.data.labelled import Task
 from tinct.errors import TinctError
 from tinct.files import alone_in, expanded
 from tinct.findings import Comparison, comparisons
-from tinct.grid import Grid, run_cells, write_plan
+from tinct.grid import Grid, check_finished, run_cells, write_plan
 from tinct.leaks import leaks
 from tinct.records import BY_GRADIENTS, Cell
 from tinct.screen import column, open_console, say
@@ -201,8 +201,9 @@ def _run_grid(grid: Grid, jobs: int) -> CompareResult:
     rates = {
         arm: max(tried.items(), key=lambda pair: pair[1], default=(grid.lrs[0],))[0] for arm, tried in scores.items()
     }
-    plan = write_plan(grid, rates, scores) | {"arms": {arm.name: list(arm.inits) for arm in grid.arms}}
     cells = grid.cells(rates)
+    check_finished(grid, cells, any_rate=False)
+    plan = write_plan(grid, rates, scores) | {"arms": {arm.name: list(arm.inits) for arm in grid.arms}}
     records = run_cells(grid, cells, jobs, "transfers")
     (made,) = comparisons([Cell(one.folder, record, one.arm, plan) for one, record in zip(cells, records, strict=True)])
     return CompareResult(grid.out, made, rates, leaks(grid) + diverged(scores) + edges(grid, rates))
@@ -271,4 +272,7 @@ def edges(grid: Grid, rates: dict[str, float]) -> tuple[str, ...]:
     more = {f"{rate * beyond[rate]:.0e}" for rate in at.values()}
     named = ", ".join(f"{arm} {rate:g}" for arm, rate in at.items())
     wider = ",".join([*sorted(more), *(f"{lr:g}" for lr in grid.lrs)])
-    return (f"the best learning rate was at the edge of those tried ({named}); try --lrs {wider}",) if at else ()
+    if not at:
+        return ()
+    remedy = f"try --lrs {wider} with another --out"
+    return (f"the best learning rate was at the edge of those tried ({named}); {remedy}",)

@@ -42,10 +42,12 @@ def parse_arms(inits: Inits) -> tuple[Arm, ...]:
     Raises:
         TinctError: fewer than two arms, a name or an encoder that is there twice, or a name that no folder can have.
     """
-    if isinstance(inits, Mapping):
-        inits = [f"{name}={':'.join(words(listed, f'inits: {name}'))}" for name, listed in inits.items()]
     arms = []
-    for word in words(inits, "inits"):
+    if isinstance(inits, Mapping):
+        for name, listed in inits.items():
+            several = BETWEEN.split(listed) if isinstance(listed, str) else words(listed, f"inits: {name}")
+            arms.append(Arm(name, tuple(several)))
+    for word in [] if isinstance(inits, Mapping) else words(inits, "inits"):
         name, equals, listed = word.partition("=")
         several = BETWEEN.split(listed if equals else word)
         arms.append(Arm(name if equals else Path(word).name.replace(":", "-"), tuple(several)))

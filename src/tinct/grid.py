@@ -127,14 +127,19 @@ def begun(common: TransferSettings, arm: Arm, seed: int, **own: Any) -> Transfer
     return replace(common, init=init, decoder=decoder, seed=seed, **own)
 
 
-def check_finished(grid: Grid, planned: Sequence[Planned]) -> None:
-    """Refuse a grid whose finished cells are not what is planned, whatever their learning rates, before it is changed.
+def check_finished(grid: Grid, planned: Sequence[Planned], any_rate: bool = True) -> None:
+    """Refuse a grid whose finished cells are not what is planned, before it is changed.
+
+    Args:
+        grid: the grid.
+        planned: its cells.
+        any_rate: take any learning rates, as long as these are not chosen yet.
 
     Raises:
         TinctError: one is not.
     """
     for one in planned:
-        _finished(grid, one, any_rate=True)
+        _finished(grid, one, any_rate)
 
 
 def run_cells(grid: Grid, planned: Sequence[Planned], jobs: int, title: str) -> list[dict[str, Any]]:
@@ -294,6 +299,9 @@ def write_plan(
         for arm, by_rate in (scores or {}).items()
     }
     tuning = before.get("tuning", {})
+    scored = tuning.get("scores", {})
+    if tuning.get("labels") == grid.tuning_labels:  # rates that were tried before, and are not now, stay known
+        tried = {arm: scored.get(arm, {}) | by_rate for arm, by_rate in tried.items()}
     plan = {
         "what": "compare",
         "arms": before.get("arms", {}) | {arm.name: list(arm.inits) for arm in grid.arms},
@@ -303,7 +311,7 @@ def write_plan(
         "tuning": {
             "labels": grid.tuning_labels,
             "seed": TUNING_SEED,
-            "scores": tuning.get("scores", {}) | tried,
+            "scores": scored | tried,
             "rates": tuning.get("rates", {}) | (rates or {}),
         },
         "seen": before.get("seen", {}) | grid.seen,

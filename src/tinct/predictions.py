@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -25,7 +25,7 @@ from tinct.models.stem import Input
 from tinct.protocols import Result
 from tinct.trained import mask_of
 
-__all__ = ["png_names", "save_image", "write_predictions", "write_table"]
+__all__ = ["overlay_places", "png_names", "save_image", "write_predictions", "write_table"]
 
 SHOWN = 12
 """Evaluated pictures that predictions.safetensors holds, small, for reports to show."""
@@ -60,8 +60,7 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
     )
     if not overlays:
         return
-    once = list(dict.fromkeys(names))  # a table may list a picture twice
-    places = dict(zip(once, png_names(once), strict=True))
+    places = overlay_places(names)
     if masks is None:
         write_table(out / "predictions.csv", names, evaluated.classes, result.output)
     for row, number in enumerate(shown):
@@ -96,6 +95,16 @@ def write_table(path: Path, names: Sequence[str], classes: Sequence[str], scores
     rows.writerow(["path", *classes])
     rows.writerows([name, *(f"{value:.6g}" for value in row)] for name, row in zip(names, scores.tolist(), strict=True))
     write_text(path, text.getvalue())
+
+
+def overlay_places(names: Iterable[str]) -> dict[str, Path]:
+    """Where the overlay of each picture goes in its folder, by name; a list may have a picture twice.
+
+    Raises:
+        TinctError: see `png_names`.
+    """
+    once = list(dict.fromkeys(names))
+    return dict(zip(once, png_names(once), strict=True))
 
 
 def png_names(names: Sequence[str]) -> list[Path]:

@@ -62,6 +62,7 @@ class Result:
         output: (N, C) scores, or (N, K, K) confusions.
         skipped: name -> reason of the unreadable pictures of all parts.
         learned: (L,) the difference hashes of the labelled pictures used.
+        tuned: those of the labelled pictures that a probe chose its strength on; a learning rate is chosen elsewhere.
         network: the trained network, or None where there is none to keep.
         shape: how to build it; see `build_network`.
         said: more on where weights came from.
@@ -77,6 +78,7 @@ class Result:
     shape: dict[str, Any]
     said: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    tuned: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
 
 def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabric, console: Console) -> Result:
@@ -163,6 +165,7 @@ def probed(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabri
         network,
         shape,
         metrics=metrics,
+        tuned=tuning.hashes,
     )
 
 
@@ -229,7 +232,7 @@ def seen_pictures(start: Start, evaluated: Labelled, result: Result) -> list[str
 
 def learned_pictures(evaluated: Labelled, result: Result) -> list[str]:
     """Names of the evaluated pictures that are among the labelled ones used, or copies of them."""
-    return _near_copies(result.learned, evaluated, result)
+    return _near_copies(np.concatenate([result.learned, result.tuned]), evaluated, result)
 
 
 def _near_copies(known: NDArray[np.uint64], evaluated: Labelled, result: Result) -> list[str]:

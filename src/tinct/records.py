@@ -164,7 +164,7 @@ def find_records(folders: Iterable[Path]) -> Records:
                 runs[home] = record
             elif record.get("what") == "transfer" and not _chose_settings(record):
                 plan = next((plans[parent] for parent in home.parents if parent in plans), {})
-                cells[home] = Cell(home, record, _arm(plan, record), plan)
+                cells[home] = Cell(home, record, _arm(plan, record, home), plan)
     return Records(list(cells.values()), runs)
 
 
@@ -173,10 +173,12 @@ def _chose_settings(record: dict[str, Any]) -> bool:
     return bool(record["data"]["eval_split"] == "tuning" and record["protocol"] in BY_GRADIENTS)
 
 
-def _arm(plan: dict[str, Any], record: dict[str, Any]) -> str:
+def _arm(plan: dict[str, Any], record: dict[str, Any], home: Path) -> str:
     """The name of a record's arm: as its grid's plan has it, else what its weights were called."""
     name = str(record["init"]["name"])
-    return next((arm for arm, inits in plan.get("arms", {}).items() if name in inits), name)
+    arms = [str(arm) for arm, inits in plan.get("arms", {}).items() if name in inits]
+    # of an encoder that was given two names, the one that the cell's folder has
+    return next((arm for arm in arms if home.name.startswith(f"{arm}-{record['labels']}-")), [*arms, name][0])
 
 
 def check_out(out: Path, what: str) -> None:

@@ -22,7 +22,7 @@ from tinct.examples import Labelled, forget_labels, open_labels
 from tinct.files import check_writable, expanded, write_json
 from tinct.findings import METRICS
 from tinct.inits import load_init
-from tinct.predictions import write_predictions
+from tinct.predictions import overlay_places, write_predictions
 from tinct.protocols import Parts, learned_pictures, probed, score, scored_in, seen_pictures, trained
 from tinct.records import check_out
 from tinct.screen import open_console, say
@@ -191,6 +191,8 @@ def run_cell(
     parts = parts_of(settings)
     evaluated = parts.evaluated
     classes = scored_in(evaluated, parts.where, settings)  # before anything is trained for it
+    if predictions:
+        overlay_places(evaluated.source.name(int(index)) for index in parts.where)
     check_writable(out)
     work = trained if settings.trains else probed
     with TURNS, torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were

@@ -31,6 +31,20 @@ def test_value_eleven_becomes_void_and_nothing_else_changes(root):
         np.testing.assert_array_equal(mask[raw != 11], raw[raw != 11])
 
 
+def test_a_folder_that_is_not_there_and_two_pictures_of_one_mask_are_named(root):
+    with pytest.raises(TinctError, match="camvid:nowhere: no such folder"):
+        CamVid("nowhere", "train", "multilabel")
+    Image.new("RGB", (8, 6)).save(root / "train" / "a.png")
+    with pytest.raises(TinctError, match=r"a\.jpg and a\.png would have one mask"):
+        CamVid(str(root), "train", "segmentation")
+
+
+def test_a_mask_in_a_lossy_format_is_refused(root):
+    Image.fromarray(np.zeros((6, 8), np.uint8)).save(root / "trainannot" / "a.png", format="JPEG")
+    with pytest.raises(PictureError, match=r"a\.png: a JPEG, which changes class numbers; make masks anew as PNG"):
+        CamVid(str(root), "train", "segmentation").mask(0)
+
+
 def test_an_unknown_value_is_named(root):
     Image.fromarray(np.full((6, 8), 12, np.uint8)).save(root / "trainannot" / "a.png")
     with pytest.raises(PictureError, match=r"a\.png: unknown mask value 12; expected 0 to 10, or 11 for void"):

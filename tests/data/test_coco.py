@@ -70,6 +70,54 @@ def test_multilabels_by_rising_category_id(root, capsys):
     np.testing.assert_array_equal(source.labels(), [[1, 1, 0], [0, 0, 0], [1, 1, 1]])
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda content: content["images"][1].update(id=9), "several pictures have the id 9"),
+        (lambda content: content["annotations"][0].update(id=1, category_id=5), "annotation 1 has unknown category 5"),
+        (
+            lambda content: [one.update(image_id=str(one["image_id"])) for one in content["annotations"]],
+            "no annotation is of a picture in it: the first has image_id '9', pictures have ids such as 9",
+        ),
+        (lambda content: content.pop("images"), "expected COCO's instances format"),
+    ],
+)
+def test_pictures_and_annotations_that_do_not_go_together_are_named(root, change, said):
+    path = root / "annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(TinctError, match=said):
+        Coco(str(root), "train", "multilabel")
+
+
+def test_annotations_of_pictures_that_are_not_listed_are_counted(root):
+    path = root / "annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["images"] = [one for one in content["images"] if one["id"] != 2]
+    path.write_text(json.dumps(content))
+    source = Coco(str(root), "train", "multilabel")
+    assert source.note == "2 of its annotations are of pictures that it does not list, and are left out"
+    np.testing.assert_array_equal(source.labels(), [[0, 0, 0], [1, 1, 1]])
+
+
+@pytest.mark.parametrize("height", [20.0, "20", 20.5, -20, "tall", None])
+def test_heights_are_whole_numbers_however_they_are_written(root, height):
+    expected = Coco(str(root), "train", "segmentation").mask(2)
+    path = root / "annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    for one in content["images"]:
+        one["height"] = height
+    content["annotations"] = [one for one in content["annotations"] if isinstance(one["segmentation"], dict)]
+    content["annotations"][0]["image_id"] = 2
+    path.write_text(json.dumps(content))
+    if height in (20.0, "20"):
+        assert Coco(str(root), "train", "segmentation").mask(2).shape == expected.shape
+        return
+    with pytest.raises(AbsentSplitError, match=r"has no height and width, which masks need"):
+        Coco(str(root), "train", "segmentation")
+
+
 def test_every_shape_lies_where_pycocotools_puts_it(root):
     source = Coco(str(root), "train", "segmentation")
     reference = COCO(root / "annotations/instances_train2017.json")

@@ -37,6 +37,21 @@ def test_labels_with_empty_cells_unknown(write):
     assert source.note == ""
 
 
+def test_a_header_may_hold_a_line_break_and_come_after_a_blank_line(write):
+    for mark in ",;":
+        table = write("", mark.join(("path", "dog", '"red\n(any), really"')), mark.join(("a.png", "0", "1")))
+        assert Table(table, "train", "multilabel").classes == ("dog", "red\n(any), really")
+        with pytest.raises(AbsentSplitError, match=r"too few rows \(1\) to draw a val split from"):
+            Table(table, "val", "multilabel")
+
+
+def test_a_picture_listed_again_in_other_words_counts_once(write):
+    table = write("path,split,cat,dog", "a.png,train,1,0", "a.png,train,TRUE,0.0", "b.png,train,0,")
+    assert len(Table(table, "train", "multilabel")) == 2
+    with pytest.raises(TinctError, match="list a picture once"):
+        Table(write("path,split,cat,dog", "a.png,train,1,0", "a.png,train,1,"), "train", "multilabel")
+
+
 def test_masks_of_the_rows_that_have_one(write):
     source = Table(write(HEADER, "a.png,1,train,0,", "b.png,,train,1,mask.png"), "train", "segmentation")
     assert (len(source), source.mask_classes, source.background) == (1, ("background", "cat", "dog"), 0)

@@ -122,6 +122,13 @@ def test_a_list_that_is_not_in_utf8_is_named(devkit):
             read()
 
 
+def test_a_picture_listed_twice_counts_once(devkit):
+    path = devkit / "VOCdevkit" / "VOC2012" / "ImageSets" / "Main" / "train.txt"
+    before = len(Voc(str(devkit / "VOCdevkit"), "train", "multilabel"))
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+    assert len(Voc(str(devkit / "VOCdevkit"), "train", "multilabel")) == before
+
+
 def test_a_split_without_positives_is_refused(devkit):
     (devkit / "VOCdevkit/VOC2012/ImageSets/Main/val.txt").write_text("2012_c\n")
     with pytest.raises(TinctError, match="val split has no positive"):

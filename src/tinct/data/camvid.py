@@ -37,9 +37,11 @@ class CamVid(LabelledFiles):
     """
 
     def __init__(self, path: str, split: str, task: Task) -> None:
+        root = expanded(path)
+        if not root.is_dir():
+            raise TinctError(f"camvid:{path}: no such folder; expected one that holds train, trainannot, and so on")
         if task != "segmentation":
             raise AbsentSplitError(f"camvid:{path}: has masks only; choose the segmentation task")
-        root = expanded(path)
         pictures, masks = (_by_stem(root / folder) for folder in (split, f"{split}annot"))
         alone = sorted(pictures.keys() ^ masks.keys())
         if alone:
@@ -62,8 +64,12 @@ def _by_stem(folder: Path) -> dict[str, str]:
     """File names by stem."""
     if not folder.is_dir():
         raise AbsentSplitError(f"{folder}: no such folder; expected pictures in train, masks in trainannot, and so on")
-    return {
-        file.stem: file.name
-        for file in folder.iterdir()
-        if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
-    }
+    found: dict[str, str] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith("."):
+            if file.stem in found:
+                raise TinctError(
+                    f"{folder}: {found[file.stem]} and {file.name} would have one mask; rename one of them"
+                )
+            found[file.stem] = file.name
+    return found

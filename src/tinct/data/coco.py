@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path, PureWindowsPath
@@ -74,12 +75,16 @@ class Coco(LabelledFiles):
         within = folder.relative_to(root)
         pictures = ((within / spelled(name, folder)).as_posix() for name in names)
         super().__init__(pictures, root, f"coco:{path}", split)
+        if orphans := sum(entry["image_id"] not in self._coco.imgs for entry in self._coco.dataset["annotations"]):
+            said = f"{orphans:,} of its annotations are of pictures that it does not list, and are left out"
+            self.note = "; ".join(filter(None, (self.note, said)))
         if task == "segmentation":
             self.background = 0
             entries = [self._coco.imgs[key] for key in self._ids]
-            if lacking := [entry for entry in entries if not (entry.get("height") and entry.get("width"))]:
+            if lacking := [entry for entry in entries if not (_pixels(entry, "height") and _pixels(entry, "width"))]:
                 raise AbsentSplitError(
-                    f"{file}: {lacking[0]['file_name']} has no height and width, which masks need; take task multilabel"
+                    f"{file}: {lacking[0]['file_name']} has no height and width, which masks need (whole numbers above "
+                    "0); add them, or take task multilabel"
                 )
             if self._coco.anns and not any(entry.get("segmentation") for entry in self._coco.anns.values()):
                 raise AbsentSplitError(f"{file}: its annotations are boxes without segmentation; take task multilabel")
@@ -133,7 +138,7 @@ class Coco(LabelledFiles):
             PictureError: the picture has another size than the file says, or a shape is damaged.
         """
         entry = self._coco.imgs[self._ids[index]]
-        mask = np.zeros((entry["height"], entry["width"]), np.uint8)
+        mask = np.zeros((_pixels(entry, "height"), _pixels(entry, "width")), np.uint8)
         shapes = []
         for annotation in self._coco.imgToAnns[self._ids[index]]:
             outlined = bool(outline := annotation.get("segmentation"))
@@ -152,6 +157,15 @@ class Coco(LabelledFiles):
         for _, value, shape in sorted(shapes, key=lambda item: item[0]):
             mask[shape] = value
         return checked_mask(mask, self._file, self.path(index), len(self.mask_classes))
+
+
+def _pixels(entry: dict[str, Any], side: str) -> int:
+    """A picture's height or width; 0 where it is no whole number above 0. Some tools write 640.0."""
+    try:
+        value = float(entry.get(side, 0))
+    except (TypeError, ValueError):
+        return 0
+    return int(value) if value > 0 and value.is_integer() else 0
 
 
 def _box(annotation: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -197,12 +211,20 @@ def _load(path: Path, written: tuple[int, int]) -> Any:
         coco.dataset = json.loads(path.read_bytes())
         with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
             coco.createIndex()
-        wrong = [entry for entry in coco.anns.values() if entry["category_id"] not in coco.cats]
+        images, annotations = coco.dataset["images"], coco.dataset.setdefault("annotations", [])
+        wrong = [entry for entry in annotations if entry["category_id"] not in coco.cats]
+        twice = [key for key, count in Counter(entry["id"] for entry in images).items() if count > 1]
+        owned = not annotations or any(entry["image_id"] in coco.imgs for entry in annotations)
         for entry in coco.imgs.values():  # what is asked of a picture later
             _ = str(entry["file_name"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__} {' '.join(str(error).split())}"
         raise TinctError(f"{path}: {reason}; expected COCO's instances format") from error
+    if twice:
+        raise TinctError(f"{path}: several pictures have the id {twice[0]!r}; give each its own")
+    if not owned:
+        ids = f"{annotations[0]['image_id']!r}, pictures have ids such as {next(iter(coco.imgs), 'none')!r}"
+        raise TinctError(f"{path}: no annotation is of a picture in it: the first has image_id {ids}; make them agree")
     if not coco.cats:
         raise TinctError(f"{path}: its list of categories is empty")
     if wrong:

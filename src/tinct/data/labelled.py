@@ -49,9 +49,11 @@ def read_indices(path: Path) -> NDArray[np.generic]:
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
-            values = np.asarray(image)
+            values, lossy = np.asarray(image), image.format in ("JPEG", "MPO")
     except Exception as error:  # Pillow's readers raise whatever they meet in a damaged file
         raise PictureError(f"{path}: cannot be read as a mask: {getattr(error, 'strerror', None) or error}") from error
+    if lossy:
+        raise PictureError(f"{path}: a JPEG, which changes class numbers; make masks anew as PNG")
     if values.ndim != 2:
         raise PictureError(
             f"{path}: a mask of mode {image.mode}; expected one channel (or a palette) of class numbers; "

@@ -89,6 +89,8 @@ class Table(LabelledFiles):
         else:
             chosen = [rows[place] for place in np.flatnonzero(drawn_split([_key(row) for _, row in rows], split))]
             present = {"train", "val"}
+            if not chosen and split in present:
+                raise AbsentSplitError(f"{file}: too few rows ({len(rows)}) to draw a {split} split from; add more")
             self.note = "has no column 'split': about a fifth of the rows, drawn by their paths, is val, the rest train"
         if not chosen:
             raise AbsentSplitError(
@@ -140,6 +142,11 @@ def _truth(cell: str) -> float | None:
     return {"": np.nan, "1.0": 1.0, "0.0": 0.0}.get(cell)
 
 
+def _alike(cell: str, other: str) -> bool:
+    """Whether two cells say the same, such as 1 and TRUE."""
+    return cell == other or (_truth(cell) is not None and _truth(cell) == _truth(other))
+
+
 def _names(cell: str) -> set[str]:
     """The classes that a cell names."""
     return {name for part in re.split(r"[|;,]", cell) if (name := part.strip())}
@@ -157,9 +164,9 @@ def _read(file: Path) -> tuple[list[str], list[Row]]:
         text = file.read_bytes().decode("utf-8-sig")
         if "\0" in text:
             raise TinctError(f"{file}: not in UTF-8; save it as CSV UTF-8")
-        first = text.partition("\n")[0]
-        separator = next((mark for mark in SEPARATORS if "path" in _header(first, mark)), ",")
-        header = _header(first, separator)
+        headers = {mark: _header(text, mark) for mark in SEPARATORS}
+        separator = next((mark for mark in SEPARATORS if "path" in headers[mark]), ",")
+        header = headers[separator]
         reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)][1:]
     except UnicodeDecodeError as error:
@@ -184,9 +191,10 @@ def _read(file: Path) -> tuple[list[str], list[Row]]:
     return header, _once([(line, dict(zip(header, row, strict=True))) for line, row in rows], file)
 
 
-def _header(line: str, separator: str) -> list[str]:
-    """The columns' names, with `path` and `split` so called."""
-    header = [column.strip() for column in next(csv.reader([line], delimiter=separator), [])]
+def _header(text: str, separator: str) -> list[str]:
+    """The columns' names, with `path` and `split` so called; one in quotes may hold a line break."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    header = [column.strip() for column in next(filter(any, reader), [])]
     lower = [column.lower() for column in header]
     for name, words in (("path", PATHS), ("split", ("split",))):
         if name not in header and (word := next((word for word in words if word in lower), None)):
@@ -203,7 +211,7 @@ def _once(rows: list[Row], file: Path) -> list[Row]:
     first: dict[str, Row] = {}
     for line, row in rows:
         before, other = first.setdefault(_key(row), (line, row))
-        if differing := [column for column in row if column != "path" and row[column] != other[column]]:
+        if differing := [column for column in row if column != "path" and not _alike(row[column], other[column])]:
             raise TinctError(
                 f"{file}, lines {before} and {line}: {_key(row)} has {other[differing[0]]!r} and {row[differing[0]]!r} "
                 f"in column {differing[0]!r}; list a picture once"

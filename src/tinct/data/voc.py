@@ -44,7 +44,7 @@ class Voc(LabelledFiles):
         root = _year_folder(path)
         lists = root / "ImageSets" / ("Main" if task == "multilabel" else "Segmentation")
         try:
-            self._ids = [line.split()[0] for line in read_lines(lists / f"{split}.txt")]
+            self._ids = list(dict.fromkeys(line.split()[0] for line in read_lines(lists / f"{split}.txt")))
         except OSError as error:
             # Main also holds a list for each class, such as cat_train.txt
             present = ", ".join(sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)) or "none"
