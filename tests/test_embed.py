@@ -59,6 +59,34 @@ def test_a_row_for_each_picture(run, colourful, tmp_path, pool, layer, capsys):
     assert not (tmp_path / "f.npy.partial").exists()
 
 
+def test_files_beside_the_result_are_not_replaced(run, colourful, tmp_path, capsys):
+    for suffix in (".txt", ".json"):
+        beside = tmp_path / f"f.npy{suffix}"
+        beside.write_text("mine")
+        assert main(["embed", str(run), str(colourful), "-o", str(tmp_path / "f.npy")]) == 2
+        assert f"{beside} exists; choose another name" in capsys.readouterr().err
+        assert beside.read_text() == "mine"
+        beside.unlink()
+    (tmp_path / "f.csv.txt").write_text("mine")
+    assert main(["embed", str(run), str(colourful), "-o", str(tmp_path / "f.csv")]) == 0
+    (tmp_path / "f.csv").unlink()
+    (tmp_path / "f.csv.partial").mkdir()  # as where it was killed at its end
+    assert main(["embed", str(run), str(colourful), "-o", str(tmp_path / "f.csv")]) == 0
+    assert (tmp_path / "f.csv.txt").read_text() == "mine"
+
+
+def test_an_encoder_that_saw_colour_is_fed_it(colourful, tmp_path):
+    torch.manual_seed(0)
+    save_encoder(tmp_path / "encoder.safetensors", Encoder("test_resnet", 3), {"size": 32, "in_colour": 0.5})
+    rows = {}
+    for asked in ([], ["--input", "rgb"], ["--input", "grey"]):
+        out = tmp_path / f"{len(rows)}.npy"
+        assert main(["embed", str(tmp_path / "encoder.safetensors"), str(colourful), "-o", str(out), *asked]) == 0
+        rows["".join(asked)] = np.load(out)
+    assert np.array_equal(rows[""], rows["--inputrgb"])
+    assert not np.allclose(rows[""], rows["--inputgrey"], atol=1e-3)
+
+
 @pytest.mark.parametrize(("pretrained", "fed"), [({"size": 64}, 96), ({"size": 160}, 160), ({}, 224)])
 def test_the_size_is_at_least_what_transfers_take(colourful, tmp_path, pretrained, fed):
     save_encoder(tmp_path / "encoder.safetensors", Encoder("mobilenetv3_small_050"), pretrained)

@@ -73,6 +73,9 @@ FLAGS = [
 ]
 
 
+LOSSES = {"bins", "adversarial", "discriminator"}
+
+
 def tiny(**changes: object) -> Config:
     return dataclasses.replace(TINY, **changes)  # type: ignore[arg-type]
 
@@ -419,10 +422,19 @@ def test_killed_at_any_moment_and_resumed(whole, tmp_path):
 
 
 def test_two_ranks_equal_one(tmp_path):
-    """Exactly the same pictures and crops, and weights that agree to 3e-4 after 20 steps of at most 2e-4 each."""
+    """Exactly the same pictures and crops, and weights that agree to 3e-4 after 20 steps of at most 2e-4 each.
+
+    So do the losses that are written; and grey pictures are named whichever rank met them.
+    """
+    (tmp_path / "grey").mkdir()
+    for number in range(16):
+        Image.fromarray(np.tile(np.arange(40 + number, dtype=np.uint8), (40, 1))).save(
+            tmp_path / "grey" / f"{number}.png"
+        )
     flags = [
         *(
             "photos:",
+            str(tmp_path / "grey"),
             "--backbone",
             "convnext_atto",
             "--width",
@@ -445,6 +457,14 @@ def test_two_ranks_equal_one(tmp_path):
     assert np.array_equal(np.load(tmp_path / "1" / "seen.npy"), np.load(tmp_path / "2" / "seen.npy"))
     one, two = weights(tmp_path / "1", 20), weights(tmp_path / "2", 20)
     assert max(float((one[key].float() - two[key].float()).abs().max()) for key in one) < 3e-4
+    rows = [[line.split(",") for line in metrics(tmp_path / ranks)] for ranks in "12"]
+    losses = [{(step, name): float(value) for step, name, value in found if name in LOSSES} for found in rows]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-3)
+    assert {name for _, name in losses[0]} == LOSSES
+    logs = [map(json.loads, (tmp_path / ranks / "log.jsonl").read_text().splitlines()) for ranks in "12"]
+    named = [sorted(event["picture"] for event in log if event["event"] == "grey") for log in logs]
+    assert named[0] == named[1]
+    assert len(named[0]) == read_record(tmp_path / "2")["data"]["grey"] > 2
 
 
 def test_the_average_takes_each_weight_once():

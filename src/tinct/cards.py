@@ -86,6 +86,8 @@ def pretraining_facts(record: Mapping[str, Any]) -> list[str]:
         terms += f", adversarial ({config['adversarial']}) x {config['adversarial_weight']:g}"
     share = config.get("in_colour", 0)  # older records have none
     shown = f"; {share:.0%} of the pictures or views were shown in colour, the others grey" if share else ""
+    if config.get("aged"):
+        shown += f"; {config['aged']:.0%} of the pictures were made to look old"
     lines = [
         f"- learned: {terms}, at {config['size']} px, chroma stride {config['chroma_stride']}{shown}",
         f"- started from: {config['init']} weights; seed {record['seed']}",

@@ -49,7 +49,7 @@ def embed(
     pool: Pool = "avg",
     layer: int = -1,
     size: int | None = None,
-    input: Input = "grey",
+    input: Input | None = None,
     backbone: str | None = None,
     weights: str | None = None,
     batch_size: int = 64,
@@ -71,7 +71,7 @@ def embed(
         layer: which feature map, finest first; -1 is the deepest.
         size: the largest centred square of a picture is brought to this many pixels, a multiple of 32; by default what
             the weights were trained with, but at least 96; 224 where they do not say.
-        input: grey or rgb.
+        input: grey or rgb; by default rgb for tinct's encoders that saw colour in pretraining, grey for all others.
         backbone: a timm name, for weights that do not say theirs.
         weights: a safetensors file for timm:NAME.
         batch_size: pictures in a pass.
@@ -89,11 +89,14 @@ def embed(
         raise TinctError(f"out is {out}; expected a file ending in {', '.join(FORMATS)}")
     if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise TinctError("writing parquet needs pyarrow; pip install pyarrow, or choose .npy or .csv")
-    if out.exists():
-        raise TinctError(f"out is {out}, which exists; choose another name or remove it")
+    beside = [Path(f"{out}{end}") for end in (".json", *([".txt"] if out.suffix == ".npy" else []))]
+    own = [out, *([] if Store.partial(out).exists() else beside)]  # a run that was killed at its end may have left some
+    if there := [path for path in own if path.exists()]:
+        raise TinctError(f"out is {out}, and {there[0]} exists; choose another name or remove it")
     if min(batch_size, workers) < 1:
         raise TinctError(f"batch_size is {batch_size} and workers {workers}; expected at least 1")
     start = load_init(encoder, input=input, backbone=backbone, weights=weights)
+    input = "grey" if start.encoder.in_channels == 1 else "rgb"
     size = size or encoder_size(start.provenance.get("size"))
     if size < 32 or size % 32:
         raise TinctError(f"size is {size}; expected a multiple of 32")

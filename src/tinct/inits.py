@@ -78,7 +78,7 @@ class Start:
 
 
 def load_init(
-    name: str, *, input: Input = "grey", backbone: str | None = None, weights: str | None = None, seed: int = 0
+    name: str, *, input: Input | None = "grey", backbone: str | None = None, weights: str | None = None, seed: int = 0
 ) -> Start:
     """Build the encoder that `name` stands for.
 
@@ -86,7 +86,7 @@ def load_init(
         name: `random`; a run's folder or its encoder.safetensors; the name of shipped weights, such as
             `tinct-small-ssl`; `timm:NAME`; `imagenet-lite`; or a file of somebody else's weights (safetensors, or
             torch's own) with names that `tinct.models.layouts` knows, for which `backbone` is needed.
-        input: what the encoder is to be fed.
+        input: what the encoder is to be fed; None for rgb where it is tinct's own and saw colour, else grey.
         backbone: a timm name; where the weights say theirs, it must be the same.
         weights: a safetensors file for `timm:NAME`; without one, timm downloads.
         seed: draws random weights.
@@ -96,18 +96,19 @@ def load_init(
     """
     if weights is not None and not name.startswith("timm:"):
         raise TinctError(f"weights is {weights} with init {name}; it goes with timm:NAME only")
+    asked: Input = input or "grey"
     if name == "random":
         with torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
             torch.manual_seed(torch_seed(seed, _WEIGHTS))
-            encoder = Encoder(backbone or RANDOM_BACKBONE, 1 if input == "grey" else 3)
+            encoder = Encoder(backbone or RANDOM_BACKBONE, 1 if asked == "grey" else 3)
         return Start(encoder, {"weights": "random", "seed": seed, "selected_with_labels": False})
     if name == "imagenet-lite":
         network = backbone or LITE0
         tensors = imagenet_lite_state_dict(network)
         said = {"weights": f"ImageNet-supervised EfficientNet-{network.rpartition('_')[2]}", "supervised": True}
-        return _fitted(network, tensors, input, (LITE_MEAN, LITE_STD), said)
+        return _fitted(network, tensors, asked, (LITE_MEAN, LITE_STD), said)
     if name.startswith("timm:"):
-        return _timm(name.removeprefix("timm:"), input, backbone, weights)
+        return _timm(name.removeprefix("timm:"), asked, backbone, weights)
     others = ("random", "imagenet-lite", "timm:NAME")
     start = _file(resolve(name, "encoder", others=others), input, backbone)
     if name in entries():
@@ -188,7 +189,7 @@ def _timm(name: str, input: Input, backbone: str | None, weights: str | None) ->
     return _fitted(architecture, tensors, input, (cfg.mean, cfg.std), {**said, "supervised": None})
 
 
-def _file(path: Path, input: Input, backbone: str | None) -> Start:
+def _file(path: Path, input: Input | None, backbone: str | None) -> Start:
     """tinct's own encoder, or somebody's weights in names that are known."""
     tensors, meta = (read_pickle(path), {}) if path.suffix in PICKLES else read_weights(path)
     tensors = cast(tensors, torch.float)
@@ -197,7 +198,9 @@ def _file(path: Path, input: Input, backbone: str | None) -> Start:
         check_header(meta, path, "backbone")
         _same_backbone(str(path), meta["backbone"], backbone)
         said |= {key: value for key, value in meta.items() if key not in ("kind", "format", "backbone", "in_channels")}
-        return replace(_fitted(meta["backbone"], tensors, input, trained_on(meta), said), seen=seen_by(path))
+        trained = trained_on(meta)
+        input = input or ("grey" if trained is None else "rgb")
+        return replace(_fitted(meta["backbone"], tensors, input, trained, said), seen=seen_by(path))
     if meta:
         raise TinctError(
             f"{path}: holds a {meta.get('kind')}, no encoder; name the run's folder or encoder.safetensors"
@@ -207,12 +210,14 @@ def _file(path: Path, input: Input, backbone: str | None) -> Start:
     body = Encoder(backbone).body
     tensors, layout = translate(tensors, body, path)
     stem = tensors.get(f"{stem_name(body)}.weight")
-    trained: Statistics | None = (body.default_cfg["mean"], body.default_cfg["std"])
+    trained = (body.default_cfg["mean"], body.default_cfg["std"])
     if stem is not None and stem.shape[1] == 1:
         trained = None  # a grey stem; tinct's is the only convention there is
     elif path.suffix not in PICKLES and fed_with(path) == "rgb":
         trained = COLOUR  # tinct's own export
-    return replace(_fitted(backbone, tensors, input, trained, {**said, "layout": layout.layout}), layout=layout)
+    return replace(
+        _fitted(backbone, tensors, input or "grey", trained, {**said, "layout": layout.layout}), layout=layout
+    )
 
 
 def _fitted(

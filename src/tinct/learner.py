@@ -114,7 +114,7 @@ class Learner:
             adversarial_weight: of the adversarial term; None leaves the discriminator out of this step.
 
         Returns:
-            The mean of each loss over the parts, and the discriminator's accuracy.
+            The mean of each loss over the parts and ranks, and the discriminator's accuracy.
 
         Raises:
             TinctError: a loss or the gradient is not finite; weights are as before the step, though running
@@ -122,7 +122,8 @@ class Learner:
         """
         torch.manual_seed(torch_seed(self.config.seed, step, self.fabric.global_rank))  # for backbones with dropout
         weights = {**self.config.terms, "adversarial": adversarial_weight or 0.0}
-        means: dict[str, float] = defaultdict(float)
+        sums: dict[str, float] = defaultdict(float)
+        means: dict[str, float] = {}
         for part in parts:
             pixels, keys = part.pixels.to(self.fabric.device), part.keys.to(self.fabric.device)
             colours = self.pretext.colour is not None
@@ -133,12 +134,12 @@ class Learner:
             if adversarial_weight is not None and output is not None:
                 losses["adversarial"], seen = self._face_critic(batch, output)
             for name, value in (losses | seen).items():
-                means[name] += float(value.detach()) / self.config.accumulate
-            self._check_finite(means, step)
+                sums[name] += float(value.detach()) / self.config.accumulate
+            means = self._over_ranks(sums, step)
             total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
             self.fabric.backward(total / self.config.accumulate)
         self._update(step, rate, adversarial_weight is not None)
-        return dict(means)
+        return means
 
     def _face_critic(self, batch: Batch, output: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The generator's adversarial loss; on the way, the discriminator's gradients, in one pass."""
@@ -164,7 +165,7 @@ class Learner:
             self.model, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False
         )
         if norm is not None and not self.config.precision.startswith("16"):  # fp16 skips such steps by itself
-            self._check_finite({"gradient": float(norm)}, step)
+            self._over_ranks({"gradient": float(norm)}, step)
         pairs = [(self.optimizer, self.config.lr)]
         if with_critic:
             pairs.append((self.critic_optimizer, self.config.discriminator_lr))
@@ -175,20 +176,25 @@ class Learner:
             optimizer.zero_grad()
         self.ema.update(self.pretext, step)
 
-    def _check_finite(self, values: dict[str, float], step: int) -> None:
-        """Stop before a bad number reaches the weights: all ranks at once, as one alone would leave the others waiting.
+    def _over_ranks(self, values: dict[str, float], step: int) -> dict[str, float]:
+        """Means over the ranks.
+
+        Bad numbers stop a run before they reach the weights: on all ranks at once, as one alone would leave the others
+        waiting.
 
         Raises:
             TinctError: names the first value that is infinite or not a number on any rank.
         """
         own = torch.tensor([*values.values()], device=self.fabric.device)
         summed: Any = self.fabric.all_reduce(own, reduce_op="sum")
-        for name, value in zip(values, summed.tolist(), strict=True):
+        means = dict(zip(values, (summed / self.fabric.world_size).tolist(), strict=True))
+        for name, value in means.items():
             if not math.isfinite(value):
                 raise TinctError(
                     f"{name} became {value} at step {step}; the last checkpoint is kept: "
                     "lower lr or clip, or use precision 32-true, in a new run"
                 )
+        return means
 
     def modules(self) -> dict[str, nn.Module]:
         """What a checkpoint holds, by file name."""

@@ -31,8 +31,13 @@ class Store:
     def __init__(self, out: Path, width: int, batch: int, total: int) -> None:
         """Point at what belongs to `out`: rows of `width`, `batch` pictures at a time, `total` in all."""
         self.out, self.width, self.batch, self.total = out, width, batch, total
-        self.folder = out.with_name(f"{out.name}.partial")
+        self.folder = self.partial(out)
         self.vectors, self.lines = self.folder / "rows.f32", self.folder / "names.jsonl"
+
+    @staticmethod
+    def partial(out: Path) -> Path:
+        """The folder of what is on its way to `out`."""
+        return out.with_name(f"{out.name}.partial")
 
     def open(self, how: dict[str, Any]) -> int:
         """Begin, or cut off what was not finished; the number of pictures done.

@@ -192,7 +192,8 @@ class Training:
         if self.fabric.world_size > 1:
             ledgers: list[Any] = [None] * self.fabric.world_size
             torch.distributed.all_gather_object(ledgers, self.ledger.state())
-            self.ledger.load(*ledgers)
+            for news in self.ledger.load(*ledgers):
+                monitor.passed_over(*news)
         if self.fabric.is_global_zero:
             scores, name = monitor.scores(self.learner, self.step) if scored else None, self.config.best
             value = scores[name] * (-1 if name == "psnr" else 1) if scores and name in scores else math.inf

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinct.data.cache import CachedSource
+from tinct.data.cache import _TRAILER, CachedSource
 from tinct.data.folder import open_folder
 from tinct.data.photos import photographs
 from tinct.errors import PictureError, TinctError
@@ -106,6 +106,17 @@ def test_a_file_that_is_not_whole_is_built_again(folder, tmp_path, keep):
     cached.path.write_bytes(content[:keep])
     np.testing.assert_array_equal(CachedSource(source_of(folder), tmp_path, 50).picture(5), expected)
     assert cached.path.read_bytes() == content
+
+
+def test_a_damaged_list_of_bad_pictures_is_built_again(folder, tmp_path):
+    cached = CachedSource(source_of(folder), tmp_path, 50)
+    content = cached.path.read_bytes()
+    for wrong in (b"\0", b"\xff"):
+        damaged = bytearray(content)
+        damaged[-_TRAILER.size - 1 : -_TRAILER.size] = wrong
+        cached.path.write_bytes(damaged)
+        CachedSource(source_of(folder), tmp_path, 50)
+        assert cached.path.read_bytes() == content
 
 
 def test_pictures_that_changed_under_their_names_are_noticed(folder, tmp_path, monkeypatch):

@@ -298,6 +298,18 @@ def test_a_share_of_the_views_comes_in_colour():
     assert torch.allclose(again.fed, whole.fed[[3, 4, 43, 44]], atol=1e-4)  # what is drawn follows from the keys alone
 
 
+def test_what_is_in_colour_says_nothing_of_what_is_aged():
+    torch.manual_seed(0)
+    pixels = torch.randint(0, 256, (400, 3, 32, 32), dtype=torch.uint8)
+    keys = torch.randint(0, 1 << 60, (400,))
+    plain, some = (take_apart(pixels, keys, 4, share) for share in (0.0, 0.5))
+    aged = (plain.l - some.l).abs().amax((1, 2, 3)) > 1e-3
+    fed = Pretext(Encoder("test_resnet", 3), {"rotation": 1.0}, in_colour=0.5).prepare(some).fed
+    coloured = (fed[:, 0] - fed[:, 1]).abs().amax((1, 2)) > 1e-3
+    for kind in (coloured, ~coloured):
+        assert 0.35 < float(aged[kind].float().mean()) < 0.6
+
+
 def test_small_views_leave_the_running_statistics_alone():
     torch.manual_seed(0)
     batch = Batch(100 * torch.rand(4, 1, 32, 32), torch.rand(4, 2, 8, 8), torch.arange(4))

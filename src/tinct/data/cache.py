@@ -94,7 +94,7 @@ class CachedSource(Source):
                 file.seek(pixels)
                 self._sizes = np.frombuffer(file.read(8 * count), "<u4").reshape(count, 2)
                 self._reasons: dict[str, str] = json.loads(file.read(text))
-        except (OSError, struct.error):
+        except (OSError, ValueError, struct.error):  # ValueError: of what is no JSON, or no text
             return False
         areas = self._sizes.astype(np.int64).prod(1) * 3
         self._starts = np.cumsum(areas) - areas

@@ -78,8 +78,13 @@ class Ledger:
             "skipped": dict(self.skipped),
         }
 
-    def load(self, *states: dict[str, Any]) -> None:
-        """Take over one rank's state, or several ranks' together: of a picture's hashes that of its first reading."""
+    def load(self, *states: dict[str, Any]) -> list[tuple[str, str, str]]:
+        """Take over one rank's state, or several ranks' together: of a picture's hashes that of its first reading.
+
+        Returns:
+            As `note`, the pictures that were not known to be passed over.
+        """
+        known = set(self.skipped)
         for state in states:
             seen = state["seen"].numpy()
             positions = state["positions"].numpy() if "positions" in state else self.positions  # older ones have none
@@ -91,6 +96,10 @@ class Ledger:
         self.skipped = {index: reason for index, reason in self.skipped.items() if not self.seen[index]}
         self._tally = Counter(map(_kind, self.skipped.values()))
         self._tally["seen"] = int(self.seen.sum())
+        others = {index: (_kind(reason), reason) for index, reason in self.skipped.items() if index not in known}
+        return [
+            (kind, self.source.name(index), reason) for index, (kind, reason) in others.items() if kind != "excluded"
+        ]
 
     def _complaint(self, what: str) -> str:
         counts = self.counts()

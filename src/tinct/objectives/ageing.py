@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.color import LUMINANCE, srgb_to_lightness
-from tinct.objectives.base import drawn
+from tinct.objectives.base import Stream, drawn
 
 __all__ = ["age"]
 
@@ -26,7 +26,6 @@ BLACK, WHITE = 20.0, 75.0
 """L* of the most faded black and white."""
 GRAIN = 8.0
 """The largest standard deviation of the grain, in L*."""
-STREAM, GRAIN_STREAM = 2, 3  # of a key's random numbers; views have 0 and 1
 
 
 @torch.no_grad()
@@ -38,7 +37,7 @@ def age(pixels: Tensor, keys: Tensor, share: float) -> Tensor:
         keys: (B,) int64, from which all that is drawn follows.
         share: how many are aged, 0 to 1.
     """
-    numbers = drawn(keys, (12,), STREAM).to(pixels.device)
+    numbers = drawn(keys, (12,), Stream.AGEING).to(pixels.device)
     has = (numbers[:, 1:5] < 0.5) & (numbers[:, :1] < share)
     plate, soft, faded, grainy = has[:, :, None, None, None].unbind(1)
     kind, sensitivity, sigma, exponent, black, white, strength = numbers[:, 5:, None, None, None].unbind(1)
@@ -69,4 +68,4 @@ def blurred(planes: Tensor, sigma: Tensor) -> Tensor:
 
 def grain(key: int, size: torch.Size) -> Tensor:
     """White noise (1, H, W) of deviation 1 that follows from a picture's key."""
-    return torch.randn(1, *size, generator=torch.Generator().manual_seed(key + GRAIN_STREAM))
+    return torch.randn(1, *size, generator=torch.Generator().manual_seed(key + Stream.GRAIN))

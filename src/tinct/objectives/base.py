@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from enum import IntEnum
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from tinct.errors import TinctError
 
-__all__ = ["Batch", "ColourTerm", "Decoding", "FeatureTerm", "drawn"]
+__all__ = ["Batch", "ColourTerm", "Decoding", "FeatureTerm", "Stream", "drawn"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,18 @@ class Batch:
     fed: Tensor | None = None
 
 
-def drawn(keys: Tensor, shape: Sequence[int], stream: int) -> Tensor:
+class Stream(IntEnum):
+    """What a picture's key draws: numbers of one stream say nothing of those of another."""
+
+    VIEWS = 0
+    SMALL_VIEWS = 1
+    AGEING = 2
+    GRAIN = 3
+    COLOUR = 4
+    COLOUR_OF_SMALL_VIEWS = 5
+
+
+def drawn(keys: Tensor, shape: Sequence[int], stream: Stream) -> Tensor:
     """Numbers in [0, 1) that follow from the pictures' keys alone, (B, *shape) on the CPU; other streams are others."""
     generators = [torch.Generator().manual_seed(key + stream) for key in keys.tolist()]
     return torch.stack([torch.rand(*shape, generator=generator) for generator in generators])

@@ -12,7 +12,7 @@ from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives import make_terms
 from tinct.objectives.ageing import age
-from tinct.objectives.base import Batch, FeatureTerm, drawn
+from tinct.objectives.base import Batch, FeatureTerm, Stream, drawn
 
 __all__ = ["Pretext", "some_in_colour", "take_apart", "to_chroma_resolution"]
 
@@ -62,8 +62,10 @@ class Pretext(nn.Module):
             batch = term.prepare(batch)
         if not self.in_colour:
             return batch
-        small = None if batch.small is None else some_in_colour(batch.small, keys, self.in_colour, 3)
-        return replace(some_in_colour(batch, keys, self.in_colour, 2), small=small)
+        small = batch.small
+        if small is not None:
+            small = some_in_colour(small, keys, self.in_colour, Stream.COLOUR_OF_SMALL_VIEWS)
+        return replace(some_in_colour(batch, keys, self.in_colour, Stream.COLOUR), small=small)
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
         """The unweighted loss of each term on a prepared batch, and the generator's output (None without colour)."""
@@ -96,7 +98,7 @@ def what_is_seen(batch: Batch) -> Tensor:
     return normalize_l(batch.l) if batch.fed is None else batch.fed
 
 
-def some_in_colour(batch: Batch, keys: Tensor, share: float, stream: int) -> Batch:
+def some_in_colour(batch: Batch, keys: Tensor, share: float, stream: Stream) -> Batch:
     """Feed a share of the pictures with their colours, less or more saturated, the others grey.
 
     Args:

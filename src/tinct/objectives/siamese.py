@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinct.device import layout
-from tinct.objectives.base import Batch, FeatureTerm, drawn
+from tinct.objectives.base import Batch, FeatureTerm, Stream, drawn
 
 __all__ = ["MultiCrop", "Siamese", "nt_xent", "view"]
 
@@ -42,7 +42,7 @@ class Siamese(FeatureTerm):
 
     def prepare(self, batch: Batch) -> Batch:
         """See `FeatureTerm.prepare`: (B, ...) becomes (2B, ...), the first views and then the second."""
-        return together(batch, [view(batch, one) for one in draws(batch, 2, 0)])
+        return together(batch, [view(batch, one) for one in draws(batch, 2, Stream.VIEWS)])
 
     def loss(self, features: list[Tensor], batch: Batch, small: Sequence[Tensor] = ()) -> Tensor:
         """See `FeatureTerm.loss`."""
@@ -60,7 +60,7 @@ class MultiCrop(Siamese):
 
     def prepare(self, batch: Batch) -> Batch:
         """See `FeatureTerm.prepare`; the small views, (4B, ...) of half the width, come one after the other."""
-        small = together(batch, [view(batch, one, SMALL_SIDE, 2) for one in draws(batch, SMALL, 1)])
+        small = together(batch, [view(batch, one, SMALL_SIDE, 2) for one in draws(batch, SMALL, Stream.SMALL_VIEWS)])
         return replace(super().prepare(batch), small=small)
 
     def loss(self, features: list[Tensor], batch: Batch, small: Sequence[Tensor] = ()) -> Tensor:
@@ -77,7 +77,7 @@ def together(batch: Batch, views: list[tuple[Tensor, Tensor]]) -> Batch:
     return Batch(l.contiguous(memory_format=layout(l.device)), ab, batch.keys.repeat(len(views)))
 
 
-def draws(batch: Batch, views: int, stream: int) -> list[Tensor]:
+def draws(batch: Batch, views: int, stream: Stream) -> list[Tensor]:
     """For each view the (B, 7) numbers that `view` takes."""
     return list(drawn(batch.keys, (views, 7), stream).to(batch.l).unbind(1))
 
