@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from tinct.cards import transfer_card
 from tinct.cli import main
+from tinct.compare import run_compare
 from tinct.data.hashes import dhash
 from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
@@ -326,6 +327,22 @@ def test_a_picture_that_is_evaluated_and_tuned_on_is_named_where_it_chose_someth
         found[protocol] = "33.png" in record["data"]["seen_in_training"]["names"]
         assert record["n_labels"] == len(parts_of(settings_for(spec)).chosen)
     assert found == {"linear": True, "knn": True, "finetune": False}
+
+
+def test_an_encoder_that_saw_colour_and_is_fed_grey_is_said(tmp_path):
+    (tmp_path / "labels").mkdir()
+    spec = make_table(tmp_path / "labels")
+    save_encoder(tmp_path / "encoder.safetensors", Encoder("test_resnet", 3), {"size": 32, "in_colour": 0.5})
+    inits = {"random": "random", "x": str(tmp_path / "encoder.safetensors")}
+    for kind, said in (("grey", True), ("rgb", False)):
+        lines = Console(record=True, width=200, file=io.StringIO())
+        settings = settings_for(spec, protocol="linear", init=inits["x"], input=kind, backbone=None)
+        run_transfer(settings, tmp_path / kind, console=lines)
+        assert ("is fed grey; --input rgb feeds it colour" in lines.export_text()) is said
+        shared = {"size": 32, "min_positives": 1, "accelerator": "cpu", "input": kind}
+        asked = {"task": "multilabel", "protocol": "linear", "labels": "all", "seeds": 1, "inits": inits}
+        found = run_compare(spec, out=tmp_path / f"grid-{kind}", **asked, **shared).warnings
+        assert ("x: saw colour in pretraining, and was fed grey; try --settings input=rgb" in found) is said
 
 
 def test_overlays_of_one_name_are_refused_before_any_work(tmp_path):

@@ -1,7 +1,7 @@
 """Does it help my labels? Arms, numbers of labels and seeds in, one paired grid of transfers and its answer out."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tinct.data.labelled import Task
 from tinct.errors import TinctError
 from tinct.files import alone_in, expanded
 from tinct.findings import Comparison, comparisons
-from tinct.grid import Grid, check_finished, run_cells, write_plan
+from tinct.grid import Grid, Planned, check_finished, run_cells, write_plan
 from tinct.leaks import leaks
 from tinct.records import BY_GRADIENTS, Cell
 from tinct.screen import column, open_console, say
@@ -206,7 +206,9 @@ def _run_grid(grid: Grid, jobs: int) -> CompareResult:
     plan = write_plan(grid, rates, scores) | {"arms": {arm.name: list(arm.inits) for arm in grid.arms}}
     records = run_cells(grid, cells, jobs, "transfers")
     (made,) = comparisons([Cell(one.folder, record, one.arm, plan) for one, record in zip(cells, records, strict=True)])
-    return CompareResult(grid.out, made, rates, leaks(grid) + diverged(scores) + edges(grid, rates))
+    return CompareResult(
+        grid.out, made, rates, leaks(grid) + diverged(scores) + edges(grid, rates) + fed_grey(cells, records)
+    )
 
 
 def estimate(grid: Grid, jobs: int, console: Console) -> None:
@@ -256,6 +258,13 @@ def diverged(scores: dict[str, dict[float, float]]) -> tuple[str, ...]:
     lost = {arm: [lr for lr, value in tried.items() if value == -math.inf] for arm, tried in scores.items()}
     named = "; ".join(f"{arm} {listed(rates)}" for arm, rates in lost.items() if rates)
     return (f"training diverged at learning rates that were tried ({named}), which were not taken",) if named else ()
+
+
+def fed_grey(cells: Sequence[Planned], records: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """A line where encoders that saw colour in pretraining were fed grey."""
+    saw = [bool(record["init"]["provenance"].get("in_colour")) and record["input"] == "grey" for record in records]
+    named = ", ".join(sorted({one.arm for one, blind in zip(cells, saw, strict=True) if blind}))
+    return (f"{named}: saw colour in pretraining, and was fed grey; try --settings input=rgb",) if named else ()
 
 
 def listed(rates: Iterable[float]) -> str:

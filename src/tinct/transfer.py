@@ -188,6 +188,8 @@ def run_cell(
             seed=settings.seed,
         )
     say(console, start.report())
+    if settings.input == "grey" and start.provenance.get("in_colour"):
+        say(console, f"{settings.init} saw colour in pretraining, and is fed grey; --input rgb feeds it colour")
     parts = parts_of(settings)
     evaluated = parts.evaluated
     classes = scored_in(evaluated, parts.where, settings)  # before anything is trained for it
