@@ -722,6 +722,16 @@ def test_among_others_the_embedded_photographs_are_held_out_on_their_right_parts
     assert {picture.tobytes() for picture in pictures} <= allowed
 
 
+def test_a_run_does_not_go_on_with_other_pictures_held_out(tmp_path):
+    write_colourful(tmp_path / "all", 24)
+    config = tiny(sources=[str(tmp_path / "all")], adversarial="none", steps=2, checkpoint_every=2)
+    run_pretrain(config, out=tmp_path / "run")
+    (tmp_path / "run" / "record.json").unlink()  # as where it was stopped
+    write_colourful(tmp_path / "all", 24, seed=1)
+    with pytest.raises(TinctError, match=r"the pictures held out are not those that .* began with"):
+        run_pretrain(config, out=tmp_path / "run", resume=True)
+
+
 def test_fewer_pictures_are_part_of_more_and_the_held_out_ones_stay(tmp_path):
     write_colourful(tmp_path, 40)
     source, nothing = open_sources([str(tmp_path)]), np.zeros(0, np.uint64)

@@ -57,6 +57,13 @@ def records(tmp_path):
     return tmp_path
 
 
+def test_a_damaged_sheet_is_named(records):
+    sheet = records / "run" / "samples" / "step-6.png"
+    sheet.write_bytes(sheet.read_bytes()[:60])
+    with pytest.raises(TinctError, match=r"step-6\.png"):
+        write_report([records], records / "out.html")
+
+
 def test_a_page_says_what_the_records_say_and_needs_nothing_else(records):
     page, _, _ = write_report([records], records / "report.html")
     text = page.read_text()

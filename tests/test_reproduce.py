@@ -23,6 +23,8 @@ compare:
 """
 
 
+CLASSES = 'compare:\n  classes: {source: "mosaic:", task: multilabel, inits: "random,cgan"'
+assert CLASSES in TINY
 CPU = {"l1", "cgan", "rotation"} | {f"{name}-20min" for name in ("features", "simclr", "cgan", "bins", "l1")}
 
 
@@ -72,13 +74,37 @@ def test_the_yardstick_is_kept_from_the_val_split_and_its_budgets_are_in_steps()
         ("compare:", '  "../b": {}\ncompare:', "arms has '../b', which cannot name a folder here"),
         ("  classes:", "  pretrained:", "compare has 'pretrained', which cannot name a folder here"),
         ("compare:", "  b: {init: gone.safetensors}\ncompare:", "run b-0: gone.safetensors: no such file"),
+        (
+            "compare:",
+            "  b: {init: OUT/pretrained/z-0}\ncompare:",
+            "pretrained/z-0, which is no run before it; choose one, or a file",
+        ),
+        ("compare:", "  b: {seed: 5}\ncompare:", "seed is 5, which pretraining_seeds gives each run"),
+        ("compare:", "comparre: {}\ncompare:", "has 'comparre'; expected pretraining_seeds, pretrain, arms, compare"),
+        ("  classes:", "  report.html:", "compare has 'report.html', which cannot name a folder here"),
+        (
+            CLASSES,
+            "  b: {backbone: resnet10t}\n" + CLASSES.replace("cgan", "cgan,b"),
+            "comparison classes: b-0 is a resnet10t, another arm a mobilenetv3_small_050; expected one",
+        ),
+        (
+            CLASSES,
+            '  b: {probe: "mosaic:"}\n' + CLASSES.replace("cgan", "b"),
+            "comparison classes: b-0: probe is mosaic:; a run that labels steer is no evidence",
+        ),
+        (
+            CLASSES,
+            "  b: {terms: {rotation: 1}, adversarial: none}\n"
+            + CLASSES.replace("cgan", "b").replace("multilabel", "segmentation, decoder: carried"),
+            "comparison classes: decoder is carried, but b-0 makes no colorizer",
+        ),
         ("compare:", '  b: {sources: ["gone"]}\ncompare:', "run b-0: gone"),
         ("compare:", '  b: {exclude: ["gone"]}\ncompare:', "run b-0: gone"),
         ("compare:", "  b: {held_out: gone}\ncompare:", "run b-0: gone"),
     ],
 )
 def test_mistakes_show_before_any_pretraining(tmp_path, capsys, was, becomes, said):
-    (tmp_path / "tiny.yaml").write_text(TINY.replace(was, becomes))
+    (tmp_path / "tiny.yaml").write_text(TINY.replace(was, becomes.replace("OUT", str(tmp_path / "out"))))
     words = ["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out")]
     for dry in ([], ["--dry-run"]):
         assert main([*words, *dry]) == 2

@@ -81,6 +81,23 @@ def test_figures_of_the_encoder_follow_from_records():
     assert found
 
 
+def test_figures_of_the_encoder_for_colour_follow_from_records():
+    card = (SHIPPED / "tinct-small-ssl-rgb.md").read_text()
+    found = 0
+    for one in comparisons(find_records([DOCS / "records" / "rgb"]).cells):
+        own = {(contrast.arm, contrast.labels): contrast for contrast in one.contrasts}
+        for contrast in (contrast for (arm, _), contrast in own.items() if arm == "tinct-small-ssl-rgb"):
+            kind = {"linear": "linear probe", "finetune": "fine-tuned"}[one.record["protocol"]]
+            where = f"VOC {one.record['data']['spec'][-4:]}, {kind} at {one.record['size']} px, {one.metric}"
+            baseline = sum(contrast.baseline.values()) / len(contrast.baseline)
+            low, high = plain(contrast.difference.low), plain(contrast.difference.high)
+            difference = f"{signed(contrast.difference.mean)} ({low} to {high})"
+            other = signed(own["tinct-small-ssl", contrast.labels].difference.mean)
+            assert f"| {where} | {contrast.labels:,} | {baseline:.1f} | {difference} | {other} |" in card
+            found += 1
+    assert found
+
+
 def test_records_name_no_machine_and_hold_no_pictures():
     for path in (DOCS / "records").rglob("*.json"):
         assert "/home/" not in path.read_text()

@@ -315,6 +315,8 @@ def test_a_picture_that_is_evaluated_and_learned_from_is_named(tmp_path, protoco
     assert made.learned == record["data"]["seen_in_training"]["pictures"] > 0
     assert "are among the labelled training pictures: every mAP here is too high" in " ".join(sentences(made))
     assert "are among those it was trained on" in transfer_card(record)
+    record["data"]["scored"] = ["<b>fox</b>"]
+    assert "over 1 classes: &lt;b&gt;fox&lt;/b&gt;" in transfer_card(record)
 
 
 def test_a_picture_that_is_evaluated_and_tuned_on_is_named_where_it_chose_something(tmp_path):

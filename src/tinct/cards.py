@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def transfer_card(record: dict[str, Any]) -> str:
         f"# {init['backbone']}, trained for {record['task']}",
         "",
         f"- {record['metric']} {record['value']:.2f} on {data['eval_pictures']} pictures of {data['eval_split']} in "
-        f"`{data['spec']}`, over {len(data['scored'])} classes: {', '.join(data['scored'])}",
+        f"`{data['spec']}`, over {len(data['scored'])} classes: {escape(', '.join(data['scored']), quote=False)}",
         f"- labels: {record['n_labels']} labelled pictures; protocol {record['protocol']}; seed {record['seed']}",
         f"- started from: {init['provenance']['weights']} weights ({init['name']})",
         f"- input: {record['input']}, {record['size']} px",

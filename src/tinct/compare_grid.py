@@ -10,7 +10,7 @@ from tinct.data.labelled import Task
 from tinct.errors import TinctError, check_kinds
 from tinct.examples import forget_labels
 from tinct.grid import Grid, as_begun, check_finished
-from tinct.inits import RANDOM_BACKBONE, Start, load_init
+from tinct.inits import RANDOM_BACKBONE, Start, carried_decoder, load_init
 from tinct.leaks import evaluated_and_seen, untold
 from tinct.protocols import scored_in
 from tinct.records import check_out
@@ -60,6 +60,9 @@ def make_grid(
     forget_labels()  # in a notebook they may have been corrected since
     pretrained = [init for arm in arms for init in arm.inits if init != "random" and init not in later]
     starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
+    if common.decoder == "carried":
+        for init in starts:
+            carried_decoder(init)
     amounts = default_amounts(common) if labels is None else words(labels, "labels")
     grid = Grid(
         arms=arms,

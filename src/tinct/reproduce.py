@@ -11,6 +11,8 @@ from tinct.compare_words import FURTHER, NAME, parallel, words
 from tinct.config import BUDGETS, RECIPES, Config, recipe_file
 from tinct.errors import TinctError
 from tinct.files import expanded, read_yaml
+from tinct.grid import Grid
+from tinct.objectives import COLOUR
 from tinct.pretrain import check_run, run_pretrain
 from tinct.records import check_out
 from tinct.report import write_report
@@ -19,6 +21,9 @@ from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
 
 __all__ = ["Experiment", "read_experiment", "reproduce"]
+
+TAKEN = ("pretrained", "report.html", "report.md", "report.csv")
+"""Names in an experiment's folder that comparisons cannot have."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,14 @@ def check_runs(plan: Experiment, out: Path) -> None:
         TinctError: one cannot.
     """
     pretrained = out / "pretrained"
+    before = set[str]()
     for name, config in plan.runs.items():
         if expanded(config.init).is_relative_to(pretrained):  # which may not be there yet
+            if not before.intersection(expanded(config.init).relative_to(pretrained).parts[:1]):
+                raise TinctError(f"run {name}: init is {config.init}, which is no run before it; choose one, or a file")
+            before.add(name)
             continue
+        before.add(name)
         try:
             check_run(config, Run(pretrained / name), resume=True)
         except TinctError as error:
@@ -93,15 +103,35 @@ def check_comparisons(plan: Experiment, out: Path) -> None:
     Raises:
         TinctError: one cannot.
     """
-    runs = [out / "pretrained" / name for name in plan.runs]
-    later = {str(run) for run in runs if not (run / "encoder.safetensors").exists()}
+    runs = {str(out / "pretrained" / name): config for name, config in plan.runs.items()}
+    later = {run for run in runs if not (Path(run) / "encoder.safetensors").exists()}
     for title, keywords in plan.comparisons.items():
         own = {key: value for key, value in keywords.items() if key != "jobs"}
         try:
             parallel(keywords.get("jobs"))
-            make_grid(**own, out=out / title, later=later)
+            grid = make_grid(**own, out=out / title, later=later)
+            check_arms(grid, {run: runs[run] for run in later}, keywords.get("backbone"))
         except TinctError as error:
             raise TinctError(f"comparison {title}: {error}") from error
+
+
+def check_arms(grid: Grid, later: dict[str, Config], asked: str | None) -> None:
+    """Hold runs that are not made yet to what `make_grid` asks of those that are.
+
+    Raises:
+        TinctError: one is steered by labels, has another backbone, or will have no decoder to carry over.
+    """
+    named = [init for arm in grid.arms for init in arm.inits if init in later]
+    made = any(init not in later and init != "random" for arm in grid.arms for init in arm.inits)
+    backbone = grid.common.backbone if made or asked or not named else later[named[0]].backbone
+    for init in named:
+        config, name = later[init], Path(init).name
+        if config.probe is not None:
+            raise TinctError(f"{name}: probe is {config.probe}; a run that labels steer is no evidence, leave it out")
+        if config.backbone != backbone:
+            raise TinctError(f"{name} is a {config.backbone}, another arm a {backbone}; expected one backbone")
+        if grid.common.decoder == "carried" and COLOUR.keys().isdisjoint(config.terms):
+            raise TinctError(f"decoder is carried, but {name} makes no colorizer; use fresh, or leave that arm out")
 
 
 def read_experiment(name: str, data: Path, out: Path) -> Experiment:
@@ -153,11 +183,13 @@ def check_form(content: dict[str, Any]) -> None:
     for group in groups:
         if not isinstance(content[group], dict):
             raise TinctError(f"{group} is {content[group]!r}; expected lines of NAME: ... below it")
+    if unknown := [key for key in content if key not in ("pretraining_seeds", *groups)]:
+        raise TinctError(f"has {unknown[0]!r}; expected pretraining_seeds, {', '.join(groups)}")
     if "random" in content["arms"]:
         raise TinctError("arms has 'random', the name of the baseline of random weights; choose another")
     for group in groups[1:]:
         for name, settings in content[group].items():
-            if isinstance(name, str) and (not NAME.fullmatch(name) or (group, name) == ("compare", "pretrained")):
+            if isinstance(name, str) and (not NAME.fullmatch(name) or (group == "compare" and name in TAKEN)):
                 raise TinctError(f"{group} has {name!r}, which cannot name a folder here; choose another")
             if not isinstance(name, str) or not isinstance(settings, dict):
                 said = "nothing" if settings is None else repr(settings)
@@ -178,6 +210,8 @@ def configured(settings: dict[str, Any], seed: int) -> Config:
     recipe = read_yaml(recipe_file(settings.pop("recipe")))
     if any(budget in settings for budget in BUDGETS):
         recipe = {key: value for key, value in recipe.items() if key not in BUDGETS}
+    if "seed" in settings:
+        raise TinctError(f"seed is {settings['seed']!r}, which pretraining_seeds gives each run; leave it out")
     known = {field.name for field in fields(Config)}
     if unknown := sorted(settings.keys() - known):
         raise TinctError(f"unknown setting {unknown[0]!r} of pretraining; see tinct pretrain --help")

@@ -1,5 +1,6 @@
 """The loop of pretraining: steps up to a budget, checkpoints, interruptions, and going on where it was."""
 
+import hashlib
 import itertools
 import json
 import math
@@ -159,6 +160,14 @@ class Training:
                 f"{source.spec}: its files are not those that {self.run.folder} began with ({len(source)} now); put "
                 "them back to resume, or begin a new run"
             )
+        if state.get("held_out", self._held_out_digest()) != self._held_out_digest():
+            raise TinctError(
+                f"{source.spec}: the pictures held out are not those that {self.run.folder} began with, so files or "
+                "what is excluded have changed; put them back to resume, or begin a new run"
+            )
+
+    def _held_out_digest(self) -> str:
+        return hashlib.sha256(self.held_out.tobytes()).hexdigest()[:16]
 
     def _known_total(self) -> int | None:
         """The budget in steps, as far as it is known."""
@@ -200,6 +209,7 @@ class Training:
             better, self.best = value < self.best, min(self.best, value)
             best = self.best if math.isfinite(self.best) else None
             state: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "best": best, "scores": scores}
+            state |= {"held_out": self._held_out_digest()}
             state |= {"pictures": self.pictures, "durations": self.durations, "begun": monitor.begun()}
             optimizers = {**self.learner.optimizers(), "ledger": self.ledger.state()}
             self.run.save(self.learner.modules(), optimizers, state, better)

@@ -121,6 +121,25 @@ def test_a_vanished_picture_is_replaced(tmp_path):
     assert {index for crop in crops for index, _ in crop.skipped} == {2}
 
 
+def test_pictures_that_vanish_after_they_were_seen_are_named_and_count_as_unreadable(tmp_path):
+    write_colourful(tmp_path, 9)
+    source = open_sources([str(tmp_path)])
+    data, ledger = Photographs(source, np.arange(9, dtype=np.uint32), 32, 0), Ledger(source, len(source))
+    assert ledger.note([data[position] for position in range(9)]) == []
+    for index in range(4):
+        (tmp_path / f"{index:04d}.png").unlink()
+    news = ledger.note([data[position] for position in range(9, 18)])
+    assert sorted(name for _, name, _ in news) == [f"{index:04d}.png" for index in range(4)]
+    assert all(kind == "unreadable" and reason.endswith("(it could be before)") for kind, _, reason in news)
+    assert ledger.note([data[position] for position in range(18, 27)]) == []  # each is named once
+    again = Ledger(source, len(source))
+    again.load(ledger.state())
+    assert again.state()["gone"] == [0, 1, 2, 3]
+    (tmp_path / "0004.png").unlink()
+    with pytest.raises(TinctError, match=r"more than half of the pictures cannot be read .* and 5 no longer readable"):
+        again.note([data[position] for position in range(27, 36)])
+
+
 def test_mostly_unreadable_sources_end_in_one_line(tmp_path):
     write_colourful(tmp_path, 9)
     for index in range(5):

@@ -27,6 +27,7 @@ class Ledger:
         self.positions = np.zeros(len(source), np.int64)  # at which they were taken
         self.seen = np.zeros(len(source), bool)
         self.skipped: dict[int, str] = {}
+        self.gone: set[int] = set()  # seen, and unreadable since
         self._tally = Counter[str]()  # of `seen` and `skipped`, which may be millions: nothing counts them at each step
 
     def note(self, crops: Sequence[Crop]) -> list[tuple[str, str, str]]:
@@ -42,6 +43,9 @@ class Ledger:
         news = []
         for crop in crops:
             for index, reason in crop.skipped:
+                if self.seen[index] and index not in self.gone and _kind(reason) == "unreadable":
+                    self.gone.add(index)
+                    news.append(("unreadable", self.source.name(index), f"{reason} (it could be before)"))
                 if index not in self.skipped and not self.seen[index]:  # what is grey in one reduced version may not be
                     self.skipped[index] = reason
                     kind = _kind(reason)
@@ -59,7 +63,7 @@ class Ledger:
             if crop.index in self.skipped:
                 self._tally[_kind(self.skipped.pop(crop.index))] -= 1
         tried = self._tally.total()
-        if tried >= min(PATIENCE, self.pool) and self._tally["unreadable"] > tried / 2:
+        if tried >= min(PATIENCE, self.pool) and self._tally["unreadable"] + len(self.gone) > tried / 2:
             raise TinctError(self._complaint("more than half of the pictures cannot be read"))
         return news
 
@@ -76,6 +80,7 @@ class Ledger:
             "positions": torch.from_numpy(self.positions),
             "seen": torch.from_numpy(self.seen),
             "skipped": dict(self.skipped),
+            "gone": sorted(self.gone),
         }
 
     def load(self, *states: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -93,6 +98,7 @@ class Ledger:
             self.positions[earlier] = positions[earlier]
             self.seen |= seen
             self.skipped |= state["skipped"]
+            self.gone |= set(state.get("gone", []))  # older ones have none
         self.skipped = {index: reason for index, reason in self.skipped.items() if not self.seen[index]}
         self._tally = Counter(map(_kind, self.skipped.values()))
         self._tally["seen"] = int(self.seen.sum())
@@ -106,9 +112,10 @@ class Ledger:
         tried = counts["seen"] + len(self.skipped)
         example = next(iter(self.skipped.items()), None)
         named = f"; for instance {self.source.name(example[0])}: {example[1]}" if example else ""
+        gone = f" and {len(self.gone)} no longer readable" if self.gone else ""
         return (
             f"{self.source.spec}: {what} (of {tried} tried, {counts['grey']} are grey, {counts['unreadable']} "
-            f"unreadable, {counts['excluded']} excluded{named}); see `tinct data`, and name colour photographs"
+            f"unreadable{gone}, {counts['excluded']} excluded{named}); see `tinct data`, and name colour photographs"
         )
 
 

@@ -122,7 +122,8 @@ class Photographs(Dataset[Crop]):
             index = int(self._order[(place + step) % len(self.pool)])
             found = self._unusable.get(index) or self._read(index, side)
             if isinstance(found, str):
-                if not self._reported[index]:
+                vanished = found not in (GREY_SKIP, EXCLUDED) and index not in self._unusable
+                if vanished or not self._reported[index]:
                     skipped.append((index, found))
                     self._reported[index] = self._lasts(index, found)
                 continue

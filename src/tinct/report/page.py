@@ -107,7 +107,7 @@ def _inline(path: Path) -> str:
     """A picture file for the page; an empty string where there is none."""
     if not path.exists():
         return ""
-    with Image.open(path) as image:
+    with damaged(path), Image.open(path) as image:
         return figures.inline(image)
 
 
