@@ -23,8 +23,10 @@ from tinct.files import atomic_path
 from tinct.findings import comparisons
 from tinct.grid import TUNING_SEED
 from tinct.models.encoder import Encoder
+from tinct.models.generator import Generator
+from tinct.objectives import make_terms
 from tinct.records import find_records
-from tinct.weights import save_encoder
+from tinct.weights import save_colorizer, save_encoder
 
 TINY = "test_resnet"
 
@@ -350,6 +352,16 @@ def test_ctrl_c_ends_the_cells_that_run_and_begins_no_others(tmp_path, monkeypat
 
 def test_a_decoder_is_carried_over_where_there_is_one(tmp_path, transfers, runs):
     arguments = {"task": "segmentation", "inits": f"random,x={runs[0]}", "out": tmp_path / "out"}
+    with pytest.raises(
+        TinctError, match=r"decoder is carried, but init .*run0 has no colorizer\.safetensors beside it"
+    ):
+        run_compare("mosaic:", **arguments, labels="50", decoder="carried")
+    assert transfers == []
+    encoder = Encoder(TINY)
+    colour, _ = make_terms({"l1": 1.0}, encoder.channels)
+    save_colorizer(
+        tmp_path / "run0" / "colorizer.safetensors", Generator(encoder, colour.out_channels, 4, 8), colour, {}
+    )
     run_compare("mosaic:", **arguments, labels="50", decoder="carried")
     assert {(one.init, one.decoder) for one in transfers} == {("random", "fresh"), (runs[0], "carried")}
 
