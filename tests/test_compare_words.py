@@ -22,6 +22,7 @@ def test_values_of_a_program_mean_what_their_words_do():
     arms = parse_arms("random,mine=a/run0:a/run1,b=c")
     assert parse_arms(["random", "mine=a/run0:a/run1", "b=c"]) == arms
     assert parse_arms({"random": "random", "mine": [Path("a/run0"), "a/run1"], "b": Path("c")}) == arms
+    assert parse_arms({"random": "random", "mine": "a/run0,a/run1", "b": ["c"]}) == arms
     assert parse_arms({"random": "random", "at": Path("enc 12:30")})[1] == Arm("at", ("enc 12:30",))
     assert parse_arms(("random", Path("a/run0")))[1] == Arm("run0", ("a/run0",))
     assert words("20, 0.5,all", "labels") == words([20, 0.5, "all"], "labels") == ["20", "0.5", "all"]

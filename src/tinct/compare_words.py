@@ -42,15 +42,14 @@ def parse_arms(inits: Inits) -> tuple[Arm, ...]:
     Raises:
         TinctError: fewer than two arms, a name or an encoder that is there twice, or a name that no folder can have.
     """
-    arms = []
     if isinstance(inits, Mapping):
-        for name, listed in inits.items():
-            several = BETWEEN.split(listed) if isinstance(listed, str) else words(listed, f"inits: {name}")
-            arms.append(Arm(name, tuple(several)))
-    for word in [] if isinstance(inits, Mapping) else words(inits, "inits"):
-        name, equals, listed = word.partition("=")
-        several = BETWEEN.split(listed if equals else word)
-        arms.append(Arm(name if equals else Path(word).name.replace(":", "-"), tuple(several)))
+        arms = [Arm(name, tuple(_encoders(listed, f"inits: {name}"))) for name, listed in inits.items()]
+    else:
+        arms = []
+        for word in words(inits, "inits"):
+            name, equals, listed = word.partition("=")
+            several = BETWEEN.split(listed if equals else word)
+            arms.append(Arm(name if equals else Path(word).name.replace(":", "-"), tuple(several)))
     if len(arms) < 2:
         raise TinctError(f"inits is {inits!r}: there is nothing to compare; name two arms, such as random,colour=RUN")
     names, encoders = [arm.name for arm in arms], [init for arm in arms for init in arm.inits]
@@ -65,6 +64,13 @@ def parse_arms(inits: Inits) -> tuple[Arm, ...]:
         if twice := [one for one in listing if listing.count(one) > 1]:
             raise TinctError(f"inits: the {what} {twice[0]!r} is there twice; expected each once")
     return tuple(arms)
+
+
+def _encoders(listed: object, what: str) -> list[str]:
+    """The encoders of an arm, of which a `Path` stands for itself, whatever colons are in it."""
+    members = listed if isinstance(listed, Sequence) and not isinstance(listed, str) else [listed]
+    whole = {str(one) for one in members if isinstance(one, Path)}
+    return [part for word in words(listed, what) for part in ([word] if word in whole else BETWEEN.split(word))]
 
 
 def words(given: object, what: str) -> list[str]:

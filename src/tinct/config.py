@@ -41,8 +41,8 @@ class Config:
             grainy (`tinct.objectives.ageing`).
         backbone: a timm name.
         in_channels: 1 for a grey stem, 3 for an RGB one that sees the grey picture three times.
-        in_colour: share of the pictures, or of their views, that an RGB stem is fed in colour, as some are where the
-            encoder is to be used on colour pictures. Not with l1, huber or bins, whose decoder makes a colorizer.
+        in_colour: share of the pictures, or of their views, that an RGB stem is fed in colour, for encoders that shall
+            be used on colour pictures. Not with l1, huber or bins, whose decoder would be shown the answer.
         init: `random`; a file of weights to start from, an encoder's in timm's names or a colorizer.safetensors; the
             name of shipped weights; or `imagenet-lite`, EfficientNet-lite0, lite1 or lite2 (by `backbone`) trained on
             ImageNet's labels, which makes better colours and no evidence for self-supervised learning.
@@ -153,14 +153,8 @@ class Config:
         for name in ("weight_decay", "warmup_steps", "workers", "adversarial_weight"):
             if not getattr(self, name) >= 0:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        shares = (
-            ("min_crop", 0.05, 1),
-            ("aged", 0, 1),
-            ("in_colour", 0, 1),
-            ("adversarial_start", 0, 1),
-            ("ema", 0, 1),
-        )
-        for name, low, high in (*shares, ("seed", 0, LARGEST_SEED)):
+        shares = [(name, 0, 1) for name in ("aged", "in_colour", "adversarial_start", "ema")]
+        for name, low, high in (("min_crop", 0.05, 1), *shares, ("seed", 0, LARGEST_SEED)):
             if not low <= getattr(self, name) <= high:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected {low} to {high}")
         if not all(0 <= beta < 1 for beta in self.betas):

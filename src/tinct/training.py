@@ -56,6 +56,7 @@ class Training:
         self.photographs, self.held_out = photographs, held_out
         self.ledger = Ledger(photographs.source, len(photographs))
         self.pictures = photographs.source.fingerprint()  # once: it goes over all names
+        self.kept = hashlib.sha256(held_out.tobytes()).hexdigest()[:16]
         self.step, self.seconds, self.best = 0, 0.0, math.inf
         self.durations: list[float] = []  # of the steps that a budget in minutes is measured on
         self.begun: dict[str, Any] | None = None  # of the metrics' next row
@@ -160,14 +161,11 @@ class Training:
                 f"{source.spec}: its files are not those that {self.run.folder} began with ({len(source)} now); put "
                 "them back to resume, or begin a new run"
             )
-        if state.get("held_out", self._held_out_digest()) != self._held_out_digest():
+        if state.get("held_out", self.kept) != self.kept:  # older checkpoints have none
             raise TinctError(
                 f"{source.spec}: the pictures held out are not those that {self.run.folder} began with, so files or "
                 "what is excluded have changed; put them back to resume, or begin a new run"
             )
-
-    def _held_out_digest(self) -> str:
-        return hashlib.sha256(self.held_out.tobytes()).hexdigest()[:16]
 
     def _known_total(self) -> int | None:
         """The budget in steps, as far as it is known."""
@@ -209,8 +207,12 @@ class Training:
             better, self.best = value < self.best, min(self.best, value)
             best = self.best if math.isfinite(self.best) else None
             state: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "best": best, "scores": scores}
-            state |= {"held_out": self._held_out_digest()}
-            state |= {"pictures": self.pictures, "durations": self.durations, "begun": monitor.begun()}
+            state |= {
+                "pictures": self.pictures,
+                "held_out": self.kept,
+                "durations": self.durations,
+                "begun": monitor.begun(),
+            }
             optimizers = {**self.learner.optimizers(), "ledger": self.ledger.state()}
             self.run.save(self.learner.modules(), optimizers, state, better)
         self.fabric.barrier()

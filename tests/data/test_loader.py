@@ -133,8 +133,7 @@ def test_pictures_that_vanish_after_they_were_seen_are_named_and_count_as_unread
     assert all(kind == "unreadable" and reason.endswith("(it could be before)") for kind, _, reason in news)
     assert ledger.note([data[position] for position in range(18, 27)]) == []  # each is named once
     again = Ledger(source, len(source))
-    again.load(ledger.state())
-    assert again.state()["gone"] == [0, 1, 2, 3]
+    assert sorted(again.load(ledger.state())) == sorted(news)  # as from another rank
     (tmp_path / "0004.png").unlink()
     with pytest.raises(TinctError, match=r"more than half of the pictures cannot be read .* and 5 no longer readable"):
         again.note([data[position] for position in range(27, 36)])

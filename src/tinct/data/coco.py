@@ -75,8 +75,8 @@ class Coco(LabelledFiles):
         within = folder.relative_to(root)
         pictures = ((within / spelled(name, folder)).as_posix() for name in names)
         super().__init__(pictures, root, f"coco:{path}", split)
-        if orphans := sum(entry["image_id"] not in self._coco.imgs for entry in self._coco.dataset["annotations"]):
-            said = f"{orphans:,} of its annotations are of pictures that it does not list, and are left out"
+        if self._coco.orphans:
+            said = f"{self._coco.orphans:,} of its annotations are of pictures that it does not list, and are left out"
             self.note = "; ".join(filter(None, (self.note, said)))
         if task == "segmentation":
             self.background = 0
@@ -206,7 +206,7 @@ def _annotations(root: Path, split: str) -> Path | None:
 @lru_cache(maxsize=2)  # train and val, which both tasks open
 def _load(path: Path, written: tuple[int, int]) -> Any:
     """Index an annotation file with pycocotools, which would print to standard output; again where `written` is new."""
-    coco = COCO()
+    coco: Any = COCO()
     try:
         coco.dataset = json.loads(path.read_bytes())
         with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -214,7 +214,7 @@ def _load(path: Path, written: tuple[int, int]) -> Any:
         images, annotations = coco.dataset["images"], coco.dataset.setdefault("annotations", [])
         wrong = [entry for entry in annotations if entry["category_id"] not in coco.cats]
         twice = [key for key, count in Counter(entry["id"] for entry in images).items() if count > 1]
-        owned = not annotations or any(entry["image_id"] in coco.imgs for entry in annotations)
+        coco.orphans = sum(entry["image_id"] not in coco.imgs for entry in annotations)
         for entry in coco.imgs.values():  # what is asked of a picture later
             _ = str(entry["file_name"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -222,7 +222,7 @@ def _load(path: Path, written: tuple[int, int]) -> Any:
         raise TinctError(f"{path}: {reason}; expected COCO's instances format") from error
     if twice:
         raise TinctError(f"{path}: several pictures have the id {twice[0]!r}; give each its own")
-    if not owned:
+    if annotations and coco.orphans == len(annotations):
         ids = f"{annotations[0]['image_id']!r}, pictures have ids such as {next(iter(coco.imgs), 'none')!r}"
         raise TinctError(f"{path}: no annotation is of a picture in it: the first has image_id {ids}; make them agree")
     if not coco.cats:

@@ -27,7 +27,7 @@ class Ledger:
         self.positions = np.zeros(len(source), np.int64)  # at which they were taken
         self.seen = np.zeros(len(source), bool)
         self.skipped: dict[int, str] = {}
-        self.gone: set[int] = set()  # seen, and unreadable since
+        self.gone: dict[int, str] = {}  # seen, and unreadable since
         self._tally = Counter[str]()  # of `seen` and `skipped`, which may be millions: nothing counts them at each step
 
     def note(self, crops: Sequence[Crop]) -> list[tuple[str, str, str]]:
@@ -44,8 +44,8 @@ class Ledger:
         for crop in crops:
             for index, reason in crop.skipped:
                 if self.seen[index] and index not in self.gone and _kind(reason) == "unreadable":
-                    self.gone.add(index)
-                    news.append(("unreadable", self.source.name(index), f"{reason} (it could be before)"))
+                    self.gone[index] = f"{reason} (it could be before)"
+                    news.append(("unreadable", self.source.name(index), self.gone[index]))
                 if index not in self.skipped and not self.seen[index]:  # what is grey in one reduced version may not be
                     self.skipped[index] = reason
                     kind = _kind(reason)
@@ -80,7 +80,7 @@ class Ledger:
             "positions": torch.from_numpy(self.positions),
             "seen": torch.from_numpy(self.seen),
             "skipped": dict(self.skipped),
-            "gone": sorted(self.gone),
+            "gone": dict(self.gone),
         }
 
     def load(self, *states: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -89,7 +89,7 @@ class Ledger:
         Returns:
             As `note`, the pictures that were not known to be passed over.
         """
-        known = set(self.skipped)
+        known = self.skipped.keys() | self.gone.keys()
         for state in states:
             seen = state["seen"].numpy()
             positions = state["positions"].numpy() if "positions" in state else self.positions  # older ones have none
@@ -98,14 +98,12 @@ class Ledger:
             self.positions[earlier] = positions[earlier]
             self.seen |= seen
             self.skipped |= state["skipped"]
-            self.gone |= set(state.get("gone", []))  # older ones have none
+            self.gone |= state.get("gone", {})  # older ones have none
         self.skipped = {index: reason for index, reason in self.skipped.items() if not self.seen[index]}
         self._tally = Counter(map(_kind, self.skipped.values()))
         self._tally["seen"] = int(self.seen.sum())
-        others = {index: (_kind(reason), reason) for index, reason in self.skipped.items() if index not in known}
-        return [
-            (kind, self.source.name(index), reason) for index, (kind, reason) in others.items() if kind != "excluded"
-        ]
+        others = {index: reason for index, reason in (self.skipped | self.gone).items() if index not in known}
+        return [(_kind(why), self.source.name(index), why) for index, why in others.items() if why != EXCLUDED]
 
     def _complaint(self, what: str) -> str:
         counts = self.counts()
