@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tinct.data.loader import Crops
-from tinct.learner import Learner
-from tinct.preparation import engine_for
+from tinct.pretraining.learner import Learner
+from tinct.pretraining.preparation import engine_for
 from tinct.reproduce import read_experiment
 
 

@@ -51,8 +51,8 @@ def make(path: Path, height: int, width: int, deep: bool) -> None:
 def tinct_case(source: Path, model: str):
     """Give the function that colours `source` with tinct."""
     from tinct.colorize import Colorizer, paint
-    from tinct.readers import read
-    from tinct.writers import write
+    from tinct.pictures.readers import read
+    from tinct.pictures.writers import write
 
     colorizer = Colorizer.load(model, "cpu")
 
@@ -81,10 +81,10 @@ def peer_case(source: Path, encoder: str):
     import torch
     from torch.nn import functional as F
 
-    from tinct import render
-    from tinct.pictures import strips
-    from tinct.readers import read
-    from tinct.writers import write
+    from tinct.coloring import render
+    from tinct.pictures.picture import strips
+    from tinct.pictures.readers import read
+    from tinct.pictures.writers import write
 
     torch.manual_seed(0)
     network = smp.Unet(encoder, encoder_weights=None, in_channels=1, classes=2).eval()

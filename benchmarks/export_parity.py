@@ -20,8 +20,8 @@ from torch import nn
 
 from tinct.errors import TinctError
 from tinct.export import SUFFIX, Target, export_to
+from tinct.exporting.parity import sample_inputs
 from tinct.models.encoder import Encoder
-from tinct.parity import sample_inputs
 from tinct.weights import save_encoder
 
 BACKBONES = (

@@ -23,9 +23,9 @@ from torch.nn import functional as F
 
 from tinct import Colorizer, colorize_film
 from tinct.color import srgb_to_lab
+from tinct.coloring.steady import Steady
 from tinct.data.sources import open_sources
-from tinct.pictures import Picture
-from tinct.steady import Steady
+from tinct.pictures.picture import Picture
 
 PANS, LENGTH = 12, 30
 """Photographs that are panned over, and frames of each."""

@@ -3,7 +3,7 @@
 Each defect apart and all together, at the pictures' full size, by other code than `tinct.objectives.ageing` has. Per
 defect: the mean ab error, and the mean chroma over the truth's, both at the resolution of the network's colour.
 And within borders of a tenth of the short side, paper or black, at full size: as they are coloured, and as they were if
-borders were not looked for (`tinct.borders`).
+borders were not looked for (`tinct.pictures.borders`).
 
     python benchmarks/old_photographs.py PHOTOS [--colorizers tinct-small ...]
 """
@@ -22,12 +22,13 @@ from skimage.filters import gaussian
 from skimage.util import random_noise
 from torch.nn import functional as F
 
-from tinct import Colorizer, upsample
+from tinct import Colorizer
 from tinct.color import srgb_to_lab
+from tinct.coloring import upsample
+from tinct.coloring.render import lightness
 from tinct.data.decode import is_grey
 from tinct.data.sources import open_sources
-from tinct.pictures import Picture
-from tinct.render import lightness
+from tinct.pictures.picture import Picture
 
 Grey = np.ndarray
 """(H, W) floats in [0, 1], gamma-encoded."""

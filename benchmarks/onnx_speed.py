@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from tinct.export_onnx import Maps, write_onnx
+from tinct.exporting.to_onnx import Maps, write_onnx
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives import make_terms

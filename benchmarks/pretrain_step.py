@@ -35,8 +35,8 @@ from tinct.config import Config
 from tinct.data.loader import Crops, to_tensor
 from tinct.data.photos import Photos
 from tinct.data.transforms import centre
-from tinct.learner import Learner
 from tinct.objectives.pretext import take_apart
+from tinct.pretraining.learner import Learner
 
 BATCHES = {64: 64, 128: 16, 224: 8}
 

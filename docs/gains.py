@@ -6,9 +6,9 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tinct.findings import Contrast, comparisons
-from tinct.records import find_records
-from tinct.wording import plain, signed
+from tinct.evidence.findings import Contrast, comparisons
+from tinct.evidence.records import find_records
+from tinct.evidence.wording import plain, signed
 
 DOCS = Path(__file__).parent
 TARGET = DOCS / "images" / "gains.svg"

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from tinct.calibrate import PRIORS, calibrate
 from tinct.config import Config
 from tinct.data.sources import open_sources
 from tinct.files import read_yaml
-from tinct.heldout import colour_scores
-from tinct.preparation import hashes_to_avoid, set_aside
+from tinct.pretraining.calibrate import PRIORS, calibrate
+from tinct.pretraining.heldout import colour_scores
+from tinct.pretraining.preparation import hashes_to_avoid, set_aside
 from tinct.runs import Run
 from tinct.weights import load_colorizer, read_weights, save_colorizer
 
@@ -54,7 +54,9 @@ if __name__ == "__main__":
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--share", type=float, default=0.5, help="of the run's weights in the average")
-    parser.add_argument("--priors", type=float, nargs="+", default=PRIORS, help="to choose from; see tinct.calibrate")
+    parser.add_argument(
+        "--priors", type=float, nargs="+", default=PRIORS, help="to choose from; tinct.pretraining.calibrate"
+    )
     parser.add_argument("--saturation", type=float, default=1.0, help="times the gain found")
     given = parser.parse_args()
     print(mix(given.start, given.run, given.out, given.share, given.priors, given.saturation))

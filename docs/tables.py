@@ -10,8 +10,8 @@ remain to be changed by hand; tests/test_results.py says where they no longer ag
 from itertools import takewhile
 from pathlib import Path
 
-from tinct.findings import comparisons
-from tinct.records import find_records
+from tinct.evidence.findings import comparisons
+from tinct.evidence.records import find_records
 from tinct.report.tables import as_markdown
 
 DOCS = Path(__file__).parent

@@ -19,12 +19,12 @@ from PIL import Image
 from skimage import data
 
 from tinct.app import Limits, running, serve
-from tinct.app_page import page
 from tinct.colorize import Colorizer
 from tinct.errors import TinctError
-from tinct.pictures import Picture
-from tinct.readers import read
-from tinct.writers import write
+from tinct.pictures.picture import Picture
+from tinct.pictures.readers import read
+from tinct.pictures.writers import write
+from tinct.web.page import page
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")

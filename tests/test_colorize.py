@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
-from tinct import profiles
 from tinct.color import srgb_to_lab
 from tinct.colorize import Colorizer, working_size
 from tinct.errors import PictureError, TinctError
-from tinct.pictures import Picture, unit
+from tinct.pictures import profiles
+from tinct.pictures.picture import Picture, unit
 
 EIGHT_BIT_STEP = 100 / 255
 
@@ -139,7 +139,7 @@ def test_tensor_batches(dtype, channels):
 def test_strips_do_not_show(monkeypatch):
     photo = data.astronaut()
     whole = colorizer()(photo)
-    monkeypatch.setattr("tinct.pictures.STRIP_PIXELS", 5000)
+    monkeypatch.setattr("tinct.pictures.picture.STRIP_PIXELS", 5000)
     assert np.abs(colorizer()(photo).astype(int) - whole).max() <= 1  # sums over squares in another order
 
 

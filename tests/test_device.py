@@ -17,16 +17,16 @@ from tinct.colorize import Colorizer
 from tinct.data.loader import Photographs, crops_loader
 from tinct.data.photos import Photos
 from tinct.device import layout, named_device
-from tinct.features import STAGES
-from tinct.finetune import loss_of
-from tinct.learner import Learner
+from tinct.downstream.features import STAGES
+from tinct.downstream.finetune import loss_of
 from tinct.models.discriminator import PatchDiscriminator
 from tinct.models.encoder import Encoder
 from tinct.models.heads import Classifier, Segmenter, pooled
 from tinct.models.stem import network_input
 from tinct.objectives.base import Batch
 from tinct.objectives.pretext import Pretext
-from tinct.preparation import engine_for
+from tinct.pretraining.learner import Learner
+from tinct.pretraining.preparation import engine_for
 
 BORDER = 1  # grid_sample's padding_mode, which MPS has known since torch 2.13 only
 RECIPES = [

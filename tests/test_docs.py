@@ -19,8 +19,8 @@ from PIL import Image
 
 from tinct.cli import COMMANDS, parse
 from tinct.evaluate import PROTOCOLS
+from tinct.evidence.records import COLOUR_SCORES
 from tinct.objectives.base import Decoding
-from tinct.records import COLOUR_SCORES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

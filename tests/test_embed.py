@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from tinct import row_store
 from tinct.cli import main
 from tinct.data.decode import decode
 from tinct.data.transforms import centre
 from tinct.embed import embed
+from tinct.exporting import row_store
 from tinct.files import alone_in
 from tinct.models.encoder import Encoder
 from tinct.models.stem import network_input

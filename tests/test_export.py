@@ -19,22 +19,22 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.layers import Conv2dSame
 from torch import nn
 
-from tinct import export_torch
 from tinct.cli import main
 from tinct.data.decode import decode
 from tinct.data.transforms import centre
+from tinct.downstream.trained import load_trained, logits_of
 from tinct.errors import TinctError
 from tinct.export import export_to
-from tinct.export_onnx import static_padding
-from tinct.export_subject import load_subject
+from tinct.exporting import to_torch
+from tinct.exporting.parity import compare, sample_inputs, sample_pictures
+from tinct.exporting.subject import load_subject
+from tinct.exporting.to_onnx import static_padding
 from tinct.inits import load_init
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.models.stem import lightness_of, network_input
 from tinct.objectives import make_terms
-from tinct.parity import compare, sample_inputs, sample_pictures
 from tinct.shipped import resolve
-from tinct.trained import load_trained, logits_of
 from tinct.transfer import TransferSettings, run_transfer
 from tinct.weights import load_colorizer, load_encoder, save_colorizer, save_encoder
 
@@ -175,7 +175,7 @@ def test_the_same_name_is_not_enough_for_torchvision(runs, tmp_path):
     subject = load_subject(runs("resnet18"), "grey")
     subject.encoder.backbone = "resnet34"
     with pytest.raises(TinctError, match="built differently"):
-        export_torch.to_torchvision(subject, tmp_path / "out.safetensors", False)
+        to_torch.to_torchvision(subject, tmp_path / "out.safetensors", False)
     assert not (tmp_path / "out.safetensors").exists()
 
 
@@ -375,7 +375,7 @@ def test_a_difference_fails_and_leaves_nothing(runs, tmp_path, monkeypatch, to, 
     def spoiled(path):
         return {key: value + 1e-2 if key == "conv1.weight" else value for key, value in load_file(path).items()}
 
-    monkeypatch.setattr(export_torch, "load_file", spoiled)
+    monkeypatch.setattr(to_torch, "load_file", spoiled)
     create = timm.create_model
 
     def spoiled_model(*args, **options):

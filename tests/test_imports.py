@@ -14,9 +14,10 @@ import pytest
 import tinct
 
 ROOT = Path(tinct.__file__).parent
-COLOURING = (
-    "colorize|colorize_files|colorize_jobs|film|film_sound|steady|pictures|profiles|metadata|deep|readers|writers|render|"
-    "upsample|sampling|borders|arrays|jpeg2000"
+COLOURING = r"colorize|coloring\.(files|jobs|film|film_sound|steady|render|upsample|sampling)|pictures\.\w+"
+PARTS = (
+    r"color|config|device|engine|environment|runs|probe|metrics|color_metrics|cards|weights|loading|shipped|inits|settings|"
+    r"(models|objectives|data)(\..+)?"
 )
 # modules: what they may import of tinct, beside errors, files and screen
 ALLOWED = {
@@ -25,17 +26,25 @@ ALLOWED = {
     r"models(\..+)?": r"color|device|models\..+",
     r"objectives(\..+)?": r"color|device|models\..+|objectives(\..+)?",
     r"data(\..+)?": r"data\..+",
-    "metadata": "",
-    "deep": r"pictures|data\.decode",
+    r"pictures\.metadata": "",
+    r"pictures\.deep": r"pictures\.picture|data\.decode",
     "weights|shipped": r"color|models\..+|objectives(\..+)?|weights",
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.(decode|transforms)|{COLOURING}",
-    "preparation": r"config|engine|data\..+|heldout|learner|objectives\.pretext",
-    "records": "statistics",
-    "findings": "records|statistics",
-    "continuation": "findings|statistics",
-    "compare_words": "grid|settings",
-    "wording": "continuation|findings|statistics",
-    r"report(\..+)?": r"records|findings|continuation|wording|statistics|cards|data\.(base|overlay)|report\..+",
+    r"pretraining\.preparation": r"config|engine|data\..+|pretraining\.(heldout|learner)|objectives\.pretext",
+    r"evidence\.records": r"evidence\.statistics",
+    r"evidence\.findings": r"evidence\.(records|statistics)",
+    r"evidence\.continuation": r"evidence\.(findings|statistics)",
+    r"evidence\.words": r"evidence\.grid|settings",
+    r"evidence\.wording": r"evidence\.(continuation|findings|statistics)",
+    r"report(\..+)?": (
+        r"evidence\.(records|findings|continuation|wording|statistics)|cards|data\.(base|overlay)|report\..+"
+    ),
+    # parts know nothing of the commands that are made of them
+    r"downstream\..+": PARTS + r"|downstream\..+|coloring\.upsample",
+    r"evidence\..+": PARTS + r"|downstream\..+|evidence\..+|transfer",
+    r"pretraining\..+": PARTS + r"|pretraining\..+",
+    r"exporting\..+": PARTS + r"|exporting\..+|downstream\.trained",
+    r"web\..+": rf"{COLOURING}|color|data\.photos|web\..+",
 }
 NEVER = "cli|app|demo"
 
@@ -148,7 +157,7 @@ def watched(change):
 
 warnings.filterwarnings, warnings.simplefilter = map(watched, (warnings.filterwarnings, warnings.simplefilter))
 writers = dict(TiffImagePlugin.ImageFileDirectory_v2._write_dispatch)
-import tinct, tinct.colorize_files
+import tinct, tinct.coloring.files
 for name in tinct.__all__:
     getattr(tinct, name)
 print([rule for rule in warnings.filters if "PIL" in str(rule)])

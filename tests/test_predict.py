@@ -12,13 +12,13 @@ from fake_labels import make_table
 from PIL import Image
 from safetensors.torch import load_file
 
-from tinct import predictions
-from tinct import trained as trained_module
 from tinct.cli import main
 from tinct.data.folder import PathSource
+from tinct.downstream import predictions
+from tinct.downstream import trained as trained_module
+from tinct.downstream.predictions import png_names
+from tinct.downstream.trained import load_trained, logits_of
 from tinct.errors import PictureError, TinctError
-from tinct.predictions import png_names
-from tinct.trained import load_trained, logits_of
 from tinct.transfer import TransferSettings, run_transfer
 from tinct.weights import read_weights, write_weights
 

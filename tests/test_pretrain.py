@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from tinct import monitor, runs
+from tinct import runs
 from tinct.cli import main, parse
 from tinct.compare import run_compare
 from tinct.config import Config
@@ -39,17 +39,18 @@ from tinct.engine import make_fabric
 from tinct.errors import TinctError
 from tinct.files import alone_in
 from tinct.inits import carried_decoder, load_init
-from tinct.learner import Learner, synchronise_norms
 from tinct.models.encoder import Encoder
 from tinct.models.heads import Segmenter
 from tinct.models.stem import stem_name
 from tinct.objectives import Batch
 from tinct.objectives.pretext import Pretext
-from tinct.preparation import set_aside
 from tinct.pretrain import pretrain, run_pretrain
-from tinct.results import seen_before
+from tinct.pretraining import monitor
+from tinct.pretraining.learner import Learner, synchronise_norms
+from tinct.pretraining.loop import FREE, stored
+from tinct.pretraining.preparation import set_aside
+from tinct.pretraining.results import seen_before
 from tinct.runs import Checkpoint, Run, read_record
-from tinct.training import FREE, stored
 from tinct.weights import load_colorizer, load_encoder
 
 TINY = Config(
@@ -351,7 +352,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(whole, tmp_path, monkeyp
 
 
 def test_a_row_of_metrics_is_the_same_mean_however_often_the_run_was_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr("tinct.monitor.EVERY", 4)
+    monkeypatch.setattr("tinct.pretraining.monitor.EVERY", 4)
     run_pretrain(TINY, out=tmp_path / "whole")
     for moment in (1, 2, 4):
         with interrupted_in(moment, monkeypatch), pytest.raises(KeyboardInterrupt):
@@ -638,7 +639,7 @@ def test_a_bad_number_on_one_rank_stops_them_all(tmp_path):
 import sys
 import torch
 from tinct.cli import main
-from tinct.learner import Learner
+from tinct.pretraining.learner import Learner
 
 learn = Learner.learn
 

@@ -6,8 +6,8 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from tinct.examples import evaluation_chunks, open_labels
-from tinct.features import STAGES, cached_features, extract
+from tinct.downstream.examples import evaluation_chunks, open_labels
+from tinct.downstream.features import STAGES, cached_features, extract
 from tinct.metrics import multilabel_scores
 from tinct.models.encoder import Encoder
 from tinct.probe import fit_knn, fit_linear, logistic, probe_encoder
@@ -121,7 +121,7 @@ def test_features_do_not_depend_on_the_batch_nor_on_the_mode(table, encoder, mon
     assert encoder.training
     assert whole.values.shape == (20, 2 * sum(encoder.channels[stage] for stage in STAGES))
     for batch in (1, 7):
-        monkeypatch.setattr("tinct.features.BATCH", batch)
+        monkeypatch.setattr("tinct.downstream.features.BATCH", batch)
         assert torch.allclose(extract(encoder.eval(), chunks, "grey").values, whole.values, atol=1e-5)
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     assert np.array_equal(whole.of(np.array([3, 5])).indices, [3, 5])

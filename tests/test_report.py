@@ -15,13 +15,13 @@ from PIL import Image
 
 from tinct.cli import main
 from tinct.errors import TinctError
+from tinct.evidence.findings import PER_CELL, comparisons
+from tinct.evidence.grid import Arm, begun
+from tinct.evidence.records import find_records
+from tinct.evidence.wording import rows
 from tinct.files import write_json
-from tinct.findings import PER_CELL, comparisons
-from tinct.grid import Arm, begun
-from tinct.records import find_records
 from tinct.report import write_report
 from tinct.settings import TransferSettings
-from tinct.wording import rows
 
 RUN = {
     "what": "pretrain",

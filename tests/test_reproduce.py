@@ -6,8 +6,8 @@ from pathlib import Path, PureWindowsPath
 import pytest
 
 from tinct.cli import main
-from tinct.compare_words import parse_arms
 from tinct.errors import TinctError
+from tinct.evidence.words import parse_arms
 from tinct.reproduce import check_comparisons, read_experiment
 
 TINY = """

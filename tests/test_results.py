@@ -6,10 +6,10 @@ import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
-from tinct.findings import comparisons
-from tinct.records import find_records, padded
+from tinct.evidence.findings import comparisons
+from tinct.evidence.records import find_records, padded
+from tinct.evidence.wording import plain, signed
 from tinct.shipped import SHIPPED
-from tinct.wording import plain, signed
 
 DOCS = Path(__file__).parents[1] / "docs"
 docs_tables, docs_gains = (SimpleNamespace(**runpy.run_path(str(DOCS / name))) for name in ("tables.py", "gains.py"))

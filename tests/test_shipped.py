@@ -17,6 +17,7 @@ import tinct
 from tinct import fetch as fetching
 from tinct import shipped
 from tinct.cli import main
+from tinct.coloring.sampling import Sampling
 from tinct.colorize import Colorizer
 from tinct.data.sources import open_sources
 from tinct.errors import TinctError
@@ -25,8 +26,7 @@ from tinct.inits import load_init
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives.bins import Bins
-from tinct.pictures import Picture
-from tinct.sampling import Sampling
+from tinct.pictures.picture import Picture
 from tinct.shipped import SHIPPED, add, entries, resolve, verify
 from tinct.weights import (
     copy_in_half,

@@ -19,22 +19,22 @@ from tinct.cards import transfer_card
 from tinct.cli import main
 from tinct.compare import run_compare
 from tinct.data.hashes import dhash
+from tinct.downstream.examples import open_labels
+from tinct.downstream.finetune import groups, loss_of, positive_weights
+from tinct.downstream.protocols import probed, score, scored_in
+from tinct.downstream.trained import load_trained
 from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
-from tinct.examples import open_labels
-from tinct.findings import comparisons
-from tinct.finetune import groups, loss_of, positive_weights
+from tinct.evidence.findings import comparisons
+from tinct.evidence.records import find_records
+from tinct.evidence.wording import sentences
 from tinct.inits import carried_decoder, load_init
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.models.heads import Segmenter
 from tinct.objectives import make_terms
-from tinct.protocols import probed, score, scored_in
-from tinct.records import find_records
-from tinct.trained import load_trained
 from tinct.transfer import TransferSettings, parts_of, run_cell, run_transfer, warn
 from tinct.weights import save_colorizer, save_encoder, write_weights
-from tinct.wording import sentences
 
 TINY = {"backbone": "resnet10t", "size": 32, "batch_size": 8, "steps": 2, "min_positives": 1, "accelerator": "cpu"}
 
@@ -271,7 +271,7 @@ def test_a_file_is_no_folder_to_write_to(table, tmp_path):
 
 
 def test_a_folder_that_cannot_be_made_is_said_before_training(table, tmp_path, monkeypatch):
-    monkeypatch.setattr("tinct.protocols.train", None)
+    monkeypatch.setattr("tinct.downstream.protocols.train", None)
     (tmp_path / "file").touch()
     with pytest.raises(TinctError, match=r"cannot write .*file/out: Not a directory; choose another folder"):
         run_transfer(settings_for(table), tmp_path / "file" / "out")
@@ -560,7 +560,7 @@ def test_a_last_chunk_without_a_readable_picture(tmp_path):
 
 
 def test_too_few_positives_are_said_before_training(table, tmp_path, monkeypatch):
-    monkeypatch.setattr("tinct.protocols.train", None)
+    monkeypatch.setattr("tinct.downstream.protocols.train", None)
     with pytest.raises(TinctError, match="no class has 20 positives among the 12 evaluated pictures"):
         run_transfer(settings_for(table, min_positives=20), tmp_path / "out")
 

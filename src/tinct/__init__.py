@@ -7,12 +7,12 @@ from tinct.errors import PictureError, TinctError
 
 if TYPE_CHECKING:
     from tinct.color import lab_to_srgb, srgb_to_lab
+    from tinct.coloring.film import colorize_film
     from tinct.colorize import Colorizer
     from tinct.compare import CompareResult, run_compare
     from tinct.config import Config
     from tinct.data.sources import open_labelled, open_sources
     from tinct.evaluate import run_evaluate
-    from tinct.film import colorize_film
     from tinct.loading import load_colorizer, load_encoder
     from tinct.pretrain import run_pretrain
     from tinct.report import write_report
@@ -48,7 +48,7 @@ _HOMES = {
     "CompareResult": "compare",
     "Config": "config",
     "TransferSettings": "settings",
-    "colorize_film": "film",
+    "colorize_film": "coloring.film",
     "lab_to_srgb": "color",
     "load_colorizer": "loading",
     "load_encoder": "loading",

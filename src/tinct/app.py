@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tinct.app_jobs import Limits
-from tinct.app_page import STYLE, page
 from tinct.colorize import Colorizer
 from tinct.errors import TinctError
-from tinct.local_only import LocalOnly
 from tinct.screen import open_console, say
+from tinct.web.jobs import Limits
+from tinct.web.local_only import LocalOnly
+from tinct.web.page import STYLE, page
 
 __all__ = ["Limits", "running", "serve"]
 
@@ -100,7 +100,7 @@ def running(colorizer: Colorizer, limits: Limits, port: int) -> Iterator[str]:
                     font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"], primary_hue="indigo"
                 ).set(body_text_color_subdued="*neutral_500"),  # its own is too pale to read on white
                 css=STYLE,
-                js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
+                js=(Path(__file__).parent / "web" / "page.js").read_text(encoding="utf-8"),
                 app_kwargs={"middleware": [Middleware(LocalOnly, max_bytes=limits.megabytes << 20)]},
             )
         except OSError as error:

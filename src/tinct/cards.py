@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tinct.errors import TinctError
+from tinct.evidence.records import PLAN, SEEN, overlap, read_checked
+from tinct.evidence.wording import COLOUR_TERMS, pretraining_of
 from tinct.files import write_text
-from tinct.records import PLAN, SEEN, overlap, read_checked
 from tinct.shipped import entries
-from tinct.wording import COLOUR_TERMS, pretraining_of
 
 __all__ = ["card", "card_of", "hub_card", "pretraining_card", "pretraining_facts"]
 

@@ -24,7 +24,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "demo": ("tinct.demo:demo", "see all of it on the photographs inside scikit-image"),
     "pretrain": ("tinct.pretrain:pretrain", "learn from unlabelled photographs by colouring them"),
-    "colorize": ("tinct.colorize_files:colorize", "colour photographs"),
+    "colorize": ("tinct.coloring.files:colorize", "colour photographs"),
     "evaluate": ("tinct.evaluate:evaluate", "score a colorizer on photographs"),
     "transfer": ("tinct.transfer:transfer", "train on labels from an encoder, and score it"),
     "predict": ("tinct.predict:predict", "apply a trained classifier or segmenter to pictures"),

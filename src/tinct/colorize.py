@@ -17,21 +17,21 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tinct import render, upsample
-from tinct.arrays import from_array, from_tensor
-from tinct.borders import inside
 from tinct.color import srgb_to_lab
+from tinct.coloring import render, upsample
+from tinct.coloring.sampling import Sampling
+from tinct.coloring.upsample import Chroma
 from tinct.data.transforms import MULTIPLE, whole_side
 from tinct.device import named_device
 from tinct.errors import PictureError, TinctError, out_of_memory
 from tinct.objectives.bins import Bins
-from tinct.pictures import Picture, as_stored, reduced, strips
-from tinct.readers import from_pil
-from tinct.sampling import Sampling
+from tinct.pictures.arrays import from_array, from_tensor
+from tinct.pictures.borders import inside
+from tinct.pictures.picture import Picture, as_stored, reduced, strips
+from tinct.pictures.readers import from_pil
+from tinct.pictures.writers import to_pil
 from tinct.shipped import resolve
-from tinct.upsample import Chroma
 from tinct.weights import load_colorizer
-from tinct.writers import to_pil
 
 __all__ = [
     "MAX_SATURATION",
@@ -182,7 +182,7 @@ class Colorizer:
     def chroma(
         self, pictures: Sequence[Picture], *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
     ) -> list[Chroma]:
-        """Find the colour of pictures, each decided on the whole of what is within its borders (`tinct.borders`)."""
+        """Find the colour of pictures, each decided on all that its borders (`tinct.pictures.borders`) hold."""
         boxes = [inside(picture.pixels) for picture in pictures]
         within = [picture.cut(box) for picture, box in zip(pictures, boxes, strict=True)]
         found = self.coarse(within, saturation=saturation, seed=seed, size=size)

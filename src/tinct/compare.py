@@ -9,16 +9,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tinct import wording
-from tinct.compare_grid import DEFAULT_AMOUNTS, LRS, SEEDS, make_grid
-from tinct.compare_words import Amounts, Inits, Rates, further, parallel
 from tinct.data.labelled import Task
 from tinct.errors import TinctError
+from tinct.evidence import wording
+from tinct.evidence.findings import Comparison, comparisons
+from tinct.evidence.grid import Grid, Planned, check_finished, run_cells, write_plan
+from tinct.evidence.leaks import leaks
+from tinct.evidence.planning import DEFAULT_AMOUNTS, LRS, SEEDS, make_grid
+from tinct.evidence.records import BY_GRADIENTS, Cell
+from tinct.evidence.words import Amounts, Inits, Rates, further, parallel
 from tinct.files import alone_in, expanded
-from tinct.findings import Comparison, comparisons
-from tinct.grid import Grid, Planned, check_finished, run_cells, write_plan
-from tinct.leaks import leaks
-from tinct.records import BY_GRADIENTS, Cell
 from tinct.screen import column, open_console, say
 from tinct.settings import Protocol
 

@@ -24,14 +24,14 @@ from tinct.data.base import Source
 from tinct.data.sources import open_pictures
 from tinct.data.transforms import centre, shrunk
 from tinct.device import named_device
+from tinct.downstream.examples import SHARPNESS
 from tinct.errors import TinctError
-from tinct.examples import SHARPNESS
+from tinct.exporting.row_store import FORMATS, Row, Store
 from tinct.files import alone_in, in_full
 from tinct.inits import load_init
 from tinct.models.encoder import Encoder
 from tinct.models.heads import pooled
 from tinct.models.stem import Input, network_input
-from tinct.row_store import FORMATS, Row, Store
 from tinct.screen import open_console, progress_bar, say
 from tinct.settings import encoder_size
 from tinct.weights import weights_digest

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from tinct.color import lab_to_srgb, srgb_to_lab
 from tinct.color_metrics import SSIM_WINDOW, STRIP, ab_distance, ab_l1, ciede2000, colorfulness, psnr, ssim
+from tinct.coloring.extractors import frechet_distances, perceptual_distances
 from tinct.colorize import Colorizer
 from tinct.data.base import Source
 from tinct.data.decode import GREY, is_grey
@@ -24,7 +25,6 @@ from tinct.data.hashes import dhash, near
 from tinct.data.sources import Joined, open_sources
 from tinct.environment import environment
 from tinct.errors import PictureError, TinctError
-from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import as_plain, read_json, write_json
 from tinct.inits import seen_by
 from tinct.screen import column, open_console, say

@@ -1,7 +1,7 @@
 """`tinct export`: weights in the form that other libraries open, each proved by opening it.
 
 What is written is first written beside its destination, read back with the other library, and compared on the same
-input tensors (`tinct.parity`). Only what passes is moved into place, with its report.
+input tensors (`tinct.exporting.parity`). Only what passes is moved into place, with its report.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ import torch
 
 from tinct.cards import hub_card
 from tinct.errors import TinctError
-from tinct.export_onnx import to_onnx
-from tinct.export_subject import Subject, load_subject
-from tinct.export_torch import to_segmentation_models, to_timm, to_torchvision
+from tinct.exporting.parity import rounding_error, sample_inputs
+from tinct.exporting.subject import Subject, load_subject
+from tinct.exporting.to_onnx import to_onnx
+from tinct.exporting.to_torch import to_segmentation_models, to_timm, to_torchvision
 from tinct.files import check_utf8, expanded, sync, write_json, write_text
 from tinct.models.stem import Input
-from tinct.parity import rounding_error, sample_inputs
 
 __all__ = ["Target", "export", "export_to"]
 

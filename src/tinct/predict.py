@@ -19,13 +19,13 @@ from tinct.data.overlay import class_color, draw_labels
 from tinct.data.sources import open_pictures, results_in
 from tinct.data.transforms import centre, shrunk, whole
 from tinct.device import named_device
+from tinct.downstream.examples import SHARPNESS
+from tinct.downstream.predictions import png_names, save_image, write_table
+from tinct.downstream.trained import load_trained, logits_of, mask_of
 from tinct.errors import PictureError, TinctError
-from tinct.examples import SHARPNESS
+from tinct.evidence.records import check_out
 from tinct.files import expanded, write_json
-from tinct.predictions import png_names, save_image, write_table
-from tinct.records import check_out
 from tinct.screen import open_console, say
-from tinct.trained import load_trained, logits_of, mask_of
 
 __all__ = ["predict"]
 

@@ -10,13 +10,13 @@ from tinct.data.base import Source
 from tinct.data.cache import CachedSource
 from tinct.data.loader import Photographs
 from tinct.data.sources import open_sources
+from tinct.downstream.examples import open_labels
 from tinct.errors import TinctError
-from tinct.examples import open_labels
 from tinct.files import alone_in, expanded
-from tinct.learner import Learner
-from tinct.preparation import engine_for, hashes_to_avoid, open_excluded, open_progress, prepare, set_aside
+from tinct.pretraining.learner import Learner
+from tinct.pretraining.loop import FREE, Training, stored
+from tinct.pretraining.preparation import engine_for, hashes_to_avoid, open_excluded, open_progress, prepare, set_aside
 from tinct.runs import Run, read_record
-from tinct.training import FREE, Training, stored
 
 __all__ = ["check_run", "pretrain", "run_pretrain"]
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from tinct.data.base import MIN_POSITIVES, LabelledSource
 from tinct.data.subsets import tuning_split
-from tinct.examples import Chunk, Labelled, evaluation_chunks, open_labels
-from tinct.features import extract
+from tinct.downstream.examples import Chunk, Labelled, evaluation_chunks, open_labels
+from tinct.downstream.features import extract
 from tinct.metrics import multilabel_scores
 from tinct.models.encoder import Encoder
 from tinct.models.stem import Input

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from tinct.compare import run_compare, show
-from tinct.compare_grid import make_grid
-from tinct.compare_words import FURTHER, NAME, parallel, words
 from tinct.config import BUDGETS, RECIPES, Config, recipe_file
 from tinct.errors import TinctError
+from tinct.evidence.grid import Grid
+from tinct.evidence.planning import make_grid
+from tinct.evidence.records import check_out
+from tinct.evidence.words import FURTHER, NAME, parallel, words
 from tinct.files import expanded, read_yaml
-from tinct.grid import Grid
 from tinct.objectives import COLOUR
 from tinct.pretrain import check_run, run_pretrain
-from tinct.records import check_out
 from tinct.report import write_report
 from tinct.runs import Run
 from tinct.screen import open_console, say

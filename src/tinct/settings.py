@@ -6,9 +6,9 @@ from typing import Any, Literal, get_type_hints
 from tinct.data.base import MIN_POSITIVES
 from tinct.data.labelled import Task
 from tinct.errors import TinctError, check_kinds
+from tinct.evidence.records import BY_GRADIENTS
 from tinct.files import as_plain
 from tinct.models.stem import Input
-from tinct.records import BY_GRADIENTS
 
 __all__ = ["Head", "Protocol", "Split", "TransferSettings", "encoder_size"]
 

@@ -15,19 +15,19 @@ from rich.console import Console
 from tinct.data.base import fingerprint_of
 from tinct.data.subsets import label_subset, tuning_split
 from tinct.data.transforms import WHOLE
+from tinct.downstream.examples import Labelled, forget_labels, open_labels
+from tinct.downstream.predictions import overlay_places, write_predictions
+from tinct.downstream.protocols import Parts, learned_pictures, probed, score, scored_in, seen_pictures, trained
+from tinct.downstream.trained import save_trained
 from tinct.engine import make_fabric
 from tinct.environment import environment
 from tinct.errors import AbsentSplitError, TinctError
-from tinct.examples import Labelled, forget_labels, open_labels
+from tinct.evidence.findings import METRICS
+from tinct.evidence.records import check_out
 from tinct.files import check_writable, expanded, write_json
-from tinct.findings import METRICS
 from tinct.inits import load_init
-from tinct.predictions import overlay_places, write_predictions
-from tinct.protocols import Parts, learned_pictures, probed, score, scored_in, seen_pictures, trained
-from tinct.records import check_out
 from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
-from tinct.trained import save_trained
 
 __all__ = ["TransferSettings", "contents_of", "parts_of", "run_cell", "run_transfer", "transfer"]
 

@@ -10,9 +10,9 @@ from torchvision.datasets import VOCDetection, VOCSegmentation
 from tinct.data.base import VOID
 from tinct.data.sources import open_held_out, open_sources
 from tinct.data.voc import CLASSES, Voc
+from tinct.downstream.examples import open_labels
 from tinct.errors import PictureError, TinctError
-from tinct.examples import open_labels
-from tinct.preparation import hashes_to_avoid
+from tinct.pretraining.preparation import hashes_to_avoid
 
 OBJECT = "<object><name>{}</name><difficult>{}</difficult><part><name>head</name></part></object>"
 

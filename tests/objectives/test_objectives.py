@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from tinct.cards import COLORIZERS
 from tinct.color import normalize_l, srgb_to_lab
 from tinct.errors import TinctError
+from tinct.evidence.wording import COLOUR_TERMS
 from tinct.models.encoder import Encoder
 from tinct.objectives import COLOUR, FEATURE, Batch, make_terms
 from tinct.objectives.adversarial import ADVERSARIAL, discriminator_loss, generator_loss
@@ -19,7 +20,6 @@ from tinct.objectives.pixel import L1, Huber
 from tinct.objectives.pretext import Pretext, take_apart
 from tinct.objectives.rotation import Rotation, turn, turns_of
 from tinct.objectives.siamese import TEMPERATURE, MultiCrop, Siamese, nt_xent
-from tinct.wording import COLOUR_TERMS
 
 
 def real_ab(pictures: int = 3, side: int = 12) -> torch.Tensor:

@@ -3,7 +3,7 @@
 A colour term (`pixel.py`, `bins.py`) says what the generator's output means; at most one is used. A feature term
 (`palette.py`, `rotation.py`, `siamese.py`) has a small head of its own on the encoder's deepest feature maps. The
 adversary (`adversarial.py`) judges the colours that a colour term decodes. A new term is one file and one line in
-`COLOUR` or `FEATURE`; one that learns colours has its name in `COLOUR_TERMS` of `tinct.wording` too.
+`COLOUR` or `FEATURE`; one that learns colours has its name in `COLOUR_TERMS` of `tinct.evidence.wording` too.
 """
 
 from collections.abc import Callable

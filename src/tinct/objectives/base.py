@@ -17,7 +17,7 @@ __all__ = ["Batch", "ColourTerm", "Decoding", "FeatureTerm", "Stream", "drawn"]
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a generator's output is read as colour. Training reads it by the defaults; see `tinct.calibrate` for use.
+    """How a generator's output is read as colour: in training by the defaults, in use by what calibration chose.
 
     Attributes:
         gain: chroma is multiplied by this.

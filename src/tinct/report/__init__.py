@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinct.errors import TinctError
+from tinct.evidence.findings import comparisons
+from tinct.evidence.records import find_records
 from tinct.files import expanded, write_text
-from tinct.findings import comparisons
-from tinct.records import find_records
 
 __all__ = ["report", "write_report"]
 

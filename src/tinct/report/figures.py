@@ -14,11 +14,11 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from tinct import wording
-from tinct.continuation import pictures_read, steps, trends
 from tinct.data.base import VOID
 from tinct.data.overlay import class_color
-from tinct.findings import Comparison
+from tinct.evidence import wording
+from tinct.evidence.continuation import pictures_read, steps, trends
+from tinct.evidence.findings import Comparison
 
 __all__ = ["arm_colors", "class_bars", "curves", "differences", "going_on", "inline", "mask_over", "training"]
 

@@ -13,11 +13,11 @@ from markupsafe import Markup
 from PIL import Image
 from safetensors import safe_open
 
-from tinct import wording
 from tinct.data.base import VOID
 from tinct.data.overlay import class_color
-from tinct.findings import PER_CELL, Comparison
-from tinct.records import Cell, damaged
+from tinct.evidence import wording
+from tinct.evidence.findings import PER_CELL, Comparison
+from tinct.evidence.records import Cell, damaged
 from tinct.report import figures
 
 __all__ = ["render"]

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinct import wording
 from tinct.cards import pretraining_facts
-from tinct.findings import Comparison
+from tinct.evidence import wording
+from tinct.evidence.findings import Comparison
 
 __all__ = ["as_csv", "as_markdown"]
 

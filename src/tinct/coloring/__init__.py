@@ -1,0 +1,1 @@
+"""From a colorizer's coarse colours to pictures and films at full size."""

@@ -1,0 +1,1 @@
+"""Grids of transfers, and what their records say: intervals, findings, sentences."""

@@ -1,0 +1,321 @@
+"""A paired grid of transfers on disk: which cells are to be there, which are, and running the others."""
+
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.progress import TimeElapsedColumn
+
+from tinct.data.decode import hide_warnings
+from tinct.data.subsets import TUNING_SHARE
+from tinct.environment import environment
+from tinct.errors import DivergedError, TinctError
+from tinct.evidence.findings import PER_CELL
+from tinct.evidence.records import PLAN, checked_plan, padded, read_checked
+from tinct.files import in_full, write_json
+from tinct.screen import open_console, progress_bar
+from tinct.settings import TransferSettings
+from tinct.transfer import run_cell
+
+__all__ = [
+    *("TUNING_SEED", "Arm", "Grid", "Planned"),
+    *("as_begun", "check_finished", "read_plan", "run_cells", "write_plan"),
+]
+
+TUNING_SEED = 0x7E57
+"""The seed of the transfers that learning rates are chosen by; no reported seed comes near it."""
+
+
+class Arm(NamedTuple):
+    """A name, and one encoder or several, which seeds start from in turn."""
+
+    name: str
+    inits: tuple[str, ...]
+
+    def init(self, seed: int) -> str:
+        """The encoder that a seed starts from."""
+        return self.inits[seed % len(self.inits)]
+
+
+class Planned(NamedTuple):
+    """A cell that is to be there."""
+
+    arm: str
+    folder: Path
+    settings: TransferSettings
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What to transfer.
+
+    Attributes:
+        arms: at least two.
+        amounts: numbers of labels, as written.
+        seeds: how many.
+        lrs: learning rates to choose from.
+        common: the settings that all cells share.
+        digests: SHA-256 of each init's weights; none for `random`.
+        contents: for each evaluated split the digests of pictures and labels; see `contents_of`.
+        untold: the arms with an encoder of which nobody knows all the pictures that it saw.
+        seen: for each arm, the names of evaluated pictures that are among those its encoders saw, or copies of them.
+        out: the folder.
+    """
+
+    arms: tuple[Arm, ...]
+    amounts: tuple[str, ...]
+    seeds: int
+    lrs: tuple[float, ...]
+    common: TransferSettings
+    digests: dict[str, str | None]
+    contents: dict[str, dict[str, str]]
+    untold: tuple[str, ...]
+    seen: dict[str, list[str]]
+    out: Path
+
+    @property
+    def tuning_labels(self) -> str:
+        """The number of labels that learning rates are chosen at: the middle one as written, or what it began with."""
+        begun = read_plan(self.out).get("tuning", {}).get("labels") if (self.out / "tuning").exists() else None
+        return str(begun or self.amounts[(len(self.amounts) - 1) // 2])
+
+    def tuning(self) -> list[Planned]:
+        """The cells that learning rates are chosen by; none where the protocol has no rate, or there is no choice."""
+        if not self.common.trains or len(self.lrs) == 1:
+            return []
+        fewer = max(1, round(TUNING_SHARE * self.common.min_positives))  # the tuning part is small
+        base = replace(self.common, evaluate="tuning", labels=self.tuning_labels, min_positives=fewer)
+        return [
+            Planned(
+                arm.name,
+                self.out / "tuning" / f"{arm.name}-{lr:g}",
+                begun(base, arm, TUNING_SEED, lr=lr),
+            )
+            for arm in self.arms
+            for lr in self.lrs
+        ]
+
+    def cells(self, rates: dict[str, float]) -> list[Planned]:
+        """The cells that are reported, seed by seed, so that an unfinished grid is as paired as can be."""
+        return [
+            Planned(
+                arm.name,
+                self.out / "cells" / f"{arm.name}-{amount}-{seed}",
+                begun(self.common, arm, seed, labels=amount, lr=rates[arm.name]),
+            )
+            for seed in range(self.seeds)
+            for amount in self.amounts
+            for arm in self.arms
+        ]
+
+
+def begun(common: TransferSettings, arm: Arm, seed: int, **own: Any) -> TransferSettings:
+    """The settings of an arm's cell. Random weights have no decoder to carry over, where the others do."""
+    init = arm.init(seed)
+    decoder = "fresh" if init == "random" else common.decoder
+    return replace(common, init=init, decoder=decoder, seed=seed, **own)
+
+
+def check_finished(grid: Grid, planned: Sequence[Planned], any_rate: bool = True) -> None:
+    """Refuse a grid whose finished cells are not what is planned, before it is changed.
+
+    Args:
+        grid: the grid.
+        planned: its cells.
+        any_rate: take any learning rates, as long as these are not chosen yet.
+
+    Raises:
+        TinctError: one is not.
+    """
+    for one in planned:
+        _finished(grid, one, any_rate)
+
+
+def run_cells(grid: Grid, planned: Sequence[Planned], jobs: int, title: str) -> list[dict[str, Any]]:
+    """The records of cells, in order; those on disk are taken as they are.
+
+    A learning rate that is tried and diverges has the value -inf; it is tried again when the grid is resumed.
+
+    Raises:
+        TinctError: a cell failed (those that were finished stay), or one on disk is not what is planned.
+    """
+    if not planned:
+        return []
+    records: dict[Path, dict[str, Any] | None] = {one.folder: _finished(grid, one) for one in planned}
+    missing = [one for one in planned if records[one.folder] is None]
+    # cells take so long that rich has no recent rate to say what remains
+    with progress_bar(open_console(stderr=True), TimeElapsedColumn()) as progress:
+        bar = progress.add_task(title, total=len(planned), completed=len(planned) - len(missing))
+        for folder, made in _run(missing, jobs):
+            records[folder] = made
+            progress.advance(bar)
+    return [record for one in planned if (record := records[one.folder]) is not None]
+
+
+def _finished(grid: Grid, planned: Planned, any_rate: bool = False) -> dict[str, Any] | None:
+    """The record of a finished cell, or None. `any_rate` takes any learning rate.
+
+    Raises:
+        TinctError: the cell was made with other settings or labels, or from other weights of the same name.
+    """
+    if not (planned.folder / "record.json").exists():
+        return None
+    record = read_checked(planned.folder / "record.json")
+    remedy = "choose another --out, or remove that folder"
+    any_rate = any_rate or not planned.settings.trains
+    no_matter = ("cache", "accelerator", "lr") if any_rate else ("cache", "accelerator")
+    for key, value in asdict(planned.settings).items():
+        before = record["settings"].get(key)
+        if before != value and key not in no_matter:
+            raise TinctError(f"{planned.folder} was made with {key} {before!r}, now it is {value!r}; {remedy}")
+    if record["init"]["provenance"].get("sha256") != grid.digests.get(planned.settings.init):
+        raise TinctError(f"{planned.folder} began with other weights than {planned.settings.init} has now; {remedy}")
+    if padded(record):
+        raise TinctError(f"{planned.folder} was scored on pictures in padded squares, as tinct did before; {remedy}")
+    for key, now in grid.contents.get(planned.settings.evaluate, {}).items():
+        if record["data"].get(key, now) != now:  # older records lack some
+            spec = planned.settings.source
+            raise TinctError(f"{planned.folder} was made with other pictures or labels than {spec} has now; {remedy}")
+    return record
+
+
+def _run(planned: Sequence[Planned], jobs: int) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Run cells, here or in processes of their own, and give each record when it is there.
+
+    Raises:
+        TinctError: a cell failed, or a process was killed.
+    """
+    if min(jobs, len(planned)) <= 1:
+        yield from map(_run_one, planned)
+        return
+    with _pool(jobs) as pool:
+        try:
+            for future in as_completed([pool.submit(_run_there, one) for one in planned]):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise TinctError(
+                "a transfer's process was killed, most likely for want of memory (or a script has no `if __name__ == "
+                "'__main__':`); the finished ones are kept: repeat the command with fewer --jobs"
+            ) from error
+
+
+def _run_one(planned: Planned) -> tuple[Path, dict[str, Any]]:
+    """A cell's folder and record; where a rate that is only tried diverges what is asked of one, and no file."""
+    began = time.perf_counter()
+    try:
+        return planned.folder, run_cell(planned.settings, planned.folder)
+    except TinctError as error:
+        if isinstance(error, DivergedError) and planned.settings.seed == TUNING_SEED:
+            return planned.folder, {"value": -math.inf, "seconds": time.perf_counter() - began}
+        raise TinctError(f"{planned.folder}: {error}") from error
+
+
+def _run_there(planned: Planned) -> tuple[Path, dict[str, Any]]:
+    """`_run_one` in a process of the pool, which ends with the cell that is ended: others wait in its queue."""
+    try:
+        return _run_one(planned)
+    except SystemExit:
+        os._exit(1)
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that each have one GPU, and their share of the cores; Ctrl-C ends them, and what they had begun."""
+    context = multiprocessing.get_context("spawn")  # CUDA cannot be used in a fork
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    names = visible.split(",")
+    devices = context.SimpleQueue()
+    for job in range(jobs):
+        devices.put(names[job % len(names)])
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(devices, threads))
+    others = set(multiprocessing.active_children())
+    try:
+        yield pool
+    except KeyboardInterrupt:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(devices: Any, threads: int) -> None:
+    hide_warnings()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
+    torch.set_num_threads(threads)
+
+
+def read_plan(out: Path) -> dict[str, Any]:
+    """The plan of the grid in `out`; {} if there is none.
+
+    Raises:
+        TinctError: it cannot be read.
+    """
+    path = out / PLAN
+    return checked_plan(path) if path.exists() else {}
+
+
+def as_begun(out: Path, source: str, arms: tuple[Arm, ...]) -> tuple[str, tuple[Arm, ...]]:
+    """A source and arms, their places spelled as in the grid that is in `out`, so that its cells stay comparable."""
+    plan = read_plan(out)
+    settings, begun = plan.get("settings", {}), plan.get("arms", {})
+
+    def spelled(spec: str, before: Sequence[str]) -> str:
+        return next((one for one in before if in_full(one) == in_full(spec)), spec)
+
+    source = spelled(source, [settings["source"]] if "source" in settings else [])
+    return source, tuple(
+        Arm(arm.name, tuple(spelled(init, begun.get(arm.name, [])) for init in arm.inits)) for arm in arms
+    )
+
+
+def write_plan(
+    grid: Grid, rates: dict[str, float] | None = None, scores: dict[str, dict[float, float]] | None = None
+) -> dict[str, Any]:
+    """Write what the grid is, with the arms that earlier calls gave it.
+
+    Args:
+        grid: the grid.
+        rates: the learning rate of each arm, once they are chosen.
+        scores: what they were chosen by: the score of each arm and rate on the tuning part, -inf where it diverged.
+    """
+    before = read_plan(grid.out)
+    tried = {
+        arm: {f"{lr:g}": value if math.isfinite(value) else "diverged" for lr, value in by_rate.items()}
+        for arm, by_rate in (scores or {}).items()
+    }
+    tuning = before.get("tuning", {})
+    scored = tuning.get("scores", {})
+    if tuning.get("labels") == grid.tuning_labels:  # rates that were tried before, and are not now, stay known
+        tried = {arm: scored.get(arm, {}) | by_rate for arm, by_rate in tried.items()}
+    plan = {
+        "what": "compare",
+        "arms": before.get("arms", {}) | {arm.name: list(arm.inits) for arm in grid.arms},
+        "labels": list(grid.amounts),
+        "seeds": grid.seeds,
+        "settings": {key: value for key, value in asdict(grid.common).items() if key not in PER_CELL},
+        "tuning": {
+            "labels": grid.tuning_labels,
+            "seed": TUNING_SEED,
+            "scores": scored | tried,
+            "rates": tuning.get("rates", {}) | (rates or {}),
+        },
+        "seen": before.get("seen", {}) | grid.seen,
+        **environment(),
+    }
+    write_json(grid.out / PLAN, plan)
+    return plan

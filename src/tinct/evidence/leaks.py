@@ -1,0 +1,78 @@
+"""Evaluated pictures that pretraining saw: found by content, named for each arm of a grid."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinct.data.hashes import hash_of, near
+from tinct.data.parallel import each_picture
+from tinct.data.sources import open_labelled
+from tinct.downstream.examples import open_labels
+from tinct.evidence.grid import Arm, Grid
+from tinct.evidence.records import PLAN
+from tinct.inits import Start
+from tinct.settings import TransferSettings
+from tinct.shipped import entries
+
+__all__ = ["evaluated_and_seen", "leaks", "untold"]
+
+NAMED = 10
+"""How many pictures a warning names; the plan names all."""
+
+
+def evaluated_and_seen(arms: Sequence[Arm], starts: dict[str, Start], common: TransferSettings) -> dict[str, list[str]]:
+    """For each arm, the names of evaluated pictures within reach of one that its encoders saw."""
+    seen: dict[str, list[NDArray[np.uint64]]] = {
+        arm.name: [hashes for init in arm.inits if init in starts and (hashes := starts[init].seen) is not None]
+        for arm in arms
+    }
+    if not any(seen.values()):
+        return {}
+    if common.evaluate == "tuning":
+        labelled = open_labels(common.source, "train", common.task, common.size)
+        source, evaluated = labelled.source, set(labelled.parts()[0].tolist())
+    else:
+        source = open_labelled(common.source, common.evaluate, common.task)
+        evaluated = set(range(len(source)))
+    with each_picture(source, hash_of, "hashing evaluated pictures") as results:
+        found = {index: value for index, value in enumerate(results) if value is not None and index in evaluated}
+    indices, values = list(found), np.array(list(found.values()), np.uint64)
+    names = {
+        arm: [source.name(indices[row]) for row in np.flatnonzero(near(values, np.unique(np.concatenate(hashes))))]
+        for arm, hashes in seen.items()
+        if hashes
+    }
+    return {arm: listed for arm, listed in names.items() if listed}
+
+
+def untold(arms: Sequence[Arm], starts: dict[str, Start]) -> tuple[str, ...]:
+    """The arms with an encoder of which nobody knows all the pictures that it saw."""
+    unknown = {
+        init for init, start in starts.items() if start.seen is None or not start.provenance.get("seen_known", True)
+    }
+    return tuple(arm.name for arm in arms if unknown & set(arm.inits))
+
+
+def leaks(grid: Grid) -> tuple[str, ...]:
+    """A line for each arm whose encoders saw evaluated pictures, and one for those of which that is not known."""
+    exclude = f"with --exclude {grid.common.source}"
+    inits = {arm.name: arm.inits for arm in grid.arms}
+    lines = []
+    for arm, names in grid.seen.items():
+        remedy = f"pretrain {exclude}"
+        if grid.common.evaluate == "tuning":
+            remedy = "they are training pictures, which --exclude leaves in"
+        elif set(inits[arm]) <= entries().keys():  # made by somebody else, and as they are
+            remedy = f"leave them out of the {grid.common.evaluate} split, or pretrain an encoder of your own {exclude}"
+        more = f" and {len(names) - NAMED} more (see {grid.out / PLAN})" if len(names) > NAMED else ""
+        lines.append(
+            f"{arm}: {len(names)} evaluated pictures, or near-copies of them, are among those that its encoder saw: "
+            f"{', '.join(names[:NAMED])}{more}; {remedy}"
+        )
+    if grid.untold:
+        lines.append(
+            f"{', '.join(grid.untold)}: which pictures its weights were made from is not known in full; evaluated "
+            "ones may be among them"
+        )
+    return tuple(lines)

@@ -1,0 +1,264 @@
+"""What comparisons of arms say, worded: sentences, the rows of a table, and the name of a pretraining."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinct.evidence.continuation import Step, pictures_read, stages_of, steps, trends
+from tinct.evidence.findings import Comparison, Contrast
+from tinct.evidence.statistics import Worth
+
+__all__ = [
+    "COLOUR_TERMS",
+    "Row",
+    "columns",
+    "going_on",
+    "plain",
+    "pretraining_of",
+    "provisos",
+    "rows",
+    "sentence",
+    "sentences",
+    "signed",
+]
+
+NAMED = 3
+"""Unreadable pictures that are named where many may be."""
+COLOUR_TERMS = {"l1", "huber", "bins", "palette"}
+
+
+class Row(NamedTuple):
+    """A row of a comparison's table.
+
+    Attributes:
+        labels: labelled pictures.
+        arm: its name.
+        mean: over seeds, those that only repeat others left out.
+        spread: standard deviation over them; None with one.
+        seeds: how many they are.
+        contrast: with the baseline; None for the baseline itself.
+    """
+
+    labels: int
+    arm: str
+    mean: float
+    spread: float | None
+    seeds: int
+    contrast: Contrast | None
+
+    @property
+    def cells(self) -> list[str]:
+        """As text, for `columns`."""
+        spread = "" if self.spread is None else f" ± {self.spread:.1f}"
+        first = [f"{self.labels:,}", self.arm, f"{self.mean:.1f}{spread}", str(self.seeds)]
+        if self.contrast is None:
+            return [*first, "", "", "", "", ""]
+        pictures = self.contrast.bootstrap
+        return [
+            *first,
+            signed(self.contrast.difference.mean),
+            _interval(self.contrast),
+            "–" if pictures is None else " to ".join(map(plain, pictures)),
+            "–" if self.contrast.relative is None else f"{signed(self.contrast.relative)} %",
+            _times(self.contrast),
+        ]
+
+
+def columns(comparison: Comparison) -> list[str]:
+    """The table's header."""
+    named = ["labels", "arm", comparison.metric, "seeds", "difference"]
+    return [*named, "95 % CI over seeds", "over pictures", "relative", "labels' worth"]
+
+
+def rows(comparison: Comparison) -> list[Row]:
+    """The table: a row for each number of labels and arm."""
+    contrasts = {(contrast.arm, contrast.labels): contrast for contrast in comparison.contrasts}
+    found = []
+    for labels in comparison.amounts:
+        for arm in comparison.arms:
+            if values := comparison.distinct_values(arm, labels):
+                spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+                contrast = contrasts.get((arm, labels))
+                found.append(Row(labels, arm, float(np.mean(values)), spread, len(values), contrast))
+    return found
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """The answer, one sentence or two for each contrast, and one for each that an unfinished grid lacks."""
+    answers = [sentence(comparison, contrast) for contrast in comparison.contrasts]
+    return [*answers, *going_on(comparison), *provisos(comparison)]
+
+
+def going_on(comparison: Comparison) -> list[str]:
+    """What arms that went on from others gained by it, and where that might lead."""
+    said = []
+    for step in steps(comparison):
+        read = " to ".join(f"{pictures_read(comparison, arm):,}" for arm in (step.earlier, step.later))
+        change, low, high = step.difference.mean, step.difference.low, step.difference.high
+        pairs = step.difference.pairs
+        interval, verdict = "", f" ({'one value' if pairs == 1 else f'all {pairs} pairs agree'}, no interval)"
+        if low is not None and high is not None:
+            interval = f" (95 % CI {plain(low)} to {plain(high)}, {step.difference.pairs} paired seeds)"
+            verdict = "; the interval contains 0" if low <= 0 <= high else ""
+        said.append(
+            f"Going on from {step.earlier} to {step.later}, from {read} pictures read, changes {comparison.metric} by "
+            f"{signed(change)} points{_scope(step)}{interval} at {step.labels:,} labels{verdict}."
+        )
+    for trend in trends(comparison):
+        slope, arms = trend.per_doubling, ", ".join(trend.arms)
+        each = f"{signed(slope.mean)} points for each doubling of the pictures read"
+        if slope.low is not None and slope.high is not None:
+            each += f" (95 % CI {plain(slope.low)} to {plain(slope.high)})"
+        if trend.rises:
+            said.append(
+                f"A straight line through {arms} gives {each}, at {trend.labels:,} labels; it would come to "
+                f"{signed(trend.gain)} at {trend.pictures:,}. That is an extrapolation, not a measurement, and such "
+                "curves flatten."
+            )
+        else:
+            last = f"{trend.arms[-1]} gained nothing over {trend.arms[-2]}"
+            why = last if trend.flat else f"{each} are not shown"
+            said.append(f"No line through {arms} is extended at {trend.labels:,} labels: {why}.")
+    return said
+
+
+def provisos(comparison: Comparison) -> list[str]:
+    """What makes the answers say less: the data, pictures that were no news or could not be read, what is missing."""
+    said, names = [], comparison.unreadable
+    if comparison.note:
+        said.append(f"{comparison.record['data']['spec']} {comparison.note}.")
+    if names:
+        more = ", …" if len(names) > NAMED else ""
+        said.append(
+            f"{len(names)} labelled pictures could not be read and have no part in this: "
+            f"{', '.join(names[:NAMED])}{more}."
+        )
+    said += [
+        f"{arm}: its encoder saw {count} of the evaluated pictures, or near-copies of them, which the records name; "
+        "what it gains may be less on others."
+        for arm, count in comparison.seen.items()
+    ]
+    if comparison.learned:
+        said.append(
+            f"Up to {comparison.learned} evaluated pictures, or near-copies of them, are among the labelled training "
+            f"pictures: every {comparison.metric} here is too high, and differences may be; tinct data names them."
+        )
+    return said + _missing(comparison)
+
+
+def _missing(comparison: Comparison) -> list[str]:
+    """What a table shows, or a plan names, and nothing compares."""
+    compared = {(contrast.arm, contrast.labels) for contrast in comparison.contrasts}
+    planned = {arm for cell in comparison.cells for arm in cell.plan.get("arms", {})}
+    return [
+        f"Not compared yet: {arm} and {comparison.baseline} have no seed in common at {labels:,} labels."
+        for arm in comparison.arms[1:]
+        for labels in comparison.amounts
+        if (arm, labels) not in compared and comparison.values(arm, labels)
+    ] + [f"Not compared yet: nothing of {arm} is finished." for arm in sorted(planned - set(comparison.arms))]
+
+
+def sentence(comparison: Comparison, contrast: Contrast) -> str:
+    """What one contrast says; a gain is claimed only where the interval over seed pairs is above 0."""
+    difference, metric, where = contrast.difference, comparison.metric, f"at {contrast.labels:,} labels"
+    subject = _subject(comparison, contrast.arm)
+    if comparison.baseline != "random":
+        where += f", compared with {comparison.baseline}"
+    if difference.low is None or difference.high is None:
+        repeated = len(contrast.values.keys() & contrast.baseline.keys()) > 1
+        why = "nothing differs from seed to seed, which gives" if repeated else "one pair of seeds gives"
+        if difference.pairs > 1:
+            why = f"all {difference.pairs} pairs agree, as they easily do on few pictures or labels, which gives"
+        return (
+            f"No gain shown: {why} no interval. {subject} changed {metric} by "
+            f"{signed(difference.mean)} points{_scope(contrast)} {where}."
+        )
+    low, high = plain(difference.low), plain(difference.high)
+    interval = f"(95 % CI {low} to {high}, {difference.pairs} paired seeds)"
+    lower = subject if subject.startswith("ImageNet") else subject[0].lower() + subject[1:]
+    if difference.high < 0:
+        size = plain(-difference.mean)
+        return f"No gain shown: {lower} costs {size} {metric} points{_scope(contrast)} {interval} {where}."
+    if difference.low <= 0:
+        change = f"changes {metric} by {signed(difference.mean)} points{_scope(contrast)}"
+        return f"No gain shown: {lower} {change} {interval} {where}; the interval contains 0."
+    gain = f"{subject} adds {plain(difference.mean)} {metric} points{_scope(contrast)} {interval} {where}; "
+    gain += _in_labels(contrast)
+    if contrast.bootstrap is not None and contrast.bootstrap[0] <= 0:
+        low, high = map(plain, contrast.bootstrap)
+        gain += f" Over other evaluated pictures it is not sure (bootstrap {low} to {high})."
+    return gain
+
+
+def pretraining_of(init: dict[str, Any]) -> str:
+    """Name a pretraining by what was learned, in earlier runs too: with more in it than colour, never that alone."""
+    stages = stages_of(init)
+    terms = {term for stage in stages for term in stage.get("terms") or {}}
+    colour = any(stage.get("adversarial", "none") != "none" for stage in stages) or bool(terms & COLOUR_TERMS)
+    parts = ["colour"] if colour else []
+    parts += ["rotation"] if "rotation" in terms else []
+    parts += ["siamese"] if terms & {"siamese", "multicrop"} else []
+    labels = any(stage.get("supervised") for stage in stages)
+    unknown = any(stage.get("supervised", False) is None for stage in stages)
+    if parts:
+        before = " after ImageNet's labels" if labels else " after weights of unknown making" if unknown else ""
+        return f"{' and '.join(parts).capitalize()} pretraining{before}"
+    return "ImageNet pretraining" if init["name"] == "imagenet-lite" else "Pretraining"
+
+
+def plain(value: float) -> str:
+    """One decimal, with a true minus sign."""
+    return f"{value:.1f}".replace("-", "−").replace("−0.0", "0.0")
+
+
+def signed(value: float) -> str:
+    """One decimal with its sign."""
+    return f"{value:+.1f}".replace("-", "−").replace("−0.0", "+0.0")
+
+
+def _times(contrast: Contrast) -> str:
+    """What a gain is worth in labels, in short: `2.3 x (1.4 to > 4.0)`, `> 4.0 x`, or a dash."""
+    if contrast.worth.times is None or not contrast.gain:
+        return "–"
+    return f"{_factor(contrast.worth)} x{_range(contrast)}"
+
+
+def _factor(worth: Worth) -> str:
+    return f"{'> ' if worth.at_least else ''}{worth.times:.1f}"
+
+
+def _range(contrast: Contrast) -> str:
+    """What the ends of a gain's interval are worth; "" where even the lower one is beyond the baseline's curve."""
+    if contrast.worth_ends is None or contrast.worth_ends[0].at_least:
+        return ""
+    return " ({} to {})".format(*map(_factor, contrast.worth_ends))
+
+
+def _interval(contrast: Contrast) -> str:
+    """The t interval in short, with its degrees of freedom; a dash where there is none."""
+    difference = contrast.difference
+    if difference.low is None or difference.high is None:
+        return "–"
+    return f"{plain(difference.low)} to {plain(difference.high)}, df {difference.df}"
+
+
+def _in_labels(contrast: Contrast) -> str:
+    worth = contrast.worth
+    if worth.times is None:
+        return f"what that is worth in labels cannot be told: {worth.reason}."
+    times = f"{'more than ' if worth.at_least else ''}{worth.times:.1f} times"
+    return f"that is what {times} the labels would give{_range(contrast)}."
+
+
+def _scope(found: Contrast | Step) -> str:
+    """How far the interval reaches: pairs that share an encoder say nothing of other encoders."""
+    if found.encoders == found.difference.pairs > 1:
+        return ""
+    return " for this encoder" if found.encoders == 1 else f" for these {found.encoders} encoders"
+
+
+def _subject(comparison: Comparison, arm: str) -> str:
+    """What the arm's pretraining was, from where its weights say they come from."""
+    init = next(cell.record["init"] for cell in comparison.cells if cell.arm == arm)
+    subject = pretraining_of(init)
+    return subject if len(comparison.arms) == 2 else f"{subject} ({arm})"

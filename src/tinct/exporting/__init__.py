@@ -1,0 +1,1 @@
+"""The parts of `tinct export` and `tinct embed`: each format, and its proof."""

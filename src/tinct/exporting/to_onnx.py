@@ -1,0 +1,170 @@
+"""ONNX: one file, batch and size left open, read by any runtime without torch."""
+
+import copy
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+
+from tinct.data.transforms import MULTIPLE
+from tinct.errors import TinctError
+from tinct.exporting.parity import HALF, SINGLE, as_list, compare, sample_inputs
+from tinct.exporting.subject import FED, Subject
+from tinct.files import write_bytes
+
+__all__ = ["OPSET", "Maps", "open_onnx", "to_onnx", "write_onnx"]
+
+OPSET = 18
+"""The version of ONNX's operators: of late 2022, read by onnxruntime 1.14 and later."""
+
+
+class Maps(nn.Module):
+    """An encoder with all it gives: feature maps, finest first, and the deepest one's average over the picture."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, fed: Tensor) -> tuple[Tensor, ...]:
+        """(B, 1 or 3, H, W) to feature maps (B, C, H/s, W/s), and (B, C)."""
+        features: list[Tensor] = self.encoder(fed)
+        return (*features, features[-1].mean((2, 3)))
+
+
+def require_onnx() -> None:
+    """Raise TinctError where a package that exporting needs is missing."""
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TinctError(f"exporting to onnx needs {', '.join(missing)}; pip install 'tinct[onnx]'")
+
+
+def to_onnx(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
+    """The whole network that the file held."""
+    require_onnx()
+    kind, fed, network = subject.kind, subject.fed, subject.network
+    names = ["ab" if kind == "colorizer" else "logits"]
+    if kind == "encoder":
+        encoder = subject.timm_encoder()
+        network = Maps(encoder)
+        names = [*(f"stride{reduction}" for reduction in encoder.reductions), "pooled"]
+    elif kind == "colorizer" and subject.input == "rgb":
+        raise TinctError(f"{subject.path}: a colorizer is fed lightness; leave --input out")
+    said = {"kind": kind, "backbone": subject.meta["backbone"], "input": f"{FED[fed]}; sides multiples of {MULTIPLE}"}
+    use = subject.use(alone=False).items()
+    said |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in use}
+    write_onnx(path, network, 3 if fed == "rgb" else 1, names, said, half)
+    found = compare(
+        lambda given: as_list(network(given)), open_onnx(path), sample_inputs(fed), names, HALF if half else SINGLE
+    )
+    return {
+        "what": f"{kind} in ONNX, opset {OPSET}, outputs {', '.join(names)}",
+        "open": f'onnxruntime.InferenceSession("{path}").run(None, {{"input": ...}})',
+        "fed": f"{FED[fed]}; any batch; sides multiples of {MULTIPLE}",
+        "opset": OPSET,
+        "parity": found,
+    }
+
+
+def write_onnx(
+    path: Path, network: nn.Module, channels: int, outputs: Sequence[str], said: dict[str, str], half: bool
+) -> None:
+    """Write a network with its weights inside the file.
+
+    Args:
+        path: where to.
+        network: from one input (B, channels, H, W) to a tensor, or a tuple of them.
+        channels: of the input, which is called `input`.
+        outputs: names.
+        said: what the file's metadata shall say.
+        half: store kernels and matrices in half precision; everything is still computed in float32.
+    """
+    batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
+    program: Any = torch.onnx.export(
+        static_padding(network).eval(),
+        (torch.zeros(2, channels, 64, 96),),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["input"],
+        output_names=list(outputs),
+        dynamic_shapes=({0: batch, 2: MULTIPLE * height, 3: MULTIPLE * width},),
+        optimize=not half,  # it would multiply norms into kernels, which half precision would round again
+        verbose=False,
+    )
+    model = program.model_proto
+    name_sides(model)
+    if half:
+        halve(model)
+    for key, value in said.items():
+        model.metadata_props.add(key=key, value=value)
+    write_bytes(path, model.SerializeToString())
+
+
+def open_onnx(path: Path) -> Callable[[Tensor], list[Tensor]]:
+    """A function from (B, C, H, W) to the outputs that onnxruntime gives, on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(fed: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(output) for output in session.run(None, {"input": fed.contiguous().numpy()})]
+
+    return run
+
+
+def static_padding(network: nn.Module) -> nn.Module:
+    """A copy whose TensorFlow-like convolutions pad by numbers.
+
+    `Conv2dSame` computes its padding from the input's size, which an open size turns into a maze of symbols (minutes
+    to export). At sizes that are multiples of the network's stride it is always the same: (k - 1) d + 1 - s in all,
+    the odd one at the bottom and right.
+    """
+    network = copy.deepcopy(network)
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, Conv2dSame):
+            spans = zip(layer.kernel_size, layer.dilation, layer.stride, strict=True)
+            rows, columns = (max((kernel - 1) * dilation + 1 - stride, 0) for kernel, dilation, stride in spans)
+            padding = nn.ZeroPad2d((columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+            plain = nn.Conv2d(
+                layer.in_channels,
+                layer.out_channels,
+                (layer.kernel_size[0], layer.kernel_size[1]),
+                (layer.stride[0], layer.stride[1]),
+                dilation=(layer.dilation[0], layer.dilation[1]),
+                groups=layer.groups,
+                bias=layer.bias is not None,
+            )
+            plain.load_state_dict(layer.state_dict())
+            network.set_submodule(name, nn.Sequential(padding, plain))
+    return network
+
+
+def name_sides(model: Any) -> None:
+    """Give open sides names, in place of symbols such as `16*s39`, which say nothing to a reader."""
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        start = "" if value.name == "input" else f"{value.name}_"
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if axis >= 2 and dim.dim_param:
+                dim.dim_param = f"{start}{('height', 'width')[axis - 2]}"
+
+
+def halve(model: Any) -> None:
+    """Store float32 initialisers of two axes or more as float16, each widened by a Cast that runtimes fold away."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) >= 2:
+            name = tensor.name
+            small = numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(small, f"{name}.half"))
+            casts.append(helper.make_node("Cast", [f"{name}.half"], [name], f"{name}.widen", to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)

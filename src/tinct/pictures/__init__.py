@@ -1,0 +1,1 @@
+"""Pictures as files have them: read whole, written with all they carried."""

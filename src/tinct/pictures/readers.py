@@ -1,0 +1,212 @@
+"""Reading picture files whole: every depth, profile, transparency and piece of metadata that colouring must keep."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+
+from tinct.data.decode import drop_false_xmp, oversize, reason_of, refuse_planes, tile_of, to_srgb, whole_range
+from tinct.errors import PictureError
+from tinct.pictures import deep, jpeg2000, profiles
+from tinct.pictures.metadata import metadata_of
+from tinct.pictures.picture import FORMATS, ONLY_READ, Picture, Pixels, samples_of, strips
+
+with contextlib.suppress(ImportError):  # not required; where it is installed, Pillow reads and writes HEIC
+    import pillow_heif  # type: ignore[import-not-found, unused-ignore]
+
+    pillow_heif.register_heif_opener()
+
+__all__ = ["MAX_BYTES", "form_in", "from_pil", "pixel_count", "read"]
+
+MAX_BYTES = 1 << 31
+"""The largest file that is read: 2 GB, three times a 16-bit scan of 100 megapixels."""
+SUBFILE_TYPE = 254
+"""TIFF's tag of what a page is to the others (TIFF 6.0, section 8); bit 0 says a smaller copy."""
+
+
+def read(source: Path | bytes, name: str | None = None) -> Picture:
+    """Read a picture file: JPEG, PNG, WebP, TIFF, BMP, AVIF, JPEG 2000, PGM, PPM, and HEIC where pillow-heif is there.
+
+    An embedded profile is applied, so that pixels are sRGB. Palettes, CMYK and the like become RGB. A TIFF that Pillow
+    decodes comes upright. A thumbnail in EXIF, which would show the picture as it was, is left out.
+
+    Args:
+        source: a path, or the content of a file.
+        name: what to call it in messages; the path by default.
+
+    Raises:
+        PictureError: the file is absent, damaged, over `MAX_BYTES` or a limit of `tinct.data.decode`, animated, or of a
+            kind whose pixels would not survive (32 bits a sample); one line that says which.
+    """
+    name = name or (str(source) if isinstance(source, Path) else "picture")
+    with _one_sentence(name), _open(source) as image:
+        return _picture(image, source, name)
+
+
+def from_pil(image: Image.Image, name: str = "image") -> Picture:
+    """Take a Pillow image of any mode with its metadata; raises `PictureError` as `read` does."""
+    with _one_sentence(name):
+        return _picture(image, None, name)
+
+
+def pixel_count(source: Path | bytes) -> int:
+    """How many pixels a picture's header promises; raises `PictureError` as `read` does."""
+    with _one_sentence("picture"), _open(source) as image:
+        return image.width * image.height
+
+
+def form_in(content: bytes) -> str:
+    """The format, a key of `FORMATS`, that a file's content is in; PNG where it is in none of them."""
+    with contextlib.suppress(PictureError), _one_sentence("picture"), _open(content) as image:
+        return kind if (kind := _kind(image)) in FORMATS else "PNG"
+    return "PNG"
+
+
+@contextlib.contextmanager
+def _one_sentence(name: str) -> Iterator[None]:
+    try:
+        yield
+    except PictureError as error:
+        raise PictureError(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise PictureError(f"{name}: not enough memory to decode it") from error
+    except OSError as error:
+        raise PictureError(f"{name}: {error.strerror or reason_of(error)}") from error
+    except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
+        raise PictureError(f"{name}: {reason_of(error)}") from error
+
+
+def _open(source: Path | bytes) -> Image.Image:
+    if isinstance(source, Path):
+        if source.exists() and not source.is_file():
+            raise PictureError("not a regular file")  # reading a pipe would wait for ever
+        length = source.stat().st_size
+    else:
+        length = len(source)
+    if length > MAX_BYTES or not length:
+        raise PictureError(f"{length} bytes, over the limit of {MAX_BYTES}" if length else "empty file")
+    Image.init()
+    known = [name for name in (*FORMATS, *ONLY_READ) if name in Image.OPEN]
+    try:
+        image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=known)
+    except UnidentifiedImageError as error:
+        if "HEIF" not in known and _head(source)[4:11] in (b"ftyphei", b"ftyphev"):
+            raise PictureError("HEIC cannot be read here; pip install pillow-heif") from error
+        raise
+    if why := oversize(image.width, image.height, *tile_of(image)):
+        image.close()
+        raise PictureError(why)
+    return image
+
+
+def _head(source: Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:16]
+    with source.open("rb") as file:
+        return file.read(16)
+
+
+def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Picture:
+    if not image.width * image.height:
+        raise PictureError(f"{image.width}x{image.height} pixels; expected at least 1x1")
+    drop_false_xmp(image)
+    kind = _kind(image)
+    if kind == "JPEG2000" and source is not None:
+        jpeg2000.complete(image, source.read_bytes() if isinstance(source, Path) else source)
+    frames = _frames(image)
+    if frames > 1 and kind != "JPEG":  # further frames of a JPEG are previews and depth maps
+        raise PictureError(f"holds {frames} pictures; split it into files of one each")
+    by_netpbm = source is not None and deep.netpbm_peak(image) > 0
+    if image.mode in ("I", "F") and not by_netpbm:
+        raise PictureError("32 bits a sample, or signed ones; convert it to 16 bits")
+    if source is None:
+        refuse_planes(image)
+    by_two_passes = source is not None and kind in ("PNG", "TIFF") and deep.is_reduced(image)
+    by_tifffile = source is not None and deep.for_tifffile(image)
+    key = image.info.get("transparency")
+    if isinstance(image, PngImagePlugin.PngImageFile) and isinstance(key, int) and image.tile:
+        # Pillow spreads samples of 2 and 4 bits over 0..255 and leaves the transparent one as it is
+        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args), 1)
+    turned = not by_tifffile and _lies_on_its_side(image)
+    if not by_tifffile and not by_netpbm:
+        _load(image)  # before anything else: PNG may have metadata after its pixels
+    carried = metadata_of(image)
+    if turned and carried["dpi"]:
+        carried["dpi"] = carried["dpi"][::-1]
+    profile = image.info.get("icc_profile")
+    samples: Pixels
+    if by_tifffile and source is not None:
+        samples = deep.by_tifffile(source)
+    elif by_netpbm and source is not None:
+        samples = deep.by_netpbm(image, source)
+    elif by_two_passes and source is not None:
+        samples = deep.key_to_alpha(deep.by_two_passes(image, partial(_open, source)), image.info.get("transparency"))
+    elif image.mode.startswith("I;16"):
+        samples = whole_range(np.array(image, np.uint16)[..., None], image)
+        samples = deep.key_to_alpha(samples, image.info.get("transparency"))
+    else:
+        if image.mode not in ("L", "LA", "RGB", "RGBA") or "transparency" in image.info:
+            image, profile = _plain(image, profile)
+        samples = samples_of(image)
+    if samples.shape[2] in (1, 3):
+        pixels, alpha = samples.squeeze(2) if samples.shape[2] == 1 else samples, None
+    else:
+        pixels, alpha = samples[..., :-1].squeeze(2) if samples.shape[2] == 2 else samples[..., :3], samples[..., -1]
+        pixels, alpha = np.ascontiguousarray(pixels), np.ascontiguousarray(alpha)
+    convert = profiles.to_srgb(profile, pixels.dtype, 1 if pixels.ndim == 2 else 3) if profile else None
+    if convert is not None:
+        for rows in strips(pixels.shape[0], pixels.shape[1]):
+            pixels[rows] = convert(pixels[rows])
+    return Picture(pixels, alpha, format=kind, name=name, **carried)
+
+
+def _frames(image: Image.Image) -> int:
+    """How many pictures a file holds, smaller copies of a TIFF's first one not counted (its tag NewSubfileType)."""
+    here, info = image.tell(), dict(image.info)
+    frames: int = getattr(image, "n_frames", 1)
+    if frames == 1 or not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return frames
+    copies = 0
+    for number in range(1, frames):
+        image.seek(number)
+        copies += image.tag_v2.get(SUBFILE_TYPE) in (1, 3, 5, 7)  # a damaged tag may be of any type
+    image.seek(here)
+    image.info = info  # without what Pillow has added of the others
+    return frames - copies
+
+
+def _lies_on_its_side(image: Image.Image) -> bool:
+    """Whether Pillow will turn a TIFF by a right angle when it decodes it."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    return image.tag_v2.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+
+
+def _load(image: Image.Image) -> None:
+    """Decode. An uncompressed TIFF that lies on its side is misread where Pillow maps the file into memory (12.3)."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        image.load()
+        return
+    name, image.filename = image.filename, ""  # what it would map
+    try:
+        image.load()
+    finally:
+        image.filename = name
+
+
+def _kind(image: Image.Image) -> str:
+    return {"MPO": "JPEG", None: "PNG"}.get(image.format, str(image.format))
+
+
+def _plain(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bytes | None]:
+    """Bring the rarer modes to L, LA, RGB or RGBA; give the profile that is still to be applied."""
+    if image.mode in ("P", "PA", "La", "RGBa") or "transparency" in image.info:
+        grey = image.mode in ("1", "L", "La")
+        return image.convert(("LA" if grey else "RGBA") if image.has_transparency_data else "RGB"), profile
+    if image.mode == "1":
+        return image.convert("L"), profile
+    return to_srgb(image), None

@@ -1,0 +1,132 @@
+"""What a finished run leaves: the encoder that transfers, the colorizer, the record, the card."""
+
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from tinct.cards import pretraining_card
+from tinct.config import Config
+from tinct.data.ledger import Ledger
+from tinct.data.transforms import CENTRED
+from tinct.errors import TinctError
+from tinct.files import atomic_path, write_json, write_text
+from tinct.inits import seen_by
+from tinct.pretraining.calibrate import recalibrate
+from tinct.pretraining.heldout import colour_scores
+from tinct.pretraining.learner import Learner
+from tinct.runs import Run
+from tinct.settings import encoder_size
+from tinct.shipped import resolve
+from tinct.weights import save_colorizer, save_encoder
+
+__all__ = ["write_results"]
+
+IN_GREY = "L*/50 - 1 of CIE Lab (D65), L* in [0, 100]; an RGB stem takes it three times"
+IN_COLOUR = "2 v - 1, v = sRGB in [0, 1], gamma-encoded; or a grey picture's L*/50 - 1 of CIE Lab (D65), three times"
+
+
+def write_results(
+    run: Run, config: Config, learner: Learner, ledger: Ledger, held_out: NDArray[np.uint8], step: int, seconds: float
+) -> None:
+    """Write encoder.safetensors and .json, colorizer.safetensors, seen.npy, record.json and README.md.
+
+    The encoder is the last average, whatever the scores say; the colorizer is the average of the best checkpoint by
+    `config.best`, or the last one where nothing was held out.
+    """
+    steered = config.probe is not None or bool(learner.history.get("selected_with_labels"))
+    # of somebody else's weights nobody knows
+    supervised = learner.history.get("supervised", False if learner.history or config.init == "random" else None)
+    before = seen_before(config)
+    origin = {
+        "init": config.init,
+        "terms": config.terms,
+        "adversarial": config.adversarial,
+        "size": config.size,
+        "min_crop": config.min_crop,
+        "in_colour": config.in_colour,
+        "steps": step,
+        "pictures_read": step * config.batch_size,
+        "sources": config.sources,
+        "fingerprint": ledger.source.fingerprint(),
+        "seed": config.seed,
+        "selected_with_labels": steered,
+        "supervised": supervised,
+        "seen_known": before is not None and learner.history.get("seen_known", True),
+        **({"began_with": learner.history} if config.init != "random" else {}),
+    }
+    average: Any = learner.ema.module
+    encoder = average.encoder
+    save_encoder(run.folder / "encoder.safetensors", encoder, origin)
+    write_json(
+        run.folder / "encoder.json",
+        {
+            "backbone": encoder.backbone,
+            "in_channels": encoder.in_channels,
+            "input": IN_COLOUR if config.in_colour else IN_GREY,
+            "view": f"{CENTRED}, {encoder_size(config.size)} px",
+            "channels": encoder.channels,
+            "reductions": encoder.reductions,
+            **origin,
+        },
+    )
+    with atomic_path(run.folder / "seen.npy") as unfinished, unfinished.open("wb") as file:
+        hashes = [ledger.hashes[ledger.seen]] + ([] if before is None else [before])
+        np.save(file, np.unique(np.concatenate(hashes)))
+    last = run.checkpoint("last")
+    scores = {"last": last.state["scores"] if last else {}}
+    best = run.checkpoint("best")
+    if average.generator is not None:
+        shown = step
+        if best is not None and len(held_out):  # none where nothing was held out to choose by
+            best.load_into("ema", average)
+            colourer = recalibrate(average, held_out, learner.fabric.device)  # which the file then says
+            assert colourer is not None
+            scores["best"] = colour_scores(colourer, held_out, learner.fabric.device)
+            shown = best.state["step"]
+        path = run.folder / "colorizer.safetensors"
+        until = {"steps": shown, "pictures_read": shown * config.batch_size}
+        save_colorizer(path, average.generator, average.colour, {**origin, **until})
+    record = {
+        "what": "pretrain",
+        "config": run_config(run),
+        "data": {
+            "spec": ledger.source.spec,
+            "split": ledger.source.split,
+            "fingerprint": ledger.source.fingerprint(),
+            **ledger.counts(),
+            "held_out": len(held_out),
+        },
+        "seed": config.seed,
+        "budget": {
+            "steps": step,
+            "pictures_read": step * config.batch_size,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(step * config.batch_size / seconds, 2) if seconds else None,
+        },
+        "metrics": scores,
+        "selected_with_labels": steered,
+        "supervised": supervised,
+        **({"began_with": learner.history} if config.init != "random" else {}),
+    }
+    write_text(run.folder / "README.md", pretraining_card(record))
+    run.write_record(record)
+
+
+def seen_before(config: Config) -> NDArray[np.uint64] | None:
+    """Hashes of what the weights that a run begins with had seen; None where they do not lie beside them."""
+    if config.init == "random":
+        return np.empty(0, np.uint64)
+    if config.init == "imagenet-lite":
+        return None
+    try:
+        return seen_by(resolve(config.init, "encoder"))
+    except TinctError:  # gone since the run began, which must not cost its results
+        return None
+
+
+def run_config(run: Run) -> dict[str, Any]:
+    """The configuration the run began with."""
+    config: dict[str, Any] = yaml.safe_load((run.folder / "config.yaml").read_bytes())
+    return config

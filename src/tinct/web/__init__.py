@@ -1,0 +1,1 @@
+"""The parts of `tinct serve`: its page, its jobs, its guards."""

@@ -1,0 +1,108 @@
+"""What the page of `tinct serve` does with a picture, and its examples; nothing here knows gradio."""
+
+import contextlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from tinct.color import srgb_to_lab
+from tinct.coloring.render import srgb
+from tinct.colorize import Colorizer
+from tinct.data.photos import photographs
+from tinct.errors import PictureError, TinctError
+from tinct.pictures.picture import FORMATS, Picture, view
+from tinct.pictures.readers import pixel_count, read
+from tinct.pictures.writers import write
+
+__all__ = ["MAX_SIZE", "MAX_VERSIONS", "Limits", "Views", "coloured", "examples", "new_folder", "thumbnail"]
+
+MAX_SIZE = 1024
+"""The largest working size that the page offers."""
+
+MAX_VERSIONS = 4
+
+THUMBNAIL = 160
+"""Side of an example's picture in pixels."""
+
+Views: TypeAlias = list[NDArray[np.uint8]]
+"""Before, then every version, as small as the page shows them."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor may ask for.
+
+    Attributes:
+        megabytes: of an upload, of 2**20 bytes each.
+        megapixels: of a picture.
+        queue: pictures that wait their turn; further ones are turned away.
+    """
+
+    megabytes: int = 50
+    megapixels: int = 100
+    queue: int = 16
+
+
+def coloured(
+    path: Path, colorizer: Colorizer, limits: Limits, saturation: float, size: int, versions: int
+) -> tuple[list[str], Views]:
+    """Colour the file at `path` in `versions` ways; give the results' paths, and what to show.
+
+    Raises:
+        TinctError: a setting or the file is over a limit, or the file is no picture that can be coloured.
+    """
+    if not 1 <= versions <= MAX_VERSIONS:
+        raise TinctError(f"versions is {versions}; expected 1 to {MAX_VERSIONS}")
+    if size > max(MAX_SIZE, colorizer.size):
+        raise TinctError(f"size is {size}; expected at most {max(MAX_SIZE, colorizer.size)}")
+    content = path.read_bytes()
+    if len(content) > limits.megabytes << 20:
+        raise PictureError(f"{path.name}: {len(content)} bytes, over the limit of {limits.megabytes} MB")
+    with contextlib.suppress(PictureError):  # reading it will say why
+        if (pixels := pixel_count(content)) > limits.megapixels * 1_000_000:
+            raise TinctError(f"{path.name}: {pixels} pixels, over the limit of {limits.megapixels} megapixels")
+    picture = read(content, path.name)
+    folder = new_folder()
+    files, views = [], [_bytes(picture)]
+    for seed in range(versions) if versions > 1 else (None,):
+        result = colorizer.colour([picture], saturation=saturation, size=size, seed=seed)[0]
+        number = "" if seed is None else f"-{seed + 1}"
+        files.append(folder / f"{path.stem}-coloured{number}{FORMATS[picture.form][0]}")
+        write(result, files[-1])
+        views.append(_bytes(result))
+    return [str(file) for file in files], views
+
+
+def examples() -> dict[str, NDArray[np.uint8]]:
+    """Grey (H, W) versions of the photographs inside scikit-image."""
+    found = {}
+    for name, photograph in photographs().items():
+        l = srgb_to_lab(torch.from_numpy(photograph.copy()).permute(2, 0, 1) / 255)[0].numpy()
+        found[name] = srgb(l, np.zeros((2, *l.shape), np.float32), np.dtype(np.uint8))[..., 0]
+    return found
+
+
+def thumbnail(pixels: NDArray[np.uint8]) -> Image.Image:
+    """The middle square of (H, W) grey, `THUMBNAIL` pixels a side."""
+    image = Image.fromarray(pixels)
+    edge = min(image.size)
+    left, top = (image.width - edge) // 2, (image.height - edge) // 2
+    return image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, (left, top, left + edge, top + edge))
+
+
+def _bytes(picture: Picture) -> NDArray[np.uint8]:
+    """(h, w, 3) to look at."""
+    seen: NDArray[np.uint8] = view(picture).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    return seen
+
+
+def new_folder() -> Path:
+    """A folder for one result, where the page may serve it from and removes it in time."""
+    return Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")))

@@ -1,0 +1,203 @@
+"""What the page of `tinct serve` shows, and what it takes from its visitors."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tinct.colorize import MAX_SATURATION, MIN_SIZE, Colorizer
+from tinct.errors import PictureError, TinctError
+from tinct.pictures.picture import READ_SUFFIXES, SUFFIXES
+from tinct.web.jobs import MAX_SIZE, MAX_VERSIONS, Limits, Views, coloured, examples, new_folder, thumbnail
+
+__all__ = ["STYLE", "page"]
+
+KEPT_SECONDS = 3600
+"""Uploads and results are removed after an hour, and all of them when the page is closed."""
+
+TITLE = "tinct: colour a photograph"
+
+STYLE = """
+#examples .grid-wrap { min-height: 0; max-height: none; }
+#examples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); padding-top: 24px; }
+#examples .thumbnail-lg { aspect-ratio: auto; height: auto; }
+#examples .thumbnail-lg img { aspect-ratio: 1; height: auto; }
+#examples .caption-label { position: static; max-width: none; border: 0; text-align: center; padding: 2px; }
+#settings .block { display: flex; flex-direction: column; }
+#settings .block > .wrap:last-child { flex: 1; justify-content: space-between; }
+#settings input[type=range]:focus-visible { outline: 2px solid var(--primary-500); outline-offset: 4px; }
+footer .divider { display: none; }
+"""
+
+
+def page(colorizer: Colorizer, limits: Limits) -> Any:
+    """Lay out the page as gradio's Blocks; its API has one endpoint, `/colour`."""
+    import gradio as gr
+
+    grey = examples()
+    sampling = bool(getattr(colorizer.network, "samples", False))
+    colour = _colouring(colorizer, limits)
+
+    def picked(event: gr.SelectData) -> str:
+        name = list(grey)[event.index]
+        path = new_folder() / f"{name.replace(' ', '-')}.png"
+        Image.fromarray(grey[name]).save(path)
+        return str(path)
+
+    def recolour(picture: str | None, saturation: float, size: float, versions: float) -> Any:
+        return colour(picture, saturation, size, versions) if picture else gr.skip()
+
+    def show(views: Views, files: list[str] | None, choice: int | None) -> list[Any]:
+        count = len(views) - 1
+        index = min(choice or 1, max(count, 1))
+        several = gr.Radio(choices=list(range(1, max(count, 1) + 1)), value=index, visible=count > 1)
+        if not views or not files:
+            return [None, several, gr.DownloadButton(value=None, interactive=False)]
+        return [(views[0], views[index]), several, gr.DownloadButton(value=files[index - 1], interactive=True)]
+
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as blocks:
+        gr.Markdown(
+            f"# Colour a photograph\n"
+            f"The picture stays on this machine. JPEG, PNG, TIFF, WebP, BMP or AVIF of at most {limits.megabytes} MB "
+            f"and {limits.megapixels} megapixels. Colours are {Path(colorizer.name).name}'s guess, not the truth."
+        )
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                picture = gr.File(label="Photograph", file_types=[*SUFFIXES, *READ_SUFFIXES], height=120)
+                gallery = gr.Gallery(
+                    value=[(thumbnail(pixels), name) for name, pixels in grey.items()],
+                    label="Or take an example",
+                    elem_id="examples",
+                    columns=4,
+                    height="auto",
+                    allow_preview=False,
+                    interactive=False,
+                    buttons=[],
+                    format="png",
+                )
+            with gr.Column(scale=3, min_width=320):
+                slider = gr.ImageSlider(
+                    label="Before and after", interactive=False, format="png", max_height=700, buttons=["fullscreen"]
+                )
+                choice = gr.Radio(choices=[1], value=1, label="Version", visible=False)
+                download = gr.DownloadButton("Download at full size", interactive=False)
+                with gr.Row(elem_id="settings"):
+                    saturation = gr.Slider(
+                        0,
+                        MAX_SATURATION,
+                        1.0,
+                        step=0.05,
+                        label="Saturation",
+                        info="1 leaves the colours as found.",
+                        min_width=220,
+                    )
+                    size = gr.Slider(
+                        MIN_SIZE,
+                        max(MAX_SIZE, colorizer.size),
+                        colorizer.size,
+                        step=32,
+                        label="Size",
+                        info="Short side that the network sees, in pixels.",
+                        min_width=220,
+                    )
+                    versions = gr.Slider(
+                        1,
+                        MAX_VERSIONS,
+                        1,
+                        step=1,
+                        label="Versions",
+                        info="Plausible answers to choose from.",
+                        min_width=220,
+                        visible=sampling,
+                    )
+                button = gr.Button("Colour", variant="primary")
+        results = gr.File(file_count="multiple", label="Results", visible="hidden")
+        views = gr.State([], time_to_live=KEPT_SECONDS)
+        picture.async_move_resource_to_block_cache = _files_only(picture.async_move_resource_to_block_cache)
+
+        for setting in (saturation, size, versions):
+            setting.preprocess = _numbers_only(setting.label, setting.preprocess)
+        for asked_for in (picture, saturation, size, versions):
+            asked_for.preprocess = _quiet(asked_for.preprocess)
+        settings = [picture, saturation, size, versions]
+        how: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "colour", "show_progress_on": slider}
+        found, shown = [results, views], ([views, results, choice], [slider, choice, download])
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        latest: dict[str, Any] = {"trigger_mode": "always_last", **how}
+        asked = gr.on([picture.upload, button.click], colour, settings, found, api_name="colour", **latest)
+        moved = [saturation.release, size.release, versions.release]
+        anew = gr.on(moved, recolour, settings, found, api_visibility="private", **latest)
+        taken = gallery.select(picked, None, picture, api_visibility="private")
+        example = taken.success(colour, settings, found, api_visibility="private", **how)
+        for event in (asked, anew, example):
+            event.success(show, *shown, **private)
+        choice.input(show, *shown, **private)
+        for event in (picture.clear, asked.failure, anew.failure, example.failure):
+            event(lambda: [[], [], *show([], None, 1)], None, [*found, *shown[1]], **private)
+    blocks.queue(max_size=limits.queue)
+    return blocks
+
+
+def _colouring(colorizer: Colorizer, limits: Limits) -> Callable[..., tuple[list[str], Views]]:
+    """The function behind `/colour`; its docstring is shown to users of the API."""
+    import gradio as gr
+
+    def colour(picture: str | None, saturation: float, size: float, versions: float) -> tuple[list[str], Views]:
+        """Colour a photograph at full size; format, depth, transparency and metadata are kept.
+
+        Args:
+            picture: the photograph's file.
+            saturation: chroma is multiplied by this, 0 to 4.
+            size: short side, in pixels, at which the network looks.
+            versions: how many plausible answers to give, 1 to 4; 1 gives the best.
+
+        Returns:
+            A file for each version.
+        """
+        try:
+            if picture is None:
+                raise PictureError("no photograph yet: drop one, or take an example")
+            return coloured(Path(picture), colorizer, limits, saturation, int(size), int(versions))
+        except TinctError as error:
+            raise gr.Error(f"{error}.", title="This did not work", print_exception=False) from error
+
+    return colour
+
+
+def _files_only(move: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let only uploads in: gradio would fetch an address that a client gives in place of a file."""
+    import gradio as gr
+
+    async def checked(path: Any) -> Any:
+        if str(path).lower().startswith(("http:", "https:")):
+            raise gr.Error("upload the picture itself, not its address", print_exception=False)
+        return await move(path)
+
+    return checked
+
+
+def _numbers_only(label: str, preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Say what is wrong with a setting that is no number; gradio would give its client an error without a word."""
+    import gradio as gr
+
+    def checked(value: Any) -> Any:
+        if type(value) not in (int, float):
+            raise gr.Error(f"{label.lower()} is {value!r}; expected a number", print_exception=False)
+        return preprocess(value)
+
+    return checked
+
+
+def _quiet(preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A visitor's mistake is said to the visitor; gradio would print a traceback here as well."""
+    import gradio as gr
+
+    def quiet(value: Any) -> Any:
+        try:
+            return preprocess(value)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+
+    return quiet

@@ -1,0 +1,131 @@
+"""Arms that went on from one another: who came from whom, what it brought, where a line leads."""
+
+import json
+
+import numpy as np
+import pytest
+from fake_records import fake_grid
+from scipy import stats
+
+from tinct.evidence.continuation import pictures_read, steps, trends
+from tinct.evidence.findings import comparisons
+from tinct.evidence.records import find_records
+from tinct.evidence.wording import going_on
+from tinct.report import figures
+
+
+def stage(read, earlier=None, **changed):
+    terms = {"terms": {"bins": 1.0}, "adversarial": "none", "size": 64, "steps": read // 64, "seed": 0}
+    made = {**terms, "pictures_read": read, "fingerprint": "0", **changed}
+    return made | ({"began_with": earlier} if earlier else {})
+
+
+FIRST = stage(1000)
+SECOND = stage(1000, FIRST, seed=1)
+THIRD = stage(2000, SECOND, seed=2)
+GAINS = {"random": 0.0, "first": 1.0, "second": 3.0, "third": 5.0, "other": 2.0}
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Four arms: `third` from `second` from `first`, and `other` with as many pictures, from noise."""
+    origins = {"random": {}, "first": FIRST, "second": SECOND, "third": THIRD, "other": stage(1000, seed=9)}
+    fake_grid(tmp_path, {arm: [arm] for arm in origins}, ("50", "400"), 3)
+    for path in tmp_path.glob("cells/*/record.json"):
+        record = json.loads(path.read_text())
+        arm = record["init"]["name"]
+        record["init"]["provenance"] = origins[arm] | {"sha256": arm, "weights": f"{arm}/encoder.safetensors"}
+        record["value"] = 30 + record["seed"] * (1 + 0.02 * ord(arm[0])) + GAINS[arm]
+        path.write_text(json.dumps(record))
+    return comparisons(find_records([tmp_path]).cells)[0]
+
+
+def test_pictures_of_all_stages_are_added_up(made):
+    read = {arm: pictures_read(made, arm) for arm in made.arms}
+    assert read == {"random": None, "first": 1000, "second": 2000, "third": 4000, "other": 1000}
+
+
+def test_an_arm_is_compared_with_the_latest_that_it_went_on_from(made):
+    found = steps(made)
+    assert [(step.earlier, step.later, step.labels) for step in found] == [
+        ("first", "second", 50),
+        ("first", "second", 400),
+        ("second", "third", 50),
+        ("second", "third", 400),
+    ]
+    values = [made.values(arm, 400) for arm in ("second", "third")]
+    assert found[-1].difference.mean == pytest.approx(np.mean([values[1][s] - values[0][s] for s in range(3)]))
+    assert found[-1].difference.pairs == 3
+    assert {step.encoders for step in found} == {1}
+    said = [line for line in going_on(made) if line.startswith("Going on")]
+    assert len(said) == 4
+    assert all(" points for this encoder (95 % CI" in line for line in said)
+
+
+def test_the_trend_is_the_least_squares_line_over_doublings(made):
+    (few, _) = trends(made)
+    assert few.arms == ("first", "second", "third")
+    means = [one.difference.mean for one in made.contrasts if one.labels == 50 and one.arm in few.arms]
+    slope, level = np.polyfit([0, 1, 2], means, 1)  # doublings of 1000
+    assert few.per_doubling.mean == pytest.approx(slope)
+    by_seed = [np.polyfit([0, 1, 2], [made.values(arm, 50)[seed] for arm in few.arms], 1)[0] for seed in range(3)]
+    low, high = stats.t.interval(0.95, 2, np.mean(by_seed), stats.sem(by_seed))
+    assert (few.per_doubling.low, few.per_doubling.high) == (pytest.approx(low), pytest.approx(high))
+    assert (few.pictures, few.gain) == (16_000, pytest.approx(level + 4 * slope))
+
+
+def test_a_curve_that_has_flattened_is_said_and_no_line_is_extended(made):
+    for cell in made.cells:
+        if cell.arm == "third" and cell.labels == 50:  # 400 still rises
+            cell.record["value"] -= 3
+    few, many = trends(made)
+    assert (few.flat, many.flat) == (True, False)
+    said = [line for line in going_on(made) if "line through" in line or "straight line" in line]
+    assert said[0] == (
+        "No line through first, second, third is extended at 50 labels: third gained nothing over second."
+    )
+    assert "at 400 labels; it would come to" in said[1]
+    assert figures.going_on(made).count("extrapolated, 16,000") == 1
+
+
+def test_a_slope_that_is_not_shown_is_not_extended(made):
+    for cell in made.cells:
+        if cell.arm == "third":  # seeds disagree on whether it rises
+            cell.record["value"] += (cell.seed - 1) * 9
+    assert [(trend.flat, trend.rises) for trend in trends(made)] == [(False, False)] * 2
+    assert "points for each doubling of the pictures read (95 % CI −" in going_on(made)[-1]
+    assert going_on(made)[-1].endswith(" are not shown.")
+    assert "extrapolated" not in figures.going_on(made)
+
+
+def test_another_recipe_ends_a_trend_but_is_still_a_step(made):
+    for cell in made.cells:
+        if cell.arm == "third":
+            cell.record["init"]["provenance"]["terms"] = {"palette": 1.0}
+    assert trends(made) == []
+    assert {step.later for step in steps(made)} == {"second", "third"}
+
+
+def test_a_trend_ends_where_another_recipe_goes_on(made):
+    for cell in made.cells:
+        if cell.arm == "other":  # goes on from the third, and learns something else
+            cell.record["init"]["provenance"] |= {"terms": {"palette": 1.0}, "began_with": THIRD}
+    assert [trend.arms for trend in trends(made)] == [("first", "second", "third")] * 2
+    assert {step.later for step in steps(made)} == {"second", "third", "other"}
+
+
+def test_it_is_said_and_drawn(made):
+    said = going_on(made)
+    assert said[0].startswith("Going on from first to second, from 1,000 to 2,000 pictures read, changes mAP by +")
+    assert "extrapolation, not a measurement" in said[-1]
+    drawn = figures.going_on(made)
+    assert drawn.startswith("<svg")
+    assert all(f">{text}<" in drawn for text in ("first, 1,000", "third, 4,000", "extrapolated, 16,000"))
+    assert "other" not in drawn
+
+
+def test_arms_from_noise_say_nothing_of_going_on(made):
+    for cell in made.cells:
+        cell.record["init"]["provenance"].pop("began_with", None)
+    assert steps(made) == trends(made) == going_on(made) == []
+    assert figures.going_on(made) == ""

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from tinct.data.random import rng
+from tinct.errors import TinctError
+from tinct.evidence.statistics import (
+    bootstrap_difference,
+    paired_difference,
+    resampled_map,
+    resampled_miou,
+    worth_in_labels,
+)
+from tinct.metrics import multilabel_scores, segmentation_scores
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=2, max_size=8))
+def test_interval_is_scipys(pairs):
+    treated, baseline = zip(*pairs, strict=True)
+    got = paired_difference(treated, baseline)
+    assert (got.df, got.pairs) == (len(pairs) - 1, len(pairs))
+    assert got.mean == pytest.approx(np.mean(treated) - np.mean(baseline), abs=1e-9)
+    if np.ptp(np.subtract(treated, baseline)) > 1e-4:
+        expected = stats.ttest_rel(treated, baseline).confidence_interval(0.95)
+        assert (got.low, got.high) == pytest.approx((expected.low, expected.high), rel=1e-6, abs=1e-6)
+
+
+def test_one_pair_has_no_interval_nor_have_equal_differences():
+    assert paired_difference([3.0], [1.0]).low is None
+    same = paired_difference([100 / 3 + 5.6, 50.0], [100 / 3, 44.4])  # equal but for rounding
+    assert (same.low, same.mean, same.high, same.pairs) == (None, pytest.approx(5.6), None, 2)
+    with pytest.raises(TinctError, match="2 and 1 values"):
+        paired_difference([1.0, 2.0], [1.0])
+
+
+def drawn_resamples(pictures, resamples):
+    """The picture indices of each resample, from the counts that the bootstrap draws."""
+    counts = rng(0, pictures).multinomial(pictures, np.full(pictures, 1 / pictures), size=resamples)
+    return [np.repeat(np.arange(pictures), row) for row in counts]
+
+
+def multilabel_case(seed):
+    """Four classes, many ties, unknown labels, and one class so rare that resamples miss it."""
+    generator = np.random.default_rng(seed)
+    scores = np.round(generator.normal(0, 2, (30, 4)))
+    labels = (generator.random((30, 4)) < 0.4).astype(np.float32)
+    labels[generator.random((30, 4)) < 0.2] = np.nan
+    labels[:, 3] = 0
+    labels[generator.integers(30), 3] = 1
+    return scores, labels
+
+
+@pytest.mark.parametrize(("seed", "eleven_point"), [(0, False), (1, False), (2, True), (3, True)])
+def test_resampled_map_is_the_metric_on_naive_resamples(seed, eleven_point, monkeypatch):
+    monkeypatch.setattr("tinct.evidence.statistics.RESAMPLES", 20)
+    scores, labels = multilabel_case(seed)
+    got = resampled_map(scores, labels, eleven_point)
+    both = torch.tensor(scores), torch.tensor(labels)
+    expected = [
+        100 * multilabel_scores(*(part[drawn] for part in both), "abcd", eleven_point=eleven_point).mean_ap
+        for drawn in drawn_resamples(30, 20)
+    ]
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_resampled_miou_is_the_metric_on_naive_resamples(seed, monkeypatch):
+    monkeypatch.setattr("tinct.evidence.statistics.RESAMPLES", 20)
+    generator = np.random.default_rng(seed)
+    confusions = generator.integers(0, 50, (12, 4, 4))
+    confusions[1:, 2] = 0  # class 2 is in one picture only
+    got = resampled_miou(confusions, [0, 2, 3])
+    expected = [
+        100 * segmentation_scores(torch.tensor(confusions[drawn].sum(0)), "abcd", [2, 3], background=0).mean_iou
+        for drawn in drawn_resamples(12, 20)
+    ]
+    np.testing.assert_allclose(got, expected, atol=1e-9)
+
+
+def test_blocks_of_resamples_do_not_change_them(monkeypatch):
+    scores, labels = multilabel_case(0)
+    monkeypatch.setattr("tinct.evidence.statistics.RESAMPLES", 50)
+    whole = resampled_map(scores, labels)
+    monkeypatch.setattr("tinct.evidence.statistics._BLOCK", 30 * 7)
+    np.testing.assert_array_equal(resampled_map(scores, labels), whole)
+
+
+def test_bootstrap_is_paired_and_covers_what_a_naive_one_covers():
+    generator = np.random.default_rng(0)
+    labels = (generator.random((200, 3)) < 0.3).astype(np.float64)
+    weak = labels + generator.normal(0, 1.5, labels.shape)
+    strong = weak + 0.3 * labels
+    np.testing.assert_array_equal(resampled_map(weak, labels), resampled_map(weak, labels))
+    low, high = bootstrap_difference([resampled_map(strong, labels)], [resampled_map(weak, labels)])
+    naive = []
+    for _ in range(150):
+        drawn = generator.integers(200, size=200)
+        both = [multilabel_scores(torch.tensor(s[drawn]), torch.tensor(labels[drawn]), "abc") for s in (strong, weak)]
+        naive.append(100 * (both[0].mean_ap - both[1].mean_ap))
+    assert (low, high) == pytest.approx(np.quantile(naive, [0.025, 0.975]), abs=1.0)
+    unpaired = np.ptp(np.quantile(resampled_map(strong, labels), [0.025, 0.975]))
+    assert high - low < unpaired / 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "value", "times", "at_least", "reason"),
+    [
+        (100, 35.0, 2.0, False, ""),  # halfway from 100 to 400 on logarithmic labels
+        (100, 40.0, 4.0, False, ""),
+        (100, 45.0, 4 * 2**0.5, False, ""),
+        (100, 55.0, 8.0, True, ""),
+        (400, 45.0, 2**0.5, False, ""),
+        (100, 30.0, None, False, "no gain"),
+        (800, 60.0, None, False, "not trained on more labels"),
+        (50, 60.0, None, False, "no run at 50 labels"),
+    ],
+)
+def test_worth_in_labels(labels, value, times, at_least, reason):
+    worth = worth_in_labels({800: 50.0, 100: 30.0, 400: 40.0}, labels, value)
+    assert worth.times == (None if times is None else pytest.approx(times))
+    assert worth.at_least == at_least
+    assert reason in worth.reason
+    assert bool(worth.reason) == (times is None)
+
+
+def test_a_dip_of_the_baseline_is_passed_over():
+    assert worth_in_labels({10: 5.0, 20: 4.0, 40: 8.0}, 10, 6.0).times == pytest.approx(2 * 2**0.5)
