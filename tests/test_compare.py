@@ -13,15 +13,15 @@ from fake_labels import make_table
 from fake_records import fake_transfer
 from rich.console import Console
 
-import tinct.evidence.grid
+import tinct.evidence.workers
 from tinct.cli import main
 from tinct.compare import compare, run_compare, show
 from tinct.data.hashes import dhash
 from tinct.data.mosaic import Mosaic
 from tinct.errors import DivergedError, TinctError
 from tinct.evidence.findings import comparisons
-from tinct.evidence.grid import TUNING_SEED
 from tinct.evidence.records import find_records
+from tinct.evidence.workers import TUNING_SEED
 from tinct.files import atomic_path
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
@@ -40,7 +40,7 @@ def transfers(monkeypatch):
         done.append(settings)
         return fake_transfer(settings, out, **options)
 
-    monkeypatch.setattr(tinct.evidence.grid, "run_cell", run)
+    monkeypatch.setattr(tinct.evidence.workers, "run_cell", run)
     return done
 
 
@@ -61,14 +61,14 @@ def kill_itself(planned):
 
 
 def begin_what_never_ends(planned):
-    """In a process of the pool, whose `tinct.evidence.grid` is as it was."""
+    """In a process of the pool, whose `tinct.evidence.workers` is as it was."""
 
     def forever(_):
         with atomic_path(planned.folder / "record.json"):
             time.sleep(600)
 
-    tinct.evidence.grid._run_one = forever
-    return tinct.evidence.grid._run_there(planned)
+    tinct.evidence.workers._run_one = forever
+    return tinct.evidence.workers._run_there(planned)
 
 
 def keep(folder):
@@ -150,7 +150,7 @@ def test_the_best_rate_on_the_tuning_part_is_taken(tmp_path, transfers, runs, mo
         record["settings"]["lr"] = settings.lr
         return record
 
-    monkeypatch.setattr(tinct.evidence.grid, "run_cell", better_when_slow)
+    monkeypatch.setattr(tinct.evidence.workers, "run_cell", better_when_slow)
     result = run_compare("mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out", labels="50")
     assert result.rates["random"] == 3e-4
 
@@ -194,11 +194,11 @@ def test_an_interrupted_grid_resumed_gives_the_records_of_an_uninterrupted_one(t
         transfers.append(settings)
         return fake_transfer(settings, out, **options)
 
-    run = tinct.evidence.grid.run_cell
-    monkeypatch.setattr(tinct.evidence.grid, "run_cell", interrupted)
+    run = tinct.evidence.workers.run_cell
+    monkeypatch.setattr(tinct.evidence.workers, "run_cell", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_compare("mosaic:", out=tmp_path / "parts", **arguments)
-    monkeypatch.setattr(tinct.evidence.grid, "run_cell", run)
+    monkeypatch.setattr(tinct.evidence.workers, "run_cell", run)
     resumed = run_compare("mosaic:", out=tmp_path / "parts", **arguments)
     assert len(transfers) == 2 * ran  # nothing ran twice
     assert keep(tmp_path / "parts") == keep(tmp_path / "whole")
@@ -250,7 +250,7 @@ def test_a_best_rate_at_the_edge_is_said(tmp_path, transfers, runs, monkeypatch,
         record["settings"]["lr"] = settings.lr
         return record | {"value": 50.0 if settings.lr == best else 40.0}
 
-    monkeypatch.setattr(tinct.evidence.grid, "run_cell", best_at)
+    monkeypatch.setattr(tinct.evidence.workers, "run_cell", best_at)
     arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out"}
     found = run_compare("mosaic:", **arguments, labels="50").warnings
     assert len(found) == len(says)
@@ -261,13 +261,13 @@ def test_a_failing_cell_is_named(tmp_path, monkeypatch, runs):
     def fail(settings, out, **options):
         raise TinctError("it diverged")
 
-    monkeypatch.setattr(tinct.evidence.grid, "run_cell", fail)
+    monkeypatch.setattr(tinct.evidence.workers, "run_cell", fail)
     with pytest.raises(TinctError, match=r"random-0\.003: it diverged"):
         run_compare("mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out")
 
 
 def test_a_rate_that_diverges_is_not_taken_and_said(tmp_path, transfers, runs, monkeypatch, capsys):
-    run, tries = tinct.evidence.grid.run_cell, []
+    run, tries = tinct.evidence.workers.run_cell, []
 
     def fast_ones_diverge(settings, out, **options):
         if settings.lr >= 3e-3:
@@ -275,7 +275,7 @@ def test_a_rate_that_diverges_is_not_taken_and_said(tmp_path, transfers, runs, m
             raise DivergedError("the loss became nan at step 7; lower lr (it is 0.003)")
         return run(settings, out, **options)
 
-    monkeypatch.setattr(tinct.evidence.grid, "run_cell", fast_ones_diverge)
+    monkeypatch.setattr(tinct.evidence.workers, "run_cell", fast_ones_diverge)
     arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "labels": "50"}
     assert compare("mosaic:", **arguments) == 0
     said = " ".join(capsys.readouterr().out.split())
@@ -324,7 +324,7 @@ def test_two_transfers_at_a_time_give_the_records_of_one_at_a_time(tmp_path, run
 
 
 def test_a_killed_process_is_said_in_a_line(tmp_path, monkeypatch, runs):
-    monkeypatch.setattr(tinct.evidence.grid, "_run_there", kill_itself)
+    monkeypatch.setattr(tinct.evidence.workers, "_run_there", kill_itself)
     with pytest.raises(TinctError, match="process was killed"):
         run_compare(
             "mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out", protocol="linear", jobs=2
@@ -339,7 +339,7 @@ def test_ctrl_c_ends_the_cells_that_run_and_begins_no_others(tmp_path, monkeypat
             time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(tinct.evidence.grid, "_run_there", begin_what_never_ends)
+    monkeypatch.setattr(tinct.evidence.workers, "_run_there", begin_what_never_ends)
     threading.Thread(target=interrupt, daemon=True).start()
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):

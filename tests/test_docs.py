@@ -17,7 +17,8 @@ import torch
 from fake_films import photograph, write_film
 from PIL import Image
 
-from tinct.cli import COMMANDS, parse
+from tinct.arguments import parse
+from tinct.cli import COMMANDS
 from tinct.evaluate import PROTOCOLS
 from tinct.evidence.records import COLOUR_SCORES
 from tinct.objectives.base import Decoding

@@ -26,7 +26,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tinct import runs
-from tinct.cli import main, parse
+from tinct.arguments import parse
+from tinct.cli import main
 from tinct.compare import run_compare
 from tinct.config import Config
 from tinct.data.cache import CachedSource

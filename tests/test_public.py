@@ -13,7 +13,7 @@ from fake_labels import make_table
 from fake_records import fake_grid, fake_transfer
 
 import tinct
-from tinct.cli import parse
+from tinct.arguments import parse
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives import make_terms
@@ -27,7 +27,7 @@ TINY = {"size": 32, "batch_size": 4, "steps": 1, "accelerator": "cpu"}
 def home(tmp_path, monkeypatch):
     """What ~ stands for, with an encoder, a colorizer, pictures, labels and records in it."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("tinct.evidence.grid.run_cell", fake_transfer)
+    monkeypatch.setattr("tinct.evidence.workers.run_cell", fake_transfer)
     monkeypatch.chdir(tmp_path)
     encoder = Encoder("test_resnet")
     save_encoder(tmp_path / "encoder.safetensors", encoder, {})

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-import tinct.coloring.files
+import tinct.coloring.work
 from tinct.coloring.files import colorize
 from tinct.colorize import Colorizer
 from tinct.errors import TinctError
@@ -200,7 +200,7 @@ def test_what_failed_before_a_full_disk_is_said(photos, tmp_path, monkeypatch, c
         raise TinctError("cannot write: no space left on device")
 
     (photos / "0.jpg").write_bytes(b"no picture")
-    monkeypatch.setattr(tinct.coloring.files, "write", full)
+    monkeypatch.setattr(tinct.coloring.work, "write", full)
     with pytest.raises(TinctError, match="no space left"):
         colorize([str(photos)], out=tmp_path / "out", batch_size=1)
     assert "0.jpg" in capsys.readouterr().err
@@ -452,7 +452,7 @@ def test_a_format_that_cannot_be_written_is_said_before_any_work(photos, tmp_pat
     assert not calls
 
 
-@pytest.mark.parametrize("step", ["colorize.reduced", "coloring.files.paint", "coloring.files.view"])
+@pytest.mark.parametrize("step", ["colorize.reduced", "coloring.work.paint", "coloring.work.view"])
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 bytes")])
 def test_too_little_memory_for_one_picture_is_one_failure(photos, tmp_path, monkeypatch, capsys, step, error):
     short_of_memory(monkeypatch, step, error)
@@ -475,7 +475,7 @@ def short_of_memory(monkeypatch, step, error):
 
 
 def test_too_little_memory_to_tell_colour_from_grey_is_one_failure(photos, tmp_path, monkeypatch):
-    short_of_memory(monkeypatch, "coloring.files.is_monochrome", RuntimeError("can't allocate memory"))
+    short_of_memory(monkeypatch, "coloring.work.is_monochrome", RuntimeError("can't allocate memory"))
     assert colorize([str(photos)], out=tmp_path / "out", keep_colour=True) == 1
     assert names(tmp_path / "out") == ["a.jpg", "deep/er/C.TIF"]
 

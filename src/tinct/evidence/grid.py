@@ -1,40 +1,27 @@
 """A paired grid of transfers on disk: which cells are to be there, which are, and running the others."""
 
 import math
-import multiprocessing
-import os
-import signal
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from rich.progress import TimeElapsedColumn
 
-from tinct.data.decode import hide_warnings
 from tinct.data.subsets import TUNING_SHARE
 from tinct.environment import environment
-from tinct.errors import DivergedError, TinctError
+from tinct.errors import TinctError
 from tinct.evidence.findings import PER_CELL
 from tinct.evidence.records import PLAN, checked_plan, padded, read_checked
+from tinct.evidence.workers import TUNING_SEED, Planned, run
 from tinct.files import in_full, write_json
 from tinct.screen import open_console, progress_bar
 from tinct.settings import TransferSettings
-from tinct.transfer import run_cell
 
 __all__ = [
-    *("TUNING_SEED", "Arm", "Grid", "Planned"),
+    *("Arm", "Grid"),
     *("as_begun", "check_finished", "read_plan", "run_cells", "write_plan"),
 ]
-
-TUNING_SEED = 0x7E57
-"""The seed of the transfers that learning rates are chosen by; no reported seed comes near it."""
 
 
 class Arm(NamedTuple):
@@ -46,14 +33,6 @@ class Arm(NamedTuple):
     def init(self, seed: int) -> str:
         """The encoder that a seed starts from."""
         return self.inits[seed % len(self.inits)]
-
-
-class Planned(NamedTuple):
-    """A cell that is to be there."""
-
-    arm: str
-    folder: Path
-    settings: TransferSettings
 
 
 @dataclass(frozen=True)
@@ -157,7 +136,7 @@ def run_cells(grid: Grid, planned: Sequence[Planned], jobs: int, title: str) -> 
     # cells take so long that rich has no recent rate to say what remains
     with progress_bar(open_console(stderr=True), TimeElapsedColumn()) as progress:
         bar = progress.add_task(title, total=len(planned), completed=len(planned) - len(missing))
-        for folder, made in _run(missing, jobs):
+        for folder, made in run(missing, jobs):
             records[folder] = made
             progress.advance(bar)
     return [record for one in planned if (record := records[one.folder]) is not None]
@@ -188,75 +167,6 @@ def _finished(grid: Grid, planned: Planned, any_rate: bool = False) -> dict[str,
             spec = planned.settings.source
             raise TinctError(f"{planned.folder} was made with other pictures or labels than {spec} has now; {remedy}")
     return record
-
-
-def _run(planned: Sequence[Planned], jobs: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Run cells, here or in processes of their own, and give each record when it is there.
-
-    Raises:
-        TinctError: a cell failed, or a process was killed.
-    """
-    if min(jobs, len(planned)) <= 1:
-        yield from map(_run_one, planned)
-        return
-    with _pool(jobs) as pool:
-        try:
-            for future in as_completed([pool.submit(_run_there, one) for one in planned]):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise TinctError(
-                "a transfer's process was killed, most likely for want of memory (or a script has no `if __name__ == "
-                "'__main__':`); the finished ones are kept: repeat the command with fewer --jobs"
-            ) from error
-
-
-def _run_one(planned: Planned) -> tuple[Path, dict[str, Any]]:
-    """A cell's folder and record; where a rate that is only tried diverges what is asked of one, and no file."""
-    began = time.perf_counter()
-    try:
-        return planned.folder, run_cell(planned.settings, planned.folder)
-    except TinctError as error:
-        if isinstance(error, DivergedError) and planned.settings.seed == TUNING_SEED:
-            return planned.folder, {"value": -math.inf, "seconds": time.perf_counter() - began}
-        raise TinctError(f"{planned.folder}: {error}") from error
-
-
-def _run_there(planned: Planned) -> tuple[Path, dict[str, Any]]:
-    """`_run_one` in a process of the pool, which ends with the cell that is ended: others wait in its queue."""
-    try:
-        return _run_one(planned)
-    except SystemExit:
-        os._exit(1)
-
-
-@contextmanager
-def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that each have one GPU, and their share of the cores; Ctrl-C ends them, and what they had begun."""
-    context = multiprocessing.get_context("spawn")  # CUDA cannot be used in a fork
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
-    names = visible.split(",")
-    devices = context.SimpleQueue()
-    for job in range(jobs):
-        devices.put(names[job % len(names)])
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(devices, threads))
-    others = set(multiprocessing.active_children())
-    try:
-        yield pool
-    except KeyboardInterrupt:
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _begin(devices: Any, threads: int) -> None:
-    hide_warnings()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
-    torch.set_num_threads(threads)
 
 
 def read_plan(out: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from tinct.data.decode import transform_to_srgb
+from tinct.data.srgb import transform_to_srgb
 from tinct.errors import PictureError
 
 __all__ = ["srgb", "to_srgb"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from tinct.data.decode import drop_false_xmp, oversize, reason_of, refuse_planes, tile_of, to_srgb, whole_range
+from tinct.data.decode import drop_false_xmp, oversize, reason_of, refuse_planes, tile_of
+from tinct.data.srgb import to_srgb, whole_range
 from tinct.errors import PictureError
 from tinct.pictures import deep, jpeg2000, profiles
 from tinct.pictures.metadata import metadata_of

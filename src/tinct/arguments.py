@@ -1,0 +1,222 @@
+"""From the words of a command line to the keywords of a typed function: its types are its options."""
+
+import argparse
+import inspect
+import itertools
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from tinct.config import BUDGETS, Config, recipe_file, recipes
+from tinct.errors import TinctError
+from tinct.files import expanded, read_yaml
+
+__all__ = ["parse"]
+
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "names with weights, such as '{l1: 1.0, rotation: 0.5}'",
+}
+"""What to call Python's types; the one mapping among settings is of weights."""
+RECIPE_FIRST = " The defaults below hold where the recipe says nothing: --print-config shows what will be used."
+PATHS: dict[Any, Any] = {Path: str, Path | None: str | None}
+"""What words on the command line are read as first, so that help calls them by a plain name."""
+
+
+def parse(name: str, command: Callable[..., int | None], words: list[str]) -> dict[str, Any]:
+    """The keyword arguments that `words` give for `command`.
+
+    Parameters without a default are positionals, keyword-only ones options; the fields of a dataclass parameter are
+    options too, and those of `Config` can be read from `--recipe NAME` or `--config FILE`.
+
+    Raises:
+        TinctError: `words` do not fit.
+        SystemExit: after `--help` or `--print-config`.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    hints = get_type_hints(command)
+    bundles = {key: kind for key, kind in hints.items() if is_dataclass(kind) and isinstance(kind, type)}
+    with_recipes = Config in bundles.values()
+    about, texts = described(command)
+    about += RECIPE_FIRST if with_recipes else ""
+    how: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "print_config": "--print-config"}
+    parser = ArgumentParser(prog=f"tinct {name}", description=about, **how)
+    if with_recipes:
+        parser.add_argument("--config", action="config", help="a YAML file of settings; options after it win")
+        parser.add_argument(
+            "--recipe",
+            default=argparse.SUPPRESS,
+            help=f"a shipped file of settings: {', '.join(recipes())} (default: fast)",
+        )
+        words = with_recipe(words)
+        for word, file in itertools.pairwise(words):
+            if word == "--config" and Path(file).is_file():
+                check_file(Path(file), hints.keys() - bundles.keys())
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name in bundles:
+            for described_option in options_of(bundles[parameter.name]):
+                add(parser, *described_option)
+        else:
+            required = parameter.default is parameter.empty
+            positional = required and parameter.kind is not parameter.KEYWORD_ONLY
+            default = None if required else parameter.default
+            add(
+                parser,
+                parameter.name,
+                hints[parameter.name],
+                default,
+                texts.get(parameter.name, ""),
+                positional,
+                required,
+            )
+    lists = [option for action in parser._actions if action.nargs == "*" for option in action.option_strings]
+    try:
+        values = parser.parse_args(gathered(words, lists)).as_dict()
+    except ArgumentError as error:
+        message = plainly(" ".join(str(error).split()).replace("Parser key ", ""))
+        head, missing, names = message.partition("arguments are required: ")
+        if missing:
+            flags = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
+            message = head + missing + ", ".join(flags.get(name, name) for name in names.split(", "))
+        took = swallowed(words, lists) if "required" in message else ""
+        raise TinctError(f"{message}{took}; see tinct {name} --help") from error
+    if with_recipes and not values.get("sources") and (took := swallowed(words, lists)):
+        raise TinctError(f"no source given{took}")
+    for key, kind in bundles.items():
+        given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
+        values[key] = kind(**given)
+    paths = {key for key in hints if hints[key] in PATHS and values.get(key) is not None}
+    return {key: expanded(value) if key in paths else value for key, value in values.items() if key in hints}
+
+
+def check_file(file: Path, others: Collection[str]) -> None:
+    """Refuse a file of settings of which the parser knows no good word: a key twice, an unknown one, text for a list.
+
+    Args:
+        file: of `Config`'s settings.
+        others: further keys that it may have.
+
+    Raises:
+        TinctError: it is such a file, or cannot be read.
+    """
+    content, hints = read_yaml(file), get_type_hints(Config)
+    for key, value in content.items():
+        if key == "recipe":
+            raise TinctError(f"{file}: recipe is no setting of a file; leave it out and write --recipe {value}")
+        if key not in hints and key not in others:
+            raise TinctError(f"{file}: unknown setting {key!r}; expected those that --print-config shows")
+        if hints.get(key) == list[str] and not isinstance(value, list):
+            raise TinctError(f"{file}: {key} is {value!r}; expected a list, such as [{value}]")
+
+
+def plainly(message: str) -> str:
+    """What jsonargparse says of a value, without Python's names of types."""
+    found = re.fullmatch(r'"(.+?)"(?: element \d+)?: (.*?)(?: Errors: .*)?\.? (?:Got|Given) value: (.*)', message)
+    if found is None:
+        return message
+    name, types, value = found.groups()
+    words = [word for group in re.findall(r"Literal\[(.*?)\]", types) for word in re.findall(r"'([^']*)'", group)]
+    kinds = [KINDS[kind] for kind in re.findall(r"<class '(\w+)'>", types) if kind in KINDS]
+    return f"{name} is {value!r}; expected {' or '.join(words + kinds)}"
+
+
+def swallowed(words: list[str], lists: Collection[str]) -> str:
+    """What to add where a word is missed that an option, which takes all words after it, may have taken."""
+    took = [option for option in lists if option in words]
+    return f"; {took[0]} takes all words that follow it, so sources come before it" if took else ""
+
+
+def gathered(words: list[str], lists: Collection[str]) -> list[str]:
+    """Let an option that takes a list add up when it is repeated, where argparse would keep the last one alone."""
+    current: list[str] = []
+    groups, lasting = [current], dict[str, list[str]]()
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option in lasting:
+            current = lasting[option]
+        elif word.startswith("-"):
+            current = [option if option in lists else word]
+            groups.append(current)
+            if option in lists:
+                lasting[option] = current
+        else:
+            current.append(word)
+        if option in lists and equals:
+            current.append(value)
+    return list(itertools.chain.from_iterable(groups))
+
+
+def add(parser: Any, name: str, kind: Any, default: Any, text: str, positional: bool, required: bool) -> None:
+    """One argument, as its type asks: a list takes several words, a bool none."""
+    from jsonargparse import ActionYesNo
+
+    flags = [name] if positional else [*(["-o"] if name == "out" else []), f"--{name.replace('_', '-')}"]
+    how: dict[str, Any] = {"help": text}
+    if kind == list[str]:
+        default = argparse.SUPPRESS if positional else default or []  # a file's list stands where no words are given
+        how |= {"type": str, "nargs": "+" if positional and required else "*", "default": default}
+    elif kind is bool:
+        how |= {"action": ActionYesNo(no_prefix="no-"), "default": default}
+    else:
+        how |= {"type": PATHS.get(kind, kind), "default": default}
+    if required and not positional:
+        how["required"] = True
+    elif required:
+        how.pop("default", None)
+    parser.add_argument(*flags, **how)
+
+
+def options_of(bundle: Any) -> Iterator[tuple[str, Any, Any, str, bool, bool]]:
+    """What `add` takes for each field of a dataclass; one whose metadata says `positional` is so."""
+    hints, (_, texts) = get_type_hints(bundle), described(bundle)
+    for field in fields(bundle):
+        required = field.default is MISSING and field.default_factory is MISSING
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        place = "positional" in field.metadata
+        yield field.name, hints[field.name], None if required else default, texts.get(field.name, ""), place, required
+
+
+def described(command: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """What a docstring says before its sections, and the texts of its Args, without marks of code."""
+    from docstring_parser import parse as parse_docstring
+
+    found = parse_docstring((command.__doc__ or "").replace("`", ""))
+    return found.description or "", {entry.arg_name: entry.description or "" for entry in found.params}
+
+
+def with_recipe(words: list[str]) -> list[str]:
+    """Replace `--recipe NAME` by `--config FILE`, first of all, with `fast` where no settings are named.
+
+    A budget among `words` takes the place of those in files; of several recipes, the last one counts.
+
+    Raises:
+        TinctError: there is no such recipe.
+    """
+    apart: list[str] = []
+    for word in words:
+        option, equals, value = word.replace("--print_config", "--print-config").partition("=")
+        apart += [option, value] if equals and option in ("--config", "--recipe") else [option + equals + value]
+    recipe = None
+    while "--recipe" in apart:
+        place = apart.index("--recipe")
+        if place + 1 == len(apart):
+            raise TinctError(f"--recipe needs a name; expected one of {', '.join(recipes())}")
+        recipe = apart[place + 1]
+        del apart[place : place + 2]
+    if recipe is None and "--config" not in apart:
+        recipe = "fast"
+    if recipe is not None:
+        apart = ["--config", str(recipe_file(recipe)), *apart]
+    given = [word.partition("=")[0] for word in apart]
+    others = [f"--{budget}" for budget in BUDGETS if f"--{budget}" not in given]
+    if len(others) < len(BUDGETS):
+        place = len(given) - given[::-1].index("--config") + 1  # after the last file
+        apart[place:place] = [word for other in others for word in (other, "null")]
+    return apart
