@@ -29,7 +29,7 @@ ALLOWED = {
     r"pictures\.metadata": "",
     r"pictures\.deep": r"pictures\.picture|data\.decode",
     "weights|shipped": r"color|models\..+|objectives(\..+)?|weights",
-    COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.(decode|transforms)|{COLOURING}",
+    COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.(decode|srgb|transforms)|{COLOURING}",
     r"pretraining\.preparation": r"config|engine|data\..+|pretraining\.(heldout|learner)|objectives\.pretext",
     r"evidence\.records": r"evidence\.statistics",
     r"evidence\.findings": r"evidence\.(records|statistics)",
