@@ -20,6 +20,8 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from tinct.cli import main
+from tinct.color import srgb_to_lab
+from tinct.colorize import Colorizer
 from tinct.data.decode import decode
 from tinct.data.transforms import centre
 from tinct.downstream.trained import load_trained, logits_of
@@ -253,12 +255,28 @@ def test_a_colorizer_runs_in_onnxruntime_without_torch(tmp_path):
     save_colorizer(path, Generator(encoder, colour.out_channels, 4, 8), colour, {"size": 64})
     export_to(path, tmp_path / "c.onnx", "onnx")
     l = torch.rand(1, 1, 96, 64) * 100
-    given, _ = run_without_torch(tmp_path / "c.onnx", l, tmp_path)
+    given, said = run_without_torch(tmp_path / "c.onnx", l, tmp_path)
     assert given[0].shape == (1, 2, 24, 16)
     assert torch.allclose(given[0], load_colorizer(path)(l), atol=1e-4)
+    assert "whole picture" in said
+    assert "own L*, through CIE Lab" in said
     with pytest.raises(TinctError, match="fed lightness"):
         export_to(path, tmp_path / "d.onnx", "onnx", input="rgb")
-    assert export_to(path, tmp_path / "timm", "timm")["kind"] == "colorizer"
+    report = export_to(path, tmp_path / "timm", "timm")
+    assert (report["kind"], "outputs" in report) == ("colorizer", False)
+
+
+@needs_onnx
+def test_a_photograph_is_coloured_by_onnxruntime_as_the_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(data.coffee()[:300, :400]).save("photo.jpg", quality=95)
+    export_to("tinct-small", "colour.onnx", "onnx")
+    exec(re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[1], {})
+    theirs, truth = (torch.tensor(np.array(Image.open(name))) for name in ("coloured.png", "photo.jpg"))
+    ours = torch.tensor(Colorizer.load("tinct-small")(truth.numpy()))
+    lab, wanted, grey = (srgb_to_lab(x.permute(2, 0, 1)) for x in (theirs, ours, truth))
+    assert (lab[0] - grey[0]).abs().mean() < 0.5
+    assert (lab[1:] - wanted[1:]).abs().mean() < 0.2 * wanted[1:].abs().mean()
 
 
 @needs_onnx

@@ -125,7 +125,7 @@ def export_to(
             "half": half,
             "fold": subject.fold,
             "rounding": rounding,
-            **subject.use(alone=bool(written.get("left_out"))),
+            **subject.use(alone=to != "onnx" and (subject.kind == "colorizer" or bool(written.get("left_out")))),
             **written,
             "versions": {"torch": torch.__version__, "timm": timm.__version__},
         }
@@ -148,7 +148,7 @@ def to_hub(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
             subject.path,
             subject.meta,
             subject.classes(),
-            {**report, **subject.use(alone=bool(report["left_out"])), "fold": subject.fold},
+            {**report, **subject.use(alone=own or bool(report["left_out"])), "fold": subject.fold},
         ),
     )
     return report

@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from tinct.data.transforms import CENTRED, WHOLE
+from tinct.data.transforms import CENTRED, WHOLE, whole_side
 from tinct.downstream.trained import load_trained
 from tinct.errors import TinctError
 from tinct.exporting.parity import fold_error
@@ -30,6 +30,8 @@ FED: dict[Fed, str] = {
     "lightness": "L* of CIE Lab (D65) in [0, 100]: (B, 1, H, W)",
 }
 OUTPUTS = {
+    "colorizer": "ab (B, 2, h, w) in Lab units, coarser than the input: enlarged bilinearly to the picture's size, they "
+    "go with the picture's own L*, through CIE Lab (D65), to sRGB; faded L* is stretched inside, so feed it as it is",
     "classifier": "logits (B, C): logits.sigmoid() is the probability of each class by itself",
     "segmenter": "logits (B, C, H, W): enlarged bilinearly to the picture's size, softmax(1) are a pixel's "
     "probabilities and argmax(1) is the mask",
@@ -66,19 +68,20 @@ class Subject:
     @property
     def size(self) -> int:
         """Height and width of the input in pixels: as trained on labels, else what features are taken at."""
-        return int(self.meta["size"]) if self.kind in OUTPUTS else encoder_size(self.meta.get("size"))
+        return int(self.meta["size"]) if "classes" in self.meta else encoder_size(self.meta.get("size"))
 
     def use(self, alone: bool) -> dict[str, Any]:
-        """How to feed the network without tinct and read its outputs; `alone`: it is the encoder without its head.
-
-        Nothing is said of a colorizer, which takes any size and a program of its own.
-        """
+        """How to feed the network without tinct and read its outputs; `alone`: it is the encoder without its head."""
+        if alone or self.kind == "encoder":
+            return {"size": self.size, "view": CENTRED}
+        said = {
+            "size": self.size,
+            "view": CENTRED if self.kind == "classifier" else WHOLE,
+            "outputs": OUTPUTS[self.kind],
+        }
         if self.kind == "colorizer":
-            return {}
-        fed = {"size": self.size, "view": WHOLE if self.kind == "segmenter" and not alone else CENTRED}
-        if alone or self.kind not in OUTPUTS:
-            return fed
-        return {**fed, "classes": self.meta["classes"], "outputs": OUTPUTS[self.kind]}
+            return {**said, "size": whole_side(self.meta["size"], self.meta.get("min_crop", 1.0))}
+        return {**said, "classes": self.meta["classes"]}
 
     def rounded(self) -> "Subject":
         """A copy whose kernels and matrices have been through half precision, as `save_tensors` stores them."""
