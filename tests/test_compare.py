@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import threading
@@ -14,6 +16,7 @@ from fake_records import fake_transfer
 from rich.console import Console
 
 import tinct.evidence.workers
+from tinct.arguments import parse
 from tinct.cli import main
 from tinct.compare import compare, run_compare, show
 from tinct.data.hashes import dhash
@@ -26,6 +29,7 @@ from tinct.files import atomic_path
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives import make_terms
+from tinct.transfer import transfer
 from tinct.weights import save_colorizer, save_encoder
 
 TINY = "test_resnet"
@@ -420,6 +424,14 @@ def test_the_answer_comes_first(tmp_path, transfers, runs, capsys):
     assert f"{contrast.difference.mean:+.1f}" in text
     assert "df 2" in text
     assert text.index("no evidence") < text.index("learning rates: random 0.001, x 0.001")
+    best = max(
+        ("random", "x"),
+        key=lambda arm: np.mean(list(result.comparison.values(arm, result.comparison.amounts[-1]).values())),
+    )
+    (said,) = re.findall(r"To keep the best: (tinct transfer .*) --out model", " ".join(text.split()))
+    kept = parse("transfer", transfer, [*shlex.split(said)[2:], "--out", "model"])["settings"]
+    assert kept.init in {"random": ["random"], "x": runs}[best]
+    assert (kept.lr, kept.labels, kept.size, kept.steps) == (1e-3, "all", 64, 60)
 
 
 def test_the_command_line(tmp_path, transfers, runs, capsys):

@@ -552,6 +552,15 @@ def test_on_the_command_line(table, tmp_path, capsys):
     assert "holds a finished transfer" in capsys.readouterr().err
 
 
+def test_classes_that_are_too_rare_to_be_scored_are_named(tmp_path, capsys):
+    spec = make_table(tmp_path)
+    rows = (tmp_path / "table.csv").read_text()
+    (tmp_path / "table.csv").write_text(rows.replace("val,1,1", "val,0,1", 1))  # 5 bars, 6 discs
+    words = "--task multilabel --protocol linear --backbone resnet10t --size 32 --min-positives 6"
+    assert main(["transfer", spec, *words.split(), "--out", str(tmp_path / "out"), "--accelerator", "cpu"]) == 0
+    assert "not scored, with fewer than 6 positives there: bars" in capsys.readouterr().out
+
+
 def test_a_last_chunk_without_a_readable_picture(tmp_path):
     spec = make_table(tmp_path, train=12, val=65)  # 64 are evaluated at a time
     (tmp_path / "76.png").write_bytes(b"")

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -21,7 +22,7 @@ from tinct.evidence.words import Amounts, Inits, Rates, further, parallel
 from tinct.evidence.workers import Planned
 from tinct.files import alone_in, expanded
 from tinct.screen import column, open_console, say
-from tinct.settings import Protocol
+from tinct.settings import Protocol, TransferSettings
 
 __all__ = ["CompareResult", "compare", "run_compare", "show"]
 
@@ -252,6 +253,16 @@ def show(result: CompareResult, console: Console) -> None:
     say(console, "± is the standard deviation over seeds" + (f"; learning rates: {rates}." if learned else "."))
     page = f"A page of it: tinct report {result.out} --out report.html"
     say(console, page)
+    if made.record["protocol"] != "knn":
+        say(console, f"To keep the best: {winner(made).command()} --out model")
+
+
+def winner(made: Comparison) -> TransferSettings:
+    """The settings of the arm that is best on average with the most labels, as its first seed had them."""
+    most = made.amounts[-1]
+    means = {arm: float(np.mean(values)) for arm in made.arms if (values := list(made.values(arm, most).values()))}
+    cells = made.by_seed(max(means, key=means.__getitem__), most)
+    return replace(TransferSettings(**cells[min(cells)].record["settings"]), cache=None)
 
 
 def diverged(scores: dict[str, dict[float, float]]) -> tuple[str, ...]:

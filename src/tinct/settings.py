@@ -1,6 +1,7 @@
 """The settings of a transfer: flags on the command line, cells of a comparison, fields here."""
 
-from dataclasses import dataclass, field
+import shlex
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_type_hints
 
 from tinct.data.base import MIN_POSITIVES
@@ -92,6 +93,14 @@ class TransferSettings:
     def trains(self) -> bool:
         """Whether the protocol trains a network by gradients, so that a learning rate plays a part."""
         return self.protocol in BY_GRADIENTS
+
+    def command(self) -> str:
+        """The `tinct transfer` that repeats it, but for `--out`: what is not a default, quoted for a shell."""
+        given = {key.name: value for key in fields(self) if (value := getattr(self, key.name)) != key.default}
+        words = ["tinct", "transfer", given.pop("source")]
+        for name, value in given.items():
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [f"{value}"])]
+        return shlex.join(words)
 
     def check(self) -> None:
         """Refuse what cannot be done.

@@ -60,6 +60,8 @@ def transfer(settings: TransferSettings, *, out: Path, predictions: bool = False
         f"{record['data']['eval_pictures']} pictures of {record['data']['eval_split']}"
         + (f" ({record['note']})" if record["note"] else "")
     )
+    if rare := [name for name in record["data"]["classes"] if name not in scored]:
+        say(open_console(), f"not scored, with fewer than {settings.min_positives} positives there: {', '.join(rare)}")
     return 0
 
 
@@ -253,7 +255,7 @@ def warn(console: Console, skipped: dict[str, str], seen: list[str], learned: li
     for name, reason in skipped.items():
         say(console, f"passed over: {name}: {reason}")
     kinds = (
-        (seen, "pretraining saw", "pretrain with --exclude and this source"),
+        (seen, "pretraining saw", "leave them out of that split, or pretrain an encoder of your own with --exclude"),
         (learned, "among the labelled training pictures are", "take them out of one of the two"),
     )
     for names, where, remedy in kinds:

@@ -125,5 +125,6 @@ def _count(amount: int | float | str, total: int) -> int:
     if 0 < share <= 1 and not count:
         raise TinctError(f"{amount} labels: that share of {total} is less than one picture; ask for more")
     if not 0 < count <= total:
-        raise TinctError(f"{amount} labels: expected a count of 1 to {total}, a share such as 0.2, or all")
+        said = f"{amount} labels: expected a count of 1 to {total}, which is train less its tuning part"
+        raise TinctError(f"{said}, a share such as 0.2, or all")
     return count

@@ -30,8 +30,8 @@ FED: dict[Fed, str] = {
     "lightness": "L* of CIE Lab (D65) in [0, 100]: (B, 1, H, W)",
 }
 OUTPUTS = {
-    "colorizer": "ab (B, 2, h, w) in Lab units, coarser than the input: enlarged bilinearly to the picture's size, they "
-    "go with the picture's own L*, through CIE Lab (D65), to sRGB; faded L* is stretched inside, so feed it as it is",
+    "colorizer": "ab (B, 2, h, w) in Lab units, coarser than the input: enlarged bilinearly to the picture's size, "
+    "they go with the picture's own L*, through CIE Lab (D65), to sRGB; faded L* is stretched inside: feed it as it is",
     "classifier": "logits (B, C): logits.sigmoid() is the probability of each class by itself",
     "segmenter": "logits (B, C, H, W): enlarged bilinearly to the picture's size, softmax(1) are a pixel's "
     "probabilities and argmax(1) is the mask",
