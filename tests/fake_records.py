@@ -77,7 +77,7 @@ def fake_transfer(
         "n_labels": count,
         "seed": settings.seed,
         "size": settings.size,
-        "input": settings.input,
+        "input": settings.fed,
         "settings": asdict(settings),
         "metric": metric,
         "value": 100 * value,

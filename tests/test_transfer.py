@@ -297,7 +297,7 @@ def test_a_warning_names_ten_pictures_counts_the_others_and_says_what_to_do():
     warn(lines, {}, [f"{number}.png" for number in range(12)], ["a.png"])
     seen, learned = lines.export_text().splitlines()
     assert "12 of the evaluated pictures" in seen
-    assert "9.png and 2 more; pretrain with --exclude" in seen
+    assert "9.png and 2 more; leave them out of that split, or pretrain" in seen
     assert "10.png" not in seen
     assert learned.endswith("a.png; take them out of one of the two")
 
@@ -331,20 +331,29 @@ def test_a_picture_that_is_evaluated_and_tuned_on_is_named_where_it_chose_someth
     assert found == {"linear": True, "knn": True, "finetune": False}
 
 
-def test_an_encoder_that_saw_colour_and_is_fed_grey_is_said(tmp_path):
+def test_an_encoder_that_saw_colour_is_fed_colour_unless_told_otherwise(tmp_path):
     (tmp_path / "labels").mkdir()
     spec = make_table(tmp_path / "labels")
     save_encoder(tmp_path / "encoder.safetensors", Encoder("test_resnet", 3), {"size": 32, "in_colour": 0.5})
-    inits = {"random": "random", "x": str(tmp_path / "encoder.safetensors")}
-    for kind, said in (("grey", True), ("rgb", False)):
-        lines = Console(record=True, width=200, file=io.StringIO())
-        settings = settings_for(spec, protocol="linear", init=inits["x"], input=kind, backbone=None)
-        run_transfer(settings, tmp_path / kind, console=lines)
-        assert ("is fed grey; --input rgb feeds it colour" in lines.export_text()) is said
-        shared = {"size": 32, "min_positives": 1, "accelerator": "cpu", "input": kind}
-        asked = {"task": "multilabel", "protocol": "linear", "labels": "all", "seeds": 1, "inits": inits}
-        found = run_compare(spec, out=tmp_path / f"grid-{kind}", **asked, **shared).warnings
-        assert ("x: saw colour in pretraining, and was fed grey; try --settings input=rgb" in found) is said
+    saw = str(tmp_path / "encoder.safetensors")
+    for init, given, fed in (("random", None, "grey"), (saw, None, "rgb"), (saw, "grey", "grey")):
+        settings = settings_for(spec, protocol="linear", init=init, input=given, backbone=None)
+        record = run_transfer(settings, tmp_path / f"{init == saw}-{given}")
+        assert (record["input"], record["settings"]["input"]) == (fed, fed)
+
+    def fed_in(out, inits, **given):
+        shared = {"size": 32, "min_positives": 1, "accelerator": "cpu", "task": "multilabel", "protocol": "linear"}
+        found = run_compare(spec, out=tmp_path / out, labels="all", seeds=1, inits=inits, **shared, **given)
+        warned = "x: saw colour in pretraining, and was fed grey; try --settings input=rgb" in found.warnings
+        return {cell.record["input"] for cell in found.comparison.cells}, warned
+
+    both = {"random": "random", "x": saw}
+    assert fed_in("colour", both) == ({"rgb"}, False)
+    (tmp_path / "blind").mkdir()
+    save_encoder(tmp_path / "blind" / "encoder.safetensors", Encoder("test_resnet"), {"size": 32})
+    assert fed_in("grey", {"random": "random", "y": str(tmp_path / "blind")}) == ({"grey"}, False)
+    assert fed_in("grey", both) == ({"grey"}, True)  # a grid goes on as it was begun
+    assert fed_in("asked", both, input="grey") == ({"grey"}, True)
 
 
 def test_overlays_of_one_name_are_refused_before_any_work(tmp_path):

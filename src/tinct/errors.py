@@ -49,7 +49,9 @@ def check_kinds(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
     """
     for name, value in values.items():
         if not _fits(value, kind := hints[name]):
-            wanted = get_args(kind) if get_origin(kind) is Literal else [formatannotation(kind)]
+            kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+            words = [word for one in kinds if get_origin(one) is Literal for word in get_args(one)]
+            wanted = words or [formatannotation(kind)]
             raise TinctError(f"{name} is {value!r}; expected {', '.join(map(str, wanted))}")
 
 

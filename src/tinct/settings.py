@@ -40,7 +40,7 @@ class TransferSettings:
         seed: of random weights, label subset, order and augmentation.
         size: height and width of the network's input in pixels, a multiple of 32; of a whole picture that is segmented,
             its shorter side.
-        input: grey or rgb.
+        input: grey or rgb; by default rgb for an encoder that saw colour in pretraining, grey for all others.
         head: for segmentation: decoder, unet, fpn, deeplabv3plus (the last three from
             segmentation-models-pytorch).
         decoder: fresh, or carried over from the run's colorizer.
@@ -67,7 +67,7 @@ class TransferSettings:
     evaluate: Split = "val"
     seed: int = 0
     size: int = 96
-    input: Input = "grey"
+    input: Input | None = None
     head: Head = "decoder"
     decoder: Literal["fresh", "carried"] = "fresh"
     lr: float = 1e-3
@@ -93,6 +93,11 @@ class TransferSettings:
     def trains(self) -> bool:
         """Whether the protocol trains a network by gradients, so that a learning rate plays a part."""
         return self.protocol in BY_GRADIENTS
+
+    @property
+    def fed(self) -> Input:
+        """What the network is fed; a transfer has made up its mind by the time it asks."""
+        return self.input or "grey"
 
     def command(self) -> str:
         """The `tinct transfer` that repeats it, but for `--out`: what is not a default, quoted for a shell."""

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -190,8 +190,7 @@ def run_cell(
             seed=settings.seed,
         )
     say(console, start.report())
-    if settings.input == "grey" and start.provenance.get("in_colour"):
-        say(console, f"{settings.init} saw colour in pretraining, and is fed grey; --input rgb feeds it colour")
+    settings = replace(settings, input="grey" if start.encoder.in_channels == 1 else "rgb")
     parts = parts_of(settings)
     evaluated = parts.evaluated
     classes = scored_in(evaluated, parts.where, settings)  # before anything is trained for it
@@ -230,7 +229,7 @@ def run_cell(
         "all_labels": parts.all_labels,
         "seed": settings.seed,
         "size": settings.size,
-        "input": settings.input,
+        "input": settings.fed,
         "settings": asdict(settings),
         "metric": "map" if settings.task == "multilabel" else "miou",
         "value": value,
@@ -242,10 +241,10 @@ def run_cell(
     warn(console, skipped, seen, learned)
     if keep_model and result.network is not None:
         keep = ("task", "data", "init", "labels", "n_labels", "seed", "metric", "value")
-        said = {"size": settings.size, "input": settings.input, "background": evaluated.source.background}
+        said = {"size": settings.size, "input": settings.fed, "background": evaluated.source.background}
         history = {"transfer": {key: record[key] for key in keep}}
         save_trained(out / "model.safetensors", result.network, start.encoder, result.shape, {**said, **history})
-    write_predictions(out, result, evaluated, settings.size, settings.input, predictions)
+    write_predictions(out, result, evaluated, settings.size, settings.fed, predictions)
     write_json(out / "record.json", record)
     return record
 

@@ -71,7 +71,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * group.get("lr_scale", 1.0) * warmup_cosine(step, settings.steps, warmup)
         pixels, targets = batch(examples, labels, step, settings)
-        output = model(network_input(pixels.to(fabric.device), settings.input))
+        output = model(network_input(pixels.to(fabric.device), settings.fed))
         loss = loss_of(output.float(), targets.to(fabric.device), weights)
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):

@@ -100,9 +100,9 @@ def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabr
         if not len(chunk.indices):
             continue
         if chunk.masks is None:
-            outputs.append(logits_of(model, chunk.pixels, settings.input))
+            outputs.append(logits_of(model, chunk.pixels, settings.fed))
         else:
-            predicted = mask_of(model, chunk.pixels[0], settings.input, *chunk.masks.shape[1:])
+            predicted = mask_of(model, chunk.pixels[0], settings.fed, *chunk.masks.shape[1:])
             pair = torch.from_numpy(predicted)[None], torch.from_numpy(chunk.masks)
             outputs.append(confusions(*pair, len(shape["classes"])).int())
         indices.append(chunk.indices)
@@ -128,7 +128,7 @@ def probed(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabri
     encoder = start.encoder.to(fabric.device)
 
     def features(labelled: Labelled, indices: NDArray[np.int64]) -> Features:
-        return cached_features(encoder, labelled, indices, settings.size, settings.input, fabric.device, settings.cache)
+        return cached_features(encoder, labelled, indices, settings.size, settings.fed, fabric.device, settings.cache)
 
     say(console, "taking features")
     drawn_from = parts.chosen

@@ -9,7 +9,7 @@ from tinct.data.labelled import Task
 from tinct.downstream.examples import forget_labels
 from tinct.downstream.protocols import scored_in
 from tinct.errors import TinctError, check_kinds
-from tinct.evidence.grid import Grid, as_begun, check_finished
+from tinct.evidence.grid import Grid, as_begun, check_finished, read_plan
 from tinct.evidence.leaks import evaluated_and_seen, untold
 from tinct.evidence.records import check_out
 from tinct.evidence.words import FURTHER, Amounts, Inits, Rates, parse_arms, rates_of, words
@@ -60,6 +60,9 @@ def make_grid(
     forget_labels()  # in a notebook they may have been corrected since
     pretrained = [init for arm in arms for init in arm.inits if init != "random" and init not in later]
     starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
+    planned = read_plan(out).get("settings", {}).get("input")  # a grid goes on as it was begun
+    saw_colour = any(start.encoder.in_channels == 3 for start in starts.values())
+    common = replace(common, input=common.input or planned or ("rgb" if saw_colour else "grey"))
     if common.decoder == "carried":
         for init in starts:
             carried_decoder(init)
