@@ -78,7 +78,7 @@ def fake_transfer(
         "seed": settings.seed,
         "size": settings.size,
         "input": settings.fed,
-        "settings": asdict(settings),
+        "settings": asdict(settings) | {"input": settings.fed},
         "metric": metric,
         "value": 100 * value,
         "metrics": asdict(result),

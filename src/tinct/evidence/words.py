@@ -113,7 +113,7 @@ def further(settings: Sequence[str]) -> dict[str, Any]:
         key, _, text = word.partition("=")
         if key not in FURTHER:
             raise TinctError(f"settings: {word!r}; expected KEY=VALUE with one of {', '.join(FURTHER)}")
-        kinds = get_args(hints[key]) or (hints[key],)
+        kinds = [kind for one in get_args(hints[key]) or (hints[key],) for kind in get_args(one) or (one,)]
         value = _read_value(text, float in kinds)
         if value not in kinds and type(value) not in kinds:
             wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
