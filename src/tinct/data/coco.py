@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
 from tinct.data.base import VOID
+from tinct.data.decode import oversize
 from tinct.data.folder import split_folders
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, require_positives, spelled
+from tinct.data.outlines import filled
 from tinct.data.subsets import drawn_split
 from tinct.errors import AbsentSplitError, PictureError, TinctError
 from tinct.files import expanded, stamp
@@ -138,19 +140,18 @@ class Coco(LabelledFiles):
             PictureError: the picture has another size than the file says, or a shape is damaged.
         """
         entry = self._coco.imgs[self._ids[index]]
-        mask = np.zeros((_pixels(entry, "height"), _pixels(entry, "width")), np.uint8)
+        height, width = _pixels(entry, "height"), _pixels(entry, "width")
+        if why := oversize(width, height):
+            raise PictureError(f"{self._file}: {entry['file_name']}: {why}")
+        mask = np.zeros((height, width), np.uint8)
         shapes = []
         for annotation in self._coco.imgToAnns[self._ids[index]]:
             outlined = bool(outline := annotation.get("segmentation"))
             try:
-                if isinstance(outline, list) and min(map(len, outline), default=6) < 6:
-                    raise ValueError("a polygon of fewer than three points")
-                shape = self._coco.annToMask(annotation).astype(bool) if outlined else _box(annotation, mask.shape)
-            except Exception as error:  # pycocotools raises bare Exceptions, and what its C code makes of bad numbers
+                shape = filled(outline, *mask.shape) if outlined else _box(annotation, mask.shape)
+            except Exception as error:  # pycocotools and NumPy raise all kinds where numbers are none
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise PictureError(f"{self._file}: annotation {annotation.get('id')}: {reason}") from error
-            if shape.shape != mask.shape:
-                raise PictureError(f"{self._file}: annotation {annotation['id']}: its run lengths have another size")
             known = outlined and not annotation.get("iscrowd", 0)
             value = 1 + self._columns[annotation["category_id"]] if known else VOID
             shapes.append(((known, -int(shape.sum())), value, shape))
