@@ -48,6 +48,10 @@ class Source(ABC):
             PictureError: the picture is unreadable, gone, or over a limit.
         """
 
+    def stamp(self, index: int) -> tuple[int, int]:
+        """What changes when the file of picture `index` does, see `files.stamp`; 0, 0 where none is seen."""
+        return 0, 0
+
     def fingerprint(self) -> str:
         """SHA-256 (16 hex digits) over the names of all pictures in order: the same set gives the same value."""
         return fingerprint_of(self.name(index) for index in range(len(self)))

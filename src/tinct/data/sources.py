@@ -64,6 +64,11 @@ class Joined(Source):
         part, position = self.locate(index)
         return self.parts[part].picture(position, min_side)
 
+    def stamp(self, index: int) -> tuple[int, int]:
+        """See `Source.stamp`."""
+        part, position = self.locate(index)
+        return self.parts[part].stamp(position)
+
     def fingerprint(self) -> str:
         """Over the parts' fingerprints and lengths, because a part may know a faster way to its own than its names."""
         return fingerprint_of(f"{part.fingerprint()} {len(part)}" for part in self.parts)
@@ -87,6 +92,10 @@ class Without(Source):
     def picture(self, index: int, min_side: int | None = None) -> NDArray[np.uint8]:
         """See `Source.picture`."""
         return self.source.picture(self.kept[index], min_side)
+
+    def stamp(self, index: int) -> tuple[int, int]:
+        """See `Source.stamp`."""
+        return self.source.stamp(self.kept[index])
 
 
 def open_sources(specs: Sequence[str | Path], split: str = "train") -> Source:
