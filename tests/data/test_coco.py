@@ -164,6 +164,7 @@ def edit(root, change, split="train"):
         (lambda content: content["annotations"][1].pop("category_id"), "instances_train2017.json.*category_id"),
         (lambda content: content.update(images=3), "instances format"),
         (lambda content: content["images"][1].pop("file_name"), "instances_train2017.json: KeyError 'file_name'"),
+        (lambda content: content["categories"][1].pop("name"), "KeyError 'name'; expected COCO's instances format"),
     ],
 )
 def test_a_damaged_file_is_named(root, change, message):
@@ -310,6 +311,25 @@ def test_a_folder_in_front_of_a_file_name_is_not_put_there_twice(root):
     edit(root, in_front)
     source = Coco(str(root), "train", "multilabel")
     assert (source.name(0), source.picture(0).shape) == ("train2017/000002.jpg", (20, 30, 3))
+
+
+@pytest.mark.parametrize("place", ["", "images", "images/train2017"])
+def test_pictures_may_lie_in_other_folders_of_the_root(root, place):
+    (root / "train2017").rename(root / "away")
+    (root / place).parent.mkdir(exist_ok=True)
+    for path in (root / "away").iterdir():
+        (root / place).mkdir(exist_ok=True)
+        path.rename(root / place / path.name)
+    source = Coco(str(root), "train", "segmentation")
+    assert source.name(0) == (Path(place) / "000002.jpg").as_posix()
+    assert source.picture(0).shape[:2] == source.mask(0).shape
+    assert source.note == ""
+
+
+def test_places_without_pictures_are_named(root):
+    shutil.rmtree(root / "train2017")
+    places = ", ".join(str(root / place) for place in ("train2017", "", "images/train2017", "images"))
+    assert Coco(str(root), "train", "multilabel").note == f"has its pictures in none of {places}"
 
 
 def copied(root, year, split="train"):

@@ -33,9 +33,10 @@ ROBOFLOW = "_annotations.coco.json"
 class Coco(LabelledFiles):
     """`coco:DIR`: DIR holds `train2017`, `val2017` and `annotations/instances_train2017.json` (any year).
 
-    Of several years it is the newest that train and val share. The classes are the categories of train's file by rising
-    id, 80 for COCO, and number the mask's values from 1 on, without COCO's gaps; 0 is the background. Pictures without
-    annotations are kept: they are negatives. DIR may also be of Roboflow's layout, `train/_annotations.coco.json`.
+    Pictures may also lie in DIR itself, in `images` there, or in `images/train2017`. Of several years it is the newest
+    that train and val share. The classes are the categories of train's file by rising id, 80 for COCO, and number the
+    mask's values from 1 on, without COCO's gaps; 0 is the background. Pictures without annotations are kept: they are
+    negatives. DIR may also be of Roboflow's layout, `train/_annotations.coco.json`.
 
     `coco:FILE.json` is one file of that format, as labelling tools write it, with its pictures in its folder, in
     `images` there or beside that folder. About a fifth, drawn by the file names, is `val` and the rest `train`.
@@ -71,15 +72,24 @@ class Coco(LabelledFiles):
             self._ids, names = [self._ids[place] for place in chosen], [names[place] for place in chosen]
             self.note = "has no splits: about a fifth of its pictures, drawn by their names, is val, the rest train"
             near = [file.parent, file.parent / "images", *(file.parent.parent / one for one in ("images", subset))]
-            root = folder = _with_pictures([*near, near[2] / subset], names)
+            places = [*near, near[2] / subset]
         else:
-            folder = _with_pictures([file.parent if file.name == ROBOFLOW else root / subset, root], names)
+            first = file.parent if file.name == ROBOFLOW else root / subset
+            places = [first, root, root / "images" / subset, root / "images"]
+        found = _with_pictures(places, names)
+        folder = found or places[0]
+        root = folder if single else root
         within = folder.relative_to(root)
         pictures = ((within / spelled(name, folder)).as_posix() for name in names)
         super().__init__(pictures, root, f"coco:{path}", split)
+        said = [self.note]
         if self._coco.orphans:
-            said = f"{self._coco.orphans:,} of its annotations are of pictures that it does not list, and are left out"
-            self.note = "; ".join(filter(None, (self.note, said)))
+            said.append(
+                f"{self._coco.orphans:,} of its annotations are of pictures that it does not list, and are left out"
+            )
+        if names and not found:
+            said.append(f"has its pictures in none of {', '.join(map(str, places))}")
+        self.note = "; ".join(filter(None, said))
         if task == "segmentation":
             self.background = 0
             entries = [self._coco.imgs[key] for key in self._ids]
@@ -179,10 +189,10 @@ def _box(annotation: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.bool_
     return box
 
 
-def _with_pictures(folders: Sequence[Path], names: Sequence[str]) -> Path:
-    """The first of `folders` that has any of the pictures, else the first."""
+def _with_pictures(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
+    """The first of `folders` that has any of the pictures."""
     sample = names[:: max(1, len(names) // 20)]  # of a hundred thousand, on a slow disk, not each one
-    return next((one for one in folders if any((one / spelled(name, one)).exists() for name in sample)), folders[0])
+    return next((one for one in folders if any((one / spelled(name, one)).exists() for name in sample)), None)
 
 
 def _without_machine(name: str) -> str:
@@ -216,8 +226,9 @@ def _load(path: Path, written: tuple[int, int]) -> Any:
         wrong = [entry for entry in annotations if entry["category_id"] not in coco.cats]
         twice = [key for key, count in Counter(entry["id"] for entry in images).items() if count > 1]
         coco.orphans = sum(entry["image_id"] not in coco.imgs for entry in annotations)
-        for entry in coco.imgs.values():  # what is asked of a picture later
-            _ = str(entry["file_name"])
+        for key, entries in (("file_name", coco.imgs), ("name", coco.cats)):  # what is asked of them later
+            for entry in entries.values():
+                _ = str(entry[key])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__} {' '.join(str(error).split())}"
         raise TinctError(f"{path}: {reason}; expected COCO's instances format") from error
