@@ -154,6 +154,33 @@ def test_other_pictures_under_the_same_names_do_not_get_cached_features(encoder,
     assert not torch.equal(*found)
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_one_other_picture_under_its_name_is_noticed_by_cached_features(encoder, tmp_path, cached):
+    spec = make_table(tmp_path)
+
+    def taken(cache):
+        labelled = open_labels(spec, "train", "multilabel", 32, str(tmp_path / "cache") if cached else None)
+        return cached_features(encoder, labelled, np.arange(30), 32, "grey", torch.device("cpu"), cache).values
+
+    before = taken(str(tmp_path / "cache"))
+    Image.new("RGB", (48, 48), "white").save(tmp_path / "17.png")  # none of those that are looked at
+    after = taken(str(tmp_path / "cache"))
+    assert (after != before).any(1).nonzero().flatten().tolist() == [17]
+    assert torch.equal(after, taken(None))
+
+
+def test_damaged_cached_features_are_taken_anew(table, encoder, tmp_path):
+    labelled = open_labels(table, "train", "multilabel", 32)
+    common = (labelled, np.arange(6), 32, "grey", torch.device("cpu"), str(tmp_path))
+    values = cached_features(encoder, *common).values
+    (path,) = tmp_path.iterdir()
+    content = path.read_bytes()
+    for damaged in (b"", content[:100], content[:-1]):
+        path.write_bytes(damaged)
+        assert torch.equal(cached_features(encoder, *common).values, values)
+        assert path.read_bytes() == content
+
+
 def test_a_probe_during_pretraining_leaves_the_encoder_alone(table, encoder):
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     encoder.train()

@@ -22,7 +22,8 @@ from tinct.colorize import Colorizer
 from tinct.data.base import Source
 from tinct.data.decode import GREY, is_grey
 from tinct.data.hashes import dhash, near
-from tinct.data.sources import Joined, open_sources
+from tinct.data.joined import Joined
+from tinct.data.sources import open_sources
 from tinct.environment import environment
 from tinct.errors import PictureError, TinctError
 from tinct.files import as_plain, read_json, write_json

@@ -15,7 +15,7 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
-from tinct.data.base import MIN_POSITIVES, VOID
+from tinct.data.base import LOWER, MIN_POSITIVES, VOID
 from tinct.errors import TinctError
 
 __all__ = [
@@ -82,7 +82,7 @@ def scored_classes(presence: Tensor, minimum: int = MIN_POSITIVES) -> list[int]:
     most = int(counts.max()) if counts.numel() else 0
     raise TinctError(
         f"no class has {minimum} positives among the {len(presence)} evaluated pictures (the most frequent has "
-        f"{most}); evaluate more pictures, or lower min_positives (in compare: --settings min_positives=N)"
+        f"{most}); evaluate more pictures, or {LOWER}"
     )
 
 

@@ -3,11 +3,13 @@ import pickle
 
 import numpy as np
 import pytest
+from conftest import write_colourful
 from PIL import Image
 
 from tinct.data.cache import _TRAILER, CachedSource
 from tinct.data.folder import open_folder
 from tinct.data.photos import photographs
+from tinct.data.sources import open_sources
 from tinct.errors import PictureError, TinctError
 
 
@@ -130,6 +132,39 @@ def test_pictures_that_changed_under_their_names_are_noticed(folder, tmp_path, m
 
     monkeypatch.setattr(CachedSource, "_build", unmapped)
     assert CachedSource(source_of(folder), tmp_path / "cache", 50).picture(0)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_file_among_many_that_was_written_anew_is_noticed(tmp_path, joined):
+    folders = [tmp_path / "one", tmp_path / "two"][: 1 + joined]
+    for folder in folders:
+        write_colourful(folder, 30)
+    CachedSource(open_sources(folders), tmp_path / "cache", 20)
+    Image.new("RGB", (60, 60), "red").save(folders[-1] / "0017.png")  # neither of those that are looked at
+    again = CachedSource(open_sources(folders), tmp_path / "cache", 20)
+    assert again.picture(len(again) - 13)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_a_cache_stays_while_files_vanish_and_is_not_compared_again_by_workers(tmp_path, monkeypatch):
+    write_colourful(tmp_path / "all", 30)
+    source = source_of(tmp_path / "all")
+    cached = CachedSource(source, tmp_path / "cache", 20)
+    for number in range(0, 30, 2):
+        (tmp_path / f"all/{number:04}.png").unlink()
+    monkeypatch.setattr(CachedSource, "_build", None)
+    again = CachedSource(source, tmp_path / "cache", 20)
+    assert [again.stamp(index) for index in range(30)] == [cached.stamp(index) for index in range(30)]
+    Image.new("RGB", (60, 60), "red").save(tmp_path / "all/0017.png")
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(cached)).picture(17), cached.picture(17))
+
+
+def test_a_file_from_the_year_30000(tmp_path, monkeypatch):
+    write_colourful(tmp_path / "all", 3)
+    source = source_of(tmp_path / "all")
+    monkeypatch.setattr(source, "stamp", lambda index: (884541600 * 10**12 + index, 9))
+    first = CachedSource(source, tmp_path / "cache", 20, processes=1)
+    monkeypatch.setattr(CachedSource, "_build", None)
+    assert CachedSource(source, tmp_path / "cache", 20).stamp(2) == first.stamp(2)
 
 
 def test_a_picture_that_was_repaired_is_taken(folder, tmp_path):

@@ -10,6 +10,7 @@ from pycocotools.coco import COCO
 
 from tinct.data.base import VOID
 from tinct.data.coco import Coco
+from tinct.data.outlines import filled
 from tinct.data.sources import open_sources
 from tinct.errors import AbsentSplitError, PictureError, TinctError
 
@@ -163,6 +164,7 @@ def edit(root, change, split="train"):
         (lambda content: content["annotations"][1].pop("category_id"), "instances_train2017.json.*category_id"),
         (lambda content: content.update(images=3), "instances format"),
         (lambda content: content["images"][1].pop("file_name"), "instances_train2017.json: KeyError 'file_name'"),
+        (lambda content: content["categories"][1].pop("name"), "KeyError 'name'; expected COCO's instances format"),
     ],
 )
 def test_a_damaged_file_is_named(root, change, message):
@@ -178,6 +180,10 @@ def test_sizes_are_for_masks_alone(root):
         Coco(str(root), "train", "segmentation")
 
 
+def shaped(outline):
+    return lambda content: content["annotations"][0].update(segmentation=outline)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -188,12 +194,39 @@ def test_sizes_are_for_masks_alone(root):
             "annotation 0: a box of 0",
         ),
         (lambda content: content["images"][0].update(width=31), "annotation 2: its run lengths have another size"),
+        (lambda content: content["images"][0].update(width=1e9), r"000009\.jpg: 1000000000x20 pixels, over the limit"),
+        (shaped([[5, 5, float("nan"), 5, 25, 25]]), "annotation 0: a point at nan, in a picture of 30x20"),
+        (shaped([[5, 5, 1e12, 5, 25, 25]]), "annotation 0: a point at 1000000000000"),
+        (shaped([[5, 5, 8, 5, 8, 8], [5, 5, 8, 5, 8, -301]]), "annotation 0: a point at -301"),
+        (shaped({"size": [20, 30], "counts": [5, 5]}), "annotation 0: its run lengths do not add up to the 600 pixels"),
+        (shaped({"size": [20, 30], "counts": [5, 596]}), "annotation 0: its run lengths do not add up"),
+        (shaped({"size": [20, 30], "counts": [606, -6]}), "annotation 0: its run lengths do not add up"),
+        (shaped({"size": [20, 30], "counts": "55"}), "annotation 0: its run lengths do not add up"),
+        *(
+            (shaped({"size": [20, 30], "counts": text}), "no run lengths as COCO")
+            for text in ("", "5P", "zz", "5P" * 9)
+        ),
     ],
 )
 def test_a_damaged_shape_or_size_is_named(root, change, message):
     edit(root, change)
     with pytest.raises(PictureError, match=message):
         Coco(str(root), "train", "segmentation").mask(2)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_run_lengths_are_read_as_pycocotools_writes_them(seed):
+    draw = np.random.default_rng(seed)
+    height, width = draw.integers(1, 400, 2)
+    shape = np.repeat(draw.random(height * width) < 0.5, draw.integers(1, 90, height * width))[: height * width]
+    shape = shape.reshape(width, height).T
+    text = rle.encode(np.asfortranarray(shape.astype(np.uint8)))["counts"].decode()
+    for outline in ({"size": [height, width], "counts": text}, counts(shape)):
+        np.testing.assert_array_equal(filled(outline, height, width), shape)
+
+
+def test_a_polygon_may_reach_beyond_its_picture():
+    assert filled([[-50, -50, 290, -50, 290, 290, -50, 290]], 20, 30).all()
 
 
 def test_a_box_alone_is_void_behind_what_is_outlined(root):
@@ -278,6 +311,25 @@ def test_a_folder_in_front_of_a_file_name_is_not_put_there_twice(root):
     edit(root, in_front)
     source = Coco(str(root), "train", "multilabel")
     assert (source.name(0), source.picture(0).shape) == ("train2017/000002.jpg", (20, 30, 3))
+
+
+@pytest.mark.parametrize("place", ["", "images", "images/train2017"])
+def test_pictures_may_lie_in_other_folders_of_the_root(root, place):
+    (root / "train2017").rename(root / "away")
+    (root / place).parent.mkdir(exist_ok=True)
+    for path in (root / "away").iterdir():
+        (root / place).mkdir(exist_ok=True)
+        path.rename(root / place / path.name)
+    source = Coco(str(root), "train", "segmentation")
+    assert source.name(0) == (Path(place) / "000002.jpg").as_posix()
+    assert source.picture(0).shape[:2] == source.mask(0).shape
+    assert source.note == ""
+
+
+def test_places_without_pictures_are_named(root):
+    shutil.rmtree(root / "train2017")
+    places = ", ".join(str(root / place) for place in ("train2017", "", "images/train2017", "images"))
+    assert Coco(str(root), "train", "multilabel").note == f"has its pictures in none of {places}"
 
 
 def copied(root, year, split="train"):

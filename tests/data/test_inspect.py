@@ -7,7 +7,7 @@ from PIL import Image
 from tinct.data.base import VOID
 from tinct.data.folder import open_folder
 from tinct.data.inspect import data
-from tinct.data.overlay import draw_labels
+from tinct.data.overlay import draw_labels, file_stems
 from tinct.data.photos import photographs
 from tinct.data.survey import survey
 from tinct.errors import TinctError
@@ -85,7 +85,7 @@ def test_people_get_tables(folder, capsys, monkeypatch):
         "25.0% (mean Lab chroma below 2)",
         "a.png = b.jpg",
         f"Grey in {folder} (train): 1\n  c.png",
-        "e[bold]{0}.jpg: not a",
+        f"Unreadable in {folder} (train): 1\n  e[bold]{{0}}.jpg: not a",
     ):
         assert line in shown
     assert "512, of which 0 unreadable" in shown
@@ -150,8 +150,10 @@ def test_a_labelled_source_for_people(voc, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert data([voc]) == 0
     shown = capsys.readouterr().out
+    assert "No class of train can be scored" not in shown
     for line in (
         "In two splits",
+        "No class of val can be scored: the most frequent is in 1 pictures; lower min_positives (tinct transfer --min",
         "cat.jpg = JPEGImages/again.jpg",
         "multilabel",
         "6.25%",
@@ -159,6 +161,46 @@ def test_a_labelled_source_for_people(voc, capsys, monkeypatch):
         "too rare to score",
     ):
         assert line in shown
+
+
+def test_the_report_does_not_hang_on_the_overlays(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    (folder / "bad.csv").write_text("path,cat,split\nb.jpg,maybe,train\na.png,1,val\n")
+    bad, out = f"csv:{folder}/bad.csv", tmp_path / "out"
+    assert data([bad, str(folder)], out=out) == 0
+    shown = capsys.readouterr().out
+    assert "1, of which 0 unreadable" in shown
+    assert f"no overlays of {bad}, multilabel: {folder}/bad.csv, line 2, column 'cat': 'maybe'" in shown
+    assert f"no overlays of {folder}: it has no labels" in shown
+    assert not out.exists()
+    (folder / "bad.csv").write_text("path,cat,split\nb.jpg,0,train\na.png,1,train\n")
+    (tmp_path / "file").touch()
+    with pytest.raises(TinctError, match=r"cannot write .*/file"):
+        data([bad], out=tmp_path / "file")
+
+
+def test_overlays_of_pictures_that_cannot_be_read_are_said_to_be_none(folder, tmp_path, capsys):
+    (folder / "labels.csv").write_text("path,cat,split\ne[bold]{0}.jpg,1,train\n")
+    found = report(capsys, f"csv:{folder}/labels.csv", out=tmp_path / "out")
+    (lacking,) = found["no_overlays"]
+    assert (found["overlays"], lacking["task"]) == ([], "multilabel")
+    assert "not a picture" in lacking["reason"]
+
+
+def test_each_source_has_file_names_of_its_own_that_disks_take():
+    specs = ["folder:p/q/x", "folder:p-q/x", "folder:P-Q/x", "csv:" + "ä/" * 200, "csv:" + "ä/" * 199, "csv:labels.csv"]
+    stems = list(file_stems(specs).values())
+    assert stems[0] == "folder-p-q-x"
+    assert stems[-1] == "csv-labels-csv"
+    assert len({stem.lower() for stem in stems}) == len(specs)
+    assert max(len(stem.encode()) for stem in stems) < 220
+
+
+def test_where_coco_has_no_pictures_is_said(tmp_path, capsys):
+    content = {"images": [{"id": 1, "file_name": "1.png"}, {"id": 2, "file_name": "2.png"}], "annotations": []}
+    (tmp_path / "labels.json").write_text(json.dumps(content | {"categories": [{"id": 1, "name": "cat"}]}))
+    assert data([f"coco:{tmp_path}/labels.json"]) == 0
+    assert "its pictures in none of" in " ".join(capsys.readouterr().out.split())
 
 
 def test_masks_are_drawn_over_the_picture_but_for_void_and_background():
@@ -177,6 +219,9 @@ def test_masks_are_drawn_over_the_picture_but_for_void_and_background():
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(TinctError, match="no source given"):
         data([])
+    for spec in ("photos:", "csv:labels.csv"):
+        with pytest.raises(TinctError, match="bogus: unknown split"):
+            data([spec], split="bogus")
     with pytest.raises(TinctError, match="absent: No such file"):
         data([str(tmp_path / "absent")])
     with pytest.raises(TinctError, match="no VOC in it"):

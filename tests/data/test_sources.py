@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinct.data.joined import Joined
 from tinct.data.photos import Photos
-from tinct.data.sources import Joined, open_held_out, open_labelled, open_pictures, open_sources
+from tinct.data.sources import open_held_out, open_labelled, open_pictures, open_sources
 from tinct.errors import AbsentSplitError, TinctError
 
 
@@ -97,6 +98,15 @@ def test_mistakes_are_named(folder):
         open_labelled(folder, "train", "multilabel")
     with pytest.raises(TinctError, match="multi-label: unknown task; choose one of multilabel, segmentation"):
         open_labelled("mosaic:", "val", "multi-label")
+
+
+@pytest.mark.parametrize("spec", ["", " ", "folder:", "csv: ", "coco:", "camvid:", "voc:", "voc:@2012"])
+def test_an_empty_path_is_not_taken_for_the_folder_one_is_in(folder, spec, monkeypatch):
+    monkeypatch.chdir(folder)
+    for opened in (lambda: open_sources([folder, spec]), lambda: open_pictures([spec])):
+        with pytest.raises(TinctError, match=rf"'{spec}' names no path \(is a variable unset\?\); .* or \. for"):
+            opened()
+    assert len(open_sources(["."], "all"))
 
 
 def test_a_broken_split_is_not_taken_for_an_absent_one(tmp_path):

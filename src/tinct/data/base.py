@@ -7,13 +7,16 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MIN_POSITIVES", "VOID", "LabelledSource", "Source", "fingerprint_of"]
+__all__ = ["LOWER", "MIN_POSITIVES", "VOID", "LabelledSource", "Source", "fingerprint_of"]
 
 VOID = 255
 """The mask value that stands for "no label here" and is left out of losses and metrics."""
 
 MIN_POSITIVES = 20
 """A class with fewer positives than this among the evaluated pictures is not scored: it would be mostly chance."""
+
+LOWER = "lower min_positives (tinct transfer --min-positives N, tinct compare --settings min_positives=N)"
+"""What helps where no class has so many."""
 
 
 class Source(ABC):
@@ -47,6 +50,10 @@ class Source(ABC):
         Raises:
             PictureError: the picture is unreadable, gone, or over a limit.
         """
+
+    def stamp(self, index: int) -> tuple[int, int]:
+        """What changes when the file of picture `index` does, see `files.stamp`; 0, 0 where none is seen."""
+        return 0, 0
 
     def fingerprint(self) -> str:
         """SHA-256 (16 hex digits) over the names of all pictures in order: the same set gives the same value."""

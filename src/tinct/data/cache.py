@@ -18,10 +18,10 @@ from tinct.files import atomic_path
 
 __all__ = ["CachedSource"]
 
-# The file: all pixels back to back; (height, width) of each picture, 0 x 0 for a bad one; {index: reason} of the bad
-# ones as JSON; and last, what is needed to find these.
+# The file: all pixels back to back; (height, width) of each picture, 0 x 0 for a bad one; the stamp of each picture's
+# file; {index: reason} of the bad ones as JSON; and last, what is needed to find these.
 _TRAILER = struct.Struct("<QQQ8s")  # bytes of pixels, number of pictures, bytes of JSON, mark
-_MARK = b"tinct\0\0\1"
+_MARK = b"tinct\0\0\2"
 _LOOKED_AT, _TRIED_AGAIN = 4, 64
 
 
@@ -30,8 +30,9 @@ class CachedSource(Source):
 
     The file is named by the source's fingerprint and `side`, built when it is absent (with a progress bar, in
     processes, and atomically: an interrupted build leaves nothing behind that could be taken for whole) and mapped,
-    so that all processes of a machine share its pages. On opening, a few pictures are compared with the source, and the
-    first bad ones are tried again; where they differ, the files changed under their names and the cache is built again.
+    so that all processes of a machine share its pages. Where a file was written anew under its name since, it is built
+    again; so it is where a few pictures, or the first bad ones, differ from the source's, since not all sources have
+    files. Pictures whose files are gone stay in the cache.
 
     Bad pictures are remembered and raise `PictureError` with their reason. `min_side` beyond `side` cannot be served:
     choose `side` for the smallest crop that is to be sharp.
@@ -41,18 +42,21 @@ class CachedSource(Source):
         folder: where cache files live; made when absent. A picture takes about 4 `side`^2 bytes.
         side: pixels.
         processes: for building; as many as there are cores by default.
+        compared: take what is there as it is, since another process has just compared it with the source.
 
     Raises:
         TinctError: `side` is not positive, or the folder cannot be written.
     """
 
-    def __init__(self, source: Source, folder: Path, side: int, processes: int | None = None) -> None:
+    def __init__(
+        self, source: Source, folder: Path, side: int, processes: int | None = None, compared: bool = False
+    ) -> None:
         if side < 1:
             raise TinctError(f"a cache's side is {side}; expected a positive number of pixels")
         self.source, self.spec, self.split = source, source.spec, source.split
         self.folder, self.side = folder, side
         self.path = folder / f"{source.fingerprint()}-{side}.pixels"
-        if not (self._open() and self._is_current()):
+        if not (self._open() and (compared or self._is_current())):
             self._pixels = np.zeros(0, np.uint8)  # Windows replaces no file that is mapped
             self._build(processes)
             if not self._open():
@@ -63,8 +67,8 @@ class CachedSource(Source):
         return len(self.source)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to other processes without the pixels."""
-        return CachedSource, (self.source, self.folder, self.side)
+        """Travel to other processes without the pixels; these have no processes of their own to build with."""
+        return CachedSource, (self.source, self.folder, self.side, 1, True)
 
     def name(self, index: int) -> str:
         """The name in the source."""
@@ -78,6 +82,11 @@ class CachedSource(Source):
         start = int(self._starts[index])
         return np.array(self._pixels[start : start + height * width * 3]).reshape(height, width, 3)
 
+    def stamp(self, index: int) -> tuple[int, int]:
+        """That of the file which the picture was decoded from."""
+        written, size = self._stamps[index].tolist()
+        return written, size
+
     def fingerprint(self) -> str:
         """The source's: they are the same pictures."""
         return self.source.fingerprint()
@@ -89,10 +98,11 @@ class CachedSource(Source):
                 end = file.seek(0, 2) - _TRAILER.size
                 file.seek(max(end, 0))
                 pixels, count, text, mark = _TRAILER.unpack(file.read())
-                if mark != _MARK or count != len(self.source) or pixels + 8 * count + text != end:
+                if mark != _MARK or count != len(self.source) or pixels + 24 * count + text != end:
                     return False
                 file.seek(pixels)
                 self._sizes = np.frombuffer(file.read(8 * count), "<u4").reshape(count, 2)
+                self._stamps = np.frombuffer(file.read(16 * count), "<i8").reshape(count, 2)
                 self._reasons: dict[str, str] = json.loads(file.read(text))
         except (OSError, ValueError, struct.error):  # ValueError: of what is no JSON, or no text
             return False
@@ -102,17 +112,27 @@ class CachedSource(Source):
         return True
 
     def _is_current(self) -> bool:
+        now = self._stamps_now()
+        there = now.any(1)  # others are gone or out of reach: the cache may outlive the files
+        if (now != self._stamps)[there].any():
+            return False
         some = np.linspace(0, len(self) - 1, min(_LOOKED_AT, len(self))).astype(int).tolist()
         for index in (*some, *map(int, islice(self._reasons, _TRIED_AGAIN))):
-            now = shrunk(self.source, index, self.side)
-            if isinstance(now, str):
-                continue  # gone or out of reach: the cache may outlive the files
-            if not self._sizes[index].any() or not np.array_equal(now, self.picture(index)):
+            picture = shrunk(self.source, index, self.side)
+            if isinstance(picture, str):
+                continue
+            if not self._sizes[index].any() or not np.array_equal(picture, self.picture(index)):
                 return False
         return True
 
+    def _stamps_now(self) -> NDArray[np.int64]:
+        stamps = map(self.source.stamp, range(len(self)))
+        # some disks hold times that do not fit, such as those of the year 30000
+        return np.array([(written % 2**63, size) for written, size in stamps], "<i8").reshape(-1, 2)
+
     def _build(self, processes: int | None) -> None:
         sizes, reasons = np.zeros((len(self), 2), "<u4"), {}
+        stamps = self._stamps_now()  # before they are read: what is written meanwhile shall be noticed the next time
         # The processes start first, so that they do not hold the unfinished file open.
         with (
             each_picture(self.source, partial(shrunk, side=self.side), "caching pictures", processes) as pictures,
@@ -127,4 +147,5 @@ class CachedSource(Source):
                     file.write(picture.data)
             pixels, text = file.tell(), json.dumps(reasons).encode()
             file.write(sizes.data)
+            file.write(stamps.data)
             file.write(text + _TRAILER.pack(pixels, len(self), len(text), _MARK))

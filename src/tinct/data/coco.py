@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
 from tinct.data.base import VOID
+from tinct.data.decode import oversize
 from tinct.data.folder import split_folders
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, require_positives, spelled
+from tinct.data.outlines import filled
 from tinct.data.subsets import drawn_split
 from tinct.errors import AbsentSplitError, PictureError, TinctError
 from tinct.files import expanded, stamp
@@ -31,9 +33,10 @@ ROBOFLOW = "_annotations.coco.json"
 class Coco(LabelledFiles):
     """`coco:DIR`: DIR holds `train2017`, `val2017` and `annotations/instances_train2017.json` (any year).
 
-    Of several years it is the newest that train and val share. The classes are the categories of train's file by rising
-    id, 80 for COCO, and number the mask's values from 1 on, without COCO's gaps; 0 is the background. Pictures without
-    annotations are kept: they are negatives. DIR may also be of Roboflow's layout, `train/_annotations.coco.json`.
+    Pictures may also lie in DIR itself, in `images` there, or in `images/train2017`. Of several years it is the newest
+    that train and val share. The classes are the categories of train's file by rising id, 80 for COCO, and number the
+    mask's values from 1 on, without COCO's gaps; 0 is the background. Pictures without annotations are kept: they are
+    negatives. DIR may also be of Roboflow's layout, `train/_annotations.coco.json`.
 
     `coco:FILE.json` is one file of that format, as labelling tools write it, with its pictures in its folder, in
     `images` there or beside that folder. About a fifth, drawn by the file names, is `val` and the rest `train`.
@@ -69,15 +72,24 @@ class Coco(LabelledFiles):
             self._ids, names = [self._ids[place] for place in chosen], [names[place] for place in chosen]
             self.note = "has no splits: about a fifth of its pictures, drawn by their names, is val, the rest train"
             near = [file.parent, file.parent / "images", *(file.parent.parent / one for one in ("images", subset))]
-            root = folder = _with_pictures([*near, near[2] / subset], names)
+            places = [*near, near[2] / subset]
         else:
-            folder = _with_pictures([file.parent if file.name == ROBOFLOW else root / subset, root], names)
+            first = file.parent if file.name == ROBOFLOW else root / subset
+            places = [first, root, root / "images" / subset, root / "images"]
+        found = _with_pictures(places, names)
+        folder = found or places[0]
+        root = folder if single else root
         within = folder.relative_to(root)
         pictures = ((within / spelled(name, folder)).as_posix() for name in names)
         super().__init__(pictures, root, f"coco:{path}", split)
+        said = [self.note]
         if self._coco.orphans:
-            said = f"{self._coco.orphans:,} of its annotations are of pictures that it does not list, and are left out"
-            self.note = "; ".join(filter(None, (self.note, said)))
+            said.append(
+                f"{self._coco.orphans:,} of its annotations are of pictures that it does not list, and are left out"
+            )
+        if names and not found:
+            said.append(f"has its pictures in none of {', '.join(map(str, places))}")
+        self.note = "; ".join(filter(None, said))
         if task == "segmentation":
             self.background = 0
             entries = [self._coco.imgs[key] for key in self._ids]
@@ -138,19 +150,18 @@ class Coco(LabelledFiles):
             PictureError: the picture has another size than the file says, or a shape is damaged.
         """
         entry = self._coco.imgs[self._ids[index]]
-        mask = np.zeros((_pixels(entry, "height"), _pixels(entry, "width")), np.uint8)
+        height, width = _pixels(entry, "height"), _pixels(entry, "width")
+        if why := oversize(width, height):
+            raise PictureError(f"{self._file}: {entry['file_name']}: {why}")
+        mask = np.zeros((height, width), np.uint8)
         shapes = []
         for annotation in self._coco.imgToAnns[self._ids[index]]:
             outlined = bool(outline := annotation.get("segmentation"))
             try:
-                if isinstance(outline, list) and min(map(len, outline), default=6) < 6:
-                    raise ValueError("a polygon of fewer than three points")
-                shape = self._coco.annToMask(annotation).astype(bool) if outlined else _box(annotation, mask.shape)
-            except Exception as error:  # pycocotools raises bare Exceptions, and what its C code makes of bad numbers
+                shape = filled(outline, *mask.shape) if outlined else _box(annotation, mask.shape)
+            except Exception as error:  # pycocotools and NumPy raise all kinds where numbers are none
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise PictureError(f"{self._file}: annotation {annotation.get('id')}: {reason}") from error
-            if shape.shape != mask.shape:
-                raise PictureError(f"{self._file}: annotation {annotation['id']}: its run lengths have another size")
             known = outlined and not annotation.get("iscrowd", 0)
             value = 1 + self._columns[annotation["category_id"]] if known else VOID
             shapes.append(((known, -int(shape.sum())), value, shape))
@@ -178,10 +189,10 @@ def _box(annotation: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.bool_
     return box
 
 
-def _with_pictures(folders: Sequence[Path], names: Sequence[str]) -> Path:
-    """The first of `folders` that has any of the pictures, else the first."""
+def _with_pictures(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
+    """The first of `folders` that has any of the pictures."""
     sample = names[:: max(1, len(names) // 20)]  # of a hundred thousand, on a slow disk, not each one
-    return next((one for one in folders if any((one / spelled(name, one)).exists() for name in sample)), folders[0])
+    return next((one for one in folders if any((one / spelled(name, one)).exists() for name in sample)), None)
 
 
 def _without_machine(name: str) -> str:
@@ -215,8 +226,9 @@ def _load(path: Path, written: tuple[int, int]) -> Any:
         wrong = [entry for entry in annotations if entry["category_id"] not in coco.cats]
         twice = [key for key, count in Counter(entry["id"] for entry in images).items() if count > 1]
         coco.orphans = sum(entry["image_id"] not in coco.imgs for entry in annotations)
-        for entry in coco.imgs.values():  # what is asked of a picture later
-            _ = str(entry["file_name"])
+        for key, entries in (("file_name", coco.imgs), ("name", coco.cats)):  # what is asked of them later
+            for entry in entries.values():
+                _ = str(entry[key])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__} {' '.join(str(error).split())}"
         raise TinctError(f"{path}: {reason}; expected COCO's instances format") from error

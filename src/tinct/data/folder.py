@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tinct.data.base import Source
 from tinct.data.decode import PICTURE_SUFFIXES, decode
 from tinct.errors import AbsentSplitError, TinctError
-from tinct.files import expanded, read_json
+from tinct.files import expanded, read_json, stamp
 
 __all__ = ["PathSource", "holds_results", "open_folder", "read_lines", "scan", "split_folders", "split_of"]
 
@@ -81,6 +81,10 @@ class PathSource(Source):
     def picture(self, index: int, min_side: int | None = None) -> NDArray[np.uint8]:
         """Decode the file, see `Source.picture`."""
         return decode(self.path(index), min_side)
+
+    def stamp(self, index: int) -> tuple[int, int]:
+        """See `Source.stamp`."""
+        return stamp(self.path(index))
 
     def fingerprint(self) -> str:
         """The digest of `fingerprint_of`, in one go: the block is exactly what that function hashes."""

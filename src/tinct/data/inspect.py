@@ -1,10 +1,7 @@
 """`tinct data`: what is in a source, before anything is trained on it."""
 
-import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations, product
 from json import dumps
@@ -17,16 +14,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tinct.data.base import MIN_POSITIVES, VOID, LabelledSource, Source
+from tinct.data.base import LOWER, MIN_POSITIVES, VOID, LabelledSource, Source
 from tinct.data.decode import GREY, NEAR_GREY
 from tinct.data.folder import PathSource
 from tinct.data.hashes import DISTANCE, near_pairs
-from tinct.data.labelled import Task, require_names
-from tinct.data.overlay import overlay
-from tinct.data.sources import is_labelled, open_labelled, open_sources, results_in
+from tinct.data.labelled import LabelledFiles, Task, require_names
+from tinct.data.overlay import file_stems, write_samples
+from tinct.data.sources import check_split, is_labelled, open_labelled, open_sources, results_in
 from tinct.data.survey import Survey, mask_pixels, survey
-from tinct.errors import AbsentSplitError, PictureError, TinctError
-from tinct.files import atomic_path
+from tinct.errors import AbsentSplitError, TinctError
 from tinct.screen import column, open_console
 
 __all__ = ["data"]
@@ -47,7 +43,7 @@ def data(sources: list[str], *, split: str = "train", json: bool = False, out: P
         sources: folders, text files of paths, `photos:`, or labelled sources such as `voc:DIR`.
         split: which split of an unlabelled source to look at: train, val, test or all.
         json: print one JSON document instead of tables.
-        out: a folder for three sample overlays (PNG) of each labelled source.
+        out: a folder for three sample overlays (PNG) of each labelled source and task.
 
     Returns:
         0.
@@ -57,6 +53,7 @@ def data(sources: list[str], *, split: str = "train", json: bool = False, out: P
     """
     if not sources:
         raise TinctError("no source given; name a folder of pictures, a text file of paths, or photos:")
+    check_split(split)  # labelled sources are looked at in all of theirs
     sets = [part for spec in sources for part in _open(spec, split)]
     surveys: dict[str, Survey] = {}  # the two tasks of a split often have the same pictures
     for part in sets:
@@ -70,8 +67,7 @@ def data(sources: list[str], *, split: str = "train", json: bool = False, out: P
             for first, second in combinations(distinct, 2)
         ],
         "labels": [_describe_labels(part) for part in sets if isinstance(part.source, LabelledSource)],
-        "overlays": [str(path) for path in _write_overlays(sets, out)] if out else [],
-    }
+    } | (_overlays(sets, out) if out else {"overlays": [], "no_overlays": []})
     if json:
         sys.stdout.write(dumps(document, indent=2, allow_nan=False) + "\n")
     else:
@@ -115,6 +111,11 @@ def _describe(part: _Set, seen: Survey) -> dict[str, Any]:
             return None
         return {"min": int(values.min()), "median": float(np.median(values)), "max": int(values.max())}
 
+    def why(index: int) -> str:
+        """The reason without the path, since pictures are named as in the rest of the listing."""
+        reason = seen.unreadable[index]
+        return reason.removeprefix(f"{source.path(index)}: ") if isinstance(source, PathSource) else reason
+
     def below(threshold: float) -> dict[str, Any]:
         names = [source.name(index) for index in seen.indices[seen.chroma < threshold]]
         share = len(names) / max(count, 1)
@@ -125,7 +126,8 @@ def _describe(part: _Set, seen: Survey) -> dict[str, Any]:
         "split": source.split,
         "fingerprint": source.fingerprint(),
         "pictures": len(source),
-        "unreadable": [{"name": source.name(index), "reason": why} for index, why in seen.unreadable.items()],
+        "note": source.note if isinstance(source, LabelledFiles) else "",
+        "unreadable": [{"name": source.name(index), "reason": why(index)} for index in seen.unreadable],
         "other_files": dict(source.others.most_common()) if isinstance(source, PathSource) else {},
         "results": results_in(source),
         "width": range_of(seen.sizes[:, 0]),
@@ -175,25 +177,25 @@ def _describe_labels(part: _Set) -> dict[str, Any]:
         described["mismatches"] = [{"name": source.name(index), "reason": why} for index, why in mismatches.items()]
     counts = dict(zip(names, positives, strict=True))
     scored = [name for value, name in enumerate(names) if source.classes or value != source.background]
-    return described | {"positives": counts, "too_rare": [name for name in scored if counts[name] < MIN_POSITIVES]}
+    too_rare = [name for name in scored if counts[name] < MIN_POSITIVES]
+    return described | {"positives": counts, "too_rare": too_rare, "scored": len(scored) - len(too_rare)}
 
 
-def _write_overlays(sets: list[_Set], folder: Path) -> Iterator[Path]:
-    """Three usable pictures of each labelled source and task, from beginning, middle and end, with their labels."""
+def _overlays(sets: list[_Set], folder: Path) -> dict[str, Any]:
+    """Write samples of each labelled source and task, and say of which there are none and why."""
     first = {(part.source.spec, part.task): part.source for part in reversed(sets)}
+    stems = file_stems(dict.fromkeys(spec for spec, _ in first))
+    written: list[str] = []
+    lacking = []
     for (spec, task), source in first.items():
-        if not isinstance(source, LabelledSource):
-            continue
-        stem = re.sub(r"[^\w-]+", "-", spec).strip("-")
-        for number, start in enumerate(sorted({0, len(source) // 2, len(source) - 1})):
-            path = folder / f"{stem}-{task}-{number}.png"
-            for index in range(start, min(start + 20, len(source))):
-                with suppress(PictureError):  # reported already; the next picture will do
-                    image = overlay(source, index)
-                    with atomic_path(path) as unfinished:
-                        image.save(unfinished)
-                    yield path
-                    break
+        drawn: list[Path] | str = "it has no labels"
+        if isinstance(source, LabelledSource):
+            drawn = write_samples(source, folder, f"{stems[spec]}-{task}")
+        if isinstance(drawn, str):
+            lacking.append({"spec": spec, "task": task, "reason": drawn})
+        else:
+            written += map(str, drawn)
+    return {"overlays": written, "no_overlays": lacking}
 
 
 def _show(document: dict[str, Any], console: Console) -> None:
@@ -201,6 +203,8 @@ def _show(document: dict[str, Any], console: Console) -> None:
         side, grey, near_grey = part["shorter_side"], part["grey"], part["near_grey"]
         table = Table(column(), column(), show_header=False)
         table.add_row("pictures", f"{part['pictures']:,}, of which {len(part['unreadable']):,} unreadable")
+        if part["note"]:
+            table.add_row("note", _plain(part["note"]))
         if part["other_files"]:
             table.add_row("other files", _plain(_endings(part["other_files"])))
         if part["results"]:
@@ -218,7 +222,7 @@ def _show(document: dict[str, Any], console: Console) -> None:
         console.print(_plain(f"{part['spec']} ({part['split']})"), table, sep="\n")
     for part in document["sets"]:
         where = f"{part['spec']} ({part['split']})"
-        _list(console, f"Unreadable in {where}", [bad["reason"] for bad in part["unreadable"]])
+        _list(console, f"Unreadable in {where}", [f"{bad['name']}: {bad['reason']}" for bad in part["unreadable"]])
         _list(console, f"Grey in {where}", part["grey"]["names"])
         _list(console, f"Near-duplicates within {where}", [" = ".join(pair) for pair in part["near_duplicates"]])
     for pair in document["across"]:
@@ -230,6 +234,9 @@ def _show(document: dict[str, Any], console: Console) -> None:
         _show_labels([labels for labels in document["labels"] if (labels["spec"], labels["task"]) == key], console)
     for path in document["overlays"]:
         console.print(_plain(f"wrote {path}"))
+    for one in document["no_overlays"]:
+        which = ", ".join(filter(None, (one["spec"], one["task"])))
+        console.print(_plain(f"no overlays of {which}: {one['reason']}"), soft_wrap=True)
 
 
 def _show_labels(splits: list[dict[str, Any]], console: Console) -> None:
@@ -260,6 +267,11 @@ def _show_labels(splits: list[dict[str, Any]], console: Console) -> None:
     console.print(
         _plain(f"{title}: pictures of each class (*: under {MIN_POSITIVES}, too rare to score)"), table, sep="\n"
     )
+    for labels in usable:
+        if labels["split"] != "train" and not labels["scored"]:
+            most = max(labels["positives"][name] for name in labels["too_rare"])
+            said = f"No class of {labels['split']} can be scored: the most frequent is in {most:,} pictures; {LOWER}"
+            console.print(_plain(said), soft_wrap=True)
 
 
 def _endings(others: dict[str, int]) -> str:

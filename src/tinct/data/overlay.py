@@ -1,15 +1,62 @@
 """A picture with its labels drawn on it, for eyes."""
 
 import colorsys
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tinct.data.base import VOID, LabelledSource
+from tinct.data.base import VOID, LabelledSource, fingerprint_of
+from tinct.errors import PictureError, TinctError
+from tinct.files import atomic_path
 
-__all__ = ["class_color", "draw_labels", "overlay"]
+__all__ = ["class_color", "draw_labels", "file_stems", "overlay", "write_samples"]
+
+LONGEST = 200
+"""Bytes of a spec that go into a file's name, which most disks limit to 255."""
+
+
+def write_samples(source: LabelledSource, folder: Path, stem: str) -> list[Path] | str:
+    """Draw three usable pictures, from beginning, middle and end, into `folder` as `stem`-0.png and so on.
+
+    Returns:
+        The files, or why there are none.
+
+    Raises:
+        TinctError: the folder cannot be written.
+    """
+    written, why = [], "it has no pictures"
+    for number, start in enumerate(sorted({0, len(source) // 2, len(source) - 1})):
+        for index in range(start, min(start + 20, len(source))):
+            try:
+                image = overlay(source, index)
+            except PictureError as error:  # the next one will do
+                why = str(error)
+                continue
+            except TinctError as error:  # of the labels, which are those of all pictures
+                return str(error)
+            path = folder / f"{stem}-{number}.png"
+            with atomic_path(path) as unfinished:
+                image.save(unfinished)
+            written.append(path)
+            break
+    return written or why
+
+
+def file_stems(specs: Iterable[str]) -> dict[str, str]:
+    """How the names of each source's files begin: as it is written where that will do, and no two alike."""
+    stems: dict[str, str] = {}
+    for spec in specs:
+        words = re.sub(r"[^\w-]+", "-", spec).strip("-")
+        stem = os.fsencode(words)[:LONGEST].decode("utf-8", "ignore")
+        if stem != words or stem.lower() in map(str.lower, stems.values()):  # some disks do not tell cases apart
+            stem += f"-{fingerprint_of([spec])[:8]}"
+        stems[spec] = stem
+    return stems
 
 
 def overlay(source: LabelledSource, index: int) -> Image.Image:

@@ -1,23 +1,30 @@
 """From what the user writes to a source: `folder`, `list.txt`, `photos:`, `voc:DIR`, and several of them joined."""
 
 import importlib
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tinct.data.base import VOID, LabelledSource, Source, fingerprint_of
+from tinct.data.base import VOID, LabelledSource, Source
 from tinct.data.decode import PICTURE_SUFFIXES
 from tinct.data.folder import PathSource, open_folder
+from tinct.data.joined import Joined, files_of, without
 from tinct.data.labelled import Task
 from tinct.data.photos import Photos
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.files import expanded
 
-__all__ = ["Joined", "is_labelled", "open_held_out", "open_labelled", "open_pictures", "open_sources", "results_in"]
+__all__ = [
+    "check_split",
+    "is_labelled",
+    "open_held_out",
+    "open_labelled",
+    "open_pictures",
+    "open_sources",
+    "results_in",
+]
 
 # prefix: module and class, imported when asked for because some need pycocotools or torchvision
 _LABELLED = {
@@ -30,63 +37,6 @@ _LABELLED = {
 }
 SPLITS = ("train", "val", "test", "all")
 HELD_OUT = ("val", "test")
-
-
-class Joined(Source):
-    """Several sources one after the other; where their folders differ, names begin with these, to be told apart."""
-
-    def __init__(self, parts: Sequence[Source]) -> None:
-        self.parts = tuple(parts)
-        self.spec = " ".join(part.spec for part in parts)
-        self.split = parts[0].split
-        roots = [_root(part) for part in parts]
-        self.root = roots[0] if len(set(roots)) == 1 else None
-        self._prefixes = roots if self.root is None else [None] * len(parts)
-        self._ends = np.cumsum([len(part) for part in parts])
-
-    def __len__(self) -> int:
-        """The sum of the parts' lengths."""
-        return int(self._ends[-1])
-
-    def locate(self, index: int) -> tuple[int, int]:
-        """The number of the part that holds picture `index`, and the picture's index there."""
-        part = int(np.searchsorted(self._ends, index, side="right"))
-        return part, index - (int(self._ends[part - 1]) if part else 0)
-
-    def name(self, index: int) -> str:
-        """The name its part gives it, after the part's folder as the user wrote it where there are several."""
-        part, position = self.locate(index)
-        name, prefix = self.parts[part].name(position), self._prefixes[part]
-        return name if prefix is None else (prefix / name).as_posix()
-
-    def picture(self, index: int, min_side: int | None = None) -> NDArray[np.uint8]:
-        """See `Source.picture`."""
-        part, position = self.locate(index)
-        return self.parts[part].picture(position, min_side)
-
-    def fingerprint(self) -> str:
-        """Over the parts' fingerprints and lengths, because a part may know a faster way to its own than its names."""
-        return fingerprint_of(f"{part.fingerprint()} {len(part)}" for part in self.parts)
-
-
-class Without(Source):
-    """A source without some of its pictures."""
-
-    def __init__(self, source: Source, kept: Sequence[int]) -> None:
-        self.source, self.kept = source, kept
-        self.spec, self.split = source.spec, source.split
-
-    def __len__(self) -> int:
-        """How many are left."""
-        return len(self.kept)
-
-    def name(self, index: int) -> str:
-        """The name in the source."""
-        return self.source.name(self.kept[index])
-
-    def picture(self, index: int, min_side: int | None = None) -> NDArray[np.uint8]:
-        """See `Source.picture`."""
-        return self.source.picture(self.kept[index], min_side)
 
 
 def open_sources(specs: Sequence[str | Path], split: str = "train") -> Source:
@@ -157,12 +107,14 @@ def open_labelled(spec: str | Path, split: str, task: Task) -> LabelledSource:
         (('astronaut', 'cat', 'coffee'), (200, 8))
     """
     spec = str(spec)
-    _check_split(split)
+    check_split(split)
     if task not in get_args(Task):
         raise TinctError(f"{task}: unknown task; choose one of {', '.join(get_args(Task))}")
     if not is_labelled(spec):
         raise TinctError(f"{spec}: not a labelled source; write {', '.join(f'{known}:…' for known in _LABELLED)}")
     prefix, _, path = spec.partition(":")
+    if prefix != "mosaic":
+        _check_path(spec, re.sub(r"@20\d\d$", "", path) if prefix == "voc" else path)
     module, name = _LABELLED[prefix]
     source: LabelledSource = getattr(importlib.import_module(f"tinct.data.{module}"), name)(path, split, task)
     if not len(source):
@@ -184,11 +136,12 @@ def open_held_out(spec: str) -> Source:
 
 
 def _open(spec: str, split: str) -> Source:
-    _check_split(split)
+    check_split(split)
     if spec == "photos:":
         return Photos(split)
     if is_labelled(spec):
         return _pictures_of(spec, split)
+    _check_path(spec, spec)
     prefix, colon, _ = spec.partition(":")
     if colon and len(prefix) > 1 and not Path(spec).exists():  # C: is a drive
         known = ", ".join(f"{known}:" for known in ("photos", *_LABELLED))
@@ -206,8 +159,8 @@ def _pictures_of(spec: str, split: str) -> Source:
         held: list[Source] = []
         with suppress(AbsentSplitError):
             held = _parts_of(spec, HELD_OUT)
-        files = {file for source in held for file in _files(source)}
-        found = [left for source in found if len(left := _without(source, files))]
+        files = {file for source in held for file in files_of(source)}
+        found = [left for source in found if len(left := without(source, files))]
         if not found:
             raise TinctError(f"{spec}: all pictures of the train split are in val or test too")
     return found[0] if len(found) == 1 else Joined(found)
@@ -232,36 +185,27 @@ def _parts_of(spec: str, splits: Sequence[str]) -> list[Source]:
             if not isinstance(source, PathSource):  # the same pictures for every task
                 found.append(source)
                 break
-            left = _without(source, files)
-            files.update(_files(left))
+            left = without(source, files)
+            files.update(files_of(left))
             found += [left] if len(left) else []
     if not found:
         raise refusals[0]
     return found
 
 
-def _root(source: Source) -> Path | None:
-    """The folder that a source's names start from; None where they are no paths, or are whole already."""
-    if isinstance(source, Without):
-        return _root(source.source)
-    return source.root if isinstance(source, PathSource | Joined) else None
+def check_split(split: str) -> None:
+    """Refuse a word that is no split.
 
-
-def _files(source: Source) -> list[Path]:
-    """The files of a source that has them."""
-    if isinstance(source, Without):
-        files = _files(source.source)
-        return [files[index] for index in source.kept]
-    return [source.path(index) for index in range(len(source))] if isinstance(source, PathSource) else []
-
-
-def _without(source: Source, dropped: Collection[Path]) -> Source:
-    """The source, or what is left of it."""
-    files = _files(source)
-    kept = [index for index, file in enumerate(files) if file not in dropped]
-    return Without(source, kept) if len(kept) < len(files) else source
-
-
-def _check_split(split: str) -> None:
+    Raises:
+        TinctError: it is none of train, val, test and all.
+    """
     if split not in SPLITS:
         raise TinctError(f"{split}: unknown split; choose one of {', '.join(SPLITS)}")
+
+
+def _check_path(spec: str, path: str) -> None:
+    """Refuse a source without a path: with a variable that is unset, it would be the folder one happens to be in."""
+    if not path.strip():
+        raise TinctError(
+            f"{spec!r} names no path (is a variable unset?); name a folder or a file, or . for the folder you are in"
+        )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,19 +100,20 @@ def cached_features(
 ) -> Features:
     """`extract` on a part of a split, kept in the folder `cache` by a name that follows from weights and pictures.
 
-    Of the pictures that is their names and a look at a few: others under the same names must not get these features.
-    Where one that could not be read now can, all are taken anew.
+    Of the pictures that is their names, when their files were written, and a look at a few: others under the same names
+    must not get these features. Where one that could not be read now can, or the file is damaged, all are taken anew.
     """
     if cache is None:
         return extract(encoder, evaluation_chunks(labelled, indices, size), input, device)
-    digest = hashlib.sha256(json.dumps([labelled.source.fingerprint(), size, input, indices.tolist()]).encode())
+    stamps = [labelled.pictures.stamp(index) for index in indices.tolist()]
+    digest = hashlib.sha256(json.dumps([labelled.source.fingerprint(), size, input, indices.tolist(), stamps]).encode())
     for position in np.linspace(0, len(indices) - 1, min(LOOKED_AT, len(indices))).astype(int):
         picture = shrunk(labelled.source, int(indices[position]), labelled.side)
         digest.update(picture.encode() if isinstance(picture, str) else np.ascontiguousarray(picture).tobytes())
     digest.update(weights_digest(encoder).encode())
     names = {index: labelled.source.name(index) for index in indices.tolist()}
     path = expanded(cache) / f"{digest.hexdigest()[:24]}.features"
-    if path.exists():
+    with suppress(TinctError):  # absent or damaged
         tensors, meta = read_weights(path)
         kept, hashes = tensors["indices"].numpy(), tensors["hashes"].numpy().view(np.uint64)
         skipped = {index: meta["skipped"][names[index]] for index in sorted(names.keys() - set(kept.tolist()))}

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from tinct.config import Config
 from tinct.data.base import Source
 from tinct.data.hashes import hash_of
+from tinct.data.joined import Joined
 from tinct.data.ledger import Ledger
 from tinct.data.loader import Photographs, crops_loader
 from tinct.data.parallel import each_picture
 from tinct.data.photos import Photos
 from tinct.data.random import rng
-from tinct.data.sources import Joined, is_labelled, open_held_out, open_sources
+from tinct.data.sources import is_labelled, open_held_out, open_sources
 from tinct.data.transforms import whole_side
 from tinct.engine import make_fabric
 from tinct.errors import AbsentSplitError, TinctError
