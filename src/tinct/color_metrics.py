@@ -10,7 +10,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from tinct.errors import TinctError
 
-__all__ = ["SSIM_WINDOW", "STRIP", "ab_distance", "ab_l1", "ciede2000", "colorfulness", "psnr", "ssim"]
+__all__ = ["SSIM_WINDOW", "ab_distance", "ab_l1", "ciede2000", "colorfulness", "mean_ciede2000", "psnr", "ssim"]
 
 SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window in pixels (Wang et al. 2004, section III-C)."""
@@ -111,3 +111,10 @@ def ciede2000(lab: Tensor, truth: Tensor) -> Tensor:
     """
     planes = (part.detach().cpu().double().numpy() for part in (lab, truth))
     return torch.from_numpy(deltaE_ciede2000(*planes, channel_axis=1))
+
+
+def mean_ciede2000(lab: Tensor, truth: Tensor) -> Tensor:
+    """The mean of `ciede2000` over (B, 3, H, W), some rows at a time: it needs dozens of planes in double precision."""
+    rows = max(1, STRIP // lab.shape[3])
+    strips = zip(lab.split(rows, dim=2), truth.split(rows, dim=2), strict=True)
+    return torch.stack([ciede2000(*pair).sum() for pair in strips]).sum() / lab[:, 0].numel()

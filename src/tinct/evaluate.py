@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.color import lab_to_srgb, srgb_to_lab
-from tinct.color_metrics import SSIM_WINDOW, STRIP, ab_distance, ab_l1, ciede2000, colorfulness, psnr, ssim
+from tinct.color_metrics import SSIM_WINDOW, ab_distance, ab_l1, colorfulness, mean_ciede2000, psnr, ssim
 from tinct.coloring.extractors import frechet_distances, perceptual_distances
 from tinct.colorize import Colorizer
 from tinct.data.base import Source
@@ -270,7 +270,7 @@ def _scores(rgb: Tensor, truth: Tensor, perceptual: dict[str, Callable[[Tensor, 
         "ab_l1": ab_l1(lab[:, 1:], true_lab[:, 1:]),
         "ab_distance": ab_distance(lab[:, 1:], true_lab[:, 1:]),
         "ab_distance_grey": ab_distance(grey_lab[:, 1:], true_lab[:, 1:]),
-        "ciede2000": _mean_ciede2000(lab, true_lab),
+        "ciede2000": mean_ciede2000(lab, true_lab),
         "colourfulness": colorfulness(rgb),
         "colourfulness_truth": colorfulness(truth),
         **{name: distance(_as_seen(rgb), _as_seen(truth)) for name, distance in perceptual.items()},
@@ -285,13 +285,6 @@ def _as_seen(rgb: Tensor) -> Tensor:
         return rgb
     size = [max(1, round(side * scale)) for side in rgb.shape[2:]]
     return F.interpolate(rgb, size, mode="bilinear", antialias=True)
-
-
-def _mean_ciede2000(lab: Tensor, true_lab: Tensor) -> Tensor:
-    """Its mean, some rows at a time: it needs dozens of planes in double precision."""
-    rows = max(1, STRIP // lab.shape[3])
-    strips = zip(lab.split(rows, dim=2), true_lab.split(rows, dim=2), strict=True)
-    return torch.stack([ciede2000(*pair).sum() for pair in strips]).sum() / (lab.shape[2] * lab.shape[3])
 
 
 def _show(record: dict[str, Any], console: Console) -> None:
