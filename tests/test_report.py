@@ -134,6 +134,22 @@ def test_tables_hold_every_transfer(records):
     assert "## Pretraining run run" in markdown.read_text()
 
 
+def test_records_behind_links_are_found_once_and_circles_end(records):
+    links = records / "links" / "below"
+    links.mkdir(parents=True)
+    for name in ("classes", "run"):
+        (links / name).symlink_to(records / name)
+    (links / "again").symlink_to(records / "run")
+    (links / "circle").symlink_to(records / "links")
+    (links / "nowhere").symlink_to(links / "nowhere")
+    found = find_records([records / "links"])
+    assert list(found.runs) == [records / "run"]
+    assert sorted(cell.folder for cell in found.cells) == sorted(
+        cell.folder for cell in find_records([records / "classes"]).cells
+    )
+    assert {cell.arm for cell in found.cells} == {"random", "cgan"}
+
+
 @pytest.mark.parametrize(("out", "says"), [("report.txt", "ends in .html"), ("report.html", "no record")])
 def test_what_cannot_be_reported(tmp_path, capsys, out, says):
     (tmp_path / "empty").mkdir()

@@ -22,7 +22,7 @@ def report(folders: list[str], *, out: Path) -> int:
     """Make one HTML page of all records in FOLDERS; its tables go into a .md and a .csv beside it.
 
     Args:
-        folders: what `tinct compare`, `transfer` or `pretrain` wrote; everything below them is read.
+        folders: what `tinct compare`, `transfer` or `pretrain` wrote; everything below them is read, also behind links.
         out: the page, such as report.html. A .md or .csv of that name that no report wrote is left as it is, and
             refused.
 
