@@ -104,7 +104,10 @@ def running(colorizer: Colorizer, limits: Limits, port: int) -> Iterator[str]:
                 app_kwargs={"middleware": [Middleware(LocalOnly, max_bytes=limits.megabytes << 20)]},
             )
         except OSError as error:
-            raise TinctError(f"port {port} cannot be used ({error}); choose another --port") from error
+            # gradio's own words are of its launch() and an environment variable
+            raise TinctError(
+                f"port {port} cannot be used: another program has it, or you may not; choose another --port"
+            ) from error
         try:
             yield address
         finally:
