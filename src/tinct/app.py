@@ -33,7 +33,7 @@ def serve(
     """Open a page on this machine (127.0.0.1) that colours photographs; leave with Ctrl+C.
 
     Args:
-        model: the name of a colorizer that comes with tinct, or the path of a colorizer.safetensors.
+        model: the name of a colorizer that comes with tinct, a colorizer.safetensors, or the folder of a run.
         port: where the page listens.
         device: auto, cpu, cuda, cuda:N or mps.
         max_megabytes: the largest upload.
