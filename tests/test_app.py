@@ -152,11 +152,22 @@ def test_settings_out_of_range_get_a_sentence(client, photograph, capfd):
     for wrong in ({"saturation": 5}, {"size": 10**9}, {"versions": 99}, {"size": 1}, {"versions": 0}):
         with pytest.raises(gradio_client.exceptions.AppError, match=r"maximum|minimum|expected"):
             ask(client, photograph, **wrong)
-    for wrong in ({"saturation": "x"}, {"size": None}, {"versions": True}):
-        with pytest.raises(gradio_client.exceptions.AppError, match="expected a number"):
+    for wrong in ({"saturation": "x"}, {"size": None}, {"versions": True}, {"versions": 2.7}, {"size": 64.5}):
+        with pytest.raises(gradio_client.exceptions.AppError, match=r"expected a (whole )?number"):
             ask(client, photograph, **wrong)
     with pytest.raises(gradio_client.exceptions.AppError, match="no photograph yet"):
         client.predict(None, 1.0, 64, 1, api_name="/colour")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("settings", ["NaN, 64, 1", "1.0, NaN, 1", "1.0, Infinity, 1", "1.0, 64, -Infinity"])
+def test_numbers_that_json_does_not_have_get_a_sentence(address, settings, capfd):
+    content = f'{{"data": [null, {settings}]}}'
+    asked = httpx.post(
+        f"{address}/gradio_api/call/colour", content=content, headers={"Content-Type": "application/json"}
+    )
+    answer = httpx.get(f"{address}/gradio_api/call/colour/{asked.json()['event_id']}").text
+    assert re.search(r"(saturation|size|versions) is (nan|-?inf); expected a (whole )?number", answer)
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -239,7 +250,10 @@ def test_serve_says_what_is_missing(monkeypatch, tmp_path):
 def test_a_taken_port_gets_a_sentence(address):
     port = int(address.rpartition(":")[2])
     with (
-        pytest.raises(TinctError, match=rf"port {port} cannot be used .* choose another --port"),
+        pytest.raises(
+            TinctError,
+            match=rf"^port {port} cannot be used: another program has it, or you may not; choose another --port$",
+        ),
         running(Colorizer(Network(), 64, "fake", "cpu"), LIMITS, port),
     ):
         pass

@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -151,3 +152,68 @@ def test_what_the_output_cannot_hold_is_escaped(tmp_path):
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr.strip()) == (0, "")
     assert "a.png: not a picture" in done.stdout
+
+
+BUFFERED = {**os.environ, "PYTHONUNBUFFERED": ""}
+OUTPUTS = ["--help", "--version", "card --help", "weights list", "data photos:", "data photos: --json"]
+
+
+@pytest.mark.parametrize("words", OUTPUTS)
+def test_a_reader_that_leaves_ends_a_command_without_a_word(words):
+    called = [sys.executable, "-m", "tinct", *words.split()]
+    with subprocess.Popen(called, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as left:
+        left.stdout.close()
+        assert (left.stderr.read().strip(), left.wait()) == (b"", 141)  # a bar may end its line
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("words", ["--help", "card --help", "data photos: --json"])
+def test_a_full_disk_behind_the_output_is_one_line(words):
+    called = [sys.executable, "-m", "tinct", *words.split()]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(called, env=BUFFERED, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.stderr.strip(), done.returncode) == (f"tinct {words.split()[0]}: No space left on device", 2)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no sh")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(("words", "code"), [("data photos: --json", 0), ("card nowhere", 2)])
+def test_output_that_is_closed_from_the_start_is_no_error(words, code, closed):
+    called = f"exec {shlex.quote(sys.executable)} -m tinct {words} {closed}"
+    done = subprocess.run(["sh", "-c", called], capture_output=True, text=True)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert "nowhere" not in done.stdout
+
+
+LOST = """
+import signal, sys, time
+from tinct import cards, cli
+
+class Loop:
+    def __del__(self):
+        signal.raise_signal(int(sys.argv[2]))
+
+def card(run: str) -> int:
+    "Lose a signal where no error gets out, and wait."
+    Loop()
+    time.sleep(30)
+    print("slept")
+    return 0
+
+cards.card = card
+sys.exit(cli.main(["card", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_a_destructor_swallows_ends_a_command_all_the_same(number):
+    done = subprocess.run([sys.executable, "-c", LOST, "run", str(int(number))], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_a_program_that_calls_a_command_has_its_own_signals_and_hooks_back():
+    before = sys.unraisablehook, signal.getsignal(signal.SIGTERM)
+    assert main(["--version"]) == 0
+    assert main(["card", "nothing"]) == 2
+    assert (sys.unraisablehook, signal.getsignal(signal.SIGTERM)) == before

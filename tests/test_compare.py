@@ -354,6 +354,16 @@ def test_ctrl_c_ends_the_cells_that_run_and_begins_no_others(tmp_path, monkeypat
     assert {path.name for path in out.rglob("*") if path.is_file()} == {"compare.json"}
 
 
+def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinct.compare.run_grid", interrupted)
+    words = ["--task", "multilabel", "--inits", "random,x=random", "--protocol", "knn", "--out", str(tmp_path / "out")]
+    assert main(["compare", "mosaic:", *words]) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from there\n"
+
+
 def test_a_decoder_is_carried_over_where_there_is_one(tmp_path, transfers, runs):
     arguments = {"task": "segmentation", "inits": f"random,x={runs[0]}", "out": tmp_path / "out"}
     with pytest.raises(

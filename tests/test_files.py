@@ -63,10 +63,26 @@ def test_a_full_disk_is_one_line(tmp_path):
     assert os.listdir(tmp_path) == ["kept.bin"]
 
 
-def test_a_folder_in_the_way_of_a_file_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("file/below.bin", "File exists; choose another folder"),
+        ("folder", "Is a directory; name a file, not a folder"),
+        ("x" * 300, "File name too long; choose a shorter name"),
+        ("closed/a.bin", "Permission denied; choose a folder you may write to"),
+    ],
+)
+def test_what_cannot_be_written_is_said_with_what_to_do(tmp_path, monkeypatch, name, says):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(TinctError, match="choose a folder you may write to"):
-        write_bytes(tmp_path / "file" / "below.bin", b"")
+    (tmp_path / "folder").mkdir()
+    if name.startswith("closed"):  # to root nothing is closed
+
+        def denied(**_):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        monkeypatch.setattr("tempfile.mkstemp", denied)
+    with pytest.raises(TinctError, match=rf"^cannot write {tmp_path / name}: {says}$"):
+        write_bytes(tmp_path / name, b"")
 
 
 def test_a_file_may_be_read_by_whom_other_files_may(tmp_path):

@@ -134,12 +134,56 @@ def test_tables_hold_every_transfer(records):
     assert "## Pretraining run run" in markdown.read_text()
 
 
+def test_records_behind_links_are_found_once_and_circles_end(records):
+    links = records / "links" / "below"
+    links.mkdir(parents=True)
+    for name in ("classes", "run"):
+        (links / name).symlink_to(records / name)
+    (links / "again").symlink_to(records / "run")
+    (links / "circle").symlink_to(records / "links")
+    (links / "nowhere").symlink_to(links / "nowhere")
+    found = find_records([records / "links"])
+    assert list(found.runs) == [records / "run"]
+    assert sorted(cell.folder for cell in found.cells) == sorted(
+        cell.folder for cell in find_records([records / "classes"]).cells
+    )
+    assert {cell.arm for cell in found.cells} == {"random", "cgan"}
+
+
 @pytest.mark.parametrize(("out", "says"), [("report.txt", "ends in .html"), ("report.html", "no record")])
 def test_what_cannot_be_reported(tmp_path, capsys, out, says):
     (tmp_path / "empty").mkdir()
     assert main(["report", str(tmp_path / "empty"), "--out", str(tmp_path / out)]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("labels.csv", "path,cat\na.png,1\n"),
+        ("README.md", "# Pretraining\n\nHow I did it.\n"),
+        ("own.csv", ""),
+        ("folder.md", None),
+    ],
+)
+def test_files_that_no_report_wrote_are_left_alone(records, capsys, name, content):
+    own = records / name
+    own.mkdir() if content is None else own.write_text(content)
+    page = own.with_suffix(".html")
+    assert main(["report", str(records), "--out", str(page)]) == 2
+    assert f"{own} would be replaced, and no report wrote it" in capsys.readouterr().err
+    assert content is None or own.read_text() == content
+    assert [path.name for path in records.iterdir() if path.stem == own.stem] == [name]
+
+
+@pytest.mark.parametrize("found", [["classes", "run"], ["run"]])
+def test_a_report_takes_the_place_of_an_earlier_one(records, found):
+    written = write_report([records / name for name in found], records / "out.html")
+    before = [path.read_text() for path in written]
+    for path in written[1:]:
+        path.write_text(path.read_text() + "more\n")
+    assert [path.read_text() for path in write_report([records / name for name in found], written[0])] == before
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "\xff", '{"what": "pretrain"}'])

@@ -112,7 +112,7 @@ def test_mistakes_show_before_any_pretraining(tmp_path, capsys, was, becomes, sa
     assert not (tmp_path / "out").exists()
 
 
-def test_an_arm_may_start_from_a_run_that_is_made_before_it(tmp_path, monkeypatch):
+def test_an_arm_may_start_from_a_run_that_is_made_before_it(tmp_path, monkeypatch, capsys):
     first, inits = tmp_path / "out" / "pretrained" / "cgan-0", []
 
     def pretend(config, **_):
@@ -124,6 +124,15 @@ def test_an_arm_may_start_from_a_run_that_is_made_before_it(tmp_path, monkeypatc
     monkeypatch.setattr("tinct.reproduce.run_pretrain", pretend)
     assert main(["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out")]) == 130
     assert inits == ["random", str(first)] * 2
+    assert capsys.readouterr().err == "interrupted; the same command goes on from there\n"
+
+
+def test_a_report_that_could_not_be_written_shows_before_any_pretraining(tmp_path, monkeypatch, capsys):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "report.md").write_text("my own")
+    monkeypatch.setattr("tinct.reproduce.run_pretrain", None)
+    assert main(["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path)]) == 2
+    assert "report.md would be replaced, and no report wrote it" in capsys.readouterr().err
 
 
 def test_numbers_and_spaces_are_taken_as_meant(tmp_path):

@@ -148,6 +148,16 @@ def test_a_cut_file_is_found(file, card, shelves, capsys):
     )
 
 
+def test_a_file_that_is_gone_is_no_whole_one(file, shelves, capsys):
+    add("shipped", file, None, shelf=shelves[0]).path.unlink()  # by its hash alone, to be fetched
+    assert weights(["verify"]) == 0
+    gone = add("tiny", file, None, shelf=shelves[1]).path
+    gone.unlink()
+    for shelf in (None, shelves[1]):
+        assert weights(["verify"], shelf=shelf) == 1
+        assert f"tiny is not here, no file {gone}; run: tinct weights fetch tiny" in capsys.readouterr().out
+
+
 def test_only_weights_of_tinct_are_added(file, card, shelves, tmp_path):
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
     for name, path, message in [
@@ -156,6 +166,10 @@ def test_only_weights_of_tinct_are_added(file, card, shelves, tmp_path):
         ("../tiny", file, "cannot name weights"),
         ("", file, "cannot name weights"),
         ("tiny.safetensors", file, "cannot name weights"),
+        ("t" * 95, file, "cannot name weights"),  # with its ending no name of a file in a manifest
+        ("timm:resnet18", file, "cannot name weights"),
+        ("random", file, "'random' cannot name weights, since --init random means others"),
+        ("imagenet-lite", file, "--init imagenet-lite means others"),
     ]:
         with pytest.raises(TinctError, match=message):
             add(name, path, card, shelf=shelves[0])
@@ -224,7 +238,9 @@ def test_fetch_from_a_folder_and_use(file, shelves, tmp_path):
 def test_weights_that_ship_by_hash_only_are_fetched(file, card, shelves, tmp_path):
     entry = add("tiny", file, card, shelf=shelves[0])
     mirror = entry.path.rename(tmp_path / "tiny.safetensors").parent
-    with pytest.raises(TinctError, match="tiny is not here yet; run: tinct weights fetch tiny --mirror FOLDER"):
+    with pytest.raises(
+        TinctError, match=r"tiny is not here, no file .*tiny.safetensors; run: tinct weights fetch tiny --mirror F"
+    ):
         resolve("tiny", "colorizer")
     with pytest.raises(TinctError, match="no hub is known to have tiny; name a folder or address with --mirror"):
         weights(["fetch", "tiny"])
@@ -355,6 +371,9 @@ def test_a_hub_out_of_reach_gets_a_sentence(shelves):
         (["fetch", "a/b/c.safetensors"], {"half": True}, "which fetch does not take"),
         (["add", "a", "b"], {"sha256": "12"}, "which add does not take"),
         (["frobnicate"], {"half": True}, "cannot do 'frobnicate'"),
+        (["fetch", "a/b/random.safetensors"], {"revision": "1", "sha256": "0" * 64}, "--init random means others"),
+        (["list"], {"shelf": Path("nowhere")}, "shelf is nowhere: no such folder"),
+        (["verify"], {"shelf": Path("nowhere")}, "shelf is nowhere: no such folder"),
         (["fetch", "a/b/c.bin"], {"revision": "1", "sha256": "0" * 64}, "expected a .safetensors file"),
     ],
 )
@@ -540,3 +559,29 @@ def test_hashes_of_what_was_seen_stay_with_weights(shelves, card, tmp_path):
         assert np.load(entry.seen).tolist() == [0, 1, 2]
     (run / "seen.npy").unlink()
     assert not add("one", run / "encoder.safetensors", None, shelf=shelf).seen.exists()  # not another encoder's
+
+
+@pytest.mark.parametrize("kept", ["mirror", "shelf", "package"])
+def test_what_is_fetched_keeps_its_card_and_what_it_saw(shelves, card, tmp_path, kept):
+    run = tmp_path / "run"
+    save_encoder(run / "encoder.safetensors", Encoder("mobilenetv3_small_050"), {})
+    np.save(run / "seen.npy", np.arange(3, dtype=np.uint64))
+    entry = add("one", run / "encoder.safetensors", card, shelf=shelves[0 if kept == "package" else 1])
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for path in (entry.path, entry.seen)[: 2 if kept == "mirror" else 1]:
+        shutil.move(path, mirror)
+    assert weights(["fetch", "one"], mirror=str(mirror)) == 0
+    fetched = entries(shelves[1])["one"]
+    assert fetched.card == ("" if kept == "package" else "one.md")
+    start = load_init("one")
+    assert start.seen is not None
+    assert start.seen.tolist() == [0, 1, 2]
+
+
+def test_other_weights_of_a_name_do_not_keep_what_those_before_saw(file, shelves, tmp_path):
+    shelves[1].mkdir()
+    np.save(shelves[1] / "colorizer.seen.npy", np.arange(3, dtype=np.uint64))
+    words = ["fetch", "some/one/colorizer.safetensors"]
+    assert weights(words, revision="1", sha256=shipped.digest(file), mirror=str(file.parent)) == 0
+    assert not entries()["colorizer"].seen.exists()

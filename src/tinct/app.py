@@ -33,7 +33,7 @@ def serve(
     """Open a page on this machine (127.0.0.1) that colours photographs; leave with Ctrl+C.
 
     Args:
-        model: the name of a colorizer that comes with tinct, or the path of a colorizer.safetensors.
+        model: the name of a colorizer that comes with tinct, a colorizer.safetensors, or the folder of a run.
         port: where the page listens.
         device: auto, cpu, cuda, cuda:N or mps.
         max_megabytes: the largest upload.
@@ -104,7 +104,10 @@ def running(colorizer: Colorizer, limits: Limits, port: int) -> Iterator[str]:
                 app_kwargs={"middleware": [Middleware(LocalOnly, max_bytes=limits.megabytes << 20)]},
             )
         except OSError as error:
-            raise TinctError(f"port {port} cannot be used ({error}); choose another --port") from error
+            # gradio's own words are of its launch() and an environment variable
+            raise TinctError(
+                f"port {port} cannot be used: another program has it, or you may not; choose another --port"
+            ) from error
         try:
             yield address
         finally:

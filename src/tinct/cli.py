@@ -1,5 +1,7 @@
 """The command line: a command is a typed function, imported when it is called."""
 
+import _thread
+import contextlib
 import importlib
 import inspect
 import io
@@ -7,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -44,58 +46,134 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done, 1 done in part (the output says which part failed), 2 a mistake in the call, its data or
-        its settings (one line on standard error), 130 interrupted.
+        its settings (one line on standard error), 130 interrupted, 141 stopped without a word because whoever read the
+        output has left, as shells call what SIGPIPE ends.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # as standard error: names may be of any bytes, and Windows writes into a pipe in an encoding without many letters
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
-    if not words or words[0] in ("-h", "--help"):
-        print(usage())  # noqa: T201
-        return 0
-    if words[0] == "--version":
-        from importlib.metadata import version
-
-        print(version("tinct"))  # noqa: T201
-        return 0
-    name, *rest = words
     command: Callable[..., int | None] = main  # until its own is imported, for which memory may not suffice
+    said = " ".join(["tinct", *words[:1]])
     try:
-        if name not in COMMANDS:
-            raise TinctError(f"unknown command {name!r}; expected one of {', '.join(COMMANDS)}")
-        from tinct.data.decode import hide_warnings  # not above: numpy takes its time
+        with usable_output(), endings_heeded():
+            if not words or words[0] in ("-h", "--help"):
+                print(usage())  # noqa: T201
+                return 0
+            if words[0] == "--version":
+                from importlib.metadata import version
 
-        hide_warnings()
-        heed_endings()
-        if "torch" not in sys.modules:  # it reads these once; a program that called us has its own way
-            os.environ.setdefault("OMP_WAIT_POLICY", WAIT_POLICY)
-            os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what an older torch lacks on MPS the CPU does
-        module, _, function = COMMANDS[name][0].partition(":")
-        command = getattr(importlib.import_module(module), function)
-        return command(**parse(name, command, rest)) or 0
+                print(version("tinct"))  # noqa: T201
+                return 0
+            name, *rest = words
+            if name not in COMMANDS:
+                raise TinctError(f"unknown command {name!r}; expected one of {', '.join(COMMANDS)}")
+            from tinct.data.decode import hide_warnings  # not above: numpy takes its time
+
+            hide_warnings()
+            if "torch" not in sys.modules:  # it reads these once; a program that called us has its own way
+                os.environ.setdefault("OMP_WAIT_POLICY", WAIT_POLICY)
+                os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what MPS lacks the CPU does
+            module, _, function = COMMANDS[name][0].partition(":")
+            command = getattr(importlib.import_module(module), function)
+            return command(**parse(name, command, rest)) or 0
+    except BrokenPipeError:
+        return 141
     except TinctError as error:
-        print(f"tinct {name}: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        complain(f"{said}: {' '.join(str(error).split())}")
         return 2
     except OSError as error:  # a folder that may not be entered, a name that is too long: nothing that tinct can mend
         where = f"{error.filename}: " if error.filename else ""
-        print(f"tinct {name}: {where}{error.strerror or error}", file=sys.stderr)  # noqa: T201
+        complain(f"{said}: {where}{error.strerror or error}")
         return 2
     except (MemoryError, RuntimeError) as error:  # torch's own are RuntimeErrors; it is not imported here
         if not out_of_memory(error):
             raise
-        print(f"tinct {name}: out of memory; {lighter(command)}", file=sys.stderr)  # noqa: T201
+        complain(f"{said}: out of memory; {lighter(command)}")
         return 2
     except KeyboardInterrupt as error:
-        print(error if str(error) else "interrupted", file=sys.stderr)  # noqa: T201
+        complain(str(error) or "interrupted")
         return 130
+    finally:
+        let_go()
 
 
-def heed_endings() -> None:
-    """Let SIGTERM, and the closing of the terminal, end a command as Ctrl-C does: unfinished files are removed."""
-    if threading.current_thread() is threading.main_thread():
-        for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
-            if signal.getsignal(number) is signal.SIG_DFL:  # nohup has one ignored
-                signal.signal(number, signal.default_int_handler)
+@contextlib.contextmanager
+def usable_output() -> Iterator[None]:
+    """Take what a command prints, of any letters and also where nobody does, and send all of it off at the end.
+
+    Raises:
+        OSError: it cannot be: the disk is full, the pipe is closed.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever called us
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    # as standard error: names may be of any bytes, and Windows writes into a pipe in an encoding without many letters
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    except SystemExit:  # after --help
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
+def complain(text: str) -> None:
+    """Print a line on standard error, if anybody reads that."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr)  # noqa: T201
+
+
+def let_go() -> None:
+    """Drop what cannot be printed, or Python would try again at its end, and fail with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextlib.contextmanager
+def endings_heeded() -> Iterator[None]:
+    """Let SIGTERM, and the closing of the terminal, end a command as Ctrl-C does: unfinished files are removed.
+
+    Where the interruption comes in a destructor, which Python lets no error leave, it is sent again.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    hook = sys.unraisablehook
+    numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # nohup has one ignored
+
+    timers: list[threading.Timer] = []
+
+    def send_again(lost: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            hook(lost)
+            return
+        timers.append(threading.Timer(0.1, interrupt))  # when the destructor has ended
+        timers[-1].daemon = True
+        timers[-1].start()
+
+    sys.unraisablehook = send_again
+    for number in ours:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for timer in timers:
+            timer.cancel()
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def interrupt() -> None:
+    """Interrupt the main thread, also where it sleeps; not by SIGINT, which the background of a script has ignored."""
+    if sys.platform == "win32":
+        _thread.interrupt_main()
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def lighter(command: Callable[..., Any]) -> str:

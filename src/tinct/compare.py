@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tinct.data.labelled import Task
-from tinct.errors import TinctError
+from tinct.errors import TinctError, going_on
 from tinct.evidence import wording
 from tinct.evidence.findings import Comparison, comparisons
 from tinct.evidence.grid import Grid, check_finished, run_cells, write_plan
@@ -52,6 +52,7 @@ class CompareResult:
         return wording.sentences(self.comparison)
 
 
+@going_on()
 def compare(
     source: str,
     *,

@@ -30,7 +30,7 @@ class Config:
             test splits.
         split: `train` leaves the other splits of a recognised layout alone; `all` takes everything.
         held_out: a source whose val split is coloured to measure progress, or a text file of paths, all of them;
-            part of `sources` is set aside without.
+            by default a part of `sources` is set aside.
         max_pictures: train on so many of the pictures, the first of a fixed shuffle, so that fewer are part of more;
             unusable ones among them are not replaced. All without.
         cache: folder for decoded pictures, so that later epochs and runs skip decoding. Crops are cut from shrunk
@@ -60,7 +60,8 @@ class Config:
         discriminator_lr: its peak learning rate.
         batch_size: pictures a step, over all devices and accumulated parts together.
         accumulate: parts a step's pictures are taken in, to save memory. Batch norm, siamese and multicrop look at the
-            pictures of a part only, and spectral norm takes a step of its own in each, so with them it is another.
+            pictures of a part only, and spectral norm takes a step of its own in each, so with these the result differs
+            from that of an undivided step.
         steps: the budget; give one of steps, epochs, minutes.
         epochs: the budget in passes over the pictures.
         minutes: the budget in minutes of training on this machine, turned into steps once, after 30 of them.

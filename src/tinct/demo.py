@@ -17,10 +17,11 @@ from tinct.config import Config
 from tinct.data.labelled import Task
 from tinct.data.photos import photographs, right
 from tinct.data.transforms import centre
-from tinct.errors import TinctError
+from tinct.errors import TinctError, going_on
+from tinct.evidence.records import check_out
 from tinct.files import atomic_path
 from tinct.pretrain import run_pretrain
-from tinct.report import write_report
+from tinct.report import check_page, write_report
 from tinct.screen import open_console, say
 
 __all__ = ["demo", "sheet_of"]
@@ -30,6 +31,7 @@ TILE = 192
 """Side of a photograph on the sheet, in pixels."""
 
 
+@going_on()
 def demo(*, out: Path = Path("demo"), steps: int = 240, transfer_steps: int = 55, seeds: int = 3) -> int:
     """Pretrain on the embedded photographs, transfer to both tasks, colour what was held out, write one report.
 
@@ -45,8 +47,13 @@ def demo(*, out: Path = Path("demo"), steps: int = 240, transfer_steps: int = 55
         0.
 
     Raises:
-        TinctError: the folder holds something else, or cannot be written.
+        TinctError: a number is below 1, or the folder holds something else, or cannot be written.
     """
+    for name, number in {"steps": steps, "transfer_steps": transfer_steps, "seeds": seeds}.items():
+        if number < 1:  # else found after pretraining, and called as the comparisons call it
+            raise TinctError(f"{name} is {number}; expected 1 or more")
+    check_out(out, "demo")
+    check_page(page := out / "report.html")
     console = open_console()
     heading(console, "1/4  Learning from the left halves of eight photographs, without labels")
     run = out / "pretrained"
@@ -77,11 +84,11 @@ def demo(*, out: Path = Path("demo"), steps: int = 240, transfer_steps: int = 55
         )
     heading(console, "4/4  Colouring the right halves, which nothing was trained on")
     sheet = colour_right_halves(run)
-    pages = write_report([out], out / "report.html")
+    write_report([out], page)
     for result in results:
         console.print()
         show(result, console)
-    say(console, f"\nPictures: {sheet}\nReport:   {pages[0]}")
+    say(console, f"\nPictures: {sheet}\nReport:   {page}")
     return 0
 
 

@@ -25,7 +25,7 @@ from tinct.data.sources import open_pictures
 from tinct.data.transforms import centre, shrunk
 from tinct.device import named_device
 from tinct.downstream.examples import SHARPNESS
-from tinct.errors import TinctError
+from tinct.errors import TinctError, going_on
 from tinct.exporting.row_store import FORMATS, Row, Store
 from tinct.files import alone_in, in_full
 from tinct.inits import load_init
@@ -125,21 +125,19 @@ def embed(
         begin = store.open({**how, "source": in_full(pictures)})
         if begin:
             say(console, f"{begin} of {len(source)} pictures are done already")
-        try:
-            with (
-                progress_bar(console, transient=True) as progress,
-                closing(_read(source, begin, batch_size, size, workers)) as batches,
-            ):
-                bar = progress.add_task("embedding", total=len(source), completed=begin)
-                for names, squares in batches:
-                    rows = _features(network, squares, batch_size, size, input, pool, layer)
-                    store.append(names, squares, rows)
-                    for square in squares:
-                        if isinstance(square, str):
-                            say(console, f"passed over: {square}")
-                    progress.advance(bar, len(names))
-        except KeyboardInterrupt as error:
-            raise KeyboardInterrupt("interrupted; the same command goes on from there") from error
+        with (
+            going_on(),
+            progress_bar(console, transient=True) as progress,
+            closing(_read(source, begin, batch_size, size, workers)) as batches,
+        ):
+            bar = progress.add_task("embedding", total=len(source), completed=begin)
+            for names, squares in batches:
+                rows = _features(network, squares, batch_size, size, input, pool, layer)
+                store.append(names, squares, rows)
+                for square in squares:
+                    if isinstance(square, str):
+                        say(console, f"passed over: {square}")
+                progress.advance(bar, len(names))
         written, skipped = store.finish(how)
     say(console, f"{written} rows of {width} in {out}, {skipped} pictures skipped")
     return 1 if skipped else 0

@@ -4,12 +4,21 @@ Every message is one line that names the offending value, says what was expected
 The command line prints it and leaves with exit code 2.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from inspect import formatannotation
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["AbsentSplitError", "DivergedError", "PictureError", "TinctError", "check_kinds", "out_of_memory"]
+__all__ = [
+    "AbsentSplitError",
+    "DivergedError",
+    "PictureError",
+    "TinctError",
+    "check_kinds",
+    "going_on",
+    "out_of_memory",
+]
 
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED", "Invalid buffer size")
 """What torch says when memory does not suffice: of GPUs, of CPUs, of CPUs on Windows, in cuBLAS, for one on MPS."""
@@ -37,6 +46,21 @@ class DivergedError(TinctError):
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory does not suffice: only on some devices has torch a class of its own for it."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+@contextlib.contextmanager
+def going_on() -> Iterator[None]:
+    """Ctrl-C within it says that the same command goes on, unless it says where it stopped already.
+
+    Raises:
+        KeyboardInterrupt: it came.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if str(error):
+            raise
+        raise KeyboardInterrupt("interrupted; the same command goes on from there") from error
 
 
 def check_kinds(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:

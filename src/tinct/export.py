@@ -20,7 +20,7 @@ from tinct.exporting.parity import rounding_error, sample_inputs
 from tinct.exporting.subject import Subject, load_subject
 from tinct.exporting.to_onnx import to_onnx
 from tinct.exporting.to_torch import to_segmentation_models, to_timm, to_torchvision
-from tinct.files import check_utf8, expanded, sync, write_json, write_text
+from tinct.files import check_utf8, expanded, sync, unwritable, write_json, write_text
 from tinct.models.stem import Input
 
 __all__ = ["Target", "export", "export_to"]
@@ -43,12 +43,13 @@ def export(
 
     Args:
         run: the folder of a pretraining or a transfer, or its encoder.safetensors, colorizer.safetensors or
-            model.safetensors.
+            model.safetensors; or the name of weights, such as tinct-small-ssl.
         dest: a folder for timm, hub and segmentation-models; FILE.safetensors for torchvision, FILE.onnx for onnx.
         to: timm (create_model("local-dir:DEST", pretrained=True)), torchvision (strict state dict), onnx (the file's
             whole network), hub (timm's folder with a card), segmentation-models (an encoder, or the whole network of
             its own heads).
-        input: grey (L*) or rgb; grey by default, and for a trained classifier or segmenter what it was trained on.
+        input: grey (L*) or rgb; by default rgb for encoders that saw colour in pretraining, for a trained classifier or
+            segmenter what it was trained on, and grey for all others.
         half: store kernels and matrices in half precision.
         push: with hub: upload the folder to this repository (OWNER/NAME), created private if it is not there.
 
@@ -186,9 +187,7 @@ def staging(dest: Path, single: bool) -> Iterator[Path]:
             beside.rename(dest)
         sync(dest.parent)
     except OSError as error:
-        raise TinctError(
-            f"cannot write {dest}: {error.strerror or error}; free some space or choose another"
-        ) from error
+        raise unwritable(dest, error) from error
     finally:
         if beside is not None:
             shutil.rmtree(beside, ignore_errors=True)

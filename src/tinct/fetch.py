@@ -20,7 +20,7 @@ from rich.text import Text
 from tinct.errors import TinctError
 from tinct.files import atomic_path, expanded
 from tinct.screen import column, open_console, say
-from tinct.shipped import NAME, Entry, add, digest, entries, name_error, own_shelf, put, verify
+from tinct.shipped import Entry, add, check_name, digest, entries, own_shelf, put, put_seen, seen_beside, verify
 from tinct.weights import read_weights
 
 __all__ = ["fetch", "weights"]
@@ -62,16 +62,16 @@ def weights(
         revision: the hub's commit; only fetch OWNER/REPO/FILE takes it.
         sha256: the hash that the file must have; only fetch OWNER/REPO/FILE takes it.
         licence: what add and fetch OWNER/REPO/FILE record, an SPDX name (default: unknown).
-        shelf: where add and fetch put weights (default: your own shelf), and what list and verify look at (default:
-            that and the package's).
+        shelf: where add and fetch put weights (default: your own shelf), and the folder that list and verify look at
+            (default: that and the package's).
         half: add stores them in half precision.
 
     Returns:
         0, or 1 where weights failed verification.
 
     Raises:
-        TinctError: an unknown action or name, an option that the action does not take, a download that fails or is not
-            what was asked for.
+        TinctError: an unknown action or name, an option that the action does not take, a shelf to look at that is not
+            there, a download that fails or is not what was asked for.
     """
     verb, *rest = action
     options = {
@@ -85,6 +85,8 @@ def weights(
     for option, value in options.items():
         if value and option not in TAKES.get(verb, options):
             raise TinctError(f"{option} is {value}, which {verb} does not take; leave --{option} out")
+    if shelf is not None and verb in ("list", "verify") and not shelf.is_dir():
+        raise TinctError(f"shelf is {shelf}: no such folder; expected one that weights were added to")
     place = shelf or own_shelf()
     shelves = (shelf,) if shelf else ()
     console = open_console()
@@ -110,6 +112,9 @@ def weights(
 def fetch(entry: Entry, mirror: str | None = None) -> Entry:
     """Bring weights to their shelf and write them into its manifest.
 
+    The hashes of the pictures that they saw come with them from a folder, and stay where the shelf has them already, as
+    the card does.
+
     Args:
         entry: which, with the hash that they must have, and where to.
         mirror: a folder or an http(s) address that holds the file; without one, the hub is asked.
@@ -120,6 +125,7 @@ def fetch(entry: Entry, mirror: str | None = None) -> Entry:
     Raises:
         TinctError: the file cannot be had, or is not what the entry says; the shelf is as it was.
     """
+    copy = None
     with atomic_path(entry.path) as unfinished:
         try:
             if mirror is None:
@@ -127,7 +133,8 @@ def fetch(entry: Entry, mirror: str | None = None) -> Entry:
             elif urlsplit(mirror).scheme in ("http", "https"):
                 _from_address(f"{mirror.rstrip('/')}/{quote(entry.file)}", entry, unfinished)
             else:
-                with (expanded(mirror) / entry.file).open("rb") as source:
+                copy = expanded(mirror) / entry.file
+                with copy.open("rb") as source:
                     _copy(source, unfinished, entry)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise TinctError(f"{entry.name} cannot be fetched: {_reason(error)}; try again, or --mirror") from error
@@ -138,6 +145,13 @@ def fetch(entry: Entry, mirror: str | None = None) -> Entry:
             )
         kind = read_weights(unfinished)[1].get("kind", "weights of another program")
         entry = dataclasses.replace(entry, size=unfinished.stat().st_size, kind=kind)
+    # of the same weights, on this shelf or the one that knows their name
+    before = [known[entry.name] for known in (entries(entry.shelf), entries()) if entry.name in known]
+    before = [one for one in before if one.sha256 == entry.sha256]
+    card = next((one.card for one in before if one.card and (entry.shelf / one.card).is_file()), "")
+    seen = (None if copy is None else seen_beside(copy), *(one.seen for one in before))
+    put_seen(entry, next((path for path in seen if path is not None and path.exists()), None))
+    entry = dataclasses.replace(entry, card=card)
     put(entry)
     return entry
 
@@ -150,7 +164,7 @@ def _wanted(what: str, revision: str | None, sha256: str | None, licence: str | 
             raise TinctError(
                 f"{what}'s revision, hash and licence are in the manifest; leave --revision, --sha256 and --licence out"
             )
-        return dataclasses.replace(known[what], shelf=shelf, card="")
+        return dataclasses.replace(known[what], shelf=shelf)
     owner, _, rest = what.partition("/")
     repo, _, file = rest.partition("/")
     if not file:
@@ -159,10 +173,11 @@ def _wanted(what: str, revision: str | None, sha256: str | None, licence: str | 
     if not revision or not re.fullmatch("[0-9a-fA-F]{64}", sha256 or ""):
         raise TinctError(f"fetching {what} needs --revision COMMIT and --sha256 of 64 hexadecimal digits")
     bare = Path(file).name
-    if not NAME.fullmatch(bare) or not bare.endswith(".safetensors"):
-        raise name_error(bare) if not NAME.fullmatch(bare) else TinctError(f"{file}: expected a .safetensors file")
-    hub = {"repo": f"{owner}/{repo}", "revision": revision, "file": file}
+    if not bare.endswith(".safetensors"):
+        raise TinctError(f"{file}: expected a .safetensors file")
     name = bare.removesuffix(".safetensors")
+    check_name(name)
+    hub = {"repo": f"{owner}/{repo}", "revision": revision, "file": file}
     if name in known and known[name].sha256 != str(sha256).lower():
         raise TinctError(f"{name} is the name of other weights already ({known[name].path}); rename the file")
     return Entry(name, bare, str(sha256).lower(), 0, "", licence or "unknown", hub=hub, shelf=shelf)
@@ -231,14 +246,14 @@ def _verify(known: dict[str, Entry], names: list[str], console: Console) -> int:
             f"no weights are called {missing[0]!r}; expected some of: {', '.join(sorted(known)) or 'none'}"
         )
     failed = False
-    here = [name for name in sorted(known) if known[name].path.exists()]
-    for name in names or here:
+    all_there = [name for name in sorted(known) if known[name].path.exists() or known[name].gone]
+    for name in names or all_there:
         try:
             verify(known[name])
             say(console, f"{name}: whole")
         except TinctError as error:
             failed = True
             say(console, str(error))
-    if not names and not here:
+    if not names and not all_there:
         console.print("no weights to verify")
     return int(failed)

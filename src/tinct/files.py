@@ -1,6 +1,7 @@
 """Writing files so that nobody ever sees half of one."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -29,12 +30,20 @@ __all__ = [
         "read_yaml",
         "stamp",
         "sync",
+        "unwritable",
     ),
     *("write_bytes", "write_json", "write_text"),
 ]
 
 UMASK = os.umask(0)  # which can be read only by setting it, for all threads: so once, while there is one
 os.umask(UMASK)
+REMEDIES = {
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOSPC: "free some space or choose another folder",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder you may write to"),
+}
+"""What to do about what the system says where something cannot be written; choose another folder, of all else."""
 
 
 @contextlib.contextmanager
@@ -45,7 +54,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     of `path`, because many writers choose their format by it.
 
     Raises:
-        TinctError: the folder cannot be written, or the disk is full.
+        TinctError: the folder cannot be written, `path` is one, or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +62,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{start}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise TinctError(f"cannot write {path}: {error.strerror or error}; choose a folder you may write to") from error
+        raise unwritable(path, error) from error
     unfinished = Path(name)
     try:
         yield unfinished
@@ -62,11 +71,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
         sync(path.parent)
     except OSError as error:
-        raise TinctError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> TinctError:
+    """What to raise where the system does not let `path` be written."""
+    remedy = REMEDIES.get(error.errno or 0, "choose another folder")
+    return TinctError(f"cannot write {path}: {error.strerror or error}; {remedy}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -131,7 +144,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise TinctError(f"cannot write {folder}: {error.strerror or error}; choose another folder") from error
+        raise unwritable(folder, error) from error
 
 
 def check_utf8(name: str, path: Path) -> None:

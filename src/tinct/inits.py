@@ -19,7 +19,7 @@ from tinct.models.layouts import PICKLES, Translation, classifier_names, read_pi
 from tinct.models.lite import LITE0, LITE_MEAN, LITE_STD, imagenet_lite_state_dict
 from tinct.models.stem import COLOUR, Input, Statistics, refit, stem_name, trained_on
 from tinct.runs import Run
-from tinct.shipped import digest, entries, resolve, seen_beside
+from tinct.shipped import RESERVED, digest, entries, resolve, seen_beside
 from tinct.weights import cast, check_header, fed_with, load_strict, read_weights
 
 __all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init", "seen_by"]
@@ -109,7 +109,7 @@ def load_init(
         return _fitted(network, tensors, asked, (LITE_MEAN, LITE_STD), said)
     if name.startswith("timm:"):
         return _timm(name.removeprefix("timm:"), asked, backbone, weights)
-    others = ("random", "imagenet-lite", "timm:NAME")
+    others = (*RESERVED, "timm:NAME")
     start = _file(resolve(name, "encoder", others=others), input, backbone)
     if name in entries():
         # where this machine keeps them is nobody's business

@@ -7,7 +7,7 @@ from typing import Any
 
 from tinct.compare import run_compare, show
 from tinct.config import BUDGETS, RECIPES, Config, recipe_file
-from tinct.errors import TinctError
+from tinct.errors import TinctError, going_on
 from tinct.evidence.grid import Grid
 from tinct.evidence.planning import make_grid
 from tinct.evidence.records import check_out
@@ -15,7 +15,7 @@ from tinct.evidence.words import FURTHER, NAME, parallel, words
 from tinct.files import expanded, read_yaml
 from tinct.objectives import COLOUR
 from tinct.pretrain import check_run, run_pretrain
-from tinct.report import write_report
+from tinct.report import check_page, write_report
 from tinct.runs import Run
 from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
@@ -39,6 +39,7 @@ class Experiment:
     comparisons: dict[str, dict[str, Any]]
 
 
+@going_on()
 def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) -> int:
     """Run an experiment from its file: pretrain every arm, compare, report. The same command goes on where it stopped.
 
@@ -60,6 +61,7 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         for line in described(plan, out):
             say(console, line)
     check_out(out, "reproduce")
+    check_page(page := out / "report.html")
     check_runs(plan, out)  # a mistake must not show after hours of pretraining
     check_comparisons(plan, out)
     if dry_run:
@@ -67,12 +69,12 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
     for name, config in plan.runs.items():
         run_pretrain(config, out=out / "pretrained" / name, resume=True)
     results = [run_compare(**keywords, out=out / name) for name, keywords in plan.comparisons.items()]
-    pages = write_report([out], out / "report.html")
+    write_report([out], page)
     for result in results:
         for line in result.warnings:
             say(console, f"warning: {line}", "yellow")
         show(result, console)
-    say(console, f"Report: {pages[0]}")
+    say(console, f"Report: {page}")
     return 0
 
 

@@ -14,10 +14,18 @@ ENDLESS = 10_000
 
 def open_console(stderr: bool = False) -> Console:
     """Standard output, or standard error, for people and for pipes; texts are printed as they are."""
-    console = Console(stderr=stderr, markup=False, highlight=False)
+    console = _Console(stderr=stderr, markup=False, highlight=False)
     if not console.is_terminal and not console.is_jupyter:
         console.width = ENDLESS
     return console
+
+
+class _Console(Console):
+    """One whose closed pipe is an error like others, where rich would end the program as if it were done in part."""
+
+    def on_broken_pipe(self) -> None:
+        """See `rich.console.Console`."""
+        raise BrokenPipeError
 
 
 def say(console: Console, text: str, style: str = "") -> None:

@@ -27,9 +27,9 @@ class TransferSettings:
     Args:
         source: a labelled source: voc:DIR, coco:DIR, camvid:DIR, csv:FILE, folder:DIR, mosaic:
         task: multilabel or segmentation.
-        init: random, tinct-small-ssl (which comes with tinct), a run's folder or its encoder.safetensors, timm:NAME,
-            imagenet-lite, or a file of weights (safetensors, or .pth read as tensors only) in the names of timm,
-            torchvision, lightly or lightly-train.
+        init: random, tinct-small-ssl or tinct-small-ssl-rgb (for pictures in colour), which come with tinct, a run's
+            folder or its encoder.safetensors, timm:NAME, imagenet-lite, or a file of weights (safetensors, or .pth read
+            as tensors only) in the names of timm, torchvision, lightly or lightly-train.
         backbone: a timm name, for random (resnet18 without) and for weights that do not say theirs.
         weights: a safetensors file for timm:NAME, in place of a download.
         protocol: finetune (everything), frozen (the head only), linear or knn (on features of an untouched encoder).

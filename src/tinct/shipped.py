@@ -24,18 +24,8 @@ from tinct.errors import TinctError, check_kinds
 from tinct.files import atomic_path, expanded, read_json, write_json, write_text
 
 __all__ = [
-    "NAME",
-    "SHIPPED",
-    "Entry",
-    "add",
-    "digest",
-    "entries",
-    "name_error",
-    "own_shelf",
-    "put",
-    "resolve",
-    "seen_beside",
-    "verify",
+    *("RESERVED", "SHIPPED", "Entry"),
+    *("add", "check_name", "digest", "entries", "own_shelf", "put", "put_seen", "resolve", "seen_beside", "verify"),
 ]
 
 SHIPPED = Path(__file__).parent / "shipped_weights"
@@ -46,6 +36,9 @@ FORMAT = 1
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What a name may be: it also names files, so no folder can be smuggled in."""
+
+RESERVED = ("random", "imagenet-lite")
+"""Words that mean an encoder already, so that weights of that name could not be had."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +76,11 @@ class Entry:
     def fetching(self) -> str:
         """The command that brings the file, again or at last; of weights that no hub has, only a copy can."""
         return f"tinct weights fetch {self.name}" + ("" if self.hub else " --mirror FOLDER, one that holds a copy")
+
+    @property
+    def gone(self) -> bool:
+        """Whether the file was there once and is no more; the package's may have to be fetched first."""
+        return self.shelf != SHIPPED and not self.path.exists()
 
     @property
     def seen(self) -> Path:
@@ -169,7 +167,7 @@ def verify(entry: Entry) -> None:
         TinctError: it is absent or not what the manifest says.
     """
     if not entry.path.is_file():
-        raise TinctError(f"{entry.name} is not here yet; run: {entry.fetching}")
+        raise TinctError(f"{entry.name} is not here, no file {entry.path}; run: {entry.fetching}")
     found = digest(entry.path)
     if found != entry.sha256:
         remedy = "reinstall tinct" if entry.shelf == SHIPPED else f"run: {entry.fetching}"
@@ -202,12 +200,11 @@ def add(
         half: store them in half precision; they are computed with in single precision all the same.
 
     Raises:
-        TinctError: the name cannot be a file's, or a file is absent or none of tinct's.
+        TinctError: the name cannot be theirs (see `check_name`), or a file is absent or none of tinct's.
     """
     from tinct.weights import copy_in_half, read_weights
 
-    if not NAME.fullmatch(name) or name.endswith(".safetensors"):
-        raise name_error(name)
+    check_name(name)
     if name in _manifest(SHIPPED) and shelf.resolve() != SHIPPED.resolve():
         raise TinctError(f"{name} is the name of weights that come with tinct; choose another")
     kind = read_weights(file)[1].get("kind")
@@ -222,12 +219,7 @@ def add(
         (copy_in_half if half else shutil.copyfile)(file, unfinished)
     if card is not None:
         write_text(shelf / entry.card, text)
-    seen = seen_beside(file)
-    if seen is not None:
-        with atomic_path(entry.seen) as unfinished:
-            shutil.copyfile(seen, unfinished)
-    else:
-        entry.seen.unlink(missing_ok=True)  # of weights that had the name before
+    put_seen(entry, seen_beside(file))
     entry = dataclasses.replace(entry, sha256=digest(entry.path), size=entry.path.stat().st_size)
     put(entry)
     return entry
@@ -240,11 +232,27 @@ def put(entry: Entry) -> None:
     write_json(entry.shelf / "manifest.json", {"format": FORMAT, "weights": weights})
 
 
-def name_error(name: str) -> TinctError:
-    """What to raise where `name` does not fit `NAME`."""
-    return TinctError(
-        f"{name!r} cannot name weights; expected letters, digits, dots, dashes and underscores, and no .safetensors"
-    )
+def put_seen(entry: Entry, seen: Path | None) -> None:
+    """Keep a file of hashes of pictures with weights; without one, those of weights that had the name go."""
+    if seen is None:
+        entry.seen.unlink(missing_ok=True)
+    else:
+        with atomic_path(entry.seen) as unfinished:
+            shutil.copyfile(seen, unfinished)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that weights cannot have.
+
+    Raises:
+        TinctError: it cannot be a file's, or means other weights already.
+    """
+    if not NAME.fullmatch(f"{name}.safetensors") or name.endswith(".safetensors"):
+        raise TinctError(
+            f"{name!r} cannot name weights; expected letters, digits, dots, dashes and underscores, and no .safetensors"
+        )
+    if name in RESERVED:
+        raise TinctError(f"{name!r} cannot name weights, since --init {name} means others; choose another name")
 
 
 def digest(path: Path) -> str:

@@ -2,6 +2,7 @@ import io
 import operator
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -349,6 +350,18 @@ def test_a_full_standard_output_is_one_sentence(photos, monkeypatch):
         monkeypatch.setattr(sys, "stdin", None)
         with pytest.raises(TinctError, match="standard input is closed"):
             colorize(["-"], out=Path("-"))
+        monkeypatch.undo()
+
+
+def test_a_reader_that_leaves_is_for_the_command_line(photos, monkeypatch):
+    from pathlib import Path
+
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    with os.fdopen(ours, "wb", buffering=0) as pipe:
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=pipe))
+        with pytest.raises(BrokenPipeError):
+            colorize([str(photos / "a.jpg")], out=Path("-"))
         monkeypatch.undo()
 
 

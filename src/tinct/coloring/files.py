@@ -41,12 +41,12 @@ def colorize(
     Args:
         inputs: files, films among them, folders (with all below but hidden files), globs, or - for standard input.
         out: a folder, whose structure follows the inputs'; for a single input also a file, or - for standard output.
-        model: the name of a colorizer that comes with tinct, or the path of a colorizer.safetensors.
+        model: the name of a colorizer that comes with tinct, a colorizer.safetensors, or the folder of a run.
         size: short side, in pixels, at which the network looks at a picture (default: the model's).
         format: jpeg, png, webp, tiff, bmp, avif or heic; the input's own by default.
         overwrite: colour again what is there already.
         saturation: chroma is multiplied by this, 0 to 4.
-        seed: draw a plausible version, where the model can; of several samples the first one's seed, 0 without.
+        seed: draw a plausible version, where the model can; with --samples, the seed of the first (0 by default).
         samples: write so many plausible versions (NAME-1, NAME-2, ...), where the model can draw them.
         compare: also write NAME-compare.jpg, a sheet of before and after; NAME.png-compare.jpg beside a NAME.jpg.
         keep_colour: leave colour photographs as they are; sepia and other toned prints count as monochrome.

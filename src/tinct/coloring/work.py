@@ -185,6 +185,8 @@ def _to_stdout(content: bytes | memoryview) -> None:
     try:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
+    except BrokenPipeError:  # whoever read it has left, which the command line knows what to do about
+        raise
     except OSError as error:
         raise TinctError(f"cannot write to standard output: {error.strerror or error}") from error
 

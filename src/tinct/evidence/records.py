@@ -1,6 +1,7 @@
 """Records of transfers and pretraining runs, found below folders: what each says, and which arm it stands for."""
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ __all__ = [
 
 PLAN = "compare.json"
 """The file that says which arms a grid has; its cells are below it."""
+RECORD = "record.json"
+"""The file that says what a run or a transfer was, and what came of it."""
 BY_GRADIENTS = ("finetune", "frozen")
 """The protocols that train a network by gradients; the others fit a probe."""
 REMEDY = "remove its folder and run its command again"
@@ -143,7 +146,9 @@ class Records(NamedTuple):
 
 
 def find_records(folders: Iterable[Path]) -> Records:
-    """Read all records below `folders`, each once; what was scored to choose settings is no evidence and left out.
+    """Read all records below `folders`, also behind links, each once.
+
+    What was scored to choose settings is no evidence, and left out.
 
     Raises:
         TinctError: a folder is absent, holds no record, or a record cannot be read.
@@ -154,8 +159,9 @@ def find_records(folders: Iterable[Path]) -> Records:
     for folder in folders:
         if not folder.is_dir():
             raise TinctError(f"{folder}: no such folder; name folders that tinct compare, transfer or pretrain wrote")
-        plans |= {path.parent.resolve(): checked_plan(path) for path in folder.rglob(PLAN)}
-        paths = sorted(folder.rglob("record.json"))
+        paths = sorted(_found(folder))
+        plans |= {path.parent.resolve(): checked_plan(path) for path in paths if path.name == PLAN}
+        paths = [path for path in paths if path.name == RECORD]
         if not paths:
             raise TinctError(f"{folder}: no record.json in it or below; name a folder with finished cells or runs")
         for path in paths:
@@ -166,6 +172,17 @@ def find_records(folders: Iterable[Path]) -> Records:
                 plan = next((plans[parent] for parent in home.parents if parent in plans), {})
                 cells[home] = Cell(home, record, _arm(plan, record, home), plan)
     return Records(list(cells.values()), runs)
+
+
+def _found(folder: Path) -> Iterator[Path]:
+    """The plans and records in a folder and below; links are followed, as in folders of pictures."""
+    seen = set[str]()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link to a folder above, or a second way to the same one
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, name) for name in (PLAN, RECORD) if name in files)
 
 
 def _chose_settings(record: dict[str, Any]) -> bool:
@@ -189,7 +206,7 @@ def check_out(out: Path, what: str) -> None:
     """
     if out.exists() and not out.is_dir():
         raise TinctError(f"out is {out}, a file; expected a folder")
-    files = [path for name in (PLAN, "record.json", "predictions.json") if (path := out / name).exists()]
+    files = [path for name in (PLAN, RECORD, "predictions.json") if (path := out / name).exists()]
     made = {str(read_json(path, "choose another --out").get("what", what)) for path in files}
     if (out / "config.yaml").exists() and (out / "log.jsonl").exists():  # a run that is not finished
         made.add("pretrain")

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
@@ -26,7 +25,7 @@ from tinct.pretraining.heldout import colour_scores, sample_sheet
 from tinct.pretraining.learner import Learner
 from tinct.probe import probe_encoder
 from tinct.runs import Run
-from tinct.screen import say
+from tinct.screen import open_console, say
 
 __all__ = ["Monitor", "errors_handed_on"]
 
@@ -68,7 +67,8 @@ class Monitor:
         """Watch `run`, which goes on after `step`, in the middle of a row of metrics where there is one `begun`."""
         self.run, self.config, self.ledger, self.held_out, self._step = run, config, ledger, held_out, step
         self.active = fabric.is_global_zero
-        self.console = Console(stderr=True, quiet=not self.active)
+        self.console = open_console(stderr=True)
+        self.console.quiet = not self.active
         self.latest: dict[str, float] = {}
         self._of_step: list[str] = []
         self._forget()

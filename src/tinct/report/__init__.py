@@ -1,5 +1,6 @@
 """Reports: records in, one self-contained page out, with its tables as Markdown and CSV beside it."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,15 +9,22 @@ from tinct.evidence.findings import comparisons
 from tinct.evidence.records import find_records
 from tinct.files import expanded, write_text
 
-__all__ = ["report", "write_report"]
+__all__ = ["check_page", "report", "write_report"]
+
+BEGINNINGS = {
+    ".md": ("# Does it help my labels?\n\n## ", "# Pretraining\n\n## "),
+    ".csv": ("spec,eval_split,eval_pictures,",),
+}
+"""How the tables of a report begin, those of earlier versions too."""
 
 
 def report(folders: list[str], *, out: Path) -> int:
     """Make one HTML page of all records in FOLDERS; its tables go into a .md and a .csv beside it.
 
     Args:
-        folders: what `tinct compare`, `transfer` or `pretrain` wrote; everything below them is read.
-        out: the page, such as report.html.
+        folders: what `tinct compare`, `transfer` or `pretrain` wrote; everything below them is read, also behind links.
+        out: the page, such as report.html. A .md or .csv of that name that no report wrote is left as it is, and
+            refused.
 
     Returns:
         0.
@@ -42,15 +50,15 @@ def write_report(folders: str | Path | Sequence[str | Path], out: str | Path) ->
         The three files.
 
     Raises:
-        TinctError: `out` is no .html file, a folder holds no records, or a record cannot be read.
+        TinctError: `out` is no .html file, what lies beside it is no report's (see `check_page`), a folder holds no
+            records, or a record cannot be read.
     """
     from tinct.report.page import render  # matplotlib and jinja2 take a second to import
     from tinct.report.tables import as_csv, as_markdown
 
     folders = [folders] if isinstance(folders, str | Path) else folders
     out = expanded(out)
-    if out.suffix != ".html":
-        raise TinctError(f"out is {out}; expected a file that ends in .html")
+    check_page(out)
     records = find_records([expanded(folder) for folder in folders])
     if not records.cells and not records.runs:
         raise TinctError(f"{', '.join(map(str, folders))}: no records of transfers or pretraining runs in there")
@@ -63,3 +71,22 @@ def write_report(folders: str | Path | Sequence[str | Path], out: str | Path) ->
     for path, text in texts.items():
         write_text(path, text)
     return list(texts)
+
+
+def check_page(out: Path) -> None:
+    """Refuse a page whose tables would take the place of somebody's own files, which nobody named.
+
+    Raises:
+        TinctError: `out` is no .html file, or no report wrote the .md or .csv of its name.
+    """
+    if out.suffix != ".html":
+        raise TinctError(f"out is {out}; expected a file that ends in .html")
+    for suffix, beginnings in BEGINNINGS.items():
+        if (path := out.with_suffix(suffix)).exists() and not _begins(path, beginnings):
+            raise TinctError(f"{path} would be replaced, and no report wrote it; choose another --out, or move it away")
+
+
+def _begins(path: Path, beginnings: tuple[str, ...]) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(100).startswith(tuple(beginning.encode() for beginning in beginnings))
+    return False

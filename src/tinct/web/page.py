@@ -1,5 +1,6 @@
 """What the page of `tinct serve` shows, and what it takes from its visitors."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
         picture.async_move_resource_to_block_cache = _files_only(picture.async_move_resource_to_block_cache)
 
         for setting in (saturation, size, versions):
-            setting.preprocess = _numbers_only(setting.label, setting.preprocess)
+            setting.preprocess = _numbers_only(setting.label, setting is not saturation, setting.preprocess)
         for asked_for in (picture, saturation, size, versions):
             asked_for.preprocess = _quiet(asked_for.preprocess)
         settings = [picture, saturation, size, versions]
@@ -177,13 +178,18 @@ def _files_only(move: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return checked
 
 
-def _numbers_only(label: str, preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Say what is wrong with a setting that is no number; gradio would give its client an error without a word."""
+def _numbers_only(label: str, whole: bool, preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Say what is wrong with a setting that is no number; gradio would give its client an error without a word.
+
+    NaN and the infinities are none, which Python's JSON knows; where `whole`, 2.5 is none either.
+    """
     import gradio as gr
 
     def checked(value: Any) -> Any:
-        if type(value) not in (int, float):
-            raise gr.Error(f"{label.lower()} is {value!r}; expected a number", print_exception=False)
+        fits = float.is_integer if whole else math.isfinite
+        if not (type(value) is int or (type(value) is float and fits(value))):
+            kind = "a whole number" if whole else "a number"
+            raise gr.Error(f"{label.lower()} is {value!r:.60}; expected {kind}", print_exception=False)
         return preprocess(value)
 
     return checked
