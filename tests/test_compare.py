@@ -355,11 +355,11 @@ def test_ctrl_c_ends_the_cells_that_run_and_begins_no_others(tmp_path, monkeypat
 
 
 def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tinct.compare.run_grid", interrupted)
-    words = ["--task", "multilabel", "--inits", "random,x=random", "--protocol", "knn", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("tinct.compare.make_grid", interrupted)
+    words = ["--task", "multilabel", "--inits", "random,x=RUN", "--out", str(tmp_path / "out")]
     assert main(["compare", "mosaic:", *words]) == 130
     assert capsys.readouterr().err == "interrupted; the same command goes on from there\n"
 
