@@ -140,7 +140,7 @@ def test_bad_pictures_are_named_counted_and_skipped(run, colourful, tmp_path, ca
     assert embed(str(run), [str(colourful)], out=tmp_path / "f.npy", batch_size=5) == 1
     said = capsys.readouterr().err
     assert "0001.png" in said
-    assert "2 pictures skipped" in said
+    assert "pictures skipped: 2" in said
     names = (tmp_path / "f.npy.txt").read_text().split()
     assert len(names) == 10
     assert "0001.png" not in names
@@ -174,7 +174,7 @@ def test_interrupted_anywhere_and_called_again_it_is_the_same(run, colourful, tm
     assert not (tmp_path / "f.npy").exists()
     capsys.readouterr()
     assert embed(str(run), [str(colourful)], out=tmp_path / "f.npy", batch_size=4) == 1
-    assert "8 of 12 pictures are done already" in capsys.readouterr().err
+    assert "pictures done already: 8 of 12" in capsys.readouterr().err
     for suffix in ("", ".txt"):
         assert (tmp_path / f"f.npy{suffix}").read_bytes() == (tmp_path / f"whole.npy{suffix}").read_bytes()
 

@@ -110,7 +110,7 @@ def test_a_picture_that_fails_at_full_size_alone_is_named_and_the_rest_done(trai
     assert main(["predict", str(trained / "masks"), str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert "passed over: a.png: not enough memory" in said
-    assert "1 pictures done, 1 unreadable" in said
+    assert "pictures done: 1, unreadable: 1" in said
     assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["b.png"]
 
 

@@ -43,7 +43,7 @@ def tinct(wheel, *words):
 
 def test_the_wheel_holds_recipes_page_and_weights(wheel):
     inside = {path.name for path in wheel.rglob("*") if path.is_file()}
-    assert {"fast.yaml", "paper.yaml", "app.js", "py.typed", "manifest.json"} <= inside
+    assert {"fast.yaml", "paper.yaml", "page.js", "py.typed", "manifest.json"} <= inside
     assert {entry.file for entry in entries(SHIPPED).values()} <= inside
 
 

@@ -124,7 +124,7 @@ def embed(
         # another folder's pictures may have the same names; the result does not say where they were
         begin = store.open({**how, "source": in_full(pictures)})
         if begin:
-            say(console, f"{begin} of {len(source)} pictures are done already")
+            say(console, f"pictures done already: {begin} of {len(source)}")
         with (
             going_on(),
             progress_bar(console, transient=True) as progress,
@@ -139,7 +139,7 @@ def embed(
                         say(console, f"passed over: {square}")
                 progress.advance(bar, len(names))
         written, skipped = store.finish(how)
-    say(console, f"{written} rows of {width} in {out}, {skipped} pictures skipped")
+    say(console, f"{written} rows of {width} in {out}, pictures skipped: {skipped}")
     return 1 if skipped else 0
 
 

@@ -116,7 +116,7 @@ def predict(
     if rows:
         table = torch.stack([row for _, row in rows])
         write_table(out / "predictions.csv", [name for name, _ in rows], meta["classes"], table)
-    counts = f"{len(answers)} pictures done, {failed} unreadable: {out}"
+    counts = f"pictures done: {len(answers)}, unreadable: {failed}; see {out}"
     say(console, counts)
     return 1 if failed else 0
 
