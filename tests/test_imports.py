@@ -34,7 +34,7 @@ ALLOWED = {
     r"evidence\.records": r"evidence\.statistics",
     r"evidence\.findings": r"evidence\.(records|statistics)",
     r"evidence\.continuation": r"evidence\.(findings|statistics)",
-    r"evidence\.words": r"evidence\.grid|settings",
+    r"evidence\.parsing": r"evidence\.grid|settings",
     r"evidence\.wording": r"evidence\.(continuation|findings|statistics)",
     r"report(\..+)?": (
         r"evidence\.(records|findings|continuation|wording|statistics)|cards|data\.(base|overlay)|report\..+"

@@ -7,7 +7,7 @@ import pytest
 
 from tinct.cli import main
 from tinct.errors import TinctError
-from tinct.evidence.words import parse_arms
+from tinct.evidence.parsing import parse_arms
 from tinct.reproduce import check_comparisons, read_experiment
 
 TINY = """

@@ -21,7 +21,7 @@ from tinct.compare import run_compare
 from tinct.data.hashes import dhash
 from tinct.downstream.examples import open_labels
 from tinct.downstream.finetune import groups, loss_of, positive_weights
-from tinct.downstream.protocols import probed, score, scored_in
+from tinct.downstream.protocols import fit_probe, score, scored_in
 from tinct.downstream.trained import load_trained
 from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
@@ -425,9 +425,9 @@ def test_a_probe_scored_on_the_tuning_part_chooses_its_strength_elsewhere(table,
 
     def spy(settings, start, parts, fabric, console):
         seen["parts"] = parts
-        return probed(settings, start, parts, fabric, console)
+        return fit_probe(settings, start, parts, fabric, console)
 
-    monkeypatch.setattr("tinct.transfer.probed", spy)
+    monkeypatch.setattr("tinct.transfer.fit_probe", spy)
     record = run_transfer(settings_for(table, evaluate="tuning", protocol="linear"), tmp_path)
     parts = seen["parts"]
     assert record["data"]["eval_split"] == "tuning"

@@ -16,9 +16,9 @@ from tinct.evidence import wording
 from tinct.evidence.findings import Comparison, comparisons
 from tinct.evidence.grid import Grid, check_finished, run_cells, write_plan
 from tinct.evidence.leaks import leaks
+from tinct.evidence.parsing import Amounts, Inits, Rates, further, parallel
 from tinct.evidence.planning import DEFAULT_AMOUNTS, LRS, SEEDS, make_grid
 from tinct.evidence.records import BY_GRADIENTS, Cell
-from tinct.evidence.words import Amounts, Inits, Rates, further, parallel
 from tinct.evidence.workers import Planned
 from tinct.files import alone_in, expanded
 from tinct.screen import column, open_console, say

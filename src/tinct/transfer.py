@@ -17,7 +17,15 @@ from tinct.data.subsets import label_subset, tuning_split
 from tinct.data.transforms import WHOLE
 from tinct.downstream.examples import Labelled, forget_labels, open_labels
 from tinct.downstream.predictions import overlay_places, write_predictions
-from tinct.downstream.protocols import Parts, learned_pictures, probed, score, scored_in, seen_pictures, trained
+from tinct.downstream.protocols import (
+    Parts,
+    fit_probe,
+    learned_pictures,
+    score,
+    scored_in,
+    seen_pictures,
+    train_network,
+)
 from tinct.downstream.trained import save_trained
 from tinct.engine import make_fabric
 from tinct.environment import environment
@@ -197,7 +205,7 @@ def run_cell(
     if predictions:
         overlay_places(evaluated.source.name(int(index)) for index in parts.where)
     check_writable(out)
-    work = trained if settings.trains else probed
+    work = train_network if settings.trains else fit_probe
     with TURNS, torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
         result = work(settings, start, parts, fabric, console)
     value, scored, metrics = score(result, evaluated, settings, classes)

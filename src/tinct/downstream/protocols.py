@@ -26,7 +26,7 @@ from tinct.settings import TransferSettings
 from tinct.shipped import resolve
 from tinct.weights import load_strict
 
-__all__ = ["Parts", "Result", "learned_pictures", "probed", "score", "scored_in", "seen_pictures", "trained"]
+__all__ = ["Parts", "Result", "fit_probe", "learned_pictures", "score", "scored_in", "seen_pictures", "train_network"]
 
 _HEAD = 0x4EAD  # the stream of random numbers that a head is drawn from
 
@@ -81,7 +81,7 @@ class Result:
     tuned: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
 
-def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabric, console: Console) -> Result:
+def train_network(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabric, console: Console) -> Result:
     """`finetune` and `frozen`: train a network, evaluate it once."""
     shape = shape_of(settings.task, parts.train.classes, settings.head)
     decoder, said = None, {}
@@ -123,7 +123,7 @@ def trained(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabr
     )
 
 
-def probed(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabric, console: Console) -> Result:
+def fit_probe(settings: TransferSettings, start: Start, parts: Parts, fabric: Fabric, console: Console) -> Result:
     """`linear` and `knn`: fit on features, with the strength or number that is best on the tuning part."""
     encoder = start.encoder.to(fabric.device)
 

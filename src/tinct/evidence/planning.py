@@ -11,8 +11,8 @@ from tinct.downstream.protocols import scored_in
 from tinct.errors import TinctError, check_kinds
 from tinct.evidence.grid import Grid, as_begun, check_finished, read_plan
 from tinct.evidence.leaks import evaluated_and_seen, untold
+from tinct.evidence.parsing import FURTHER, Amounts, Inits, Rates, parse_arms, rates_of, words
 from tinct.evidence.records import check_out
-from tinct.evidence.words import FURTHER, Amounts, Inits, Rates, parse_arms, rates_of, words
 from tinct.inits import RANDOM_BACKBONE, Start, carried_decoder, load_init
 from tinct.settings import Protocol, TransferSettings
 from tinct.transfer import contents_of, parts_of

@@ -4,7 +4,7 @@ import pytest
 
 from tinct.errors import TinctError
 from tinct.evidence.grid import Arm
-from tinct.evidence.words import further, parallel, parse_arms, rates_of, words
+from tinct.evidence.parsing import further, parallel, parse_arms, rates_of, words
 
 
 def test_arms_as_written():
