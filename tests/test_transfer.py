@@ -2,6 +2,7 @@ import copy
 import importlib.util
 import io
 import json
+import shlex
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +16,7 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
+from tinct.arguments import parse
 from tinct.cards import transfer_card
 from tinct.cli import main
 from tinct.compare import run_compare
@@ -33,7 +35,7 @@ from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.models.heads import Segmenter
 from tinct.objectives import make_terms
-from tinct.transfer import TransferSettings, parts_of, run_cell, run_transfer, warn
+from tinct.transfer import TransferSettings, parts_of, run_cell, run_transfer, transfer, warn
 from tinct.weights import save_colorizer, save_encoder, write_weights
 
 TINY = {"backbone": "resnet10t", "size": 32, "batch_size": 8, "steps": 2, "min_positives": 1, "accelerator": "cpu"}
@@ -559,6 +561,26 @@ def test_on_the_command_line(table, tmp_path, capsys):
     assert len(list((tmp_path / "out" / "overlays").glob("*.png"))) == 12
     assert main(["transfer", table, *words.split(), *where]) == 2
     assert "holds a finished transfer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"init": "my run", "labels": 0.2, "lr": 3e-4, "steps": 5, "balanced": True, "layer_decay": 0.7, "seed": 2},
+        {"task": "segmentation", "head": "unet", "backbone": "resnet18", "input": "rgb", "evaluate": "test"},
+        {"protocol": "linear", "size": 128},
+    ],
+)
+def test_settings_are_those_that_their_command_has(own):
+    settings = TransferSettings("csv:my labels.csv", **{"task": "multilabel", **own})
+    words = shlex.split(settings.command())
+    assert words[:2] == ["tinct", "transfer"]
+    assert parse("transfer", transfer, [*words[2:], "--out", "model"])["settings"] == settings
+
+
+def test_a_probe_is_repeated_without_what_training_takes():
+    given = TransferSettings("mosaic:", "multilabel", protocol="knn", lr=3e-3, steps=60, batch_size=4)
+    assert given.command() == "tinct transfer mosaic: --task multilabel --protocol knn"
 
 
 def test_classes_that_are_too_rare_to_be_scored_are_named(tmp_path, capsys):

@@ -101,10 +101,12 @@ class TransferSettings:
 
     def command(self) -> str:
         """The `tinct transfer` that repeats it, but for `--out`: what is not a default, quoted for a shell."""
-        given = {key.name: value for key in fields(self) if (value := getattr(self, key.name)) != key.default}
-        words = ["tinct", "transfer", given.pop("source")]
-        for name, value in given.items():
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [f"{value}"])]
+        idle = () if self.trains else ("lr", "steps", "batch_size", "weight_decay")
+        words = ["tinct", "transfer", self.source]
+        for key in fields(self)[1:]:
+            value = getattr(self, key.name)
+            if value != key.default and key.name not in idle:
+                words += [f"--{key.name.replace('_', '-')}", *([] if value is True else [f"{value}"])]
         return shlex.join(words)
 
     def check(self) -> None:
