@@ -126,7 +126,6 @@ def export_to(
             "half": half,
             "fold": subject.fold,
             "rounding": rounding,
-            **subject.use(alone=to != "onnx" and (subject.kind == "colorizer" or bool(written.get("left_out")))),
             **written,
             "versions": {"torch": torch.__version__, "timm": timm.__version__},
         }
@@ -145,12 +144,7 @@ def to_hub(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
         report |= {"colorizer": "colorizer.safetensors", "left_out": None}
     write_text(
         folder / "README.md",
-        hub_card(
-            subject.path,
-            subject.meta,
-            subject.classes(),
-            {**report, **subject.use(alone=own or bool(report["left_out"])), "fold": subject.fold},
-        ),
+        hub_card(subject.path, subject.meta, subject.classes(), {**report, "fold": subject.fold}),
     )
     return report
 

@@ -18,6 +18,7 @@ from tinct.errors import TinctError
 
 __all__ = [
     *(
+        "all_below",
         "alone_in",
         "as_json",
         "as_plain",
@@ -80,6 +81,27 @@ def unwritable(path: Path, error: OSError) -> TinctError:
     """What to raise where the system does not let `path` be written."""
     remedy = REMEDIES.get(error.errno or 0, "choose another folder")
     return TinctError(f"cannot write {path}: {error.strerror or error}; {remedy}")
+
+
+def all_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder in order, through links too, each folder once.
+
+    Raises:
+        TinctError: a folder cannot be read.
+    """
+    seen = set[str]()
+
+    def refuse(error: OSError) -> None:
+        raise TinctError(f"{error.filename}: {error.strerror}; leave it out, or let it be read") from error
+
+    for name, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        # unlike `Path.resolve`, it takes links that go round in circles
+        if (real := os.path.realpath(name)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (Path(name, file) for file in sorted(files))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -88,9 +88,9 @@ def test_wrong_settings_are_named():
     }
     for word, said in [
         ("seed=3", "expected KEY=VALUE with one of"),
-        ("input=green", "input is 'green'; expected grey or rgb"),
-        ("balanced=3", "balanced is '3'; expected bool"),
-        ("batch_size=1.5", "batch_size is '1.5'; expected int"),
+        ("input=green", "input is 'green'; expected grey, rgb"),
+        ("balanced=3", "balanced is 3; expected bool"),
+        ("batch_size=1.5", "batch_size is 1.5; expected int"),
         ("weight_decay=1.2.3", "weight_decay is '1.2.3'; expected float"),
         ("balanced={", "balanced is '{'; expected bool"),
     ]:

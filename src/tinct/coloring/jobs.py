@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from tinct.errors import PictureError, TinctError
-from tinct.files import expanded
+from tinct.files import all_below, expanded
 from tinct.pictures.picture import FILM_FORMATS, FILM_SUFFIXES, FORMATS, READ_SUFFIXES, SUFFIXES
 from tinct.pictures.readers import MAX_BYTES, form_in, pixel_count
 
@@ -116,31 +116,13 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
         if path.is_dir():
             if _identity(path) == _identity(output):
                 raise TinctError(f"out is {output}, the folder of the pictures themselves; choose another")
-            yield from _below(path, _all_below(path), output)
+            yield from _below(path, all_below(path), output)
         elif not path.exists() and glob.has_magic(name) and (matches := sorted(glob.glob(name, recursive=True))):
             fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
-            files = (
-                file for match in map(Path, matches) for file in (_all_below(match) if match.is_dir() else [match])
-            )
+            files = (file for match in map(Path, matches) for file in (all_below(match) if match.is_dir() else [match]))
             yield from _below(Path(*fixed), dict.fromkeys(files), output)
         else:  # a file; or one that is missing, or a pattern that nothing fits, which reading it says
             yield path, Path(path.name)
-
-
-def _all_below(folder: Path) -> Iterator[Path]:
-    """All files below a folder in order, through links too, each folder once."""
-    seen: set[Path] = set()
-
-    def refuse(error: OSError) -> None:
-        raise TinctError(f"{error.filename}: {error.strerror}; leave it out, or let it be read") from error
-
-    for name, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
-        if _real(Path(name)) in seen:
-            folders.clear()
-            continue
-        seen.add(_real(Path(name)))
-        folders.sort()
-        yield from (Path(name, file) for file in sorted(files))
 
 
 def _below(folder: Path, files: Iterable[Path], output: Path) -> Iterator[tuple[Path, Path]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from numbers import Real
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 import yaml
@@ -113,12 +113,8 @@ def further(settings: Sequence[str]) -> dict[str, Any]:
         key, _, text = word.partition("=")
         if key not in FURTHER:
             raise TinctError(f"settings: {word!r}; expected KEY=VALUE with one of {', '.join(FURTHER)}")
-        kinds = [kind for one in get_args(hints[key]) or (hints[key],) for kind in get_args(one) or (one,)]
-        value = _read_value(text, float in kinds)
-        if value not in kinds and type(value) not in kinds:
-            wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
-            raise TinctError(f"settings: {key} is {text!r}; expected {wanted}")
-        read[key] = value
+        read[key] = _read_value(text, hints[key] is float)
+        check_kinds({f"settings: {key}": read[key]}, {f"settings: {key}": hints[key]})
     return read
 
 

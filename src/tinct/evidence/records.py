@@ -1,7 +1,6 @@
 """Records of transfers and pretraining runs, found below folders: what each says, and which arm it stands for."""
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from safetensors.numpy import load_file
 
 from tinct.errors import TinctError
 from tinct.evidence.statistics import resampled_map, resampled_miou
-from tinct.files import read_json
+from tinct.files import all_below, read_json
 
 __all__ = [
     "BY_GRADIENTS",
@@ -159,9 +158,9 @@ def find_records(folders: Iterable[Path]) -> Records:
     for folder in folders:
         if not folder.is_dir():
             raise TinctError(f"{folder}: no such folder; name folders that tinct compare, transfer or pretrain wrote")
-        paths = sorted(_found(folder))
-        plans |= {path.parent.resolve(): checked_plan(path) for path in paths if path.name == PLAN}
-        paths = [path for path in paths if path.name == RECORD]
+        files = list(all_below(folder))
+        plans |= {path.parent.resolve(): checked_plan(path) for path in files if path.name == PLAN}
+        paths = sorted(path for path in files if path.name == RECORD)
         if not paths:
             raise TinctError(f"{folder}: no record.json in it or below; name a folder with finished cells or runs")
         for path in paths:
@@ -172,17 +171,6 @@ def find_records(folders: Iterable[Path]) -> Records:
                 plan = next((plans[parent] for parent in home.parents if parent in plans), {})
                 cells[home] = Cell(home, record, _arm(plan, record, home), plan)
     return Records(list(cells.values()), runs)
-
-
-def _found(folder: Path) -> Iterator[Path]:
-    """The plans and records in a folder and below; links are followed, as in folders of pictures."""
-    seen = set[str]()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:  # a link to a folder above, or a second way to the same one
-            folders.clear()
-            continue
-        seen.add(real)
-        yield from (Path(place, name) for name in (PLAN, RECORD) if name in files)
 
 
 def _chose_settings(record: dict[str, Any]) -> bool:

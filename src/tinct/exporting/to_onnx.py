@@ -56,8 +56,8 @@ def to_onnx(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
     elif kind == "colorizer" and subject.input == "rgb":
         raise TinctError(f"{subject.path}: a colorizer is fed lightness; leave --input out")
     said = {"kind": kind, "backbone": subject.meta["backbone"], "input": f"{FED[fed]}; sides multiples of {MULTIPLE}"}
-    use = subject.use(alone=False).items()
-    said |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in use}
+    use = subject.use(alone=False)
+    said |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in use.items()}
     write_onnx(path, network, 3 if fed == "rgb" else 1, names, said, half)
     found = compare(
         lambda given: as_list(network(given)), open_onnx(path), sample_inputs(fed), names, HALF if half else SINGLE
@@ -67,6 +67,7 @@ def to_onnx(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
         "open": f'onnxruntime.InferenceSession("{path}").run(None, {{"input": ...}})',
         "fed": f"{FED[fed]}; any batch; sides multiples of {MULTIPLE}",
         "opset": OPSET,
+        **use,
         "parity": found,
     }
 

@@ -67,7 +67,7 @@ def to_timm(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
         "open": f'timm.create_model("local-dir:{folder}", pretrained=True)',
         "fed": FED[subject.input],
         "untrained": sorted(look_at_features(encoder.backbone, body, channels)[2]),
-        "left_out": left_out(subject),
+        **held(subject, left_out(subject)),
         "parity": found,
     }
 
@@ -84,6 +84,11 @@ def left_out(subject: Subject) -> str | None:
     if subject.kind == "encoder" or subject.classes():
         return None
     return f"the encoder alone: {NO_PLACE[subject.kind]}; --to onnx takes all"
+
+
+def held(subject: Subject, left: str | None) -> dict[str, Any]:
+    """What an export says of its content: what was left out, and how to use the rest."""
+    return {"left_out": left, **subject.use(alone=left is not None)}
 
 
 def to_torchvision(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
@@ -122,7 +127,7 @@ def to_torchvision(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
     changes = [f"{head} = Linear({body.num_features}, {len(classes)})" if classes else f"{head} = Identity()"]
     changes += [f"{stem} for 1 channel"] if encoder.in_channels == 1 else []
     return {
-        "left_out": left_out(subject),
+        **held(subject, left_out(subject)),
         "what": f"torchvision's {name}",
         "open": f'{name}() with {" and ".join(changes)}, load_state_dict(safetensors.torch.load_file("{path}"))',
         "fed": FED[subject.input],
@@ -175,7 +180,7 @@ def to_segmentation_models(subject: Subject, folder: Path, half: bool) -> dict[s
             f'safetensors.torch.load_file("{folder / NAME}"))'
         )
     left = None if subject.meta.get("head") in SMP else left_out(subject)
-    return {"left_out": left, "what": what, "open": opened, "fed": FED[subject.input], "parity": found}
+    return {**held(subject, left), "what": what, "open": opened, "fed": FED[subject.input], "parity": found}
 
 
 def smp_encoder(smp: Any, backbone: str, channels: int) -> nn.Module:
