@@ -296,7 +296,8 @@ def test_a_picture_that_pretraining_saw_is_named(table, tmp_path):
 
 def test_a_warning_names_ten_pictures_counts_the_others_and_says_what_to_do():
     lines = Console(record=True, width=200, file=io.StringIO())
-    warn(lines, {}, [f"{number}.png" for number in range(12)], ["a.png"])
+    seen = {"pictures": 12, "names": [f"{number}.png" for number in range(12)]}
+    warn(lines, {}, {"seen_by_encoder": seen, "seen_in_training": {"pictures": 1, "names": ["a.png"]}})
     seen, learned = lines.export_text().splitlines()
     assert "12 of the evaluated pictures" in seen
     assert "9.png and 2 more; leave them out of that split, or pretrain" in seen

@@ -19,6 +19,7 @@ from tinct.downstream.examples import Labelled, forget_labels, open_labels
 from tinct.downstream.predictions import overlay_places, write_predictions
 from tinct.downstream.protocols import (
     Parts,
+    Result,
     fit_probe,
     learned_pictures,
     score,
@@ -33,7 +34,7 @@ from tinct.errors import AbsentSplitError, TinctError
 from tinct.evidence.findings import METRICS
 from tinct.evidence.records import check_out
 from tinct.files import check_writable, expanded, write_json
-from tinct.inits import load_init
+from tinct.inits import Start, load_init
 from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
 
@@ -208,10 +209,31 @@ def run_cell(
     work = train_network if settings.trains else fit_probe
     with TURNS, torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
         result = work(settings, start, parts, fabric, console)
-    value, scored, metrics = score(result, evaluated, settings, classes)
-    skipped = {**parts.train.bad, **result.skipped}
+    record = record_of(settings, start, parts, result, score(result, evaluated, settings, classes))
+    record["seconds"] = round(time.perf_counter() - began, 3)
+    warn(console, {**parts.train.bad, **result.skipped}, record["data"])
+    if keep_model and result.network is not None:
+        keep = ("task", "data", "init", "labels", "n_labels", "seed", "metric", "value")
+        said = {"size": settings.size, "input": settings.fed, "background": evaluated.source.background}
+        history = {"transfer": {key: record[key] for key in keep}}
+        save_trained(out / "model.safetensors", result.network, start.encoder, result.shape, {**said, **history})
+    write_predictions(out, result, evaluated, settings.size, settings.fed, predictions)
+    write_json(out / "record.json", record)
+    return record
+
+
+def record_of(
+    settings: TransferSettings,
+    start: Start,
+    parts: Parts,
+    result: Result,
+    scores: tuple[float, list[str], dict[str, Any]],
+) -> dict[str, Any]:
+    """All that is said of a transfer but the time it took; `scores` is what `score` gives."""
+    value, scored, metrics = scores
+    evaluated = parts.evaluated
     seen, learned = seen_pictures(start, evaluated, result), learned_pictures(evaluated, result)
-    record = {
+    return {
         "what": "transfer",
         "task": settings.task,
         "protocol": settings.protocol,
@@ -222,7 +244,7 @@ def run_cell(
             "eval_pictures": len(result.indices),
             "classes": list(evaluated.classes),
             "scored": scored,
-            "unreadable": sorted(skipped),
+            "unreadable": sorted({**parts.train.bad, **result.skipped}),
             "seen_by_encoder": {"pictures": len(seen), "names": seen[:NAMED]},
             "seen_in_training": {"pictures": len(learned), "names": learned[:NAMED]},
         },
@@ -242,31 +264,28 @@ def run_cell(
         "metric": "map" if settings.task == "multilabel" else "miou",
         "value": value,
         "metrics": metrics,
-        "seconds": round(time.perf_counter() - began, 3),
         "note": NOTES.get(settings.source) or getattr(evaluated.source, "note", "") or None,
         **environment(),
     }
-    warn(console, skipped, seen, learned)
-    if keep_model and result.network is not None:
-        keep = ("task", "data", "init", "labels", "n_labels", "seed", "metric", "value")
-        said = {"size": settings.size, "input": settings.fed, "background": evaluated.source.background}
-        history = {"transfer": {key: record[key] for key in keep}}
-        save_trained(out / "model.safetensors", result.network, start.encoder, result.shape, {**said, **history})
-    write_predictions(out, result, evaluated, settings.size, settings.fed, predictions)
-    write_json(out / "record.json", record)
-    return record
 
 
-def warn(console: Console, skipped: dict[str, str], seen: list[str], learned: list[str]) -> None:
-    """Say which pictures were passed over, and which evaluated ones the encoder or the labels had shown before."""
+def warn(console: Console, skipped: dict[str, str], data: dict[str, Any]) -> None:
+    """Say which pictures were passed over, and which evaluated ones the encoder or the labels had shown before.
+
+    `data` is that part of the record.
+    """
     for name, reason in skipped.items():
         say(console, f"passed over: {name}: {reason}")
     kinds = (
-        (seen, "pretraining saw", "leave them out of that split, or pretrain an encoder of your own with --exclude"),
-        (learned, "among the labelled training pictures are", "take them out of one of the two"),
+        (
+            "seen_by_encoder",
+            "pretraining saw",
+            "leave them out of that split, or pretrain an encoder of your own with --exclude",
+        ),
+        ("seen_in_training", "among the labelled training pictures are", "take them out of one of the two"),
     )
-    for names, where, remedy in kinds:
-        if names:
-            more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-            listed = f"of the evaluated pictures, or copies of them: {', '.join(names[:LISTED])}{more}"
-            say(console, f"warning: {where} {len(names)} {listed}; {remedy}")
+    for key, where, remedy in kinds:
+        if count := data[key]["pictures"]:
+            more = f" and {count - LISTED} more" if count > LISTED else ""
+            listed = f"of the evaluated pictures, or copies of them: {', '.join(data[key]['names'][:LISTED])}{more}"
+            say(console, f"warning: {where} {count} {listed}; {remedy}")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tinct.config import TIMED_STEPS, Config
 from tinct.data.ledger import Ledger
-from tinct.data.loader import Photographs, crops_loader
+from tinct.data.loader import Crops, Photographs, crops_loader
 from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
 from tinct.files import read_json, write_json
@@ -100,20 +100,7 @@ class Training:
             if self.step == self.total and not self.scored:  # it was stopped, and is ended where it stands
                 self._checkpoint(monitor, scored=True)
             while self.total is None or self.step < self.total:
-                began = time.perf_counter()
-                parts = list(itertools.islice(batches, config.accumulate))
-                waited = time.perf_counter() - began
-                for news in itertools.chain.from_iterable(self.ledger.note(part.crops) for part in parts):
-                    monitor.passed_over(*news)
-                losses = self.learner.learn(parts, self.step, self._rate(), self._adversarial_weight())
-                self.step += 1
-                duration = time.perf_counter() - began
-                self.seconds += duration
-                monitor.step(self.step, self.total, losses, duration, waited)
-                if self.total is None:
-                    self.durations.append(duration)
-                    if self.step == TIMED_STEPS:
-                        self._fix_total(self.durations)
+                self._learn(batches, monitor)
                 stop = self._stop_asked()  # once: a rank that is signalled later must not leave alone
                 due = self.step % config.checkpoint_every == 0 or self.step == self.total
                 if due or stop:
@@ -127,6 +114,23 @@ class Training:
                 write_results(self.run, config, self.learner, self.ledger, self.held_out, self.step, self.seconds)
                 monitor.finished(self.step, self.seconds)
         self.fabric.barrier()
+
+    def _learn(self, batches: Iterator[Crops], monitor: Monitor) -> None:
+        """One step, from reading its pictures on; a budget in minutes becomes one in steps once enough were timed."""
+        began = time.perf_counter()
+        parts = list(itertools.islice(batches, self.config.accumulate))
+        waited = time.perf_counter() - began
+        for news in itertools.chain.from_iterable(self.ledger.note(part.crops) for part in parts):
+            monitor.passed_over(*news)
+        losses = self.learner.learn(parts, self.step, self._rate(), self._adversarial_weight())
+        self.step += 1
+        duration = time.perf_counter() - began
+        self.seconds += duration
+        monitor.step(self.step, self.total, losses, duration, waited)
+        if self.total is None:
+            self.durations.append(duration)
+            if self.step == TIMED_STEPS:
+                self._fix_total(self.durations)
 
     def _rate(self) -> float:
         """Share of the peak learning rates; in short runs of known length the warm-up is a fifth at most."""

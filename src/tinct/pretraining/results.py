@@ -13,6 +13,7 @@ from tinct.data.transforms import CENTRED
 from tinct.errors import TinctError
 from tinct.files import atomic_path, write_json, write_text
 from tinct.inits import seen_by
+from tinct.models.encoder import Encoder
 from tinct.pretraining.calibrate import recalibrate
 from tinct.pretraining.heldout import colour_scores
 from tinct.pretraining.learner import Learner
@@ -35,11 +36,46 @@ def write_results(
     The encoder is the last average, whatever the scores say; the colorizer is the average of the best checkpoint by
     `config.best`, or the last one where nothing was held out.
     """
-    steered = config.probe is not None or bool(learner.history.get("selected_with_labels"))
+    before = seen_before(config)
+    origin = origin_of(config, learner, ledger, step, before)
+    average: Any = learner.ema.module
+    save_encoder(run.folder / "encoder.safetensors", average.encoder, origin)
+    write_json(run.folder / "encoder.json", {**feeding(average.encoder, config), **origin})
+    with atomic_path(run.folder / "seen.npy") as unfinished, unfinished.open("wb") as file:
+        hashes = [ledger.hashes[ledger.seen]] + ([] if before is None else [before])
+        np.save(file, np.unique(np.concatenate(hashes)))
+    scores = write_colorizer(run, config, learner, held_out, origin)
+    record: dict[str, Any] = {
+        "what": "pretrain",
+        "config": run_config(run),
+        "data": {
+            "spec": ledger.source.spec,
+            "split": ledger.source.split,
+            "fingerprint": origin["fingerprint"],
+            **ledger.counts(),
+            "held_out": len(held_out),
+        },
+        "seed": config.seed,
+        "budget": {
+            "steps": step,
+            "pictures_read": origin["pictures_read"],
+            "seconds": round(seconds, 3),
+            "images_per_second": round(origin["pictures_read"] / seconds, 2) if seconds else None,
+        },
+        "metrics": scores,
+        **{key: origin[key] for key in ("selected_with_labels", "supervised", "began_with") if key in origin},
+    }
+    write_text(run.folder / "README.md", pretraining_card(record))
+    run.write_record(record)
+
+
+def origin_of(
+    config: Config, learner: Learner, ledger: Ledger, step: int, before: NDArray[np.uint64] | None
+) -> dict[str, Any]:
+    """What the run's weights say of how they were made; `before` is what `seen_before` gives."""
     # of somebody else's weights nobody knows
     supervised = learner.history.get("supervised", False if learner.history or config.init == "random" else None)
-    before = seen_before(config)
-    origin = {
+    return {
         "init": config.init,
         "terms": config.terms,
         "adversarial": config.adversarial,
@@ -51,67 +87,48 @@ def write_results(
         "sources": config.sources,
         "fingerprint": ledger.source.fingerprint(),
         "seed": config.seed,
-        "selected_with_labels": steered,
+        "selected_with_labels": config.probe is not None or bool(learner.history.get("selected_with_labels")),
         "supervised": supervised,
         "seen_known": before is not None and learner.history.get("seen_known", True),
         **({"began_with": learner.history} if config.init != "random" else {}),
     }
-    average: Any = learner.ema.module
-    encoder = average.encoder
-    save_encoder(run.folder / "encoder.safetensors", encoder, origin)
-    write_json(
-        run.folder / "encoder.json",
-        {
-            "backbone": encoder.backbone,
-            "in_channels": encoder.in_channels,
-            "input": IN_COLOUR if config.in_colour else IN_GREY,
-            "view": f"{CENTRED}, {encoder_size(config.size)} px",
-            "channels": encoder.channels,
-            "reductions": encoder.reductions,
-            **origin,
-        },
-    )
-    with atomic_path(run.folder / "seen.npy") as unfinished, unfinished.open("wb") as file:
-        hashes = [ledger.hashes[ledger.seen]] + ([] if before is None else [before])
-        np.save(file, np.unique(np.concatenate(hashes)))
-    last = run.checkpoint("last")
-    scores = {"last": last.state["scores"] if last else {}}
-    best = run.checkpoint("best")
-    if average.generator is not None:
-        shown = step
-        if best is not None and len(held_out):  # none where nothing was held out to choose by
-            best.load_into("ema", average)
-            colourer = recalibrate(average, held_out, learner.fabric.device)  # which the file then says
-            assert colourer is not None
-            scores["best"] = colour_scores(colourer, held_out, learner.fabric.device)
-            shown = best.state["step"]
-        path = run.folder / "colorizer.safetensors"
-        until = {"steps": shown, "pictures_read": shown * config.batch_size}
-        save_colorizer(path, average.generator, average.colour, {**origin, **until})
-    record = {
-        "what": "pretrain",
-        "config": run_config(run),
-        "data": {
-            "spec": ledger.source.spec,
-            "split": ledger.source.split,
-            "fingerprint": ledger.source.fingerprint(),
-            **ledger.counts(),
-            "held_out": len(held_out),
-        },
-        "seed": config.seed,
-        "budget": {
-            "steps": step,
-            "pictures_read": step * config.batch_size,
-            "seconds": round(seconds, 3),
-            "images_per_second": round(step * config.batch_size / seconds, 2) if seconds else None,
-        },
-        "metrics": scores,
-        "selected_with_labels": steered,
-        "supervised": supervised,
-        **({"began_with": learner.history} if config.init != "random" else {}),
+
+
+def feeding(encoder: Encoder, config: Config) -> dict[str, Any]:
+    """What encoder.json says of how the encoder is fed, and what it gives."""
+    return {
+        "backbone": encoder.backbone,
+        "in_channels": encoder.in_channels,
+        "input": IN_COLOUR if config.in_colour else IN_GREY,
+        "view": f"{CENTRED}, {encoder_size(config.size)} px",
+        "channels": encoder.channels,
+        "reductions": encoder.reductions,
     }
-    write_text(run.folder / "README.md", pretraining_card(record))
-    run.write_record(record)
+
+
+def write_colorizer(
+    run: Run, config: Config, learner: Learner, held_out: NDArray[np.uint8], origin: dict[str, Any]
+) -> dict[str, Any]:
+    """Write colorizer.safetensors where there is a decoder; the learner's average becomes the best one.
+
+    Returns:
+        The scores of the `last` checkpoint, and of the `best` one as it is written.
+    """
+    average: Any = learner.ema.module
+    last, best = run.checkpoint("last"), run.checkpoint("best")
+    scores = {"last": last.state["scores"] if last else {}}
+    if average.generator is None:
+        return scores
+    steps = origin["steps"]
+    if best is not None and len(held_out):  # none where nothing was held out to choose by
+        best.load_into("ema", average)
+        colourer = recalibrate(average, held_out, learner.fabric.device)  # which the file then says
+        assert colourer is not None
+        scores["best"] = colour_scores(colourer, held_out, learner.fabric.device)
+        steps = best.state["step"]
+    until = {"steps": steps, "pictures_read": steps * config.batch_size}
+    save_colorizer(run.folder / "colorizer.safetensors", average.generator, average.colour, {**origin, **until})
+    return scores
 
 
 def seen_before(config: Config) -> NDArray[np.uint64] | None:
