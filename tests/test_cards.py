@@ -41,6 +41,9 @@ def test_a_card_claims_neither_colours_nor_files_that_are_not_there():
     assert pretraining_card(rotation).startswith("# resnet18: Rotation pretraining")
     assert "colorizer.safetensors" not in pretraining_card(rotation)
     scores = {"ab_error": 1.0, "ab_error_grey": 2.0, "psnr": 20.0, "colourfulness_ratio": 0.9}
+    lost = {**PRETRAINED, "data": {**PRETRAINED["data"], "vanished": 3}}
+    assert "excluded, 3 of those seen vanished later), without labels" in pretraining_card(lost)
+    assert "vanished" not in pretraining_card(PRETRAINED)
     assert "`colorizer.safetensors` is the best" in pretraining_card({**PRETRAINED, "metrics": {"best": scores}})
 
 

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
 from tinct import files
 from tinct.cli import main
+from tinct.config import read_yaml
 from tinct.errors import TinctError
 from tinct.export import staging
 from tinct.files import (
@@ -23,7 +26,6 @@ from tinct.files import (
     expanded,
     in_full,
     read_json,
-    read_yaml,
     write_bytes,
     write_json,
 )
@@ -111,6 +113,19 @@ def test_an_error_of_the_system_is_one_line_too(tmp_path, capsys):
     ):
         assert main(words) == 2, words
         assert capsys.readouterr().err.count("\n") == 1, words
+
+
+def test_checkpoints_and_exports_are_for_whom_the_umask_says(tmp_path):
+    """safetensors writes files, and tempfile makes folders, that their owner alone may read."""
+    run = Run(tmp_path / "run")
+    run.save({"generator": nn.Linear(2, 2)}, {}, {"step": 1}, best=False)
+    with staging(tmp_path / "export", single=False) as beside:
+        save_file({"a": torch.zeros(2)}, beside / "model.safetensors")
+    checkpoint = run.checkpoints / "step-1"
+    for folder in (checkpoint, tmp_path / "export"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o777 & ~files.UMASK
+        for file in folder.iterdir():
+            assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~files.UMASK, file
 
 
 def test_settings_hold_plain_values():

@@ -52,6 +52,7 @@ def serve(
             raise TinctError(f"{name} is {limit}; expected at least 1")
     if not 1 <= port <= 65535:
         raise TinctError(f"port is {port}; expected 1 to 65535")
+    say(open_console(stderr=True), "starting")  # gradio takes seconds
     _gradio()
     colorizer = Colorizer.load(model, device)
     with (

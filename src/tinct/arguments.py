@@ -9,9 +9,9 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from tinct.config import BUDGETS, Config, recipe_file, recipes
+from tinct.config import BUDGETS, Config, read_yaml, recipe_file, recipes
 from tinct.errors import TinctError
-from tinct.files import expanded, read_yaml
+from tinct.files import expanded
 
 __all__ = ["parse"]
 

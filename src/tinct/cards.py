@@ -89,11 +89,13 @@ def pretraining_facts(record: Mapping[str, Any]) -> list[str]:
     shown = f"; {share:.0%} of the pictures or views were shown in colour, the others grey" if share else ""
     if config.get("aged"):
         shown += f"; {config['aged']:.0%} of the pictures were made to look old"
+    vanished = f", {data['vanished']} of those seen vanished later" if data.get("vanished") else ""
     lines = [
         f"- learned: {terms}, at {config['size']} px, chroma stride {config['chroma_stride']}{shown}",
         f"- started from: {config['init']} weights; seed {record['seed']}",
         f"- photographs: {data['seen']} different ones of {data['pictures']} in `{data['spec']}` "
-        f"({data['grey']} grey, {data['unreadable']} unreadable, {data['excluded']} excluded), without labels",
+        f"({data['grey']} grey, {data['unreadable']} unreadable, {data['excluded']} excluded{vanished}), "
+        "without labels",
         f"- budget: {budget['steps']} steps, {budget['pictures_read']} pictures read, "
         f"{budget['seconds'] / 60:.1f} minutes",
     ]

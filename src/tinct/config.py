@@ -1,13 +1,16 @@
 """The settings of a pretraining run: flags on the command line, keys of a recipe, fields here."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
+
+import yaml
 
 from tinct.errors import TinctError, check_kinds
 from tinct.files import as_plain
 
-__all__ = ["BUDGETS", "RECIPES", "TIMED_STEPS", "Config", "recipe_file", "recipes"]
+__all__ = ["BUDGETS", "RECIPES", "TIMED_STEPS", "Config", "read_yaml", "recipe_file", "recipes"]
 
 RECIPES = Path(__file__).parent / "recipes"
 BUDGETS = ("steps", "epochs", "minutes")
@@ -208,3 +211,44 @@ def recipe_file(name: str) -> Path:
     if name not in recipes():
         raise TinctError(f"unknown recipe {name!r}; expected one of {', '.join(recipes())}")
     return RECIPES / f"{name}.yaml"
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """YAML where a key that is there twice is a mistake; YAML itself takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See `yaml.SafeLoader`."""
+        keys = [key.value for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if key.value in keys[:place]:
+                raise TinctError(f"line {key.start_mark.line + 1}: {key.value!r} is there twice; expected it once")
+        return super().construct_mapping(node, deep)
+
+
+UniqueKeys.add_implicit_resolver(  # 1e-3 is text to YAML 1.1, which wants 1.0e-3
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def read_yaml(path: Path, **replaced: str) -> dict[str, Any]:
+    """What a YAML file holds, each `{name}` in it replaced by what is given for the name.
+
+    Raises:
+        TinctError: it cannot be read, holds no mapping, or has a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        for name, value in replaced.items():
+            text = text.replace(f"{{{name}}}", value)
+        content = yaml.load(text, UniqueKeys)
+    except OSError as error:
+        raise TinctError(f"{path}: {error.strerror or error}; expected a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise TinctError(f"{path}: not in UTF-8 ({error.reason}); expected YAML") from error
+    except yaml.YAMLError as error:
+        raise TinctError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
+    except TinctError as error:
+        raise TinctError(f"{path}: {error}") from error
+    if not isinstance(content, dict):
+        raise TinctError(f"{path}: {'empty' if content is None else 'no mapping'}; expected lines of KEY: VALUE")
+    return content

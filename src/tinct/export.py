@@ -20,7 +20,7 @@ from tinct.exporting.parity import rounding_error, sample_inputs
 from tinct.exporting.subject import Subject, load_subject
 from tinct.exporting.to_onnx import to_onnx
 from tinct.exporting.to_torch import to_segmentation_models, to_timm, to_torchvision
-from tinct.files import check_utf8, expanded, sync, unwritable, write_json, write_text
+from tinct.files import check_utf8, expanded, settle, sync, unwritable, write_json, write_text
 from tinct.models.stem import Input
 
 __all__ = ["Target", "export", "export_to"]
@@ -169,13 +169,11 @@ def staging(dest: Path, single: bool) -> Iterator[Path]:
         dest.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{dest.name}-", dir=dest.parent))
         yield beside
-        for file in beside.iterdir():
-            sync(file)
+        settle(beside)
         if single:
             for file in sorted(beside.iterdir(), key=lambda file: file.name == dest.name):  # the report first
                 file.replace(dest.parent / file.name)
         else:
-            beside.chmod(0o755)
             if dest.exists():  # and is empty; Windows puts no folder in its place
                 dest.rmdir()
             beside.rename(dest)

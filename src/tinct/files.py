@@ -12,8 +12,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tinct.errors import TinctError
 
 __all__ = [
@@ -28,7 +26,7 @@ __all__ = [
         "expanded",
         "in_full",
         "read_json",
-        "read_yaml",
+        "settle",
         "stamp",
         "sync",
         "unwritable",
@@ -233,47 +231,6 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     return content
 
 
-class UniqueKeys(yaml.SafeLoader):
-    """YAML where a key that is there twice is a mistake; YAML itself takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """See `yaml.SafeLoader`."""
-        keys = [key.value for key, _ in node.value]
-        for place, (key, _) in enumerate(node.value):
-            if key.value in keys[:place]:
-                raise TinctError(f"line {key.start_mark.line + 1}: {key.value!r} is there twice; expected it once")
-        return super().construct_mapping(node, deep)
-
-
-UniqueKeys.add_implicit_resolver(  # 1e-3 is text to YAML 1.1, which wants 1.0e-3
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def read_yaml(path: Path, **replaced: str) -> dict[str, Any]:
-    """What a YAML file holds, each `{name}` in it replaced by what is given for the name.
-
-    Raises:
-        TinctError: it cannot be read, holds no mapping, or has a key twice.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        for name, value in replaced.items():
-            text = text.replace(f"{{{name}}}", value)
-        content = yaml.load(text, UniqueKeys)
-    except OSError as error:
-        raise TinctError(f"{path}: {error.strerror or error}; expected a YAML file") from error
-    except UnicodeDecodeError as error:
-        raise TinctError(f"{path}: not in UTF-8 ({error.reason}); expected YAML") from error
-    except yaml.YAMLError as error:
-        raise TinctError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
-    except TinctError as error:
-        raise TinctError(f"{path}: {error}") from error
-    if not isinstance(content, dict):
-        raise TinctError(f"{path}: {'empty' if content is None else 'no mapping'}; expected lines of KEY: VALUE")
-    return content
-
-
 def stamp(path: Path) -> tuple[int, int]:
     """What changes when a file is written anew: its time in nanoseconds and its size; 0, 0 where it cannot be seen."""
     try:
@@ -293,3 +250,10 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def settle(folder: Path) -> None:
+    """Force a new folder and the files in it to disk, readable as the umask says: some writers let only the owner."""
+    for path in (*folder.rglob("*"), folder):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~UMASK)
+        sync(path)

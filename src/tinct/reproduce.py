@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from tinct.compare import run_compare, show
-from tinct.config import BUDGETS, RECIPES, Config, recipe_file
+from tinct.config import BUDGETS, RECIPES, Config, read_yaml, recipe_file
 from tinct.errors import TinctError, going_on
 from tinct.evidence.grid import Grid
 from tinct.evidence.parsing import FURTHER, NAME, parallel, words
 from tinct.evidence.planning import make_grid
 from tinct.evidence.records import check_out
-from tinct.files import expanded, read_yaml
+from tinct.files import expanded
 from tinct.objectives import COLOUR
 from tinct.pretrain import check_run, run_pretrain
 from tinct.report import check_page, write_report

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tinct.config import BUDGETS, Config
 from tinct.environment import environment
 from tinct.errors import TinctError
-from tinct.files import as_json, check_utf8, in_full, read_json, sync, write_json, write_text
+from tinct.files import as_json, check_utf8, in_full, read_json, settle, sync, write_json, write_text
 from tinct.weights import load_strict, read_weights
 
 __all__ = ["DAMAGED", "Checkpoint", "Run", "read_record"]
@@ -174,10 +174,7 @@ class Run:
                 save_file(_plain(module.state_dict()), beside / f"{name}.safetensors")
             torch.save(dict(optimizers), beside / "optim.pt")
             (beside / "state.json").write_text(as_json(state), encoding="utf-8")
-            for file in beside.iterdir():
-                sync(file)
-            beside.chmod(0o755)
-            sync(beside)
+            settle(beside)
             beside.rename(target)
             sync(self.checkpoints)
         except (OSError, RuntimeError, SafetensorError) as error:  # the latter are how libraries report a full disk

@@ -132,6 +132,7 @@ def test_pictures_that_vanish_after_they_were_seen_are_named_and_count_as_unread
     assert sorted(name for _, name, _ in news) == [f"{index:04d}.png" for index in range(4)]
     assert all(kind == "unreadable" and reason.endswith("(it could be before)") for kind, _, reason in news)
     assert ledger.note([data[position] for position in range(18, 27)]) == []  # each is named once
+    assert ledger.counts() == {"pictures": 9, "seen": 9, "grey": 0, "excluded": 0, "unreadable": 0, "vanished": 4}
     again = Ledger(source, len(source))
     assert sorted(again.load(ledger.state())) == sorted(news)  # as from another rank
     (tmp_path / "0004.png").unlink()

@@ -68,10 +68,12 @@ class Ledger:
         return news
 
     def counts(self) -> dict[str, int]:
-        """`pictures`, and of them `seen`, `grey`, `excluded`, `unreadable`: no picture is in two of these."""
-        return {"pictures": len(self.source)} | {
-            kind: self._tally[kind] for kind in ("seen", "grey", "excluded", "unreadable")
-        }
+        """`pictures`, and of them `seen`, `grey`, `excluded`, `unreadable`: no picture is in two of these.
+
+        Where there are such, also how many of those seen `vanished`: could not be read again later.
+        """
+        kinds = {kind: self._tally[kind] for kind in ("seen", "grey", "excluded", "unreadable")}
+        return {"pictures": len(self.source), **kinds, **({"vanished": len(self.gone)} if self.gone else {})}
 
     def state(self) -> dict[str, Any]:
         """What `load` takes, in types that a weights-only reader accepts."""

@@ -31,6 +31,7 @@ __all__ = ["Monitor", "errors_handed_on"]
 
 EVERY = 20
 """Steps between rows of metrics; what is left at the end makes a shorter one."""
+PASSED_OVER = ("grey", "unreadable", "excluded", "vanished")
 SHORT = {"adversarial": "adv", "discriminator": "D", "discriminator_accuracy": "D right"}
 """Names that a terminal has no room for."""
 
@@ -157,7 +158,7 @@ class Monitor:
         """Say what came out."""
         counts = self.ledger.counts()
         self.run.log("finished", step=step, seconds=seconds, **counts)
-        passed_over = ", ".join(f"{counts[key]} {key}" for key in ("grey", "unreadable", "excluded") if counts[key])
+        passed_over = ", ".join(f"{counts[key]} {key}" for key in PASSED_OVER if counts.get(key))
         say(
             self.console,
             f"{self.run.folder}: {step} steps, {counts['seen']} pictures seen"
