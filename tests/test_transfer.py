@@ -635,7 +635,9 @@ def test_a_table_without_a_single_0_is_no_evidence(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text(path.read_text().replace(",0,0\n", ",,\n").replace(",0\n", ",\n").replace("l,0,", "l,,"))
     settings = TransferSettings(spec, "multilabel", labels="10", min_positives=1)
-    with pytest.raises(TinctError, match="no evaluated picture is known to lack any class; say 0 where"):
+    with pytest.raises(
+        TinctError, match="no evaluated picture is known to lack any class with 1 positives there; say 0"
+    ):
         run_transfer(settings, tmp_path / "out")
 
 
@@ -647,6 +649,18 @@ def test_a_class_that_no_picture_lacks_is_not_scored(table):
         replace(labelled, presence=presence), np.arange(len(presence)), settings_for(table, min_positives=1)
     )
     assert found == [0]
+    presence[1:, 0] = np.nan  # too few are known of the other one
+    with pytest.raises(TinctError, match="no evaluated picture is known to lack any class with 3 positives there"):
+        scored_in(replace(labelled, presence=presence), np.arange(12), settings_for(table, min_positives=3))
+
+
+def test_where_masks_that_cannot_be_used_leave_too_few_one_is_named(tmp_path):
+    spec = make_table(tmp_path)
+    for number in range(2, 30):
+        (tmp_path / f"{number}-mask.png").write_bytes(b"no mask")
+    labelled = open_labels(spec, "train", "segmentation", 32)
+    with pytest.raises(TinctError, match=r"2 pictures are too few .*; the masks of 28 more cannot be used, .*2.png: "):
+        labelled.parts()
 
 
 def test_labels_that_were_corrected_are_read_anew(tmp_path):

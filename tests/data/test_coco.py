@@ -75,6 +75,14 @@ def test_multilabels_by_rising_category_id(root, capsys):
     ("change", "said"),
     [
         (lambda content: content["images"][1].update(id=9), "several pictures have the id 9"),
+        (
+            lambda content: content["images"][1].update(file_name=content["images"][0]["file_name"]),
+            "several entries have the file_name '0",
+        ),
+        (
+            lambda content: content["categories"].append({**content["categories"][0], "name": "x"}),
+            "several categories have the id",
+        ),
         (lambda content: content["annotations"][0].update(id=1, category_id=5), "annotation 1 has unknown category 5"),
         (
             lambda content: [one.update(image_id=str(one["image_id"])) for one in content["annotations"]],

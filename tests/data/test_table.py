@@ -166,6 +166,13 @@ def test_one_column_of_names(write):
     np.testing.assert_array_equal(source.labels(), np.array(expected, np.float32))
 
 
+@pytest.mark.parametrize("listed", ["\"['cat', 'big dog']\"", '"[""cat"", ""big dog""]"', '"[cat, big dog]"'])
+def test_a_list_that_pandas_or_json_wrote_names_its_classes(write, listed):
+    source = Table(write("path,labels,split", f"a.png,{listed},train", "b.png,[],train"), "train", "multilabel")
+    assert source.classes == ("big dog", "cat")
+    assert source.labels().tolist() == [[1, 1], [0, 0]]  # an empty list says that there is none
+
+
 def test_numbered_classes_are_names_where_the_column_is_called_so(write):
     rows = [f"{number}.png,{number % 11},train" for number in range(22)]
     assert Table(write("path,class,split", *rows), "train", "multilabel").classes == tuple(map(str, range(11)))

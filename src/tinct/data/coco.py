@@ -224,7 +224,8 @@ def _load(path: Path, written: tuple[int, int]) -> Any:
             coco.createIndex()
         images, annotations = coco.dataset["images"], coco.dataset.setdefault("annotations", [])
         wrong = [entry for entry in annotations if entry["category_id"] not in coco.cats]
-        twice = [key for key, count in Counter(entry["id"] for entry in images).items() if count > 1]
+        repeated = _repeated(images, "id", "pictures") or _repeated(images, "file_name", "entries")
+        repeated = repeated or _repeated(coco.dataset["categories"], "id", "categories")
         coco.orphans = sum(entry["image_id"] not in coco.imgs for entry in annotations)
         for key, entries in (("file_name", coco.imgs), ("name", coco.cats)):  # what is asked of them later
             for entry in entries.values():
@@ -232,8 +233,8 @@ def _load(path: Path, written: tuple[int, int]) -> Any:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__} {' '.join(str(error).split())}"
         raise TinctError(f"{path}: {reason}; expected COCO's instances format") from error
-    if twice:
-        raise TinctError(f"{path}: several pictures have the id {twice[0]!r}; give each its own")
+    if repeated:
+        raise TinctError(f"{path}: {repeated}; give each its own")
     if annotations and coco.orphans == len(annotations):
         ids = f"{annotations[0]['image_id']!r}, pictures have ids such as {next(iter(coco.imgs), 'none')!r}"
         raise TinctError(f"{path}: no annotation is of a picture in it: the first has image_id {ids}; make them agree")
@@ -242,3 +243,9 @@ def _load(path: Path, written: tuple[int, int]) -> Any:
     if wrong:
         raise TinctError(f"{path}: annotation {wrong[0]['id']} has unknown category {wrong[0]['category_id']}")
     return coco
+
+
+def _repeated(entries: list[dict[str, Any]], key: str, what: str) -> str | None:
+    """What to say where several entries have one value of `key`, of which pycocotools would keep the last."""
+    twice = [value for value, count in Counter(entry[key] for entry in entries).items() if count > 1]
+    return f"several {what} have the {key} {twice[0]!r}" if twice else None

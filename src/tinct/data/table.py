@@ -105,8 +105,9 @@ class Table(LabelledFiles):
     @cached_property
     def _labels(self) -> NDArray[np.float32]:
         if self._named:
-            found = [_names(row[self._named]) for _, row in self._rows]
-            values = [[float(name in given) if given else np.nan for name in self.classes] for given in found]
+            cells = [row[self._named] for _, row in self._rows]
+            found = [_names(cell) if cell else None for cell in cells]
+            values = [[np.nan if given is None else float(name in given) for name in self.classes] for given in found]
         else:
             values = [[self._value(line, name, row[name]) for name in self.classes] for line, row in self._rows]
         return require_positives(np.array(values, np.float32), self.spec, self.split)
@@ -148,8 +149,10 @@ def _alike(cell: str, other: str) -> bool:
 
 
 def _names(cell: str) -> set[str]:
-    """The classes that a cell names."""
-    return {name for part in re.split(r"[|;,]", cell) if (name := part.strip())}
+    """The classes that a cell names, also as a list that pandas or JSON wrote: ['fox', 'deer']."""
+    listed = cell[:1] + cell[-1:] == "[]"
+    parts = re.split(r"[|;,]", cell[1:-1] if listed else cell)
+    return {name for part in parts if (name := part.strip(" '\"" if listed else None))}
 
 
 def _holds_names(columns: tuple[str, ...], rows: list[Row]) -> bool:

@@ -58,10 +58,17 @@ class Labelled:
         """The part to choose settings on, and the rest, which label subsets are drawn from; without bad ones.
 
         Raises:
-            TinctError: all are bad.
+            TinctError: all are bad, or too few are good.
         """
         usable = self.usable()
-        tuning, rest = tuning_split(self.presence[usable])
+        try:
+            tuning, rest = tuning_split(self.presence[usable])
+        except TinctError as error:
+            if not self.bad:
+                raise
+            name, reason = next(iter(self.bad.items()))
+            more = f"the masks of {len(self.bad)} more cannot be used, for instance {name}: {reason}"
+            raise TinctError(f"{self.source.spec}, split {self.source.split}: {error}; {more}") from error
         return usable[tuning], usable[rest]
 
     def usable(self) -> NDArray[np.int64]:

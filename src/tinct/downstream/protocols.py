@@ -184,14 +184,15 @@ def scored_in(evaluated: Labelled, indices: NDArray[np.int64], settings: Transfe
     """
     presence = torch.from_numpy(evaluated.presence[indices])
     if settings.task == "multilabel":
-        without = (presence == 0).sum(0) == 0  # any ranking is perfect there
-        if without.all():
+        enough = scored_classes(presence, settings.min_positives)
+        scored = [index for index in enough if (presence[:, index] == 0).any()]  # any ranking of others is perfect
+        if not scored:
             raise TinctError(
-                f"{settings.source}: no evaluated picture is known to lack any class; say 0 where a class is absent "
-                "(an empty cell is unknown)"
+                f"{settings.source}: no evaluated picture is known to lack any class with {settings.min_positives} "
+                "positives there; say 0 where a class is absent (an empty cell is unknown)"
             )
-        presence[:, without] = 0
-    elif evaluated.source.background is not None:
+        return scored
+    if evaluated.source.background is not None:
         presence[:, evaluated.source.background] = 0  # it is in every picture, and alone no evidence
     return scored_classes(presence, settings.min_positives)
 
