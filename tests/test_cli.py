@@ -145,9 +145,11 @@ def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
 
-def test_what_the_output_cannot_hold_is_escaped(tmp_path):
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:surrogateescape"])
+def test_what_the_output_cannot_hold_is_escaped(tmp_path, encoding):
     (tmp_path / "a.png").write_bytes(b"no picture")
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}  # as in an old locale; tables have characters beyond it
+    # as in an old locale, and in none; tables have characters beyond it
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
     words = [sys.executable, "-m", "tinct", "data", str(tmp_path)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr.strip()) == (0, "")

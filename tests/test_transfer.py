@@ -252,6 +252,14 @@ def test_two_classes_of_one_name_are_refused(tmp_path):
         run_transfer(settings_for(spec, task="segmentation"), tmp_path / "out")
 
 
+def test_where_its_files_cannot_be_written_the_score_is_said(table, tmp_path):
+    out = tmp_path / "out"
+    (out / "model.safetensors").mkdir(parents=True)
+    with pytest.raises(TinctError, match=r"cannot write .*model.safetensors: .* \(it scored \d+\.\d\d\)"):
+        run_transfer(settings_for(table, steps=1), out)
+    assert not (out / "record.json").exists()
+
+
 def test_splits_of_other_classes_are_refused(table, tmp_path, monkeypatch):
     def shifted(spec, split, *rest):
         found = open_labels(spec, split, *rest)

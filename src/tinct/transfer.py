@@ -212,13 +212,16 @@ def run_cell(
     record = record_of(settings, start, parts, result, score(result, evaluated, settings, classes))
     record["seconds"] = round(time.perf_counter() - began, 3)
     warn(console, {**parts.train.bad, **result.skipped}, record["data"])
-    if keep_model and result.network is not None:
-        keep = ("task", "data", "init", "labels", "n_labels", "seed", "metric", "value")
-        said = {"size": settings.size, "input": settings.fed, "background": evaluated.source.background}
-        history = {"transfer": {key: record[key] for key in keep}}
-        save_trained(out / "model.safetensors", result.network, start.encoder, result.shape, {**said, **history})
-    write_predictions(out, result, evaluated, settings.size, settings.fed, predictions)
-    write_json(out / "record.json", record)
+    try:
+        if keep_model and result.network is not None:
+            keep = ("task", "data", "init", "labels", "n_labels", "seed", "metric", "value")
+            said = {"size": settings.size, "input": settings.fed, "background": evaluated.source.background}
+            history = {"transfer": {key: record[key] for key in keep}}
+            save_trained(out / "model.safetensors", result.network, start.encoder, result.shape, {**said, **history})
+        write_predictions(out, result, evaluated, settings.size, settings.fed, predictions)
+        write_json(out / "record.json", record)
+    except TinctError as error:  # the disk is full, say: hours should not end without a figure
+        raise TinctError(f"{error} (it scored {record['value']:.2f})") from error
     return record
 
 
