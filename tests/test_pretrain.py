@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -311,6 +312,24 @@ def test_a_program_that_is_interrupted_ends(tmp_path):
     assert program.returncode != 0
     assert "is saved; the same command goes on from there" in said
     assert Run(run).checkpoint("last") is not None
+
+
+def test_a_lost_reader_of_pictures_is_a_sentence_and_the_run_goes_on(tmp_path, monkeypatch):
+    learn = Learner.learn
+
+    def without_readers(self, parts, step, *rest):
+        if step == 3:
+            for reader in multiprocessing.active_children():
+                reader.kill()
+        return learn(self, parts, step, *rest)
+
+    config = tiny(steps=40, workers=1, checkpoint_every=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "learn", without_readers)
+        with pytest.raises(TinctError, match=r"reads pictures was lost \(DataLoader worker .* Killed\).*--resume\)$"):
+            run_pretrain(config, out=tmp_path / "run")
+    assert Run(tmp_path / "run").checkpoint("last").state["step"] >= 2
+    assert run_pretrain(config, out=tmp_path / "run", resume=True)["budget"]["steps"] == 40
 
 
 @contextmanager

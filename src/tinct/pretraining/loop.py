@@ -92,6 +92,7 @@ class Training:
         )
         with (
             errors_handed_on(),
+            lost_readers_said(),
             Monitor(self.run, config, self.fabric, self.ledger, self.held_out, self.step, self.begun) as monitor,
             interruptible(self),
             # an error's traceback would keep the loader's processes, and a program waits for them when it ends
@@ -252,6 +253,25 @@ def interruptible(training: Training) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def lost_readers_said() -> Iterator[None]:
+    """Within it, torch's error where a process that reads pictures is lost, which may come at any line, is a sentence.
+
+    Raises:
+        TinctError: one was.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        reason = str(error).splitlines()[0].rstrip(". ")
+        raise TinctError(
+            f"a process that reads pictures was lost ({reason}), most likely for want of memory; free some, or lower "
+            "workers, and go on from the last checkpoint (tinct pretrain: with --resume)"
+        ) from error
 
 
 def stored(config: Config) -> dict[str, Any]:
