@@ -298,6 +298,19 @@ def contrast(colour: str) -> float:
     return 1.05 / (linear @ (0.2126, 0.7152, 0.0722) + 0.05)
 
 
+def chroma_becomes(page, folder, wanted) -> None:
+    """Wait until the download has the wanted mean difference between a pixel's channels, of 16 bits."""
+    for _ in range(60):
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download at full size").click()
+        download.value.save_as(folder / "found.png")
+        chroma = float(np.ptp(read(folder / "found.png").pixels.astype(int), axis=-1).mean())
+        if wanted(chroma):
+            return
+        page.wait_for_timeout(500)
+    raise AssertionError(f"the download's chroma is {chroma}")
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_in_a_browser(browser, address, photograph, tmp_path, width):
     page = browser.new_page(viewport={"width": width, "height": 844})
@@ -324,6 +337,17 @@ def test_in_a_browser(browser, address, photograph, tmp_path, width):
     assert sliders.first.evaluate("slider => getComputedStyle(slider).outlineStyle") == "solid"  # the focus is seen
     pale = page.locator("#settings .info-text").first.evaluate("text => getComputedStyle(text).color")
     assert contrast(pale) > 4.5  # WCAG 2.2, 1.4.3
+
+    saturation = page.get_by_label("number input for Saturation")
+    for value in ("4", "2", "0"):  # the last one counts, though it waits for its turn
+        saturation.fill(value)
+        saturation.press("Enter")
+    chroma_becomes(page, tmp_path, lambda chroma: chroma < 10)
+    sliders.first.focus()
+    page.keyboard.press("ArrowRight")
+    chroma_becomes(page, tmp_path, lambda chroma: chroma > 10)
+    page.get_by_label("Reset to default value").first.click()
+    chroma_becomes(page, tmp_path, lambda chroma: chroma > 1000)
 
     sources = [image.get_attribute("src") for image in images.all()]
     versions = page.get_by_label("number input for Versions")

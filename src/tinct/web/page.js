@@ -1,5 +1,5 @@
 // What gradio's components lack for the keyboard: the border between before and after moves with the arrow keys,
-// and examples say their names.
+// settings that are changed by keys count at once, and examples say their names.
 () => {
   const STEP = 0.05;
 
@@ -29,6 +29,13 @@
     event.preventDefault();
     drag(handle, way * STEP * handle.parentElement.clientWidth);
     requestAnimationFrame(() => tell(handle));
+  });
+
+  // Gradio's sliders ask for new colours when a pointer is let go, their numbers when the focus leaves.
+  document.addEventListener("keyup", (event) => {
+    if (!event.target.matches?.("#settings input") || !/^(Arrow|Page|Home|End|Enter)/.test(event.key)) return;
+    if (event.target.type === "range") event.target.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
+    else if (event.key === "Enter") event.target.blur();
   });
 
   const mend = () => {

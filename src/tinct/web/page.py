@@ -60,8 +60,9 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as blocks:
         gr.Markdown(
             f"# Colour a photograph\n"
-            f"The picture stays on this machine. JPEG, PNG, TIFF, WebP, BMP or AVIF of at most {limits.megabytes} MB "
-            f"and {limits.megapixels} megapixels. Colours are {Path(colorizer.name).name}'s guess, not the truth."
+            "The picture stays on this machine. JPEG, PNG, TIFF, WebP, AVIF, HEIC, JPEG 2000 and others, of at most "
+            f"{limits.megabytes} MB and {limits.megapixels} megapixels. "
+            f"Colours are {Path(colorizer.name).name}'s guess, not the truth."
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -131,11 +132,10 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
         anew = gr.on(moved, recolour, settings, found, api_visibility="private", **latest)
         taken = gallery.select(picked, None, picture, api_visibility="private")
         example = taken.success(colour, settings, found, api_visibility="private", **how)
-        for event in (asked, anew, example):
-            event.success(show, *shown, **private)
+        results.change(show, *shown, **private)  # what `success` shows would lack what waited for its turn
         choice.input(show, *shown, **private)
         for event in (picture.clear, asked.failure, anew.failure, example.failure):
-            event(lambda: [[], [], *show([], None, 1)], None, [*found, *shown[1]], **private)
+            event(lambda: ([], []), None, found, **private)
     blocks.queue(max_size=limits.queue)
     return blocks
 
