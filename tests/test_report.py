@@ -9,6 +9,7 @@ import re
 import shutil
 from dataclasses import asdict
 
+import fake_records
 import pytest
 from fake_records import fake_grid, fake_transfer
 from PIL import Image
@@ -79,6 +80,19 @@ def test_a_page_says_what_the_records_say_and_needs_nothing_else(records):
     assert re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*\"", text) == []
     assert re.findall(r"url\((?!#|['\"]?data:)[^)]*\)|@import|<script", text) == []
     assert text.count("data:image/jpeg;base64,") > 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_figures_have_room_for_long_names_and_leave_none_out(tmp_path, monkeypatch):
+    classes = ["c" * 40 + " and " + "d" * 80, "dog \U0001f415", "sheep"]
+    monkeypatch.setitem(fake_records.CLASSES, "multilabel", classes)
+    fake_grid(tmp_path / "grid", {"random": ["random"], "_mine": ["run"]}, ("50", "all"), 2)
+    page, _, _ = write_report([tmp_path / "grid"], tmp_path / "report.html")
+    figures = "".join(re.findall(r"<svg.*?</svg>", page.read_text(), re.DOTALL))
+    shown = [html.unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", figures)]
+    assert {f"{'c' * 18}…{'d' * 13}", classes[1], "sheep"} <= set(shown)
+    legends = [text for text in shown if text.endswith("_mine")]
+    assert len(legends) == 3  # of the curve, and of the classes at 50 labels and with all
 
 
 def test_curves_of_pretraining_are_figures_of_their_own_with_whole_steps(tmp_path):

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ __all__ = ["arm_colors", "class_bars", "curves", "differences", "going_on", "inl
 
 FEW = 5
 """Arms whose legend finds room among the curves."""
+LONG = 32
+"""Letters of a name that a figure has room for."""
 _COLORS = (
     "#8d949e",
     "#e8590c",
@@ -69,7 +72,7 @@ def curves(made: Comparison) -> str:
             amounts, mean = [row.labels for row in own], np.array([row.mean for row in own])
             spread = np.array([row.spread or 0 for row in own])
             axes.fill_between(amounts, mean - spread, mean + spread, color=color, alpha=0.18, linewidth=0)
-            axes.plot(amounts, mean, color=color, label=arm, marker="o", markersize=5)
+            axes.plot(amounts, mean, color=color, label=_named(arm), marker="o", markersize=5)
             for amount in amounts:
                 runs = made.distinct_values(arm, amount)
                 axes.plot([amount] * len(runs), runs, ".", color=color, markersize=4, alpha=0.55)
@@ -98,7 +101,7 @@ def differences(made: Comparison) -> str:
                 axes.plot([gap.low, gap.high], [row] * 2, color=color, linewidth=4, alpha=0.45, solid_capstyle="round")
             axes.plot(gap.mean, row, "o", color=color, markersize=7)
         axes.axvline(0, color=_INK, linewidth=0.9)
-        axes.set_yticks(range(len(contrasts)), [f"{one.arm}, {one.labels:,} labels" for one in contrasts])
+        axes.set_yticks(range(len(contrasts)), [f"{_named(one.arm)}, {one.labels:,} labels" for one in contrasts])
         axes.set_ylim(len(contrasts) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -133,7 +136,7 @@ def going_on(made: Comparison) -> str:
                 first = trend.gain - trend.per_doubling.mean * np.log2(trend.pictures / read[trend.arms[0]])
                 axes.plot([read[trend.arms[0]], trend.pictures], [first, trend.gain], "--", color=color, linewidth=1.2)
             axes.plot([], [], color=color, marker="o", label=f"{labels:,} labels")
-        ends = {f"{arm}, {pictures:,}": pictures for arm, pictures in read.items()}
+        ends = {f"{_named(arm)}, {pictures:,}": pictures for arm, pictures in read.items()}
         ends |= {f"extrapolated, {trend.pictures:,}": trend.pictures for trend in lines}
         for text, pictures in ends.items():
             axes.annotate(text, (pictures, 1.01), xycoords=("data", "axes fraction"), rotation=55, fontsize=8)
@@ -167,8 +170,8 @@ def class_bars(made: Comparison, amount: int) -> str:
         for place, (arm, mean) in enumerate(means.items()):
             color = arm_colors(len(made.arms))[made.arms.index(arm)]
             rows = np.arange(len(names)) + (place - (len(means) - 1) / 2) * height
-            axes.barh(rows, [mean[name] for name in names], height=0.88 * height, color=color, label=arm)
-        axes.set_yticks(range(len(names)), names)
+            axes.barh(rows, [mean[name] for name in names], height=0.88 * height, color=color, label=_named(arm))
+        axes.set_yticks(range(len(names)), map(_named, names))
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlabel("AP" if made.metric == "mAP" else "IoU")
@@ -238,6 +241,12 @@ def mask_over(picture: NDArray[np.uint8], mask: NDArray[np.uint8], background: i
     return np.where(bare[..., None], grey, blended).astype(np.uint8)
 
 
+def _named(name: str) -> str:
+    """An arm's or a class's name as a figure has room for it; the tables have it in full."""
+    short = name if len(name) <= LONG else f"{name[: LONG - 14]}…{name[-13:]}"
+    return f"\u2060{short}" if short.startswith("_") else short  # matplotlib leaves such names out of legends
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
@@ -251,7 +260,9 @@ def arm_colors(count: int) -> list[str]:
 def _svg(figure: Figure, title: str) -> str:
     """The `svg` element alone, its title said to those who cannot see it, its ink and font the page's."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():  # the page's font draws what matplotlib's lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
