@@ -12,6 +12,7 @@ from skimage.color import rgb2lab
 
 from tinct.data import decode as module
 from tinct.data.decode import chroma, decode, header, is_grey
+from tinct.data.sources import open_sources
 from tinct.errors import PictureError
 
 
@@ -46,6 +47,25 @@ def test_a_jpeg_is_reduced_but_keeps_the_side_asked_for(photo, min_side, short):
     rgb = decode(encode(photo, "JPEG", quality=95), min_side)
     assert rgb.shape == (short, short * 256 // 192, 3)
     assert apart(rgb, photo.resize(rgb.shape[1::-1], Image.Resampling.BOX)) < 4
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_photographs_from_phones_are_learned_from(photo, tmp_path, orientation):
+    pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo.save(tmp_path / "IMG_0001.HEIC", "HEIF", quality=95, exif=exif.tobytes())
+    source = open_sources([str(tmp_path)])
+    upright = photo if orientation == 1 else photo.transpose(Image.Transpose.ROTATE_270)
+    assert apart(source.picture(0), upright) < 4
+    assert header(tmp_path / "IMG_0001.HEIC") == ("RGB", *upright.size)
+
+
+def test_without_their_reader_the_remedy_is_named(tmp_path, monkeypatch):
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    (tmp_path / "IMG_0001.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(PictureError, match=r"IMG_0001.HEIC: HEIC cannot be read here; pip install pillow-heif"):
+        open_sources([str(tmp_path)]).picture(0)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])

@@ -1,5 +1,6 @@
 """From the bytes of a picture file to upright sRGB pixels, whatever the file holds."""
 
+import contextlib
 import io
 import stat
 import warnings
@@ -11,6 +12,11 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from tinct.data.srgb import to_srgb
 from tinct.errors import PictureError
+
+with contextlib.suppress(ImportError):  # not required; where it is installed, Pillow reads and writes HEIC
+    import pillow_heif  # type: ignore[import-not-found, unused-ignore]
+
+    pillow_heif.register_heif_opener()
 
 __all__ = [
     "FORMATS",
@@ -25,6 +31,7 @@ __all__ = [
     "header",
     "hide_warnings",
     "is_grey",
+    "lacking",
     "oversize",
     "reason_of",
     "refuse_planes",
@@ -48,12 +55,12 @@ NEAR_GREY = 3.0
 typical sets)."""
 
 # Named, because some of Pillow's other readers run outside programs (EPS) or read formats that hold no photographs.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF", "JPEG2000", "TGA")
 
 # fmt: off
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp",
-    ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".jp2", ".tga",
+    ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".heic", ".heif", ".jp2", ".tga",
 )
 # fmt: on
 """File names that end so, in either case, are taken for pictures."""
@@ -154,10 +161,11 @@ def _open(data: bytes | Path) -> tuple[Image.Image, str]:
         raise PictureError(f"{name}: empty file")
     if len(content) > MAX_BYTES:
         raise PictureError(f"{name}: {len(content)} bytes, over the limit of {MAX_BYTES}")
+    Image.init()
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(content), formats=[one for one in FORMATS if one in Image.OPEN])
     except Exception as error:  # a damaged header makes Pillow's readers raise nearly anything
-        raise PictureError(f"{name}: {reason_of(error)}") from error
+        raise PictureError(f"{name}: {lacking(content) or reason_of(error)}") from error
     if why := oversize(image.width, image.height, *tile_of(image)):
         raise PictureError(f"{name}: {why}")
     return image, name
@@ -190,6 +198,12 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise PictureError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def lacking(content: bytes) -> str | None:
+    """What to install where that is why nothing reads a file that begins so; None where it is not."""
+    phones = "HEIF" not in Image.OPEN and content[4:11] in (b"ftyphei", b"ftyphev")
+    return "HEIC cannot be read here; pip install pillow-heif" if phones else None
 
 
 def reason_of(error: Exception) -> str:

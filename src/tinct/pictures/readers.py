@@ -9,17 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from tinct.data.decode import drop_false_xmp, oversize, reason_of, refuse_planes, tile_of
+from tinct.data.decode import drop_false_xmp, lacking, oversize, reason_of, refuse_planes, tile_of
 from tinct.data.srgb import to_srgb, whole_range
 from tinct.errors import PictureError
 from tinct.pictures import deep, jpeg2000, profiles
 from tinct.pictures.metadata import metadata_of
 from tinct.pictures.picture import FORMATS, ONLY_READ, Picture, Pixels, samples_of, strips
-
-with contextlib.suppress(ImportError):  # not required; where it is installed, Pillow reads and writes HEIC
-    import pillow_heif  # type: ignore[import-not-found, unused-ignore]
-
-    pillow_heif.register_heif_opener()
 
 __all__ = ["MAX_BYTES", "form_in", "from_pil", "pixel_count", "read"]
 
@@ -95,8 +90,8 @@ def _open(source: Path | bytes) -> Image.Image:
     try:
         image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=known)
     except UnidentifiedImageError as error:
-        if "HEIF" not in known and _head(source)[4:11] in (b"ftyphei", b"ftyphev"):
-            raise PictureError("HEIC cannot be read here; pip install pillow-heif") from error
+        if why := lacking(_head(source)):
+            raise PictureError(why) from error
         raise
     if why := oversize(image.width, image.height, *tile_of(image)):
         image.close()
