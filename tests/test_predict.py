@@ -122,6 +122,8 @@ def test_mistakes_are_one_line(trained, tmp_path, capsys):
     for command in (["predict", unkept, picture, "--out", out], ["export", unkept, out, "--to", "timm"]):
         assert main(command) == 2
         assert "neighbours: its transfer kept no model" in capsys.readouterr().err
+    assert main(["embed", unkept, picture, "-o", f"{out}.npy"]) == 2
+    assert "neighbours: holds a transfer; expected a run of pretraining, which has encoder." in capsys.readouterr().err
     assert main(["predict", str(trained / "classes" / "predictions.safetensors"), picture, "--out", out]) == 2
     assert "holds predictions" in capsys.readouterr().err
     assert main(["predict", str(trained / "classes"), picture, picture, "--out", out]) == 2

@@ -140,6 +140,8 @@ def resolve(model: str | Path, *kinds: str, others: Sequence[str] = ()) -> Path:
                 f"{name}: its transfer kept no model, as nearest neighbours and the cells of tinct compare do not; "
                 "run tinct transfer with its settings, and finetune, frozen or linear as protocol, into another folder"
             )
+        if not there and _is_transfer(path):
+            raise TinctError(f"{name}: holds a transfer; expected a run of pretraining, which has {files[0].name}")
         return (there or files)[0]
     if not path.exists():
         named = sorted(name for name, entry in entries().items() if entry.kind in kinds)
