@@ -861,6 +861,9 @@ def test_rotation_alone_learns_without_colours(tmp_path):
         (["--config=FILE", "--steps", "10"], ({"rotation": 1.0}, 10, None)),
         (["--config", "FILE", "--minutes=3"], ({"rotation": 1.0}, None, 3.0)),
         (["--recipe", "l1", "--config=FILE"], ({"rotation": 1.0}, 7, None)),
+        (["--config=FILE", "--recipe", "l1"], ({"l1": 1.0}, None, 20.0)),  # as the files of settings, in their order
+        (["--steps", "9", "--recipe", "l1"], ({"l1": 1.0}, 9, None)),
+        (["--config=FILE", "--steps", "9", "--recipe", "l1"], ({"l1": 1.0}, 9, None)),
     ],
 )
 def test_files_of_settings_in_any_spelling(tmp_path, words, expected):

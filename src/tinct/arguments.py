@@ -192,9 +192,10 @@ def described(command: Callable[..., Any]) -> tuple[str, dict[str, str]]:
 
 
 def with_recipe(words: list[str]) -> list[str]:
-    """Replace `--recipe NAME` by `--config FILE`, first of all, with `fast` where no settings are named.
+    """Replace `--recipe NAME` by `--config FILE`, with `fast` where no settings are named.
 
-    A budget among `words` takes the place of those in files; of several recipes, the last one counts.
+    It goes before all options, but after a file that it was named after, whose budget it replaces too. A budget among
+    `words` takes the place of those in files; of several recipes, the last one counts.
 
     Raises:
         TinctError: there is no such recipe.
@@ -203,20 +204,22 @@ def with_recipe(words: list[str]) -> list[str]:
     for word in words:
         option, equals, value = word.replace("--print_config", "--print-config").partition("=")
         apart += [option, value] if equals and option in ("--config", "--recipe") else [option + equals + value]
-    recipe = None
+    recipe, first = None, 0
     while "--recipe" in apart:
         place = apart.index("--recipe")
         if place + 1 == len(apart):
             raise TinctError(f"--recipe needs a name; expected one of {', '.join(recipes())}")
         recipe = apart[place + 1]
+        first = max((at + 2 for at, word in enumerate(apart[:place]) if word == "--config"), default=0)
         del apart[place : place + 2]
+    budgets = [f"--{budget}" for budget in BUDGETS]
+    others = [one for one in budgets if one not in (word.partition("=")[0] for word in apart)]
+    unset = [word for other in others for word in (other, "null")]
     if recipe is None and "--config" not in apart:
         recipe = "fast"
     if recipe is not None:
-        apart = ["--config", str(recipe_file(recipe)), *apart]
-    given = [word.partition("=")[0] for word in apart]
-    others = [f"--{budget}" for budget in BUDGETS if f"--{budget}" not in given]
-    if len(others) < len(BUDGETS):
-        place = len(given) - given[::-1].index("--config") + 1  # after the last file
-        apart[place:place] = [word for other in others for word in (other, "null")]
+        apart[first:first] = [*(unset if first else []), "--config", str(recipe_file(recipe))]
+    if len(others) < len(budgets):
+        place = len(apart) - apart[::-1].index("--config") + 1  # after the last file
+        apart[place:place] = unset
     return apart
