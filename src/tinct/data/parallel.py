@@ -1,8 +1,10 @@
 """The same work on every picture of a source, spread over processes."""
 
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,7 +18,7 @@ from tinct.data.decode import hide_warnings
 from tinct.errors import TinctError
 from tinct.screen import open_console, progress_bar
 
-__all__ = ["each_picture"]
+__all__ = ["each_picture", "end_with_parent"]
 
 T = TypeVar("T")
 
@@ -74,9 +76,22 @@ def each_picture(
             pool.shutdown(cancel_futures=True)
 
 
+def end_with_parent() -> None:
+    """Let this process end as soon as the one that made it has, also where that was killed and could tell nobody."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _begin(source: Source, work: Callable[[Source, int], Any]) -> None:
     global _task
     _task = (source, work)
+    end_with_parent()
     hide_warnings()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's way, which would print where it was

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from tinct.data.decode import hide_warnings
+from tinct.data.parallel import end_with_parent
 from tinct.errors import DivergedError, TinctError
 from tinct.settings import TransferSettings
 from tinct.transfer import run_cell
@@ -96,6 +97,7 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin(devices: Any, threads: int) -> None:
+    end_with_parent()
     hide_warnings()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

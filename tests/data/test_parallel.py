@@ -1,0 +1,53 @@
+"""Processes that work for another."""
+
+import subprocess
+import sys
+
+import pytest
+
+HASHING = """
+def work(source, index):
+    print("begun", flush=True)
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    source = open_sources([sys.argv[1]])
+    with each_picture(source, work, "working", 2) as results:
+        list(results)
+"""
+READING = """
+class Slow(Photos):
+    def picture(self, index, min_side=None):
+        print("begun", flush=True)
+        time.sleep(600)
+
+
+if __name__ == "__main__":
+    photographs = Photographs(Slow(), np.arange(8, dtype=np.uint32), 32, 0)
+    next(iter(crops_loader(photographs, 2, range(4), workers=2)))
+"""
+HEAD = """
+import sys
+import time
+
+import numpy as np
+
+from tinct.data.loader import Photographs, crops_loader
+from tinct.data.parallel import each_picture
+from tinct.data.photos import Photos
+from tinct.data.sources import open_sources
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+@pytest.mark.parametrize("code", [HASHING, READING])
+def test_workers_end_with_a_process_that_is_killed(tmp_path, code):
+    (tmp_path / "names.txt").write_text("".join(f"{number}.png\n" for number in range(100)))
+    (tmp_path / "program.py").write_text(HEAD + code)
+    words = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "names.txt")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+        for _ in range(2):
+            assert program.stdout.readline() == "begun\n"
+        program.kill()
+        program.communicate(timeout=60)  # which waits for all that could still write
