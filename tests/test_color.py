@@ -4,6 +4,7 @@ import torch
 from skimage.color import lab2rgb, rgb2lab
 
 from tinct import color
+from tinct.errors import TinctError
 
 
 def cube(points: int = 33) -> torch.Tensor:
@@ -132,3 +133,16 @@ def test_contrast_that_is_hardly_there_is_not_blown_up():
     assert 20 < stretched.min() < stretched.max() < 80  # neither black nor white
     whole = 100 * torch.linspace(0, 1, 4096).reshape(1, 1, 64, 64).round()  # half black, half white
     assert torch.equal(color.stretch_levels(whole), whole)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (torch.full((3, 1, 1), 255), "rgb is of torch.int64; expected floats, or bytes"),
+        (torch.zeros(4, 4, 3), r"rgb has the shape \(4, 4, 3\); expected \(..., 3, H, W\)"),
+        (torch.zeros(3), r"rgb has the shape \(3,\)"),
+    ],
+)
+def test_what_is_no_picture_is_refused(value, says):
+    with pytest.raises(TinctError, match=says):
+        color.srgb_to_lab(value)

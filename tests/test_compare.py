@@ -214,7 +214,7 @@ def test_an_interrupted_grid_resumed_gives_the_records_of_an_uninterrupted_one(t
 def test_cells_made_otherwise_are_not_taken(tmp_path, transfers, runs):
     arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "labels": "50"}
     run_compare("mosaic:", **arguments)
-    with pytest.raises(TinctError, match=r"random-0.003 was made with steps 60, now it is 90; choose another --out"):
+    with pytest.raises(TinctError, match=r"random-0.01 was made with steps 60, now it is 90; choose another --out"):
         run_compare("mosaic:", **arguments, steps=90)
     with pytest.raises(TinctError, match="was made with task 'multilabel', now it is 'segmentation'"):
         run_compare("mosaic:", **{**arguments, "task": "segmentation"})
@@ -246,7 +246,11 @@ def test_more_labels_than_there_are_are_refused_before_anything_is_written(tmp_p
 
 @pytest.mark.parametrize(
     ("best", "says"),
-    [(3e-3, ["(random 0.003, x 0.003); try --lrs 9e-03,0.003,0.001,0.0003"]), (1e-3, []), (3e-4, ["try --lrs 1e-04,"])],
+    [
+        (1e-2, ["(random 0.01, x 0.01); try --lrs 3e-02,0.01,0.003,0.001,0.0003"]),
+        (3e-3, []),
+        (3e-4, ["try --lrs 1e-04,"]),
+    ],
 )
 def test_a_best_rate_at_the_edge_is_said(tmp_path, transfers, runs, monkeypatch, best, says):
     def best_at(settings, out, **options):
@@ -266,7 +270,7 @@ def test_a_failing_cell_is_named(tmp_path, monkeypatch, runs):
         raise TinctError("it diverged")
 
     monkeypatch.setattr(tinct.evidence.workers, "run_cell", fail)
-    with pytest.raises(TinctError, match=r"random-0\.003: it diverged"):
+    with pytest.raises(TinctError, match=r"random-0\.01: it diverged"):
         run_compare("mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out")
 
 
@@ -283,14 +287,20 @@ def test_a_rate_that_diverges_is_not_taken_and_said(tmp_path, transfers, runs, m
     arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "labels": "50"}
     assert compare("mosaic:", **arguments) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "warning: training diverged at learning rates that were tried (random 0.003; x 0.003), which" in said
+    assert (
+        "warning: training diverged at learning rates that were tried (random 0.01, 0.003; x 0.01, 0.003), which"
+        in said
+    )
     assert "learning rates: random 0.001, x 0.001" in said
     plan = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert plan["tuning"]["scores"]["x"]["0.003"] == "diverged"
     assert not (tmp_path / "out" / "tuning" / "x-0.003" / "record.json").exists()
     done = len(transfers)
     assert run_compare("mosaic:", **arguments).rates == {"random": 1e-3, "x": 1e-3}
-    assert (len(transfers), tries) == (done, ["random", runs[0]] * 2)  # tried again, and nothing else
+    assert (len(transfers), tries) == (
+        done,
+        ["random", "random", runs[0], runs[0]] * 2,
+    )  # tried again, and nothing else
     with pytest.raises(TinctError, match=r"random diverged at all learning rates, 0\.003, 0\.01; try smaller --lrs"):
         run_compare("mosaic:", **{**arguments, "out": tmp_path / "all", "lrs": "3e-3,1e-2"})
     with pytest.raises(TinctError, match=r"cells/random-50-0: the loss became nan at step 7"):
@@ -417,11 +427,11 @@ def test_dry_run_lists_cells_and_measures_one(tmp_path, transfers, runs, capsys)
     said = capsys.readouterr().out
     assert len(transfers) == 1
     assert "cells/x-50-2" in said
-    assert "12 cells, 12 to do: about 0.3 minutes (1.5 s a cell" in " ".join(said.split())
+    assert "14 cells, 14 to do: about 0.3 minutes (1.5 s a cell" in " ".join(said.split())
     compare("mosaic:", **arguments)
-    assert len(transfers) == 12  # the measured one was kept
+    assert len(transfers) == 14  # the measured one was kept
     compare("mosaic:", dry_run=True, **arguments)
-    assert "12 cells, 0 to do: about 0.0 minutes" in " ".join(capsys.readouterr().out.split())
+    assert "14 cells, 0 to do: about 0.0 minutes" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_answer_comes_first(tmp_path, transfers, runs, capsys):

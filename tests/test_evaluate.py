@@ -133,8 +133,8 @@ def test_photos_are_scored_on_what_no_training_takes(monkeypatch):
 
 def test_a_limit_that_is_no_number_of_pictures(monkeypatch, photos):
     use(monkeypatch, grey)
-    for limit in (-3, 0, 2.5):
-        with pytest.raises(TinctError, match=f"limit is {limit}; expected a whole number"):
+    for limit in (-3, 0, 2.5, "3", True):
+        with pytest.raises(TinctError, match=f"limit is {limit!r}; expected a whole number"):
             run_evaluate("fake", str(photos), limit=limit)
 
 

@@ -123,7 +123,10 @@ def test_mistakes_are_one_line(trained, tmp_path, capsys):
         assert main(command) == 2
         assert "neighbours: its transfer kept no model" in capsys.readouterr().err
     assert main(["embed", unkept, picture, "-o", f"{out}.npy"]) == 2
-    assert "neighbours: holds a transfer; expected a run of pretraining, which has encoder." in capsys.readouterr().err
+    assert (
+        "neighbours: holds a transfer run without encoder.safetensors; choose one that has made it"
+        in capsys.readouterr().err
+    )
     assert main(["predict", str(trained / "classes" / "predictions.safetensors"), picture, "--out", out]) == 2
     assert "holds predictions" in capsys.readouterr().err
     assert main(["predict", str(trained / "classes"), picture, picture, "--out", out]) == 2

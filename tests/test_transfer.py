@@ -30,6 +30,7 @@ from tinct.errors import TinctError
 from tinct.evidence.findings import comparisons
 from tinct.evidence.records import find_records
 from tinct.evidence.wording import sentences
+from tinct.files import alone_in
 from tinct.inits import carried_decoder, load_init
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
@@ -258,6 +259,12 @@ def test_where_its_files_cannot_be_written_the_score_is_said(table, tmp_path):
     with pytest.raises(TinctError, match=r"cannot write .*model.safetensors: .* \(it scored \d+\.\d\d\)"):
         run_transfer(settings_for(table, steps=1), out)
     assert not (out / "record.json").exists()
+
+
+def test_two_at_once_in_one_folder_are_one(table, tmp_path):
+    with alone_in(tmp_path / "out"), pytest.raises(TinctError, match="out is being written by another process"):
+        run_transfer(settings_for(table, steps=1), tmp_path / "out")
+    assert run_transfer(settings_for(table, steps=1), tmp_path / "out")["value"] > 0
 
 
 def test_splits_of_other_classes_are_refused(table, tmp_path, monkeypatch):
@@ -566,7 +573,9 @@ def test_on_the_command_line(table, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "mAP" in printed.out
     assert "no keys taken" in printed.err
-    assert (tmp_path / "out" / "predictions.csv").read_text().startswith("path,bars,disc\n30.png,")
+    written = (tmp_path / "out" / "predictions.csv").read_text()
+    assert written.startswith("path,bars,disc\n30.png,")
+    assert all(0 < float(cell) < 1 for row in written.splitlines()[1:] for cell in row.split(",")[1:])  # probabilities
     assert len(list((tmp_path / "out" / "overlays").glob("*.png"))) == 12
     assert main(["transfer", table, *words.split(), *where]) == 2
     assert "holds a finished transfer" in capsys.readouterr().err

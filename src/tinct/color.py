@@ -217,6 +217,10 @@ def _check_tensor(value: object, name: str) -> None:
     if not isinstance(value, Tensor):
         kind = type(value).__name__
         raise TinctError(f"{name} is a {kind}; expected a tensor (..., 3, H, W), as torch.from_numpy makes of an array")
+    if value.ndim < 3 or value.shape[-3] != 3:
+        raise TinctError(f"{name} has the shape {tuple(value.shape)}; expected (..., 3, H, W)")
+    if not (value.is_floating_point() or value.dtype == torch.uint8):
+        raise TinctError(f"{name} is of {value.dtype}; expected floats, or bytes (torch.uint8)")
 
 
 def _light(rgb: Tensor) -> Tensor:

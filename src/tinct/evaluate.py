@@ -139,10 +139,11 @@ def run_evaluate(
     Raises:
         TinctError: as `evaluate`.
     """
-    if side is not None and side < SSIM_WINDOW:
-        raise TinctError(f"side is {side}; expected at least {SSIM_WINDOW} px")
-    if limit is not None and (limit < 1 or limit % 1):
-        raise TinctError(f"limit is {limit}; expected a whole number of pictures, at least 1")
+    limit, side = as_plain((limit, side))
+    if side is not None and (type(side) is not int or side < SSIM_WINDOW):
+        raise TinctError(f"side is {side!r}; expected a whole number of pixels, at least {SSIM_WINDOW}")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise TinctError(f"limit is {limit!r}; expected a whole number of pictures, at least 1")
     specs: list[str] = as_plain([sources] if isinstance(sources, str | Path) else list(sources))
     model = Colorizer.load(colorizer, device)
     source = _open(specs, split)

@@ -135,13 +135,13 @@ def resolve(model: str | Path, *kinds: str, others: Sequence[str] = ()) -> Path:
     if path.is_dir():
         files = [path / f"{kind}.safetensors" for kind in kinds]
         there = [file for file in files if file.exists()]
-        if not there and "model" in kinds and _is_transfer(path):
+        if not there and "model" in kinds and _what(path) == "transfer":
             raise TinctError(
                 f"{name}: its transfer kept no model, as nearest neighbours and the cells of tinct compare do not; "
                 "run tinct transfer with its settings, and finetune, frozen or linear as protocol, into another folder"
             )
-        if not there and _is_transfer(path):
-            raise TinctError(f"{name}: holds a transfer; expected a run of pretraining, which has {files[0].name}")
+        if not there and (what := _what(path)):
+            raise TinctError(f"{name}: holds a {what} run without {files[0].name}; choose one that has made it")
         return (there or files)[0]
     if not path.exists():
         named = sorted(name for name, entry in entries().items() if entry.kind in kinds)
@@ -151,9 +151,10 @@ def resolve(model: str | Path, *kinds: str, others: Sequence[str] = ()) -> Path:
     return path
 
 
-def _is_transfer(folder: Path) -> bool:
+def _what(folder: Path) -> str | None:
+    """What the record in a folder is of; None where there is none."""
     record = folder / "record.json"
-    return record.exists() and read_json(record, "put it back, or choose another folder").get("what") == "transfer"
+    return read_json(record, "put it back, or choose another folder").get("what") if record.exists() else None
 
 
 def seen_beside(file: Path) -> Path | None:

@@ -33,7 +33,7 @@ from tinct.environment import environment
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.evidence.findings import METRICS
 from tinct.evidence.records import check_out
-from tinct.files import check_writable, expanded, write_json
+from tinct.files import alone_in, expanded, write_json
 from tinct.inits import Start, load_init
 from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
@@ -53,7 +53,8 @@ def transfer(settings: TransferSettings, *, out: Path, predictions: bool = False
     Args:
         settings: what to do.
         out: folder for record.json, predictions.safetensors and model.safetensors.
-        predictions: write predictions.csv and overlays too.
+        predictions: write predictions.csv (multilabel: probabilities, or shares of nearest neighbours' votes) and
+            overlays too.
 
     Returns:
         0.
@@ -205,24 +206,26 @@ def run_cell(
     classes = scored_in(evaluated, parts.where, settings)  # before anything is trained for it
     if predictions:
         overlay_places(evaluated.source.name(int(index)) for index in parts.where)
-    check_writable(out)
-    work = train_network if settings.trains else fit_probe
-    with TURNS, torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
-        result = work(settings, start, parts, fabric, console)
-    record = record_of(settings, start, parts, result, score(result, evaluated, settings, classes))
-    record["seconds"] = round(time.perf_counter() - began, 3)
-    warn(console, {**parts.train.bad, **result.skipped}, record["data"])
-    try:
-        if keep_model and result.network is not None:
-            keep = ("task", "data", "init", "labels", "n_labels", "seed", "metric", "value")
-            said = {"size": settings.size, "input": settings.fed, "background": evaluated.source.background}
-            history = {"transfer": {key: record[key] for key in keep}}
-            save_trained(out / "model.safetensors", result.network, start.encoder, result.shape, {**said, **history})
-        write_predictions(out, result, evaluated, settings.size, settings.fed, predictions)
-        write_json(out / "record.json", record)
-    except TinctError as error:  # the disk is full, say: hours should not end without a figure
-        raise TinctError(f"{error} (it scored {record['value']:.2f})") from error
-    return record
+    with alone_in(out):
+        work = train_network if settings.trains else fit_probe
+        with TURNS, torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
+            result = work(settings, start, parts, fabric, console)
+        record = record_of(settings, start, parts, result, score(result, evaluated, settings, classes))
+        record["seconds"] = round(time.perf_counter() - began, 3)
+        warn(console, {**parts.train.bad, **result.skipped}, record["data"])
+        try:
+            if keep_model and result.network is not None:
+                keep = ("task", "data", "init", "labels", "n_labels", "seed", "metric", "value")
+                said = {"size": settings.size, "input": settings.fed, "background": evaluated.source.background}
+                history = {"transfer": {key: record[key] for key in keep}}
+                save_trained(
+                    out / "model.safetensors", result.network, start.encoder, result.shape, {**said, **history}
+                )
+            write_predictions(out, result, evaluated, settings.size, settings.fed, predictions)
+            write_json(out / "record.json", record)
+        except TinctError as error:  # the disk is full, say: hours should not end without a figure
+            raise TinctError(f"{error} (it scored {record['value']:.2f})") from error
+        return record
 
 
 def record_of(

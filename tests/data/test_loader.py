@@ -168,7 +168,7 @@ def test_an_all_grey_source_ends_in_one_line(tmp_path):
         Image.fromarray(np.full((40, 40), 40 * index, np.uint8)).save(tmp_path / f"{index}.png")
     source = open_sources([str(tmp_path)])
     data = Photographs(source, np.arange(3, dtype=np.uint32), 32, 0)
-    with pytest.raises(TinctError, match="3 are grey"):
+    with pytest.raises(TinctError, match="3 grey"):
         Ledger(source, len(source)).note([data[0]])
 
 
@@ -221,7 +221,9 @@ def test_what_was_passed_over_before_changes_no_crop_and_is_not_read_again(seed)
 def test_a_source_without_hope_is_given_up_before_all_of_it_is_read():
     source = Mixed(50_000, 49_999)
     data = Photographs(source, np.arange(50_000, dtype=np.uint32), 32, 0)
-    with pytest.raises(TinctError, match=f"found no usable picture .of {HOPELESS} tried, {HOPELESS} are grey"):
+    with pytest.raises(
+        TinctError, match=f"found no usable picture .of {HOPELESS} tried, 0 are usable, {HOPELESS} grey"
+    ):
         Ledger(source, len(source)).note([data[0]])
     assert len(set(source.read)) == HOPELESS
 

@@ -54,7 +54,7 @@ class Coco(LabelledFiles):
 
     def __init__(self, path: str, split: str, task: Task) -> None:
         root = expanded(path)
-        single = root.suffix == ".json"
+        single = root.suffix.lower() == ".json"
         file = root if single else _annotations(root, split)
         if file is None:
             raise AbsentSplitError(

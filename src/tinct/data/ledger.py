@@ -114,8 +114,9 @@ class Ledger:
         named = f"; for instance {self.source.name(example[0])}: {example[1]}" if example else ""
         gone = f" and {len(self.gone)} no longer readable" if self.gone else ""
         return (
-            f"{self.source.spec}: {what} (of {tried} tried, {counts['grey']} are grey, {counts['unreadable']} "
-            f"unreadable{gone}, {counts['excluded']} excluded{named}); see `tinct data`, and name colour photographs"
+            f"{self.source.spec}: {what} (of {tried} tried, {counts['seen']} are usable, {counts['grey']} grey, "
+            f"{counts['unreadable']} unreadable{gone}, {counts['excluded']} excluded{named}); see `tinct data`, and "
+            "name colour photographs"
         )
 
 

@@ -36,7 +36,7 @@ OVERLAYS = 48
 
 
 def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int, input: Input, overlays: bool) -> None:
-    """Write predictions.safetensors, and on request predictions.csv (multilabel) and overlays.
+    """Write predictions.safetensors, and on request predictions.csv (multilabel: probabilities) and overlays.
 
     predictions.safetensors holds `scores` (N, C) and `labels` (N, C), or `confusions` (N, K, K) int32, with the N
     pictures' names and the classes in its header; and, for some of them, their numbers `shown` (M,), `pictures`
@@ -62,7 +62,10 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
         return
     places = overlay_places(names)
     if masks is None:
-        write_table(out / "predictions.csv", names, evaluated.classes, result.output)
+        votes = result.network is None  # nearest neighbours' shares; the others give logits
+        write_table(
+            out / "predictions.csv", names, evaluated.classes, result.output if votes else result.output.sigmoid()
+        )
     for row, number in enumerate(shown):
         if masks is None:
             best = result.output[number].topk(min(3, len(evaluated.classes))).indices.tolist()

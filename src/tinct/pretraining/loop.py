@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import math
+import multiprocessing
 import signal
 import statistics
 import sys
@@ -92,7 +93,7 @@ class Training:
         )
         with (
             errors_handed_on(),
-            lost_readers_said(),
+            readers_watched(),
             Monitor(self.run, config, self.fabric, self.ledger, self.held_out, self.step, self.begun) as monitor,
             interruptible(self),
             # an error's traceback would keep the loader's processes, and a program waits for them when it ends
@@ -256,21 +257,26 @@ def interruptible(training: Training) -> Iterator[None]:
 
 
 @contextmanager
-def lost_readers_said() -> Iterator[None]:
+def readers_watched() -> Iterator[None]:
     """Within it, torch's error where a process that reads pictures is lost, which may come at any line, is a sentence.
 
+    After any error none of them stays: they take no other signal, and Python would wait for them at its end.
+
     Raises:
-        TinctError: one was.
+        TinctError: one was lost, or there are too many open files to hear from it.
     """
+    others = set(multiprocessing.active_children())
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except Exception as error:
+        for reader in set(multiprocessing.active_children()) - others:
+            reader.kill()
+        if not isinstance(error, RuntimeError) or not str(error).startswith(("DataLoader worker", "Too many open")):
             raise
-        reason = str(error).splitlines()[0].rstrip(". ")
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
         raise TinctError(
-            f"a process that reads pictures was lost ({reason}), most likely for want of memory; free some, or lower "
-            "workers, and go on from the last checkpoint (tinct pretrain: with --resume)"
+            f"a process that reads pictures was lost ({reason}); free memory, allow more open files (ulimit -n), or "
+            "lower workers, and go on from the last checkpoint (tinct pretrain: with --resume)"
         ) from error
 
 
