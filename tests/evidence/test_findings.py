@@ -7,7 +7,7 @@ import pytest
 from fake_records import fake_grid, fake_transfer
 
 from tinct.errors import TinctError
-from tinct.evidence.findings import comparisons
+from tinct.evidence.findings import UNSAID, comparisons
 from tinct.evidence.records import find_records
 from tinct.evidence.statistics import paired_difference
 from tinct.evidence.wording import rows
@@ -184,6 +184,15 @@ def test_what_was_scored_in_padded_squares_is_not_pooled_with_whole_pictures(tmp
     before, now = sorted(comparisons(find_records([tmp_path]).cells), key=lambda one: one.title, reverse=True)
     assert len(before.cells) == len(now.cells) == 4
     assert before.title == f"{now.title} · scored in padded squares"
+
+
+def test_records_that_leave_the_limit_of_panoramas_unsaid_are_one_with_newer_ones(tmp_path):
+    fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2, task="segmentation")
+    path = tmp_path / "cells" / "cgan-50-1" / "record.json"
+    assert UNSAID in path.read_text()
+    path.write_text(path.read_text().replace(UNSAID, ""))
+    (made,) = comparisons(find_records([tmp_path]).cells)
+    assert len(made.cells) == 4
 
 
 @pytest.mark.parametrize("edited", [{"arms": None}, {"arms": ["random"]}, {"settings": None}, {"tuning": 3}])

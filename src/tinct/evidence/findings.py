@@ -13,10 +13,12 @@ from tinct.errors import TinctError
 from tinct.evidence.records import BY_GRADIENTS, Cell, overlap, padded
 from tinct.evidence.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
 
-__all__ = ["METRICS", "PER_CELL", "Comparison", "Contrast", "comparisons", "distinct", "encoders"]
+__all__ = ["METRICS", "PER_CELL", "UNSAID", "Comparison", "Contrast", "comparisons", "distinct", "encoders"]
 
 PER_CELL = ("init", "backbone", "weights", "decoder", "labels", "seed", "lr", "cache", "accelerator")
 """Settings that may differ from cell to cell of one comparison; whatever else differs makes another one."""
+UNSAID = ", 8 times size at most"
+"""What older records do not say of how pictures are seen; as it is of panoramas alone, they are one with newer ones."""
 METRICS = {"map": "mAP", "miou": "mIoU"}
 
 
@@ -210,7 +212,7 @@ def comparisons(cells: Sequence[Cell]) -> list[Comparison]:
         same = {key: value for key, value in record["settings"].items() if key not in PER_CELL}
         data = {key: record["data"][key] for key in ("spec", "train_fingerprint", "eval_split", "eval_fingerprint")}
         kind = {key: record[key] for key in ("task", "protocol", "size", "input", "metric")}
-        data["view"] = record["data"].get("view")
+        data["view"] = str(record["data"].get("view")).replace(UNSAID, "")
         groups[json.dumps([data, kind, record["init"]["backbone"], same], sort_keys=True)].append(cell)
     made = []
     for group in map(_each_once, groups.values()):
