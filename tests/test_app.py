@@ -379,6 +379,6 @@ def test_in_a_browser(browser, address, photograph, tmp_path, width):
     page.get_by_label("Clear").first.click()
     page.locator("input[type=file]").first.set_input_files(tmp_path / "bad.png")
     page.get_by_text("bad.png: not a picture, or of a kind that is not read.").wait_for()
-    assert page.get_by_role("button", name="Download at full size").is_disabled()
+    page.get_by_role("button", name="Download at full size", disabled=True).wait_for()
     assert not [url for url in requested if not url.startswith((address, "data:", "blob:"))]
     page.close()

@@ -178,7 +178,7 @@ def test_side_and_limit(monkeypatch, photos, tmp_path):
 
 
 def test_a_side_too_small_and_a_name_like_markup(monkeypatch, photos, tmp_path, capsys):
-    with pytest.raises(TinctError, match="side is 0; expected at least 11"):
+    with pytest.raises(TinctError, match="side is 0; expected a whole number of pixels, at least 11"):
         measure(monkeypatch, photos, tmp_path, side=0)
     (tmp_path / "q[").mkdir()
     assert measure(monkeypatch, photos.rename(tmp_path / "q[" / "old]"), tmp_path)["data"]["pictures"] == 3
