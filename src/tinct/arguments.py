@@ -212,14 +212,13 @@ def with_recipe(words: list[str]) -> list[str]:
         recipe = apart[place + 1]
         first = max((at + 2 for at, word in enumerate(apart[:place]) if word == "--config"), default=0)
         del apart[place : place + 2]
-    budgets = [f"--{budget}" for budget in BUDGETS]
-    others = [one for one in budgets if one not in (word.partition("=")[0] for word in apart)]
-    unset = [word for other in others for word in (other, "null")]
+    budgets, given = [f"--{budget}" for budget in BUDGETS], {word.partition("=")[0] for word in apart}
+    unset = [word for budget in budgets if budget not in given for word in (budget, "null")]
     if recipe is None and "--config" not in apart:
         recipe = "fast"
     if recipe is not None:
         apart[first:first] = [*(unset if first else []), "--config", str(recipe_file(recipe))]
-    if len(others) < len(budgets):
+    if given.intersection(budgets):
         place = len(apart) - apart[::-1].index("--config") + 1  # after the last file
         apart[place:place] = unset
     return apart

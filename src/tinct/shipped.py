@@ -135,12 +135,13 @@ def resolve(model: str | Path, *kinds: str, others: Sequence[str] = ()) -> Path:
     if path.is_dir():
         files = [path / f"{kind}.safetensors" for kind in kinds]
         there = [file for file in files if file.exists()]
-        if not there and "model" in kinds and _what(path) == "transfer":
+        what = None if there else _what(path)
+        if what == "transfer" and "model" in kinds:
             raise TinctError(
                 f"{name}: its transfer kept no model, as nearest neighbours and the cells of tinct compare do not; "
                 "run tinct transfer with its settings, and finetune, frozen or linear as protocol, into another folder"
             )
-        if not there and (what := _what(path)):
+        if what is not None:
             raise TinctError(f"{name}: holds a {what} run without {files[0].name}; choose one that has made it")
         return (there or files)[0]
     if not path.exists():

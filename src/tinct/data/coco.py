@@ -227,9 +227,7 @@ def _load(path: Path, written: tuple[int, int]) -> Any:
         repeated = _repeated(images, "id", "pictures") or _repeated(images, "file_name", "entries")
         repeated = repeated or _repeated(coco.dataset["categories"], "id", "categories")
         coco.orphans = sum(entry["image_id"] not in coco.imgs for entry in annotations)
-        for key, entries in (("file_name", coco.imgs), ("name", coco.cats)):  # what is asked of them later
-            for entry in entries.values():
-                _ = str(entry[key])
+        _ = [entry["name"] for entry in coco.cats.values()]  # what is asked of them later
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__} {' '.join(str(error).split())}"
         raise TinctError(f"{path}: {reason}; expected COCO's instances format") from error

@@ -14,7 +14,7 @@ from tinct.data.srgb import to_srgb
 from tinct.errors import PictureError
 
 with contextlib.suppress(ImportError):  # not required; where it is installed, Pillow reads and writes HEIC
-    import pillow_heif  # type: ignore[import-not-found, unused-ignore]
+    import pillow_heif
 
     pillow_heif.register_heif_opener()
 
@@ -55,7 +55,19 @@ NEAR_GREY = 3.0
 typical sets)."""
 
 # Named, because some of Pillow's other readers run outside programs (EPS) or read formats that hold no photographs.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF", "JPEG2000", "TGA")
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "PPM",
+    "AVIF",
+    "JPEG2000",
+    "TGA",
+    *({"HEIF"} & Image.OPEN.keys()),
+)
 
 # fmt: off
 PICTURE_SUFFIXES = (
@@ -161,9 +173,8 @@ def _open(data: bytes | Path) -> tuple[Image.Image, str]:
         raise PictureError(f"{name}: empty file")
     if len(content) > MAX_BYTES:
         raise PictureError(f"{name}: {len(content)} bytes, over the limit of {MAX_BYTES}")
-    Image.init()
     try:
-        image = Image.open(io.BytesIO(content), formats=[one for one in FORMATS if one in Image.OPEN])
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Exception as error:  # a damaged header makes Pillow's readers raise nearly anything
         raise PictureError(f"{name}: {lacking(content) or reason_of(error)}") from error
     if why := oversize(image.width, image.height, *tile_of(image)):

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from tinct.data.base import Source
@@ -78,14 +79,13 @@ def each_picture(
 
 def end_with_parent() -> None:
     """Let this process end as soon as the one that made it has, also where that was killed and could tell nobody."""
-    parent = multiprocessing.parent_process()
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
 
-    def wait() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+def _end_after(process: BaseProcess) -> None:
+    process.join()
+    os._exit(1)
 
 
 def _begin(source: Source, work: Callable[[Source, int], Any]) -> None:

@@ -268,7 +268,7 @@ def readers_watched() -> Iterator[None]:
     others = set(multiprocessing.active_children())
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # of any kind: they would be waited for after each
         for reader in set(multiprocessing.active_children()) - others:
             reader.kill()
         if not isinstance(error, RuntimeError) or not str(error).startswith(("DataLoader worker", "Too many open")):

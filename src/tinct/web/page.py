@@ -57,10 +57,11 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
             return [None, several, gr.DownloadButton(value=None, interactive=False)]
         return [(views[0], views[index]), several, gr.DownloadButton(value=files[index - 1], interactive=True)]
 
+    phones = "HEIC, " if "HEIF" in Image.OPEN else ""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as blocks:
         gr.Markdown(
             f"# Colour a photograph\n"
-            "The picture stays on this machine. JPEG, PNG, TIFF, WebP, AVIF, HEIC, JPEG 2000 and others, of at most "
+            f"The picture stays on this machine. JPEG, PNG, TIFF, WebP, AVIF, {phones}JPEG 2000 and others, of at most "
             f"{limits.megabytes} MB and {limits.megapixels} megapixels. "
             f"Colours are {Path(colorizer.name).name}'s guess, not the truth."
         )
