@@ -1,6 +1,13 @@
 """Sphinx: `make docs` builds the site; warnings are errors."""
 
+import sys
 from importlib.metadata import version as installed
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+sys.path.insert(0, str(Path(__file__).parent))
+from reference import PAGES
 
 project = "tinct"
 copyright = "the tinct developers"
@@ -17,3 +24,13 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_default_options = {"members": True}
 nitpicky = False
+
+
+def setup(app: Sphinx) -> None:
+    """Let the pages of commands and files follow from the source."""
+    app.connect("source-read", _completed)
+
+
+def _completed(app: Sphinx, page: str, text: list[str]) -> None:
+    if page in PAGES:
+        text[0] += PAGES[page]()
