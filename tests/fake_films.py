@@ -15,21 +15,42 @@ def photograph(height: int = 64, width: int = 96) -> np.ndarray:
 
 
 def write_film(
-    path: Path, frames, *, codec="mpeg4", sound="aac", times=None, lasting=RATE, sound_rate=SOUND_RATE, clock="0"
+    path: Path,
+    frames,
+    *,
+    codec="mpeg4",
+    layout="yuv420p",
+    of_video=False,
+    sound="aac",
+    times=None,
+    lasting=RATE,
+    sound_rate=SOUND_RATE,
+    clock="0",
 ) -> Path:
-    """A grey film whose sound is a tone, both of them made; it begins when its `clock` says."""
+    """A grey film whose sound is a tone, both of them made; it begins when its `clock` says.
+
+    Where it is `of_video`, black is 16 and white 235, and its header says so.
+    """
     frames = list(frames)
     with av.open(path, "w", container_options={"output_ts_offset": clock}) as film:
         film.metadata["title"] = "Arrival"
         track = film.add_stream(codec, rate=lasting)
         track.height, track.width = frames[0].shape
-        track.pix_fmt = "yuv420p"
+        track.pix_fmt = layout
+        if of_video:
+            track.codec_context.color_range = 1
         track.codec_context.time_base = Fraction(1, lasting)
         voice = film.add_stream(sound, rate=sound_rate) if sound else None
         if voice is not None:
             voice.codec_context.layout = "mono"
         for number, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, "gray")
+            if of_video:
+                frame = frame.reformat(format="yuv420p", dst_color_range=1)
+                if layout == "gray":  # which FFmpeg would bring to the full range
+                    luma = np.frombuffer(frame.planes[0], np.uint8).reshape(-1, frame.planes[0].line_size)
+                    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(luma[:, : frame.width]), "gray")
+                    frame.color_range = 1
             frame.pts, frame.time_base = times[number] if times else number, Fraction(1, lasting)
             film.mux(track.encode(frame))
         film.mux(track.encode(None))

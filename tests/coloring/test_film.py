@@ -44,6 +44,15 @@ def pictures(path: Path) -> list[np.ndarray]:
         return [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
 
 
+def levels(path: Path, low: int, high: int) -> np.ndarray:
+    """The samples of a film's first frame, (H, W) luma between its black and white, as shares of 255."""
+    with av.open(path) as film:
+        frame = next(film.decode(video=0))
+        plane = frame.planes[0]
+        luma = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : frame.width]
+    return (luma.astype(float) - low) / (high - low) * 255
+
+
 def redness(pixels: np.ndarray) -> float:
     return float((pixels[..., 0].astype(float) - pixels[..., 1]).mean())
 
@@ -51,6 +60,17 @@ def redness(pixels: np.ndarray) -> float:
 def packets(path: Path) -> list[bytes]:
     with av.open(path) as film:
         return [bytes(packet) for packet in film.demux(audio=0) if packet.size]
+
+
+@pytest.mark.parametrize(("codec", "layout"), [("ffv1", "yuv420p"), ("libx265", "gray"), ("mpeg4", "yuv420p")])
+def test_lightness_comes_through_without_a_bias(tmp_path, codec, layout):
+    grey = Colorizer(lambda l: torch.zeros(len(l), 2, l.shape[2] // 4, l.shape[3] // 4), 64, "grey", "cpu")
+    ramp = np.tile(np.linspace(0, 255, 256).round().astype(np.uint8), (64, 1))
+    source = write_film(tmp_path / "old.mkv", [ramp] * 2, codec=codec, sound=None, layout=layout, of_video=True)
+    colorize_film(source, tmp_path / "new.mp4", grey)
+    off = levels(tmp_path / "new.mp4", 16, 235) - levels(source, 16, 235)
+    assert abs(off.mean()) < 0.15
+    assert np.abs(off).max() < 3
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])

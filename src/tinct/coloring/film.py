@@ -242,7 +242,9 @@ def _shape(source: Path) -> tuple[int, int, bool]:
 
 def _upright(frame: "VideoFrame") -> NDArray[np.uint8]:
     """(H, W, 3) sRGB samples, mirrored and turned as the film says."""
-    samples = frame.to_ndarray(format="rgb24")
+    samples = frame.to_ndarray(format="rgb24", interpolation=_exactly())
+    if frame.format.name.startswith("gray") and int(frame.color_range) == VIDEO_RANGE:  # FFmpeg takes grey for full
+        samples = np.rint((samples.clip(16, 235) - 16.0) * (255 / 219)).astype(np.uint8)
     sides: Any = frame.side_data
     if (matrix := sides.get("DISPLAYMATRIX")) is not None:
         a, b, _, c, d, *_ = map(int, np.frombuffer(matrix, np.int32))  # (x, y) goes to (ax + cy, bx + dy)
@@ -251,12 +253,19 @@ def _upright(frame: "VideoFrame") -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(samples, frame.rotation // 90))
 
 
+def _exactly() -> int:
+    """The flags of a conversion that rounds: FFmpeg's default cuts off, which darkens halved colour by a step."""
+    from av.video.reformatter import Interpolation as By
+
+    return By.BILINEAR | By.ACCURATE_RND | By.FULL_CHR_H_INT | By.FULL_CHR_H_INP
+
+
 def _encodable(pixels: NDArray[Any], like: "VideoFrame", height: int, width: int) -> "VideoFrame":
     """What the encoder takes, at the time of another frame."""
     from av import VideoFrame
 
     rows, columns = (side // 2 * 2 or 1 for side in pixels.shape[:2])  # which may change on the way
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:rows, :columns]), "rgb24")
-    frame = frame.reformat(width, height, "yuv420p", dst_colorspace=BT709, dst_color_range=VIDEO_RANGE)
+    frame = frame.reformat(width, height, "yuv420p", None, BT709, _exactly(), dst_color_range=VIDEO_RANGE)
     frame.pts, frame.time_base = like.pts, like.time_base
     return frame

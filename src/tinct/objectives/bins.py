@@ -37,7 +37,7 @@ class Bins(ColourTerm):
         centres = ab_centres(step)
         self.out_channels = len(centres)
         self.reach = int(centres.abs().max()) // step + 1
-        axis = torch.arange(-self.reach, self.reach + 1) * float(step)
+        axis = torch.arange(-self.reach, self.reach + 1, dtype=torch.float32) * step
         cells = torch.cartesian_prod(axis, axis)
         # Cells outside the gamut stand for the nearest one inside: bilinear shares at its edge may fall there.
         self.register_buffer("table", torch.cdist(cells, centres).argmin(1), persistent=False)
