@@ -124,7 +124,7 @@ def test_a_damaged_list_of_bad_pictures_is_built_again(folder, tmp_path):
 def test_a_damaged_table_of_sizes_is_built_again(folder, tmp_path):
     cached = CachedSource(source_of(folder), tmp_path, 50)
     content = cached.path.read_bytes()
-    place = cached._pixels.size  # of the first picture's height
+    place = cached._pixels.size + 8 * 5  # of the last picture's height
     cached.path.write_bytes(content[:place] + b"\x7f" + content[place + 1 :])
     CachedSource(source_of(folder), tmp_path, 50)
     assert cached.path.read_bytes() == content
