@@ -20,10 +20,11 @@ from skimage import data
 
 from tinct.app import Limits, running, serve
 from tinct.colorize import Colorizer
-from tinct.errors import TinctError
+from tinct.errors import PictureError, TinctError
 from tinct.pictures.picture import Picture
 from tinct.pictures.readers import read
 from tinct.pictures.writers import write
+from tinct.web.jobs import coloured
 from tinct.web.page import page
 
 gradio_client = pytest.importorskip("gradio_client")
@@ -146,6 +147,20 @@ def test_a_bad_upload_gets_a_sentence(client, tmp_path, capfd, name, content, me
         ask(client, tmp_path / name)
     assert "\n" not in str(caught.value)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_upload_that_was_cleaned_away_gets_a_sentence(tmp_path):
+    colorizer = Colorizer(Network(), 64, "fake", "cpu")
+    with pytest.raises(PictureError, match=r"^a.png: gone since it was uploaded; choose it again$"):
+        coloured(tmp_path / "a.png", colorizer, LIMITS, saturation=1.0, size=64, versions=1)
+
+
+def test_too_large_a_file_is_not_read(tmp_path, monkeypatch):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate((LIMITS.megabytes << 20) + 1)
+    monkeypatch.setattr(Path, "read_bytes", None)
+    with pytest.raises(PictureError, match=f"^a.png: .* bytes, over the limit of {LIMITS.megabytes} MB$"):
+        coloured(tmp_path / "a.png", Colorizer(Network(), 64, "fake", "cpu"), LIMITS, 1.0, 64, 1)
 
 
 def test_settings_out_of_range_get_a_sentence(client, photograph, capfd):

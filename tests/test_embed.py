@@ -13,6 +13,7 @@ from tinct.data.transforms import centre
 from tinct.embed import embed
 from tinct.exporting import row_store
 from tinct.files import alone_in
+from tinct.inits import load_init
 from tinct.models.encoder import Encoder
 from tinct.models.stem import network_input
 from tinct.weights import load_encoder, save_encoder
@@ -205,6 +206,7 @@ def test_a_begun_file_goes_on_with_the_same_settings_only(run, colourful, tmp_pa
         (("-o", "f.txt"), "expected a file ending in .npy"),
         (("-o", "f.npy", "--layer", "9"), "layer is 9; mobilenetv3_small_050 has 5"),
         (("-o", "f.npy", "--size", "50"), "multiple of 32"),
+        (("-o", "f.npy", "--size", "0"), "size is 0; expected a multiple of 32"),
         (("-o", "f.npy", "--batch-size", "0"), "at least 1"),
         (("-o", "f.npy", "--device", "nowhere"), "no device nowhere"),
     ],
@@ -226,3 +228,15 @@ def test_two_at_once_do_not_mix_their_rows(run, colourful, tmp_path, capsys):
     with alone_in(tmp_path / "rows.npy.partial"):
         assert main(["embed", str(run), str(colourful), "--out", str(tmp_path / "rows.npy")]) == 2
     assert "rows.npy.partial is being written by another process" in capsys.readouterr().err
+
+
+def test_what_another_process_finished_meanwhile_is_kept(run, colourful, tmp_path, monkeypatch, capsys):
+    def slow(*words, **options):
+        (tmp_path / "rows.npy").write_bytes(b"theirs")  # ended since this one began
+        return load_init(*words, **options)
+
+    monkeypatch.setattr("tinct.embed.load_init", slow)
+    assert main(["embed", str(run), str(colourful), "--out", str(tmp_path / "rows.npy")]) == 2
+    assert "rows.npy exists; choose another name or remove it" in capsys.readouterr().err
+    assert not (tmp_path / "rows.npy.partial").exists()
+    assert (tmp_path / "rows.npy").read_bytes() == b"theirs"

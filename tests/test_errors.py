@@ -1,5 +1,7 @@
 """What settings of another type are told."""
 
+import math
+
 import pytest
 
 from tinct import Config, TransferSettings
@@ -13,6 +15,10 @@ from tinct.errors import TinctError, out_of_memory
         ("steps", True, "int | None"),
         ("width", 8.0, "int"),
         ("lr", "1e-3", "float"),
+        ("lr", math.nan, "a finite number"),
+        ("epochs", math.inf, "a finite number"),
+        ("minutes", math.inf, "a finite number"),
+        ("terms", {"l1": math.inf}, "dict[str, float]"),
         ("terms", ["l1"], "dict[str, float]"),
         ("terms", {"l1": "1"}, "dict[str, float]"),
         ("betas", (0.9,), "tuple[float, float]"),
@@ -32,6 +38,8 @@ def test_a_setting_of_another_type_is_refused_in_a_sentence(name, value, expecte
 def test_settings_as_yaml_has_them_pass():
     Config(sources=("photos:",), steps=3, betas=[0.9, 0.99], terms={"l1": 1}, clip=1, seed=2**64 - 1).check()
     TransferSettings("mosaic:", "multilabel", labels=50).check()
+    with pytest.raises(TinctError, match="weight_decay is nan; expected a finite number"):
+        TransferSettings("mosaic:", "multilabel", weight_decay=math.nan).check()
     with pytest.raises(TinctError, match="labels is True; expected str"):
         TransferSettings("mosaic:", "multilabel", labels=True).check()
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -85,6 +86,42 @@ def test_what_cannot_be_written_is_said_with_what_to_do(tmp_path, monkeypatch, n
         monkeypatch.setattr("tempfile.mkstemp", denied)
     with pytest.raises(TinctError, match=rf"^cannot write {tmp_path / name}: {says}$"):
         write_bytes(tmp_path / name, b"")
+
+
+def test_another_file_that_fails_is_named_in_its_place(tmp_path):
+    def copy():
+        with atomic_path(tmp_path / "out.bin") as unfinished:
+            shutil.copyfile(tmp_path / "gone.bin", unfinished)
+
+    def export():
+        with staging(tmp_path / "out", single=False) as folder:
+            shutil.copyfile(tmp_path / "gone.bin", folder / "a.bin")
+
+    for written, write in (("out.bin", copy), ("out", export)):
+        said = (
+            f"{tmp_path / 'gone.bin'}: No such file or directory, while {tmp_path / written} was being written; check"
+        )
+        with pytest.raises(TinctError, match=f"^{said}"):
+            write()
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_syncs_no_folders_is_written_to(tmp_path, monkeypatch, code):
+    sync = os.fsync
+
+    def refused(descriptor):
+        if broken or stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    broken = False
+    write_bytes(tmp_path / "a.bin", b"new")
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
+    broken = True
+    with pytest.raises(TinctError, match="cannot write"):
+        write_bytes(tmp_path / "b.bin", b"new")
 
 
 def test_a_file_may_be_read_by_whom_other_files_may(tmp_path):

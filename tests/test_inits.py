@@ -145,3 +145,11 @@ def test_imagenet_lite_is_whole_and_folds():
     assert start.left == ("classifier.weight", "classifier.bias")
     assert "conv_stem.bias" not in start.encoder.body.state_dict()  # its mean is 1/2: exact without
     assert load_init("imagenet-lite", input="rgb").folded == ""
+
+
+@pytest.mark.parametrize("seen", [np.zeros(3), np.zeros((3, 2), np.uint64), np.zeros(3, np.int64)])
+def test_hashes_that_are_none_are_named(run, seen):
+    folder, _ = run
+    np.save(folder / "seen.npy", seen)
+    with pytest.raises(TinctError, match=r"seen.npy: holds no row of hashes, which are uint64; remove it, or put it"):
+        load_init(str(folder))

@@ -920,6 +920,7 @@ MISTAKES = [
     (["photos:", "--batch-size", "-4"], "batch_size is -4"),
     (["photos:", "--batch-size", "many"], "batch_size"),
     (["photos:", "--size", "50"], "multiple of 32"),
+    (["photos:", "--minutes", ".inf"], "minutes is inf; expected a finite number"),
     (["photos:", "--terms", "{l1: 1, bins: 1}"], "at most one"),
     (["photos:", "--terms", "{rotation: 1}"], "terms (rotation) make none: set adversarial to none, or add one of l1"),
     (["photos:", "--accelerator", "cuda"], "cuda"),

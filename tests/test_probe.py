@@ -11,6 +11,7 @@ from tinct.downstream.features import STAGES, cached_features, extract
 from tinct.metrics import multilabel_scores
 from tinct.models.encoder import Encoder
 from tinct.probe import fit_knn, fit_linear, logistic, probe_encoder
+from tinct.weights import packed
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def test_damaged_cached_features_are_taken_anew(table, encoder, tmp_path):
     values = cached_features(encoder, *common).values
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()
-    for damaged in (b"", content[:100], content[:-1]):
+    for damaged in (b"", content[:100], content[:-1], packed({"others": values}, {})):
         path.write_bytes(damaged)
         assert torch.equal(cached_features(encoder, *common).values, values)
         assert path.read_bytes() == content

@@ -214,12 +214,21 @@ def test_a_folder_is_no_experiment_and_out_must_not_part_names(tmp_path, capsys)
     assert "expected no colon and no comma" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["a, b", 'the "best"', "a: b #1", "{out}", r"a\b"])
+def test_a_folder_may_be_called_anything(tmp_path, name):
+    text = TINY.replace("{data}:", "{data}/photos").replace("mosaic:", "voc:{data}@2012")
+    (tmp_path / "tiny.yaml").write_text(text)
+    plan = read_experiment(str(tmp_path / "tiny.yaml"), tmp_path / name, tmp_path / "out")
+    assert [config.sources for config in plan.runs.values()] == [[f"{tmp_path / name}/photos"]] * 2
+    assert plan.comparisons["classes"]["source"] == f"voc:{tmp_path / name}@2012"
+
+
 def test_an_experiment_may_lie_on_a_drive():
     data, out = PureWindowsPath(r"C:\data"), PureWindowsPath(r"D:\out")
     plan = read_experiment("paper-cpu", data, out)
-    assert {config.sources[0] for config in plan.runs.values()} == {"C:/data/tiny-imagenet-200"}
+    assert {config.sources[0] for config in plan.runs.values()} == {r"C:\data/tiny-imagenet-200"}
     for keywords in plan.comparisons.values():
-        assert keywords["source"] == "voc:C:/data/VOCdevkit@2012"
+        assert keywords["source"] == r"voc:C:\data/VOCdevkit@2012"
         arms = {arm.name: arm.inits for arm in parse_arms(keywords["inits"])}
         assert arms.pop("random") == ("random",)
         assert {init.rpartition("-")[0] for inits in arms.values() for init in inits} == {

@@ -3,6 +3,8 @@ import json
 import shutil
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives.bins import Bins
 from tinct.pictures.picture import Picture
-from tinct.shipped import SHIPPED, add, entries, resolve, verify
+from tinct.shipped import SHIPPED, Entry, add, entries, put, resolve, verify
 from tinct.weights import (
     copy_in_half,
     load_colorizer,
@@ -585,3 +587,24 @@ def test_other_weights_of_a_name_do_not_keep_what_those_before_saw(file, shelves
     words = ["fetch", "some/one/colorizer.safetensors"]
     assert weights(words, revision="1", sha256=shipped.digest(file), mirror=str(file.parent)) == 0
     assert not entries()["colorizer"].seen.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_entries_that_are_written_at_once_are_all_kept(tmp_path, monkeypatch):
+    before = shipped._manifest
+
+    def slow(shelf):
+        known = before(shelf)
+        time.sleep(0.05)
+        return known
+
+    monkeypatch.setattr(shipped, "_manifest", slow)
+    wanted = [f"weights-{number}" for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(
+            pool.map(
+                lambda name: put(Entry(name, "a", "0" * 64, 1, "encoder", "MIT", shelf=tmp_path / "shelf")), wanted
+            )
+        )
+    assert sorted(entries(tmp_path / "shelf")) == wanted
+    assert [path.name for path in (tmp_path / "shelf").iterdir()] == ["manifest.json"]

@@ -267,6 +267,18 @@ def test_two_at_once_in_one_folder_are_one(table, tmp_path):
     assert run_transfer(settings_for(table, steps=1), tmp_path / "out")["value"] > 0
 
 
+def test_what_another_process_finished_meanwhile_is_kept(table, tmp_path, monkeypatch):
+    def slow(name, **options):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "record.json").write_text("{}")  # ended since this one began
+        return load_init(name, **options)
+
+    monkeypatch.setattr("tinct.transfer.load_init", slow)
+    with pytest.raises(TinctError, match="which holds a finished transfer; choose another folder"):
+        run_transfer(settings_for(table, steps=1), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["record.json"]
+
+
 def test_splits_of_other_classes_are_refused(table, tmp_path, monkeypatch):
     def shifted(spec, split, *rest):
         found = open_labels(spec, split, *rest)

@@ -1,6 +1,7 @@
 """The settings of a pretraining run: flags on the command line, keys of a recipe, fields here."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -231,16 +232,13 @@ UniqueKeys.add_implicit_resolver(  # 1e-3 is text to YAML 1.1, which wants 1.0e-
 
 
 def read_yaml(path: Path, **replaced: str) -> dict[str, Any]:
-    """What a YAML file holds, each `{name}` in it replaced by what is given for the name.
+    """What a YAML file holds, each `{name}` in its texts replaced by what is given for the name.
 
     Raises:
         TinctError: it cannot be read, holds no mapping, or has a key twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        for name, value in replaced.items():
-            text = text.replace(f"{{{name}}}", value)
-        content = yaml.load(text, UniqueKeys)
+        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
     except OSError as error:
         raise TinctError(f"{path}: {error.strerror or error}; expected a YAML file") from error
     except UnicodeDecodeError as error:
@@ -251,4 +249,16 @@ def read_yaml(path: Path, **replaced: str) -> dict[str, Any]:
         raise TinctError(f"{path}: {error}") from error
     if not isinstance(content, dict):
         raise TinctError(f"{path}: {'empty' if content is None else 'no mapping'}; expected lines of KEY: VALUE")
-    return content
+    return {key: _filled(value, replaced) for key, value in content.items()}
+
+
+def _filled(value: Any, replaced: Mapping[str, str]) -> Any:
+    """A value with each `{name}` in its texts replaced, whatever characters stand in for it."""
+    if isinstance(value, dict):
+        return {key: _filled(one, replaced) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_filled(one, replaced) for one in value]
+    if isinstance(value, str):
+        for name, text in replaced.items():
+            value = value.replace(f"{{{name}}}", text)
+    return value

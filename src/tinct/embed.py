@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -89,15 +89,12 @@ def embed(
         raise TinctError(f"out is {out}; expected a file ending in {', '.join(FORMATS)}")
     if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise TinctError("writing parquet needs pyarrow; pip install pyarrow, or choose .npy or .csv")
-    beside = [Path(f"{out}{end}") for end in (".json", *([".txt"] if out.suffix == ".npy" else []))]
-    own = [out, *([] if Store.partial(out).exists() else beside)]  # a run that was killed at its end may have left some
-    if there := [path for path in own if path.exists()]:
-        raise TinctError(f"out is {out}, and {there[0]} exists; choose another name or remove it")
+    _refuse_existing(out)
     if min(batch_size, workers) < 1:
         raise TinctError(f"batch_size is {batch_size} and workers {workers}; expected at least 1")
     start = load_init(encoder, input=input, backbone=backbone, weights=weights)
     input = "grey" if start.encoder.in_channels == 1 else "rgb"
-    size = size or encoder_size(start.provenance.get("size"))
+    size = encoder_size(start.provenance.get("size")) if size is None else size
     if size < 32 or size % 32:
         raise TinctError(f"size is {size}; expected a multiple of 32")
     maps = len(start.encoder.channels)
@@ -121,6 +118,10 @@ def embed(
     }
     store = Store(out, width, batch_size, len(source))
     with alone_in(store.folder):
+        if out.exists():  # another process has ended since, and its folder is gone
+            with suppress(OSError):
+                store.folder.rmdir()
+            _refuse_existing(out)
         # another folder's pictures may have the same names; the result does not say where they were
         begin = store.open({**how, "source": in_full(pictures)})
         if begin:
@@ -141,6 +142,13 @@ def embed(
         written, skipped = store.finish(how)
     say(console, f"{written} rows of {width} in {out}, pictures skipped: {skipped}")
     return 1 if skipped else 0
+
+
+def _refuse_existing(out: Path) -> None:
+    beside = [Path(f"{out}{end}") for end in (".json", *([".txt"] if out.suffix == ".npy" else []))]
+    own = [out, *([] if Store.partial(out).exists() else beside)]  # a run that was killed at its end may have left some
+    if there := [path for path in own if path.exists()]:
+        raise TinctError(f"out is {out}, and {there[0]} exists; choose another name or remove it")
 
 
 def _read(

@@ -5,6 +5,7 @@ The command line prints it and leaves with exit code 2.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from inspect import formatannotation
 from types import UnionType
@@ -66,7 +67,7 @@ def going_on() -> Iterator[None]:
 def check_kinds(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
     """Hold values to the types that `hints` give their names: programs and files may give others.
 
-    A list may be a tuple, and a float a whole number, as in YAML.
+    A list may be a tuple, and a float a whole number, as in YAML, but neither infinite nor NaN.
 
     Raises:
         TinctError: names the first value that is of another type, or none of the words that its name may be.
@@ -75,7 +76,8 @@ def check_kinds(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
         if not _fits(value, kind := hints[name]):
             kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
             words = [word for one in kinds if get_origin(one) is Literal for word in get_args(one)]
-            wanted = words or [formatannotation(kind)]
+            odd = isinstance(value, float) and not math.isfinite(value)
+            wanted = words or ["a finite number" if odd else formatannotation(kind)]
             raise TinctError(f"{name} is {value!r}; expected {', '.join(map(str, wanted))}")
 
 
@@ -91,4 +93,6 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, list | tuple) and all(_fits(one, *inner) for one in value)
     if origin is tuple:
         return isinstance(value, list | tuple) and len(value) == len(inner) and all(map(_fits, value, inner))
+    if kind is float and isinstance(value, float):
+        return math.isfinite(value)
     return isinstance(value, int | float if kind is float else kind) and (kind is bool or not isinstance(value, bool))

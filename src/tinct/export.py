@@ -179,7 +179,7 @@ def staging(dest: Path, single: bool) -> Iterator[Path]:
             beside.rename(dest)
         sync(dest.parent)
     except OSError as error:
-        raise unwritable(dest, error) from error
+        raise unwritable(dest, error, beside) from error
     finally:
         if beside is not None:
             shutil.rmtree(beside, ignore_errors=True)

@@ -53,7 +53,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     of `path`, because many writers choose their format by it.
 
     Raises:
-        TinctError: the folder cannot be written, `path` is one, or the disk is full.
+        TinctError: the folder cannot be written, `path` is one, or the disk is full; or the block could not have
+            another file, which is named.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,13 +71,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
         sync(path.parent)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise unwritable(path, error, unfinished) from error
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def unwritable(path: Path, error: OSError) -> TinctError:
-    """What to raise where the system does not let `path` be written."""
+def unwritable(path: Path, error: OSError, temporary: Path | None = None) -> TinctError:
+    """What to raise where the system does not let `path` be written.
+
+    With `temporary`, what is written before it is moved there, errors of any other file, such as one that was to be
+    copied, are told from those.
+    """
+    name = str(error.filename)  # of a film it is an address, file:NAME
+    if temporary and not (error.filename is None or str(temporary) in name or name in (str(path), str(path.parent))):
+        return TinctError(f"{name}: {error.strerror or error}, while {path} was being written; check it and try again")
     remedy = REMEDIES.get(error.errno or 0, "choose another folder")
     return TinctError(f"cannot write {path}: {error.strerror or error}; {remedy}")
 
@@ -180,8 +188,12 @@ def check_utf8(name: str, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, wait: bool = False) -> Iterator[None]:
     """Make a folder, and hold it for this process while the block runs, however that ends; Windows only makes it.
+
+    Args:
+        folder: which one.
+        wait: for whoever holds it, where that takes a moment only.
 
     Raises:
         TinctError: another process holds it, or it cannot be made.
@@ -196,7 +208,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):  # some file systems of networks have none either
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as error:
                 raise TinctError(
                     f"{folder} is being written by another process; wait for its end, or choose another folder"
@@ -248,6 +260,10 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)  # Windows syncs only what may be written
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # some file systems, of networks for one, know no such thing for folders
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 

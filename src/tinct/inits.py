@@ -121,7 +121,7 @@ def seen_by(path: Path) -> NDArray[np.uint64] | None:
     """Difference hashes of the pictures that the encoder in a file saw, where they lie beside it.
 
     Raises:
-        TinctError: they cannot be read.
+        TinctError: they cannot be read, or are no such hashes.
     """
     beside = seen_beside(path)
     if beside is None:
@@ -130,6 +130,8 @@ def seen_by(path: Path) -> NDArray[np.uint64] | None:
         hashes: NDArray[np.uint64] = np.load(beside, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise TinctError(f"{beside}: cannot be read ({error}); remove it, or put it back") from error
+    if not isinstance(hashes, np.ndarray) or hashes.ndim != 1 or hashes.dtype != np.uint64:
+        raise TinctError(f"{beside}: holds no row of hashes, which are uint64; remove it, or put it back")
     return hashes
 
 

@@ -141,7 +141,7 @@ def read_experiment(name: str, data: Path, out: Path) -> Experiment:
 
     Args:
         name: `paper`, `paper-cpu`, `yardstick`, `scaling`, or a path.
-        data: what `{data}` stands for in the file.
+        data: what `{data}` stands for in the file, which quotes it, as YAML takes braces for a mapping.
         out: where runs will be; comparisons name them.
 
     Raises:
@@ -154,7 +154,7 @@ def read_experiment(name: str, data: Path, out: Path) -> Experiment:
     path = path if path.exists() else expanded(name)
     if not path.is_file():
         raise TinctError(f"experiment is {name!r}; expected paper, paper-cpu, yardstick, scaling, or a YAML file")
-    content = read_yaml(path, data=data.as_posix())  # a backslash would be an escape
+    content = read_yaml(path, data=str(data))
     try:
         check_form(content)
         arms = content["arms"]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from tinct.errors import TinctError, check_kinds
-from tinct.files import atomic_path, expanded, read_json, write_json, write_text
+from tinct.files import alone_in, atomic_path, expanded, read_json, write_json, write_text
 
 __all__ = [
     *("RESERVED", "SHIPPED", "Entry"),
@@ -230,10 +230,11 @@ def add(
 
 
 def put(entry: Entry) -> None:
-    """Write an entry into the manifest of its shelf."""
-    known = _manifest(entry.shelf) | {entry.name: entry}
-    weights = {name: _described(known[name]) for name in sorted(known)}
-    write_json(entry.shelf / "manifest.json", {"format": FORMAT, "weights": weights})
+    """Write an entry into the manifest of its shelf, after whoever writes another."""
+    with alone_in(entry.shelf, wait=True):
+        known = _manifest(entry.shelf) | {entry.name: entry}
+        weights = {name: _described(known[name]) for name in sorted(known)}
+        write_json(entry.shelf / "manifest.json", {"format": FORMAT, "weights": weights})
 
 
 def put_seen(entry: Entry, seen: Path | None) -> None:

@@ -186,8 +186,7 @@ def run_cell(
     """`run_transfer` for one of many on the same labels, which are read once for all of them."""
     settings.check()
     check_out(out, "transfer")
-    if (out / "record.json").exists():
-        raise TinctError(f"out is {out}, which holds a finished transfer; choose another folder")
+    _refuse_finished(out)
     console = console or Console(quiet=True)
     began = time.perf_counter()
     fabric = make_fabric(settings.accelerator, settings.precision)
@@ -207,6 +206,7 @@ def run_cell(
     if predictions:
         overlay_places(evaluated.source.name(int(index)) for index in parts.where)
     with alone_in(out):
+        _refuse_finished(out)  # another process may have ended one since
         work = train_network if settings.trains else fit_probe
         with TURNS, torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
             result = work(settings, start, parts, fabric, console)
@@ -217,15 +217,18 @@ def run_cell(
             if keep_model and result.network is not None:
                 keep = ("task", "data", "init", "labels", "n_labels", "seed", "metric", "value")
                 said = {"size": settings.size, "input": settings.fed, "background": evaluated.source.background}
-                history = {"transfer": {key: record[key] for key in keep}}
-                save_trained(
-                    out / "model.safetensors", result.network, start.encoder, result.shape, {**said, **history}
-                )
+                kept = {**said, "transfer": {key: record[key] for key in keep}}
+                save_trained(out / "model.safetensors", result.network, start.encoder, result.shape, kept)
             write_predictions(out, result, evaluated, settings.size, settings.fed, predictions)
             write_json(out / "record.json", record)
         except TinctError as error:  # the disk is full, say: hours should not end without a figure
             raise TinctError(f"{error} (it scored {record['value']:.2f})") from error
         return record
+
+
+def _refuse_finished(out: Path) -> None:
+    if (out / "record.json").exists():
+        raise TinctError(f"out is {out}, which holds a finished transfer; choose another folder")
 
 
 def record_of(

@@ -121,6 +121,15 @@ def test_a_damaged_list_of_bad_pictures_is_built_again(folder, tmp_path):
         assert cached.path.read_bytes() == content
 
 
+def test_a_damaged_table_of_sizes_is_built_again(folder, tmp_path):
+    cached = CachedSource(source_of(folder), tmp_path, 50)
+    content = cached.path.read_bytes()
+    place = cached._pixels.size + 8 * 5  # of the last picture's height
+    cached.path.write_bytes(content[:place] + b"\x7f" + content[place + 1 :])
+    CachedSource(source_of(folder), tmp_path, 50)
+    assert cached.path.read_bytes() == content
+
+
 def test_pictures_that_changed_under_their_names_are_noticed(folder, tmp_path, monkeypatch):
     CachedSource(source_of(folder), tmp_path / "cache", 50)
     Image.new("RGB", (60, 60), "red").save(folder / "0.png")

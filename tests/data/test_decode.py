@@ -11,7 +11,7 @@ from skimage import data as photographs
 from skimage.color import rgb2lab
 
 from tinct.data import decode as module
-from tinct.data.decode import chroma, decode, header, is_grey
+from tinct.data.decode import MAX_BYTES, chroma, decode, header, is_grey
 from tinct.data.sources import open_sources
 from tinct.errors import PictureError
 
@@ -234,11 +234,22 @@ def test_limits_hold_before_anything_is_decoded(photo, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_PIXELS", 256 * 192 - 1)
     with pytest.raises(PictureError, match="256x192 pixels, over the limit"):
         decode(path)
-    monkeypatch.setattr(module, "MAX_BYTES", 100)
-    with pytest.raises(PictureError, match="bytes, over the limit of 100"):
-        decode(path)
-    with pytest.raises(PictureError, match="bytes, over the limit of 100"):
-        decode(path.read_bytes())
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    for data in (path, bytes(MAX_BYTES + 1)):
+        with pytest.raises(PictureError, match=f"{MAX_BYTES + 1} bytes, over the limit of {MAX_BYTES}"):
+            decode(data)
+
+
+@pytest.mark.parametrize("orientation", [5, 6])
+def test_a_tiff_that_lies_on_its_side_is_the_same_by_name(photo, tmp_path, orientation):
+    """Pillow would map it into memory, and misread it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "side.tif"
+    photo.convert("L").save(path, exif=exif)
+    np.testing.assert_array_equal(decode(path), decode(path.read_bytes()))
+    assert header(path) == ("L", 192, 256)
 
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "retina", "hubble_deep_field", "rocket"])

@@ -1,13 +1,16 @@
+import os
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from torchvision.datasets import VOCDetection, VOCSegmentation
 
 from tinct.data.base import VOID
+from tinct.data.decode import MAX_BYTES
 from tinct.data.sources import open_held_out, open_sources
 from tinct.data.voc import CLASSES, Voc
 from tinct.downstream.examples import open_labels
@@ -154,10 +157,10 @@ BOMB = (
         (np.zeros((12, 20, 3), np.uint8), "2012_a.png: a mask of mode RGB"),
         (b"no picture", "2012_a.png: cannot be read as a mask"),
         (None, "2012_a.png: cannot be read as a mask: No such file"),
-        (BOMB, "2012_a.png: cannot be read as a mask: Image size"),
+        (BOMB, "2012_a.png: cannot be read as a mask: over the limit of 178956970 pixels"),
         (
             b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 12\n%%EOF\n",
-            "2012_a.png: cannot be read as a mask: cannot id",
+            "2012_a.png: cannot be read as a mask: not a picture",
         ),
     ],
 )
@@ -170,6 +173,29 @@ def test_bad_masks_are_named(devkit, mask, message):
         Image.fromarray(mask).save(path)
     with pytest.raises(PictureError, match=message):
         Voc(str(devkit), "train", "segmentation").mask(1)
+
+
+def test_masks_are_held_to_the_limits_of_pictures(devkit):
+    path = devkit / "VOCdevkit/VOC2012/SegmentationClass/2012_a.png"
+
+    def refusal():
+        with pytest.raises(PictureError) as caught:
+            Voc(str(devkit), "train", "segmentation").mask(1)
+        return str(caught.value)
+
+    tifffile.imwrite(path, np.zeros((16, 16), np.uint8), tile=(16, 16))
+    header = bytearray(path.read_bytes())
+    for tag in (322, 323):  # width and height of tiles
+        place = header.index(struct.pack("<HHI", tag, 4, 1)) + 8
+        header[place : place + 4] = struct.pack("<I", 24_000)
+    path.write_bytes(header)
+    assert "cannot be read as a mask: tiles of 24000x24000 for a picture of 16x16 pixels" in refusal()
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    assert "bytes, over the limit" in refusal()
+    path.unlink()
+    os.mkfifo(path)
+    assert refusal().endswith("2012_a.png: cannot be read as a mask: not a regular file")
 
 
 def test_a_picture_that_either_task_evaluates_is_held_out(devkit):

@@ -107,6 +107,8 @@ class CachedSource(Source):
         except (OSError, ValueError, struct.error):  # ValueError: of what is no JSON, or no text
             return False
         areas = self._sizes.astype(np.int64).prod(1) * 3
+        if areas.sum() != pixels:
+            return False
         self._starts = np.cumsum(areas) - areas
         self._pixels = np.memmap(self.path, np.uint8, "r", shape=(pixels,)) if pixels else np.zeros(0, np.uint8)
         return True

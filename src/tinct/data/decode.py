@@ -2,8 +2,8 @@
 
 import contextlib
 import io
-import stat
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,10 @@ __all__ = [
     "header",
     "hide_warnings",
     "is_grey",
-    "lacking",
+    "one_sentence",
+    "opened",
     "oversize",
-    "reason_of",
     "refuse_planes",
-    "tile_of",
 ]
 
 MAX_BYTES = 1 << 28
@@ -108,19 +107,15 @@ def decode(data: bytes | Path, min_side: int | None = None) -> NDArray[np.uint8]
         PictureError: the file is absent, empty, truncated, no picture, or beyond `MAX_BYTES` or `MAX_PIXELS`; one
             line that names it and says why.
     """
-    image, name = _open(data)
-    try:
-        with image:
-            drop_false_xmp(image)
-            refuse_planes(image)
-            if min_side is not None:
-                image.draft(None, (min_side, min_side))
-            image.load()
-            turn = _UPRIGHT.get(_orientation(image))
-            rgb = to_srgb(image)
-            return np.array(rgb if turn is None else rgb.transpose(turn))
-    except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
-        raise PictureError(f"{name}: {reason_of(error)}") from error
+    with one_sentence(_name(data)), opened(data) as image:
+        drop_false_xmp(image)
+        refuse_planes(image)
+        if min_side is not None:
+            image.draft(None, (min_side, min_side))
+        image.load()
+        turn = _UPRIGHT.get(_orientation(image))
+        rgb = to_srgb(image)
+        return np.array(rgb if turn is None else rgb.transpose(turn))
 
 
 def header(data: bytes | Path) -> tuple[str, int, int]:
@@ -129,8 +124,7 @@ def header(data: bytes | Path) -> tuple[str, int, int]:
     Raises:
         PictureError: as `decode`, as far as the header tells.
     """
-    image, _ = _open(data)
-    with image:
+    with one_sentence(_name(data)), opened(data) as image:
         width, height = image.size
         if image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8):  # Pillow turns a TIFF by itself
             width, height = height, width
@@ -165,24 +159,56 @@ def hide_warnings() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def _open(data: bytes | Path) -> tuple[Image.Image, str]:
-    """Open a picture lazily, within the limits; give it with the name to use in messages."""
-    name = "picture" if isinstance(data, bytes) else str(data)
-    content = data if isinstance(data, bytes) else _read(data)
-    if not content:
-        raise PictureError(f"{name}: empty file")
-    if len(content) > MAX_BYTES:
-        raise PictureError(f"{name}: {len(content)} bytes, over the limit of {MAX_BYTES}")
+@contextlib.contextmanager
+def one_sentence(name: str) -> Iterator[None]:
+    """Within it, whatever a picture makes Pillow's readers raise becomes a `PictureError`: one line that begins so."""
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        yield
+    except PictureError as error:
+        raise PictureError(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise PictureError(f"{name}: not enough memory to decode it") from error
+    except OSError as error:
+        raise PictureError(f"{name}: {error.strerror or _reason_of(error)}") from error
+    except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
+        raise PictureError(f"{name}: {_reason_of(error)}") from error
+
+
+def opened(source: bytes | Path, formats: tuple[str, ...] = FORMATS, most_bytes: int = MAX_BYTES) -> Image.Image:
+    """Open a picture, to be decoded and closed by the caller, all of it within `one_sentence`.
+
+    Args:
+        source: the content of a file, or its path.
+        formats: Pillow's names of those that it may be in.
+        most_bytes: the largest file that is read.
+
+    Raises:
+        PictureError: the file is empty or not a regular one, or beyond a limit; it is not named.
+        Exception: it is absent, or no picture.
+    """
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise PictureError("not a regular file")  # reading a pipe would wait for ever
+    length = source.stat().st_size if isinstance(source, Path) else len(source)
+    if length > most_bytes or not length:
+        raise PictureError(f"{length} bytes, over the limit of {most_bytes}" if length else "empty file")
+    try:
+        image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=formats)
     except Exception as error:  # a damaged header makes Pillow's readers raise nearly anything
-        raise PictureError(f"{name}: {lacking(content) or reason_of(error)}") from error
-    if why := oversize(image.width, image.height, *tile_of(image)):
-        raise PictureError(f"{name}: {why}")
-    return image, name
+        if why := _lacking(source):
+            raise PictureError(why) from error
+        raise
+    image.filename = ""  # by which Pillow (12.3) maps it into memory, and then misreads a TIFF that lies on its side
+    if why := oversize(image.width, image.height, *_tile_of(image)):
+        image.close()
+        raise PictureError(why)
+    return image
 
 
-def tile_of(image: Image.Image) -> tuple[int, int]:
+def _name(data: bytes | Path) -> str:
+    return "picture" if isinstance(data, bytes) else str(data)
+
+
+def _tile_of(image: Image.Image) -> tuple[int, int]:
     """Width and height of a TIFF's tiles, which its header says apart from the picture's; 0, 0 where it has none."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return 0, 0
@@ -199,25 +225,15 @@ def oversize(width: int, height: int, tile_width: int = 0, tile_height: int = 0)
     return None
 
 
-def _read(path: Path) -> bytes:
-    try:
-        info = path.stat()
-        if not stat.S_ISREG(info.st_mode):
-            raise PictureError(f"{path}: not a regular file")  # reading a pipe would wait for ever
-        if info.st_size > MAX_BYTES:
-            raise PictureError(f"{path}: {info.st_size} bytes, over the limit of {MAX_BYTES}")
-        return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise PictureError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def lacking(content: bytes) -> str | None:
-    """What to install where that is why nothing reads a file that begins so; None where it is not."""
-    phones = "HEIF" not in Image.OPEN and content[4:11] in (b"ftyphei", b"ftyphev")
+def _lacking(source: bytes | Path) -> str | None:
+    """What to install where that is why nothing reads a file; None where it is not."""
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+        kind = file.read(12)[4:11]
+    phones = "HEIF" not in Image.OPEN and kind in (b"ftyphei", b"ftyphev")
     return "HEIC cannot be read here; pip install pillow-heif" if phones else None
 
 
-def reason_of(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     """Why a picture could not be read, in words for its reader."""
     if isinstance(error, UnidentifiedImageError):
         return "not a picture, or of a kind that is not read"

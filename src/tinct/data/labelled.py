@@ -6,10 +6,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from tinct.data.base import VOID, LabelledSource
-from tinct.data.decode import FORMATS, header
+from tinct.data.decode import header, one_sentence, opened
 from tinct.data.folder import PathSource
 from tinct.errors import PictureError, TinctError
 
@@ -45,18 +44,15 @@ def read_indices(path: Path) -> NDArray[np.generic]:
     """Read a mask file's raw class indices, (H, W): a palette's indices rather than its colours.
 
     Raises:
-        PictureError: the file is unreadable, gone, or has colour channels.
+        PictureError: the file is unreadable, gone, beyond a limit of `tinct.data.decode`, or has colour channels.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            values, lossy = np.asarray(image), image.format in ("JPEG", "MPO")
-    except Exception as error:  # Pillow's readers raise whatever they meet in a damaged file
-        raise PictureError(f"{path}: cannot be read as a mask: {getattr(error, 'strerror', None) or error}") from error
+    with one_sentence(f"{path}: cannot be read as a mask"), opened(path) as image:
+        values, lossy, mode = np.asarray(image), image.format in ("JPEG", "MPO"), image.mode
     if lossy:
         raise PictureError(f"{path}: a JPEG, which changes class numbers; make masks anew as PNG")
     if values.ndim != 2:
         raise PictureError(
-            f"{path}: a mask of mode {image.mode}; expected one channel (or a palette) of class numbers; "
+            f"{path}: a mask of mode {mode}; expected one channel (or a palette) of class numbers; "
             "convert its colours to them once (docs/compare.md)"
         )
     return values

@@ -9,18 +9,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.data.transforms import shrunk
 from tinct.downstream.examples import Chunk, Labelled, evaluation_chunks
 from tinct.errors import TinctError
-from tinct.files import expanded, write_bytes
+from tinct.files import expanded
 from tinct.models.encoder import Encoder
 from tinct.models.heads import pooled
 from tinct.models.stem import Input, network_input
-from tinct.weights import read_weights, weights_digest
+from tinct.weights import read_weights, weights_digest, write_weights
 
 __all__ = ["STAGES", "Features", "cached_features", "extract"]
 
@@ -113,7 +112,7 @@ def cached_features(
     digest.update(weights_digest(encoder).encode())
     names = {index: labelled.source.name(index) for index in indices.tolist()}
     path = expanded(cache) / f"{digest.hexdigest()[:24]}.features"
-    with suppress(TinctError):  # absent or damaged
+    with suppress(TinctError, KeyError):  # absent, damaged, or of something else
         tensors, meta = read_weights(path)
         kept, hashes = tensors["indices"].numpy(), tensors["hashes"].numpy().view(np.uint64)
         skipped = {index: meta["skipped"][names[index]] for index in sorted(names.keys() - set(kept.tolist()))}
@@ -126,5 +125,5 @@ def cached_features(
         "hashes": torch.from_numpy(features.hashes.view(np.int64)),
     }
     skipped = {names[index]: reason for index, reason in features.skipped.items()}
-    write_bytes(path, save(tensors, {"tinct": json.dumps({"skipped": skipped})}))
+    write_weights(path, tensors, {"skipped": skipped})
     return features

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import save
 from torch import Tensor
 
 from tinct.data.base import VOID
@@ -22,8 +20,9 @@ from tinct.downstream.examples import Labelled, evaluation_chunks
 from tinct.downstream.protocols import Result
 from tinct.downstream.trained import mask_of
 from tinct.errors import TinctError
-from tinct.files import atomic_path, write_bytes, write_text
+from tinct.files import atomic_path, write_text
 from tinct.models.stem import Input
+from tinct.weights import write_weights
 
 __all__ = ["overlay_places", "png_names", "save_image", "write_predictions", "write_table"]
 
@@ -54,10 +53,8 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
         pictures, masks, truths = _masked(result, evaluated, result.indices[shown], size, input)
         tensors |= {"confusions": result.output, "masks": torch.from_numpy(masks), "truths": torch.from_numpy(truths)}
     tensors["pictures"] = torch.from_numpy(pictures)
-    header = {"tinct": json.dumps({"kind": "predictions", "names": names, "classes": evaluated.classes})}
-    write_bytes(
-        out / "predictions.safetensors", save({key: value.contiguous() for key, value in tensors.items()}, header)
-    )
+    said = {"kind": "predictions", "names": names, "classes": evaluated.classes}
+    write_weights(out / "predictions.safetensors", tensors, said)
     if not overlays:
         return
     places = overlay_places(names)

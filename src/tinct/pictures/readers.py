@@ -1,15 +1,14 @@
 """Reading picture files whole: every depth, profile, transparency and piece of metadata that colouring must keep."""
 
 import contextlib
-import io
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
-from tinct.data.decode import drop_false_xmp, lacking, oversize, reason_of, refuse_planes, tile_of
+from tinct.data.decode import drop_false_xmp, one_sentence, opened, refuse_planes
 from tinct.data.srgb import to_srgb, whole_range
 from tinct.errors import PictureError
 from tinct.pictures import deep, jpeg2000, profiles
@@ -39,71 +38,32 @@ def read(source: Path | bytes, name: str | None = None) -> Picture:
             kind whose pixels would not survive (32 bits a sample); one line that says which.
     """
     name = name or (str(source) if isinstance(source, Path) else "picture")
-    with _one_sentence(name), _open(source) as image:
+    with one_sentence(name), _open(source) as image:
         return _picture(image, source, name)
 
 
 def from_pil(image: Image.Image, name: str = "image") -> Picture:
     """Take a Pillow image of any mode with its metadata; raises `PictureError` as `read` does."""
-    with _one_sentence(name):
+    with one_sentence(name):
         return _picture(image, None, name)
 
 
 def pixel_count(source: Path | bytes) -> int:
     """How many pixels a picture's header promises; raises `PictureError` as `read` does."""
-    with _one_sentence("picture"), _open(source) as image:
+    with one_sentence("picture"), _open(source) as image:
         return image.width * image.height
 
 
 def form_in(content: bytes) -> str:
     """The format, a key of `FORMATS`, that a file's content is in; PNG where it is in none of them."""
-    with contextlib.suppress(PictureError), _one_sentence("picture"), _open(content) as image:
+    with contextlib.suppress(PictureError), one_sentence("picture"), _open(content) as image:
         return kind if (kind := _kind(image)) in FORMATS else "PNG"
     return "PNG"
 
 
-@contextlib.contextmanager
-def _one_sentence(name: str) -> Iterator[None]:
-    try:
-        yield
-    except PictureError as error:
-        raise PictureError(f"{name}: {error}") from error
-    except MemoryError as error:
-        raise PictureError(f"{name}: not enough memory to decode it") from error
-    except OSError as error:
-        raise PictureError(f"{name}: {error.strerror or reason_of(error)}") from error
-    except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
-        raise PictureError(f"{name}: {reason_of(error)}") from error
-
-
 def _open(source: Path | bytes) -> Image.Image:
-    if isinstance(source, Path):
-        if source.exists() and not source.is_file():
-            raise PictureError("not a regular file")  # reading a pipe would wait for ever
-        length = source.stat().st_size
-    else:
-        length = len(source)
-    if length > MAX_BYTES or not length:
-        raise PictureError(f"{length} bytes, over the limit of {MAX_BYTES}" if length else "empty file")
-    Image.init()
-    known = [name for name in (*FORMATS, *ONLY_READ) if name in Image.OPEN]
-    try:
-        image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=known)
-    except UnidentifiedImageError as error:
-        if why := lacking(_head(source)):
-            raise PictureError(why) from error
-        raise
-    if why := oversize(image.width, image.height, *tile_of(image)):
-        image.close()
-        raise PictureError(why)
-    return image
-
-
-def _head(source: Path | bytes) -> bytes:
-    if isinstance(source, bytes):
-        return source[:16]
-    with source.open("rb") as file:
-        return file.read(16)
+    known = (name for name in (*FORMATS, *ONLY_READ) if name != "HEIF" or name in Image.OPEN)
+    return opened(source, tuple(known), MAX_BYTES)
 
 
 def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Picture:
@@ -116,48 +76,63 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
     frames = _frames(image)
     if frames > 1 and kind != "JPEG":  # further frames of a JPEG are previews and depth maps
         raise PictureError(f"holds {frames} pictures; split it into files of one each")
-    by_netpbm = source is not None and deep.netpbm_peak(image) > 0
-    if image.mode in ("I", "F") and not by_netpbm:
+    without_pillow = _other_decoder(image, source)
+    if image.mode in ("I", "F") and without_pillow is None:
         raise PictureError("32 bits a sample, or signed ones; convert it to 16 bits")
-    if source is None:
-        refuse_planes(image)
-    by_two_passes = source is not None and kind in ("PNG", "TIFF") and deep.is_reduced(image)
-    by_tifffile = source is not None and deep.for_tifffile(image)
-    key = image.info.get("transparency")
-    if isinstance(image, PngImagePlugin.PngImageFile) and isinstance(key, int) and image.tile:
-        # Pillow spreads samples of 2 and 4 bits over 0..255 and leaves the transparent one as it is
-        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args), 1)
-    turned = not by_tifffile and _lies_on_its_side(image)
-    if not by_tifffile and not by_netpbm:
+    reduced = source is not None and kind in ("PNG", "TIFF") and deep.is_reduced(image)  # known until it is decoded
+    turned = without_pillow is None and _lies_on_its_side(image)
+    if without_pillow is None:
         _load(image)  # before anything else: PNG may have metadata after its pixels
     carried = metadata_of(image)
     if turned and carried["dpi"]:
         carried["dpi"] = carried["dpi"][::-1]
     profile = image.info.get("icc_profile")
-    samples: Pixels
-    if by_tifffile and source is not None:
-        samples = deep.by_tifffile(source)
-    elif by_netpbm and source is not None:
-        samples = deep.by_netpbm(image, source)
-    elif by_two_passes and source is not None:
+    if without_pillow is not None:
+        samples = without_pillow()
+    elif reduced and source is not None:
         samples = deep.key_to_alpha(deep.by_two_passes(image, partial(_open, source)), image.info.get("transparency"))
-    elif image.mode.startswith("I;16"):
-        samples = whole_range(np.array(image, np.uint16)[..., None], image)
-        samples = deep.key_to_alpha(samples, image.info.get("transparency"))
     else:
-        if image.mode not in ("L", "LA", "RGB", "RGBA") or "transparency" in image.info:
-            image, profile = _plain(image, profile)
-        samples = samples_of(image)
-    if samples.shape[2] in (1, 3):
-        pixels, alpha = samples.squeeze(2) if samples.shape[2] == 1 else samples, None
-    else:
-        pixels, alpha = samples[..., :-1].squeeze(2) if samples.shape[2] == 2 else samples[..., :3], samples[..., -1]
-        pixels, alpha = np.ascontiguousarray(pixels), np.ascontiguousarray(alpha)
+        samples, profile = _decoded(image, profile)
+    pixels, alpha = _apart(samples)
     convert = profiles.to_srgb(profile, pixels.dtype, 1 if pixels.ndim == 2 else 3) if profile else None
     if convert is not None:
         for rows in strips(pixels.shape[0], pixels.shape[1]):
             pixels[rows] = convert(pixels[rows])
     return Picture(pixels, alpha, format=kind, name=name, **carried)
+
+
+def _other_decoder(image: Image.Image, source: Path | bytes | None) -> Callable[[], Pixels] | None:
+    """What decodes an opened file of 16 bits a sample in Pillow's place; None where Pillow is to do it.
+
+    Raises:
+        PictureError: Pillow alone could, and would misread it.
+    """
+    if source is None:  # an image of the caller's, which Pillow has the file of
+        refuse_planes(image)
+    elif deep.for_tifffile(image):
+        return partial(deep.by_tifffile, source)
+    elif deep.netpbm_peak(image):
+        return partial(deep.by_netpbm, image, source)
+    return None
+
+
+def _decoded(image: Image.Image, profile: bytes | None) -> tuple[Pixels, bytes | None]:
+    """The samples (H, W, bands) that Pillow has decoded, and the profile that is still to be applied."""
+    key = image.info.get("transparency")
+    if image.mode.startswith("I;16"):
+        return deep.key_to_alpha(whole_range(np.array(image, np.uint16)[..., None], image), key), profile
+    if image.mode not in ("L", "LA", "RGB", "RGBA") or key is not None:
+        image, profile = _plain(image, profile)
+    return samples_of(image), profile
+
+
+def _apart(samples: Pixels) -> tuple[Pixels, Pixels | None]:
+    """Pixels (H, W) or (H, W, 3), and alpha (H, W), of samples (H, W, 1 to 4)."""
+    colours = samples[..., : 1 if samples.shape[2] < 3 else 3]
+    pixels = colours.squeeze(2) if colours.shape[2] == 1 else colours
+    if samples.shape[2] in (1, 3):
+        return pixels, None
+    return np.ascontiguousarray(pixels), np.ascontiguousarray(samples[..., -1])
 
 
 def _frames(image: Image.Image) -> int:
@@ -184,6 +159,10 @@ def _lies_on_its_side(image: Image.Image) -> bool:
 
 def _load(image: Image.Image) -> None:
     """Decode. An uncompressed TIFF that lies on its side is misread where Pillow maps the file into memory (12.3)."""
+    key = image.info.get("transparency")
+    if isinstance(image, PngImagePlugin.PngImageFile) and isinstance(key, int) and image.tile:
+        # Pillow spreads samples of 2 and 4 bits over 0..255 and leaves the transparent one as it is
+        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args), 1)
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         image.load()
         return

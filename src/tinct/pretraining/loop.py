@@ -62,6 +62,7 @@ class Training:
         self.durations: list[float] = []  # of the steps that a budget in minutes is measured on
         self.begun: dict[str, Any] | None = None  # of the metrics' next row
         self.stopping, self.scored = False, True
+        self.total = self._known_total()
         checkpoint = fabric.broadcast(run.open(stored(config), resume, FREE) if fabric.is_global_zero else None)
         if checkpoint is not None:
             for name, module in learner.modules().items():
@@ -76,7 +77,6 @@ class Training:
             self.durations = checkpoint.state.get("durations", [])
             self.begun = checkpoint.state.get("begun")
             self.scored = checkpoint.state["scores"] is not None
-        self.total = self._known_total()
 
     def go(self) -> None:
         """Train to the end of the budget, or raise KeyboardInterrupt with a checkpoint saved."""

@@ -62,9 +62,12 @@ def coloured(
         raise TinctError(f"versions is {versions}; expected 1 to {MAX_VERSIONS}")
     if size > max(MAX_SIZE, colorizer.size):
         raise TinctError(f"size is {size}; expected at most {max(MAX_SIZE, colorizer.size)}")
-    content = path.read_bytes()
-    if len(content) > limits.megabytes << 20:
-        raise PictureError(f"{path.name}: {len(content)} bytes, over the limit of {limits.megabytes} MB")
+    try:
+        if (length := path.stat().st_size) > limits.megabytes << 20:
+            raise PictureError(f"{path.name}: {length} bytes, over the limit of {limits.megabytes} MB")
+        content = path.read_bytes()
+    except FileNotFoundError as error:  # uploads are removed in time
+        raise PictureError(f"{path.name}: gone since it was uploaded; choose it again") from error
     with contextlib.suppress(PictureError):  # reading it will say why
         if (pixels := pixel_count(content)) > limits.megapixels * 1_000_000:
             raise TinctError(f"{path.name}: {pixels} pixels, over the limit of {limits.megapixels} megapixels")
