@@ -25,6 +25,7 @@ __all__ = [
     "ab_centres",
     "clip_to_gamut",
     "denormalize_ab",
+    "greyed",
     "in_gamut",
     "lab_to_srgb",
     "normalize_ab",
@@ -142,6 +143,12 @@ def lab_to_srgb(lab: Tensor) -> Tensor:
         knee = SRGB_KNEE / 12.92
         curve = 1.055 * linear.clamp(min=knee) ** (1 / 2.4) - 0.055
         return torch.where(linear > knee, curve, 12.92 * linear).clamp(0, 1)
+
+
+def greyed(rgb: Tensor) -> Tensor:
+    """Its lightness without its colour: (..., 3, H, W) float32 sRGB in [0, 1] of `rgb` as of `srgb_to_lab`."""
+    l = srgb_to_lab(rgb).narrow(-3, 0, 1)
+    return lab_to_srgb(torch.cat((l, torch.zeros_like(l), torch.zeros_like(l)), dim=-3))
 
 
 def in_gamut(lab: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinct.color import lab_to_srgb, srgb_to_lab
+from tinct.color import greyed, srgb_to_lab
 from tinct.color_metrics import SSIM_WINDOW, ab_distance, ab_l1, colorfulness, mean_ciede2000, psnr, ssim
 from tinct.coloring.extractors import frechet_distances, perceptual_distances
 from tinct.colorize import Colorizer
@@ -262,15 +262,14 @@ def _planes(pixels: NDArray[np.uint8]) -> Tensor:
 
 def _scores(rgb: Tensor, truth: Tensor, perceptual: dict[str, Callable[[Tensor, Tensor], Tensor]]) -> dict[str, float]:
     lab, true_lab = srgb_to_lab(rgb), srgb_to_lab(truth)
-    grey_lab = torch.cat((true_lab[:, :1], torch.zeros_like(true_lab[:, 1:])), dim=1)
-    grey = lab_to_srgb(grey_lab).mul(255).round() / 255
+    grey = greyed(truth).mul(255).round() / 255
     values = {
         "psnr_db": psnr(rgb, truth),
         "psnr_grey_db": psnr(grey, truth),
         "ssim": ssim(rgb, truth),
         "ab_l1": ab_l1(lab[:, 1:], true_lab[:, 1:]),
         "ab_distance": ab_distance(lab[:, 1:], true_lab[:, 1:]),
-        "ab_distance_grey": ab_distance(grey_lab[:, 1:], true_lab[:, 1:]),
+        "ab_distance_grey": ab_distance(torch.zeros_like(true_lab[:, 1:]), true_lab[:, 1:]),
         "ciede2000": mean_ciede2000(lab, true_lab),
         "colourfulness": colorfulness(rgb),
         "colourfulness_truth": colorfulness(truth),

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinct.color import clip_to_gamut, lab_to_srgb, srgb_to_lab
+from tinct.color import clip_to_gamut, greyed, lab_to_srgb, srgb_to_lab
 from tinct.color_metrics import ab_distance, colorfulness, psnr
 from tinct.data.base import Source
 from tinct.data.decode import is_grey
@@ -107,10 +107,8 @@ def sample_sheet(path: Path, colourer: Colourer, pictures: NDArray[np.uint8], de
         The sheet, (3, 3 H, COLUMNS W) uint8.
     """
     truth = torch.from_numpy(pictures[:COLUMNS]).permute(0, 3, 1, 2).float() / 255
-    lab = srgb_to_lab(truth)
-    grey = lab_to_srgb(torch.cat((lab[:, :1], torch.zeros_like(lab[:, 1:])), dim=1))
     coloured = colourise(colourer, truth.to(device)).cpu()
-    rows = [torch.cat(list(row), dim=-1) for row in (grey, truth, coloured)]
+    rows = [torch.cat(list(row), dim=-1) for row in (greyed(truth), truth, coloured)]
     sheet = (torch.cat(rows, dim=-2) * 255).round().to(torch.uint8)
     with atomic_path(path) as unfinished:
         Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(unfinished)
