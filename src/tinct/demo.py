@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from tinct.color import greyed
+from tinct.color import as_bytes, greyed
 from tinct.colorize import Colorizer
 from tinct.compare import run_compare, show
 from tinct.config import Config
@@ -118,4 +118,4 @@ def sheet_of(colorizer: Colorizer, pictures: Iterable[NDArray[np.uint8]]) -> NDA
     truth = torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2) / 255
     grey = greyed(truth)
     rows = torch.stack((grey, colorizer(grey), truth))  # (3, N, 3, T, T) to rows of tiles
-    return (rows.permute(0, 3, 1, 4, 2).reshape(3 * TILE, -1, 3) * 255).round().to(torch.uint8).numpy()
+    return as_bytes(rows.permute(2, 0, 3, 1, 4).reshape(3, 3 * TILE, -1))

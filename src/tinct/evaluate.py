@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinct.color import greyed, srgb_to_lab
+from tinct.color import as_bytes, greyed, srgb_to_lab
 from tinct.color_metrics import SSIM_WINDOW, ab_distance, ab_l1, colorfulness, mean_ciede2000, psnr, ssim
 from tinct.coloring.extractors import frechet_distances, perceptual_distances
 from tinct.colorize import Colorizer
@@ -244,8 +244,7 @@ def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int
         # torch's antialiased bilinear, as figures were published by; Pillow's bicubic (`transforms`) gives others
         scale = side / min(picture.shape[:2])
         size = [round(length * scale) for length in picture.shape[:2]]
-        small = F.interpolate(_planes(picture), size, mode="bilinear", antialias=True)[0].mul(255).round().byte()
-        picture = small.permute(1, 2, 0).contiguous().numpy()
+        picture = as_bytes(F.interpolate(_planes(picture), size, mode="bilinear", antialias=True)[0])
     if min(picture.shape[:2]) < SSIM_WINDOW:
         left_out["small"] += 1
     elif is_grey(picture):

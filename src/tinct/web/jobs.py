@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from tinct.color import srgb_to_lab
+from tinct.color import as_bytes, srgb_to_lab
 from tinct.coloring.render import srgb
 from tinct.colorize import Colorizer
 from tinct.data.photos import photographs
@@ -99,8 +99,7 @@ def thumbnail(pixels: NDArray[np.uint8]) -> Image.Image:
 
 def _bytes(picture: Picture) -> NDArray[np.uint8]:
     """(h, w, 3) to look at."""
-    seen: NDArray[np.uint8] = view(picture).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    return seen
+    return as_bytes(view(picture))
 
 
 def new_folder() -> Path:
