@@ -1,7 +1,7 @@
 """Does it help my labels? Arms, numbers of labels and seeds in, one paired grid of transfers and its answer out."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,8 +122,7 @@ def compare(
         estimate(grid, parallel(jobs), console)
     else:
         result = run_grid(grid, parallel(jobs))
-        warn(result.warnings[len(known) :], console)
-        show(result, console)
+        show(result, console, known)
     return 0
 
 
@@ -236,9 +235,10 @@ def estimate(grid: Grid, jobs: int, console: Console) -> None:
     )
 
 
-def show(result: CompareResult, console: Console) -> None:
-    """Print the answer, then the table."""
+def show(result: CompareResult, console: Console, said: Collection[str] = ()) -> None:
+    """Print the warnings but for those that were `said` before, the answer, then the table."""
     made = result.comparison
+    warn((line for line in result.warnings if line not in said), console)
     for answer in result.answers:
         console.print(answer, style="bold")
     headings = wording.columns(made)

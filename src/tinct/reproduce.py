@@ -71,8 +71,6 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
     results = [run_compare(**keywords, out=out / name) for name, keywords in plan.comparisons.items()]
     write_report([out], page)
     for result in results:
-        for line in result.warnings:
-            say(console, f"warning: {line}", "yellow")
         show(result, console)
     say(console, f"Report: {page}")
     return 0
