@@ -149,7 +149,6 @@ def run_transfer(
     out: str | Path,
     *,
     predictions: bool = False,
-    keep_model: bool = True,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Train on a label subset, evaluate once, and write what came out.
@@ -159,9 +158,8 @@ def run_transfer(
 
     Args:
         settings: what to do.
-        out: a folder for record.json, predictions.safetensors and model.safetensors.
+        out: a folder for record.json, predictions.safetensors and model.safetensors (nearest neighbours have none).
         predictions: write predictions.csv (multilabel) and overlays, too.
-        keep_model: write model.safetensors, for `tinct predict` (nearest neighbours have none).
         console: where to say which keys were taken, what to beware of, and how far it is; nowhere by default.
 
     Returns:
@@ -173,7 +171,7 @@ def run_transfer(
     if not isinstance(settings, TransferSettings):
         raise TinctError(f"settings is a {type(settings).__name__}; expected tinct.TransferSettings(source, task, ...)")
     forget_labels()  # in a notebook they may have been corrected since
-    return run_cell(settings, expanded(out), predictions, keep_model, console)
+    return run_cell(settings, expanded(out), predictions, keep_model=True, console=console)
 
 
 def run_cell(
@@ -183,7 +181,7 @@ def run_cell(
     keep_model: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """`run_transfer` for one of many on the same labels, which are read once for all of them."""
+    """`run_transfer` for one of many on the same labels, which are read once for all; `keep_model` keeps its network."""
     settings.check()
     check_out(out, "transfer")
     if (out / "record.json").exists():
