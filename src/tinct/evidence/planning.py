@@ -60,18 +60,20 @@ def make_grid(
     forget_labels()  # in a notebook they may have been corrected since
     pretrained = [init for arm in arms for init in arm.inits if init != "random" and init not in later]
     starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
-    planned = read_plan(out).get("settings", {}).get("input")  # a grid goes on as it was begun
+    plan = read_plan(out)  # a grid goes on as it was begun
     saw_colour = any(start.encoder.in_channels == 3 for start in starts.values())
-    common = replace(common, input=common.input or planned or ("rgb" if saw_colour else "grey"))
+    common = replace(common, input=common.input or plan.get("settings", {}).get("input") or ("rgb" if saw_colour else "grey"))
     if common.decoder == "carried":
         for init in starts:
             carried_decoder(init)
-    amounts = default_amounts(common) if labels is None else words(labels, "labels")
+    amounts = tuple(default_amounts(common) if labels is None else words(labels, "labels"))
+    tuned_at = plan.get("tuning", {}).get("labels") if (out / "tuning").exists() else None
     grid = Grid(
         arms=arms,
-        amounts=tuple(amounts),
+        amounts=amounts,
         seeds=seeds,
         lrs=tuple(rates_of(lrs)),
+        tuning_labels=str(tuned_at or amounts[(len(amounts) - 1) // 2]),
         common=replace(common, backbone=common_backbone(starts, common.backbone)),
         digests={init: start.provenance.get("sha256") for init, start in starts.items()},
         contents={},
