@@ -36,8 +36,9 @@ from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.models.stem import lightness_of, network_input
 from tinct.objectives import make_terms
+from tinct.settings import TransferSettings
 from tinct.shipped import resolve
-from tinct.transfer import TransferSettings, run_transfer
+from tinct.transfer import run_transfer
 from tinct.weights import load_colorizer, load_encoder, save_colorizer, save_encoder
 
 STEMS = {"grey": 1, "rgb": 3}

@@ -38,7 +38,7 @@ from tinct.inits import Start, load_init
 from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
 
-__all__ = ["TransferSettings", "contents_of", "parts_of", "run_cell", "run_transfer", "transfer"]
+__all__ = ["contents_of", "parts_of", "run_cell", "run_transfer", "transfer"]
 
 NAMED, LISTED = 50, 10
 """How many pictures a record names, and a warning, where there may be many."""
@@ -181,7 +181,7 @@ def run_cell(
     keep_model: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """`run_transfer` for one of many on the same labels, which are read once for all; `keep_model` keeps its network."""
+    """`run_transfer` for one of many on the same labels, which are read once for all of them."""
     settings.check()
     check_out(out, "transfer")
     if (out / "record.json").exists():

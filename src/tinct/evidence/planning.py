@@ -61,8 +61,9 @@ def make_grid(
     pretrained = [init for arm in arms for init in arm.inits if init != "random" and init not in later]
     starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
     plan = read_plan(out)  # a grid goes on as it was begun
+    planned = plan.get("settings", {}).get("input")
     saw_colour = any(start.encoder.in_channels == 3 for start in starts.values())
-    common = replace(common, input=common.input or plan.get("settings", {}).get("input") or ("rgb" if saw_colour else "grey"))
+    common = replace(common, input=common.input or planned or ("rgb" if saw_colour else "grey"))
     if common.decoder == "carried":
         for init in starts:
             carried_decoder(init)
