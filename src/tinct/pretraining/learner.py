@@ -125,21 +125,25 @@ class Learner:
         sums: dict[str, float] = defaultdict(float)
         means: dict[str, float] = {}
         for part in parts:
-            pixels, keys = part.pixels.to(self.fabric.device), part.keys.to(self.fabric.device)
-            colours = self.pretext.colour is not None
-            seen_as = take_apart(pixels, keys, self.config.chroma_stride, self.config.aged, stretched=colours)
-            batch = self.pretext.prepare(seen_as)
+            batch = self._batch(part)
             losses, output = self.model(batch)
-            seen: dict[str, Tensor] = {}
+            watched: dict[str, Tensor] = {}
             if adversarial_weight is not None and output is not None:
-                losses["adversarial"], seen = self._adversarial_losses(batch, output)
-            for name, value in (losses | seen).items():
+                losses["adversarial"], watched = self._adversarial_losses(batch, output)
+            for name, value in (losses | watched).items():
                 sums[name] += float(value.detach()) / self.config.accumulate
-            means = self._over_ranks(sums, step)
+            means = self._over_ranks(sums, step)  # at each part, so that a bad loss stops all ranks at once
             total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
             self.fabric.backward(total / self.config.accumulate)
         self._update(step, rate, adversarial_weight is not None)
         return means
+
+    def _batch(self, part: Crops) -> Batch:
+        """Crops on the device, as the networks see them."""
+        pixels, keys = part.pixels.to(self.fabric.device), part.keys.to(self.fabric.device)
+        colours = self.pretext.colour is not None
+        batch = take_apart(pixels, keys, self.config.chroma_stride, self.config.aged, stretched=colours)
+        return self.pretext.prepare(batch)
 
     def _adversarial_losses(self, batch: Batch, output: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The generator's adversarial loss; on the way, the discriminator's gradients, in one pass."""
