@@ -11,7 +11,6 @@ import pytest
 import timm
 import torch
 import torchvision
-from fake_labels import make_table
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from skimage import data
@@ -71,11 +70,6 @@ def runs(tmp_path_factory):
         return path
 
     return find
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    return make_table(tmp_path_factory.mktemp("labels"))
 
 
 def trained_on(table, out, task, **changes):

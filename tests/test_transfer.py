@@ -43,11 +43,6 @@ from tinct.weights import save_colorizer, save_encoder, write_weights
 TINY = {"backbone": "resnet10t", "size": 32, "batch_size": 8, "steps": 2, "min_positives": 1, "accelerator": "cpu"}
 
 
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    return make_table(tmp_path_factory.mktemp("labels"))
-
-
 def settings_for(table, task="multilabel", **changes):
     return TransferSettings(table, task, **{**TINY, **changes})
 
