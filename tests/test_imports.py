@@ -14,7 +14,7 @@ import pytest
 import tinct
 
 ROOT = Path(tinct.__file__).parent
-COLOURING = r"colorize|coloring\.(files|work|jobs|film|film_sound|steady|render|upsample|sampling)|pictures\.\w+"
+COLOURING = r"colorize|coloring\.(files|work|jobs|film|film_sound|steady|upsample|sampling)|pictures\.\w+"
 PARTS = (
     r"color|config|device|engine|environment|runs|probe|metrics|color_metrics|cards|weights|loading|shipped|inits|settings|"
     r"(models|objectives|data)(\..+)?"
@@ -26,6 +26,7 @@ ALLOWED = {
     r"models(\..+)?": r"color|device|models\..+",
     r"objectives(\..+)?": r"color|device|models\..+|objectives(\..+)?",
     r"data(\..+)?": r"data\..+",
+    r"pictures\..+": r"color|data\.(decode|srgb)|pictures\..+",
     r"pictures\.metadata": "",
     r"pictures\.deep": r"pictures\.picture|data\.decode",
     "weights|shipped": r"color|models\..+|objectives(\..+)?|weights",

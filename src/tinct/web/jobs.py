@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tinct.color import as_bytes, srgb_to_lab
-from tinct.coloring.render import srgb
 from tinct.colorize import Colorizer
 from tinct.data.photos import photographs
 from tinct.errors import PictureError, TinctError
 from tinct.pictures.picture import FORMATS, Picture, view
 from tinct.pictures.readers import pixel_count, read
+from tinct.pictures.render import srgb
 from tinct.pictures.writers import write
 
 __all__ = ["MAX_SIZE", "MAX_VERSIONS", "Limits", "Views", "coloured", "examples", "new_folder", "thumbnail"]
