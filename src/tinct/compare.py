@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tinct.data.labelled import Task
+from tinct.data.labelled import BY_GRADIENTS, Protocol, Task
 from tinct.errors import TinctError, going_on
 from tinct.evidence import wording
 from tinct.evidence.findings import Comparison, comparisons
@@ -18,11 +18,11 @@ from tinct.evidence.grid import Grid, check_finished, run_cells, write_plan
 from tinct.evidence.leaks import leaks
 from tinct.evidence.parsing import Amounts, Inits, Rates, further, parallel
 from tinct.evidence.planning import DEFAULT_AMOUNTS, LRS, SEEDS, make_grid
-from tinct.evidence.records import BY_GRADIENTS, Cell
+from tinct.evidence.records import Cell
 from tinct.evidence.workers import Planned
 from tinct.files import alone_in, expanded
 from tinct.screen import column, open_console, say
-from tinct.settings import Protocol, TransferSettings
+from tinct.settings import TransferSettings
 
 __all__ = ["CompareResult", "compare", "run_compare", "show"]
 

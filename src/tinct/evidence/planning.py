@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tinct.data.labelled import Task
+from tinct.data.labelled import Protocol, Task
 from tinct.downstream.examples import forget_labels
 from tinct.downstream.protocols import scored_in
 from tinct.errors import TinctError, check_kinds
@@ -14,7 +14,7 @@ from tinct.evidence.leaks import evaluated_and_seen, untold
 from tinct.evidence.parsing import FURTHER, Amounts, Inits, Rates, parse_arms, rates_of, words
 from tinct.evidence.records import check_out
 from tinct.inits import RANDOM_BACKBONE, Start, carried_decoder, load_init
-from tinct.settings import Protocol, TransferSettings
+from tinct.settings import TransferSettings
 from tinct.transfer import contents_of, parts_of
 
 __all__ = ["DEFAULT_AMOUNTS", "LRS", "SEEDS", "make_grid"]

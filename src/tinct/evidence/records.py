@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from tinct.data.labelled import BY_GRADIENTS
 from tinct.errors import TinctError
 from tinct.evidence.statistics import resampled_map, resampled_miou
 from tinct.files import all_below, read_json
 
 __all__ = [
-    "BY_GRADIENTS",
     "PLAN",
     "SEEN",
     "Cell",
@@ -36,8 +36,6 @@ PLAN = "compare.json"
 """The file that says which arms a grid has; its cells are below it."""
 RECORD = "record.json"
 """The file that says what a run or a transfer was, and what came of it."""
-BY_GRADIENTS = ("finetune", "frozen")
-"""The protocols that train a network by gradients; the others fit a probe."""
 REMEDY = "remove its folder and run its command again"
 NUMBER = (int, float)
 NONE = type(None)
