@@ -17,8 +17,8 @@ from tinct.data.labelled import Task
 from tinct.data.photos import photographs, right
 from tinct.data.transforms import centre
 from tinct.errors import TinctError, going_on
-from tinct.evidence.records import check_out
 from tinct.files import atomic_path
+from tinct.outputs import check_out
 from tinct.pretrain import run_pretrain
 from tinct.report import check_page, write_report
 from tinct.screen import open_console, say

@@ -11,9 +11,9 @@ from tinct.errors import TinctError, going_on
 from tinct.evidence.grid import Grid
 from tinct.evidence.parsing import FURTHER, NAME, parallel, words
 from tinct.evidence.planning import make_grid
-from tinct.evidence.records import check_out
 from tinct.files import expanded
 from tinct.objectives import COLOUR
+from tinct.outputs import check_out
 from tinct.pretrain import check_run, run_pretrain
 from tinct.report import check_page, write_report
 from tinct.runs import Run

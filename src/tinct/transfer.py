@@ -32,9 +32,9 @@ from tinct.engine import make_fabric
 from tinct.environment import environment
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.evidence.findings import METRICS
-from tinct.evidence.records import check_out
 from tinct.files import alone_in, expanded, write_json
 from tinct.inits import Start, load_init
+from tinct.outputs import check_out
 from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
 

@@ -12,8 +12,8 @@ from tinct.errors import TinctError, check_kinds
 from tinct.evidence.grid import Grid, as_begun, check_finished, read_plan
 from tinct.evidence.leaks import evaluated_and_seen, untold
 from tinct.evidence.parsing import FURTHER, Amounts, Inits, Rates, parse_arms, rates_of, words
-from tinct.evidence.records import check_out
 from tinct.inits import RANDOM_BACKBONE, Start, carried_decoder, load_init
+from tinct.outputs import check_out
 from tinct.settings import TransferSettings
 from tinct.transfer import contents_of, parts_of
 
