@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from tinct.color import as_bytes, greyed, srgb_to_lab
 from tinct.color_metrics import SSIM_WINDOW, ab_distance, ab_l1, colorfulness, mean_ciede2000, psnr, ssim
-from tinct.coloring.extractors import frechet_distances, perceptual_distances
 from tinct.colorize import Colorizer
 from tinct.data.base import Source
 from tinct.data.decode import GREY, is_grey
@@ -26,6 +25,7 @@ from tinct.data.joined import Joined
 from tinct.data.sources import open_sources
 from tinct.environment import environment
 from tinct.errors import PictureError, TinctError
+from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import as_plain, read_json, write_json
 from tinct.inits import seen_by
 from tinct.screen import column, open_console, say
