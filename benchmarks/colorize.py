@@ -81,7 +81,7 @@ def peer_case(source: Path, encoder: str):
     import torch
     from torch.nn import functional as F
 
-    from tinct.coloring import render
+    from tinct.pictures import render
     from tinct.pictures.picture import strips
     from tinct.pictures.readers import read
     from tinct.pictures.writers import write

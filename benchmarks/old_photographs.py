@@ -25,10 +25,10 @@ from torch.nn import functional as F
 from tinct import Colorizer
 from tinct.color import srgb_to_lab
 from tinct.coloring import upsample
-from tinct.coloring.render import lightness
 from tinct.data.decode import is_grey
 from tinct.data.sources import open_sources
 from tinct.pictures.picture import Picture
+from tinct.pictures.render import lightness
 
 Grey = np.ndarray
 """(H, W) floats in [0, 1], gamma-encoded."""

@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests st
 import numpy as np
 import pytest
 import torch
+from fake_labels import make_table
 from PIL import Image
 
 # A shell that starts the tests in the background has these ignored, and so would have what tests send signals to.
@@ -26,6 +27,12 @@ def colourful(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
     write_colourful(folder, 12)
     return folder
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The spec of a small table of labelled pictures."""
+    return make_table(tmp_path_factory.mktemp("labels"))
 
 
 def write_colourful(folder: Path, count: int, side: int = 48, seed: int = 0) -> None:

@@ -23,9 +23,7 @@ PICTURES = 80
 SHOWN = np.array([0, 40, 79])
 
 
-def fake_transfer(
-    settings: TransferSettings, out: Path, *, predictions: bool = False, keep_model: bool = True
-) -> dict[str, Any]:
+def fake_transfer(settings: TransferSettings, out: Path, *, predictions: bool = False) -> dict[str, Any]:
     """Take the place of `run_transfer`: better with more labels, and with any pretraining; a function of settings."""
     count = {"all": 320}.get(settings.labels) or int(settings.labels)
     gain = 0.0 if settings.init == "random" else 0.5

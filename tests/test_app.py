@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 from skimage import data
 
-from tinct.app import Limits, running, serve
+from tinct.app import running, serve
 from tinct.colorize import Colorizer
 from tinct.errors import PictureError, TinctError
 from tinct.pictures.picture import Picture
 from tinct.pictures.readers import read
 from tinct.pictures.writers import write
-from tinct.web.jobs import coloured
+from tinct.web.jobs import Limits, coloured
 from tinct.web.page import page
 
 gradio_client = pytest.importorskip("gradio_client")

@@ -4,7 +4,8 @@ from fake_labels import make_table
 
 from tinct.cards import pretraining_card
 from tinct.cli import main
-from tinct.transfer import TransferSettings, run_transfer
+from tinct.settings import TransferSettings
+from tinct.transfer import run_transfer
 
 PRETRAINED = {
     "what": "pretrain",

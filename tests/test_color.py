@@ -30,6 +30,18 @@ def test_lab_to_srgb_equals_scikit_image_inside_the_gamut():
     assert np.abs(color.lab_to_srgb(lab).numpy() - expected).max() < 1e-3
 
 
+def test_grey_keeps_its_lightness():
+    rgb = cube(9)
+    grey = color.greyed(rgb)
+    assert torch.allclose(grey, grey[:1].expand_as(grey), atol=1e-3)
+    assert torch.allclose(color.srgb_to_lab(grey)[0], color.srgb_to_lab(rgb)[0], atol=1e-2)
+
+
+def test_planes_are_rounded_to_a_picture():
+    planes = torch.tensor([0.0, 0.4 / 255, 0.6 / 255, 1.0]).expand(3, 2, 4)
+    assert np.array_equal(color.as_bytes(planes), np.tile(np.array([0, 0, 1, 255])[:, None], (2, 1, 3)))
+
+
 def test_round_trip_is_within_half_an_8_bit_step():
     rgb = cube(52)  # steps of 5/255: every value is an 8-bit one
     assert (color.lab_to_srgb(color.srgb_to_lab(rgb)) - rgb).abs().max() < 0.5 / 255

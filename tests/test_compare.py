@@ -265,6 +265,13 @@ def test_a_best_rate_at_the_edge_is_said(tmp_path, transfers, runs, monkeypatch,
     assert all(part in line for part, line in zip(says, found, strict=True))
 
 
+def test_warnings_that_were_not_said_come_with_the_answer(tmp_path, transfers, runs):
+    result = run_compare("mosaic:", task="multilabel", inits=f"random,x={runs[0]}", out=tmp_path / "out", labels="50")
+    console = Console(width=160, record=True)
+    show(replace(result, warnings=("an old one", "a new one")), console, said=["an old one"])
+    assert console.export_text().startswith("warning: a new one\n" + result.answers[0][:60])
+
+
 def test_a_failing_cell_is_named(tmp_path, monkeypatch, runs):
     def fail(settings, out, **options):
         raise TinctError("it diverged")
@@ -437,7 +444,7 @@ def test_dry_run_lists_cells_and_measures_one(tmp_path, transfers, runs, capsys)
 def test_the_answer_comes_first(tmp_path, transfers, runs, capsys):
     result = run_compare("mosaic:", task="multilabel", inits=f"random,x={':'.join(runs)}", out=tmp_path / "out")
     console = Console(width=160, record=True)
-    show(result, console)
+    show(result, console, said=result.warnings)
     text = console.export_text()
     assert text.startswith(result.answers[0][:60])
     contrast = result.comparison.contrasts[0]

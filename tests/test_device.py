@@ -117,5 +117,8 @@ def test_pictures_lie_as_their_device_has_them():
     assert [path.name for path in sources if "channels_last" in path.read_text(encoding="utf-8")] == ["device.py"]
 
 
-def test_the_fastest_device_is_one_that_works():
-    assert torch.empty(1, device=named_device("auto")).tolist() is not None
+@pytest.mark.parametrize(("available", "found"), [(True, "meta"), (False, "cpu")])
+def test_the_fastest_device_is_torchs_accelerator_where_that_works(monkeypatch, available, found):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: available)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
+    assert named_device("auto").type == found

@@ -43,7 +43,7 @@ class Corners(torch.nn.Module):
 @pytest.fixture(autouse=True)
 def _small_extractor(monkeypatch, tmp_path):
     monkeypatch.setattr(
-        "tinct.coloring.extractors.lite0_frechet_distance", lambda: FrechetInceptionDistance(Corners(), normalize=True)
+        "tinct.extractors.lite0_frechet_distance", lambda: FrechetInceptionDistance(Corners(), normalize=True)
     )
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))  # whatever this machine has at hand
 

@@ -11,7 +11,6 @@ import pytest
 import timm
 import torch
 import torchvision
-from fake_labels import make_table
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from skimage import data
@@ -36,8 +35,9 @@ from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.models.stem import lightness_of, network_input
 from tinct.objectives import make_terms
+from tinct.settings import TransferSettings
 from tinct.shipped import resolve
-from tinct.transfer import TransferSettings, run_transfer
+from tinct.transfer import run_transfer
 from tinct.weights import load_colorizer, load_encoder, save_colorizer, save_encoder
 
 STEMS = {"grey": 1, "rgb": 3}
@@ -70,11 +70,6 @@ def runs(tmp_path_factory):
         return path
 
     return find
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    return make_table(tmp_path_factory.mktemp("labels"))
 
 
 def trained_on(table, out, task, **changes):

@@ -19,7 +19,8 @@ from tinct.downstream import trained as trained_module
 from tinct.downstream.predictions import png_names
 from tinct.downstream.trained import load_trained, logits_of
 from tinct.errors import PictureError, TinctError
-from tinct.transfer import TransferSettings, run_transfer
+from tinct.settings import TransferSettings
+from tinct.transfer import run_transfer
 from tinct.weights import read_weights, write_weights
 
 

@@ -36,15 +36,11 @@ from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.models.heads import Segmenter
 from tinct.objectives import make_terms
-from tinct.transfer import TransferSettings, parts_of, run_cell, run_transfer, transfer, warn
+from tinct.settings import TransferSettings
+from tinct.transfer import parts_of, run_cell, run_transfer, transfer, warn
 from tinct.weights import save_colorizer, save_encoder, write_weights
 
 TINY = {"backbone": "resnet10t", "size": 32, "batch_size": 8, "steps": 2, "min_positives": 1, "accelerator": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    return make_table(tmp_path_factory.mktemp("labels"))
 
 
 def settings_for(table, task="multilabel", **changes):

@@ -18,7 +18,7 @@ from tinct.web.jobs import Limits
 from tinct.web.local_only import LocalOnly
 from tinct.web.page import STYLE, page
 
-__all__ = ["Limits", "running", "serve"]
+__all__ = ["running", "serve"]
 
 
 def serve(

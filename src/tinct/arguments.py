@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from tinct.config import BUDGETS, Config, read_yaml, recipe_file, recipes
 from tinct.errors import TinctError
@@ -39,12 +39,42 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
         TinctError: `words` do not fit.
         SystemExit: after `--help` or `--print-config`.
     """
-    from jsonargparse import ArgumentError, ArgumentParser
+    from jsonargparse import ArgumentError
 
-    hints = get_type_hints(command)
-    bundles = {key: kind for key, kind in hints.items() if is_dataclass(kind) and isinstance(kind, type)}
+    hints, bundles = get_type_hints(command), bundles_of(command)
     with_recipes = Config in bundles.values()
+    if with_recipes:
+        words = with_recipe(words)
+        for word, file in itertools.pairwise(words):
+            if word == "--config" and Path(file).is_file():
+                check_file(Path(file), hints.keys() - bundles.keys())
+    parser = parser_for(name, command)
+    lists = [option for action in parser._actions if action.nargs == "*" for option in action.option_strings]
+    try:
+        values = parser.parse_args(gathered(words, lists)).as_dict()
+    except ArgumentError as error:
+        raise TinctError(f"{complaint(error, parser, words, lists)}; see tinct {name} --help") from error
+    if with_recipes and not values.get("sources") and (took := swallowed(words, lists)):
+        raise TinctError(f"no source given{took}")
+    for key, kind in bundles.items():
+        given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
+        values[key] = kind(**given)
+    paths = {key for key in hints if hints[key] in PATHS and values.get(key) is not None}
+    return {key: expanded(value) if key in paths else value for key, value in values.items() if key in hints}
+
+
+def bundles_of(command: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters that are dataclasses, whose fields are options."""
+    return {key: kind for key, kind in get_type_hints(command).items() if is_dataclass(kind)}
+
+
+def parser_for(name: str, command: Callable[..., int | None]) -> Any:
+    """jsonargparse's parser of what `command` takes."""
+    from jsonargparse import ArgumentParser
+
+    bundles = bundles_of(command)
     about, texts = described(command)
+    with_recipes = Config in bundles.values()
     about += RECIPE_FIRST if with_recipes else ""
     how: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "print_config": "--print-config"}
     parser = ArgumentParser(prog=f"tinct {name}", description=about, **how)
@@ -55,45 +85,35 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
             default=argparse.SUPPRESS,
             help=f"a shipped file of settings: {', '.join(recipes())} (default: fast)",
         )
-        words = with_recipe(words)
-        for word, file in itertools.pairwise(words):
-            if word == "--config" and Path(file).is_file():
-                check_file(Path(file), hints.keys() - bundles.keys())
+    hints = get_type_hints(command)
     for parameter in inspect.signature(command).parameters.values():
-        if parameter.name in bundles:
-            for described_option in options_of(bundles[parameter.name]):
-                add(parser, *described_option)
-        else:
-            required = parameter.default is parameter.empty
-            positional = required and parameter.kind is not parameter.KEYWORD_ONLY
-            default = None if required else parameter.default
-            add(
-                parser,
-                parameter.name,
-                hints[parameter.name],
-                default,
-                texts.get(parameter.name, ""),
-                positional,
-                required,
-            )
-    lists = [option for action in parser._actions if action.nargs == "*" for option in action.option_strings]
-    try:
-        values = parser.parse_args(gathered(words, lists)).as_dict()
-    except ArgumentError as error:
-        message = plainly(" ".join(str(error).split()).replace("Parser key ", ""))
-        head, missing, names = message.partition("arguments are required: ")
-        if missing:
-            flags = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
-            message = head + missing + ", ".join(flags.get(name, name) for name in names.split(", "))
-        took = swallowed(words, lists) if "required" in message else ""
-        raise TinctError(f"{message}{took}; see tinct {name} --help") from error
-    if with_recipes and not values.get("sources") and (took := swallowed(words, lists)):
-        raise TinctError(f"no source given{took}")
-    for key, kind in bundles.items():
-        given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
-        values[key] = kind(**given)
-    paths = {key for key in hints if hints[key] in PATHS and values.get(key) is not None}
-    return {key: expanded(value) if key in paths else value for key, value in values.items() if key in hints}
+        key = parameter.name
+        if key in bundles:
+            for option in options_of(bundles[key]):
+                add(parser, option)
+            continue
+        required = parameter.default is parameter.empty
+        positional = required and parameter.kind is not parameter.KEYWORD_ONLY
+        default = None if required else parameter.default
+        add(parser, Option(key, hints[key], default, texts.get(key, ""), positional, required))
+    return parser
+
+
+def complaint(error: Exception, parser: Any, words: list[str], lists: Collection[str]) -> str:
+    """What is wrong with `words`, in plain words and by the names of options.
+
+    Args:
+        error: what `parser` says of it.
+        parser: which knows the options.
+        words: those of the command line.
+        lists: the options that take several.
+    """
+    message = plainly(" ".join(str(error).split()).replace("Parser key ", ""))
+    head, missing, names = message.partition("arguments are required: ")
+    if missing:
+        flags = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
+        message = head + missing + ", ".join(flags.get(name, name) for name in names.split(", "))
+    return message + (swallowed(words, lists) if "required" in message else "")
 
 
 def check_file(file: Path, others: Collection[str]) -> None:
@@ -153,10 +173,22 @@ def gathered(words: list[str], lists: Collection[str]) -> list[str]:
     return list(itertools.chain.from_iterable(groups))
 
 
-def add(parser: Any, name: str, kind: Any, default: Any, text: str, positional: bool, required: bool) -> None:
+class Option(NamedTuple):
+    """A parameter of a command, or a field of a dataclass that it takes, as an argument."""
+
+    name: str
+    kind: Any
+    default: Any
+    text: str
+    positional: bool
+    required: bool
+
+
+def add(parser: Any, option: Option) -> None:
     """One argument, as its type asks: a list takes several words, a bool none."""
     from jsonargparse import ActionYesNo
 
+    name, kind, default, text, positional, required = option
     flags = [name] if positional else [*(["-o"] if name == "out" else []), f"--{name.replace('_', '-')}"]
     how: dict[str, Any] = {"help": text}
     if kind == list[str]:
@@ -173,14 +205,20 @@ def add(parser: Any, name: str, kind: Any, default: Any, text: str, positional: 
     parser.add_argument(*flags, **how)
 
 
-def options_of(bundle: Any) -> Iterator[tuple[str, Any, Any, str, bool, bool]]:
-    """What `add` takes for each field of a dataclass; one whose metadata says `positional` is so."""
+def options_of(bundle: Any) -> Iterator[Option]:
+    """An option for each field of a dataclass; one whose metadata says `positional` is so."""
     hints, (_, texts) = get_type_hints(bundle), described(bundle)
     for field in fields(bundle):
         required = field.default is MISSING and field.default_factory is MISSING
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        place = "positional" in field.metadata
-        yield field.name, hints[field.name], None if required else default, texts.get(field.name, ""), place, required
+        yield Option(
+            field.name,
+            hints[field.name],
+            None if required else default,
+            texts.get(field.name, ""),
+            "positional" in field.metadata,
+            required,
+        )
 
 
 def described(command: Callable[..., Any]) -> tuple[str, dict[str, str]]:

@@ -23,8 +23,10 @@ __all__ = [
     "TOLERANCE",
     "XYZ_TO_RGB",
     "ab_centres",
+    "as_bytes",
     "clip_to_gamut",
     "denormalize_ab",
+    "greyed",
     "in_gamut",
     "lab_to_srgb",
     "normalize_ab",
@@ -142,6 +144,18 @@ def lab_to_srgb(lab: Tensor) -> Tensor:
         knee = SRGB_KNEE / 12.92
         curve = 1.055 * linear.clamp(min=knee) ** (1 / 2.4) - 0.055
         return torch.where(linear > knee, curve, 12.92 * linear).clamp(0, 1)
+
+
+def greyed(rgb: Tensor) -> Tensor:
+    """Its lightness without its colour: (..., 3, H, W) float32 sRGB in [0, 1] of `rgb` as of `srgb_to_lab`."""
+    l = srgb_to_lab(rgb).narrow(-3, 0, 1)
+    return lab_to_srgb(torch.cat((l, torch.zeros_like(l), torch.zeros_like(l)), dim=-3))
+
+
+def as_bytes(rgb: Tensor) -> NDArray[np.uint8]:
+    """Planes (3, H, W) in [0, 1], rounded to a picture (H, W, 3) of 8 bits that others can show or write."""
+    pixels: NDArray[np.uint8] = rgb.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    return pixels
 
 
 def in_gamut(lab: Tensor) -> Tensor:

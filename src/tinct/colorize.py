@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinct.color import srgb_to_lab
-from tinct.coloring import render, upsample
+from tinct.coloring import upsample
 from tinct.coloring.sampling import Sampling
 from tinct.coloring.upsample import Chroma
 from tinct.data.transforms import MULTIPLE, whole_side
 from tinct.device import named_device
 from tinct.errors import PictureError, TinctError, out_of_memory
 from tinct.objectives.bins import Bins
+from tinct.pictures import render
 from tinct.pictures.arrays import from_array, from_tensor
 from tinct.pictures.borders import inside
 from tinct.pictures.picture import Picture, as_stored, reduced, strips

@@ -1,7 +1,7 @@
 """Does it help my labels? Arms, numbers of labels and seeds in, one paired grid of transfers and its answer out."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tinct.data.labelled import Task
+from tinct.data.labelled import BY_GRADIENTS, Protocol, Task
 from tinct.errors import TinctError, going_on
 from tinct.evidence import wording
 from tinct.evidence.findings import Comparison, comparisons
@@ -18,11 +18,11 @@ from tinct.evidence.grid import Grid, check_finished, run_cells, write_plan
 from tinct.evidence.leaks import leaks
 from tinct.evidence.parsing import Amounts, Inits, Rates, further, parallel
 from tinct.evidence.planning import DEFAULT_AMOUNTS, LRS, SEEDS, make_grid
-from tinct.evidence.records import BY_GRADIENTS, Cell
+from tinct.evidence.records import Cell
 from tinct.evidence.workers import Planned
 from tinct.files import alone_in, expanded
 from tinct.screen import column, open_console, say
-from tinct.settings import Protocol, TransferSettings
+from tinct.settings import TransferSettings
 
 __all__ = ["CompareResult", "compare", "run_compare", "show"]
 
@@ -122,8 +122,7 @@ def compare(
         estimate(grid, parallel(jobs), console)
     else:
         result = run_grid(grid, parallel(jobs))
-        warn(result.warnings[len(known) :], console)
-        show(result, console)
+        show(result, console, known)
     return 0
 
 
@@ -236,9 +235,10 @@ def estimate(grid: Grid, jobs: int, console: Console) -> None:
     )
 
 
-def show(result: CompareResult, console: Console) -> None:
-    """Print the answer, then the table."""
+def show(result: CompareResult, console: Console, said: Collection[str] = ()) -> None:
+    """Print the warnings but for those that were `said` before, the answer, then the table."""
     made = result.comparison
+    warn((line for line in result.warnings if line not in said), console)
     for answer in result.answers:
         console.print(answer, style="bold")
     headings = wording.columns(made)

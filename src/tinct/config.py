@@ -20,7 +20,7 @@ TIMED_STEPS = 30
 """Steps after which a budget in minutes becomes one in steps."""
 LARGEST_SEED = 2**64 - 1
 """What torch takes."""
-LEAST_FOR_CRITIC = 8
+LEAST_FOR_DISCRIMINATOR = 8
 """Pixels of colour that the smallest discriminator covers."""
 
 
@@ -173,10 +173,10 @@ class Config:
         if self.width % 8:
             raise TinctError(f"width is {self.width}; expected a multiple of 8, which are normalized together")
         chroma = self.size // self.chroma_stride
-        if self.adversarial != "none" and chroma < LEAST_FOR_CRITIC:
+        if self.adversarial != "none" and chroma < LEAST_FOR_DISCRIMINATOR:
             raise TinctError(
                 f"chroma_stride is {self.chroma_stride} at size {self.size}, so colours are {chroma} px wide; the "
-                f"discriminator needs {LEAST_FOR_CRITIC}: lower chroma_stride, or enlarge size"
+                f"discriminator needs {LEAST_FOR_DISCRIMINATOR}: lower chroma_stride, or enlarge size"
             )
         if self.adversarial != "none" and self.precision in ("16", "16-mixed"):
             raise TinctError(

@@ -8,9 +8,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
-from torch.nn import functional as F
 
-from tinct.color import lab_to_srgb, srgb_to_lab
+from tinct.color import as_bytes, greyed
 from tinct.colorize import Colorizer
 from tinct.compare import run_compare, show
 from tinct.config import Config
@@ -18,8 +17,8 @@ from tinct.data.labelled import Task
 from tinct.data.photos import photographs, right
 from tinct.data.transforms import centre
 from tinct.errors import TinctError, going_on
-from tinct.evidence.records import check_out
 from tinct.files import atomic_path
+from tinct.outputs import check_out
 from tinct.pretrain import run_pretrain
 from tinct.report import check_page, write_report
 from tinct.screen import open_console, say
@@ -117,6 +116,6 @@ def sheet_of(colorizer: Colorizer, pictures: Iterable[NDArray[np.uint8]]) -> NDA
     """The middles of colour pictures (H, W, 3) in grey, coloured, and in truth: three rows of tiles, (3 T, N T, 3)."""
     tiles = [centre(picture, TILE) for picture in pictures]
     truth = torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2) / 255
-    grey = lab_to_srgb(F.pad(srgb_to_lab(truth)[:, :1], (0, 0, 0, 0, 0, 2)))
+    grey = greyed(truth)
     rows = torch.stack((grey, colorizer(grey), truth))  # (3, N, 3, T, T) to rows of tiles
-    return (rows.permute(0, 3, 1, 4, 2).reshape(3 * TILE, -1, 3) * 255).round().to(torch.uint8).numpy()
+    return as_bytes(rows.permute(2, 0, 3, 1, 4).reshape(3, 3 * TILE, -1))

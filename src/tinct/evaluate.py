@@ -15,9 +15,8 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinct.color import lab_to_srgb, srgb_to_lab
+from tinct.color import as_bytes, greyed, srgb_to_lab
 from tinct.color_metrics import SSIM_WINDOW, ab_distance, ab_l1, colorfulness, mean_ciede2000, psnr, ssim
-from tinct.coloring.extractors import frechet_distances, perceptual_distances
 from tinct.colorize import Colorizer
 from tinct.data.base import Source
 from tinct.data.decode import GREY, is_grey
@@ -26,6 +25,7 @@ from tinct.data.joined import Joined
 from tinct.data.sources import open_sources
 from tinct.environment import environment
 from tinct.errors import PictureError, TinctError
+from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import as_plain, read_json, write_json
 from tinct.inits import seen_by
 from tinct.screen import column, open_console, say
@@ -244,8 +244,7 @@ def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int
         # torch's antialiased bilinear, as figures were published by; Pillow's bicubic (`transforms`) gives others
         scale = side / min(picture.shape[:2])
         size = [round(length * scale) for length in picture.shape[:2]]
-        small = F.interpolate(_planes(picture), size, mode="bilinear", antialias=True)[0].mul(255).round().byte()
-        picture = small.permute(1, 2, 0).contiguous().numpy()
+        picture = as_bytes(F.interpolate(_planes(picture), size, mode="bilinear", antialias=True)[0])
     if min(picture.shape[:2]) < SSIM_WINDOW:
         left_out["small"] += 1
     elif is_grey(picture):
@@ -262,15 +261,14 @@ def _planes(pixels: NDArray[np.uint8]) -> Tensor:
 
 def _scores(rgb: Tensor, truth: Tensor, perceptual: dict[str, Callable[[Tensor, Tensor], Tensor]]) -> dict[str, float]:
     lab, true_lab = srgb_to_lab(rgb), srgb_to_lab(truth)
-    grey_lab = torch.cat((true_lab[:, :1], torch.zeros_like(true_lab[:, 1:])), dim=1)
-    grey = lab_to_srgb(grey_lab).mul(255).round() / 255
+    grey = greyed(truth).mul(255).round() / 255
     values = {
         "psnr_db": psnr(rgb, truth),
         "psnr_grey_db": psnr(grey, truth),
         "ssim": ssim(rgb, truth),
         "ab_l1": ab_l1(lab[:, 1:], true_lab[:, 1:]),
         "ab_distance": ab_distance(lab[:, 1:], true_lab[:, 1:]),
-        "ab_distance_grey": ab_distance(grey_lab[:, 1:], true_lab[:, 1:]),
+        "ab_distance_grey": ab_distance(torch.zeros_like(true_lab[:, 1:]), true_lab[:, 1:]),
         "ciede2000": mean_ciede2000(lab, true_lab),
         "colourfulness": colorfulness(rgb),
         "colourfulness_truth": colorfulness(truth),

@@ -23,8 +23,8 @@ from tinct.downstream.examples import SHARPNESS
 from tinct.downstream.predictions import png_names, save_image, write_table
 from tinct.downstream.trained import load_trained, logits_of, mask_of
 from tinct.errors import PictureError, TinctError
-from tinct.evidence.records import check_out
 from tinct.files import expanded, write_json
+from tinct.outputs import check_out
 from tinct.screen import open_console, say
 
 __all__ = ["predict"]

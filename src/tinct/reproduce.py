@@ -11,9 +11,9 @@ from tinct.errors import TinctError, going_on
 from tinct.evidence.grid import Grid
 from tinct.evidence.parsing import FURTHER, NAME, parallel, words
 from tinct.evidence.planning import make_grid
-from tinct.evidence.records import check_out
 from tinct.files import expanded
 from tinct.objectives import COLOUR
+from tinct.outputs import check_out
 from tinct.pretrain import check_run, run_pretrain
 from tinct.report import check_page, write_report
 from tinct.runs import Run
@@ -71,8 +71,6 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
     results = [run_compare(**keywords, out=out / name) for name, keywords in plan.comparisons.items()]
     write_report([out], page)
     for result in results:
-        for line in result.warnings:
-            say(console, f"warning: {line}", "yellow")
         show(result, console)
     say(console, f"Report: {page}")
     return 0

@@ -5,15 +5,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_type_hints
 
 from tinct.data.base import MIN_POSITIVES
-from tinct.data.labelled import Task
+from tinct.data.labelled import BY_GRADIENTS, Protocol, Task
 from tinct.errors import TinctError, check_kinds
-from tinct.evidence.records import BY_GRADIENTS
 from tinct.files import as_plain
 from tinct.models.stem import Input
 
-__all__ = ["Head", "Protocol", "Split", "TransferSettings", "encoder_size"]
+__all__ = ["Head", "Split", "TransferSettings", "encoder_size"]
 
-Protocol = Literal["finetune", "frozen", "linear", "knn"]
 Split = Literal["val", "test", "tuning"]
 Head = Literal["decoder", "unet", "fpn", "deeplabv3plus"]
 

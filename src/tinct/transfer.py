@@ -32,13 +32,13 @@ from tinct.engine import make_fabric
 from tinct.environment import environment
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.evidence.findings import METRICS
-from tinct.evidence.records import check_out
 from tinct.files import alone_in, expanded, write_json
 from tinct.inits import Start, load_init
+from tinct.outputs import check_out
 from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
 
-__all__ = ["TransferSettings", "contents_of", "parts_of", "run_cell", "run_transfer", "transfer"]
+__all__ = ["contents_of", "parts_of", "run_cell", "run_transfer", "transfer"]
 
 NAMED, LISTED = 50, 10
 """How many pictures a record names, and a warning, where there may be many."""
@@ -149,7 +149,6 @@ def run_transfer(
     out: str | Path,
     *,
     predictions: bool = False,
-    keep_model: bool = True,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Train on a label subset, evaluate once, and write what came out.
@@ -159,9 +158,8 @@ def run_transfer(
 
     Args:
         settings: what to do.
-        out: a folder for record.json, predictions.safetensors and model.safetensors.
+        out: a folder for record.json, predictions.safetensors and model.safetensors (nearest neighbours have none).
         predictions: write predictions.csv (multilabel) and overlays, too.
-        keep_model: write model.safetensors, for `tinct predict` (nearest neighbours have none).
         console: where to say which keys were taken, what to beware of, and how far it is; nowhere by default.
 
     Returns:
@@ -173,7 +171,7 @@ def run_transfer(
     if not isinstance(settings, TransferSettings):
         raise TinctError(f"settings is a {type(settings).__name__}; expected tinct.TransferSettings(source, task, ...)")
     forget_labels()  # in a notebook they may have been corrected since
-    return run_cell(settings, expanded(out), predictions, keep_model, console)
+    return run_cell(settings, expanded(out), predictions, keep_model=True, console=console)
 
 
 def run_cell(

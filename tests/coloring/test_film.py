@@ -14,9 +14,9 @@ from PIL import Image
 from tinct.coloring.files import colorize
 from tinct.coloring.film import colorize_film, frame_count
 from tinct.coloring.film_sound import decoded
-from tinct.coloring.render import lightness
 from tinct.colorize import Colorizer
 from tinct.errors import PictureError, TinctError
+from tinct.pictures.render import lightness
 
 
 class Network(torch.nn.Module):

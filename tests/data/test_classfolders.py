@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_pictures import names
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
@@ -14,10 +15,6 @@ def fill(folder: Path, count: int) -> None:
     for number in range(count):
         Image.new("RGB", (4, 4)).save(folder / f"{number:02}.JPEG")
     (folder / "notes.txt").touch()
-
-
-def names(source):
-    return [source.name(index) for index in range(len(source))]
 
 
 def test_split_folders_agree_with_torchvisions_reader(tmp_path):

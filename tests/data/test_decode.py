@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
+from fake_pictures import chunk
 from PIL import Image, ImageChops, ImageCms, ImageOps
 from skimage import data as photographs
 from skimage.color import rgb2lab
@@ -110,10 +111,6 @@ def test_any_mode_gives_rgb(photo, mode):
 def test_big_endian_16_bit_is_scaled_not_clipped():
     values = np.array([[0, 128, 129, 32768, 65535]], ">u2")
     size = struct.pack(">IIBBBBB", 5, 1, 16, 0, 0, 0, 0)
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"\0" + values.tobytes()))
     assert decode(png + chunk(b"IEND", b""))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
 

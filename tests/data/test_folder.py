@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from fake_pictures import names
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,10 +15,6 @@ from tinct.data.classfolders import ClassFolders
 from tinct.data.folder import PathSource, open_folder
 from tinct.data.sources import results_in
 from tinct.errors import PictureError, TinctError
-
-
-def names(source):
-    return [source.name(index) for index in range(len(source))]
 
 
 def touch(folder, *files):

@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
+from fake_pictures import chunk
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from skimage import data
 
@@ -22,10 +23,6 @@ def saved(image: Image.Image, form: str, **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def png(width: int, height: int, depth: int, kind: int, body: bytes, *extra: bytes) -> bytes:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from tinct.color import as_bytes
 from tinct.coloring.jobs import Job
 from tinct.coloring.upsample import Chroma
 from tinct.colorize import Colorizer, paint
@@ -195,8 +196,7 @@ def _beside(views: list[torch.Tensor]) -> NDArray[np.uint8]:
     """Views side by side on white, 8 pixels apart."""
     gap = torch.ones(3, views[0].shape[1], 8)
     parts = [part for view in views for part in (view, gap)][:-1]
-    samples: NDArray[np.uint8] = torch.cat(parts, dim=2).mul(255).round().byte().permute(1, 2, 0).numpy()
-    return samples
+    return as_bytes(torch.cat(parts, dim=2))
 
 
 def _content(source: Path | bytes) -> bytes:

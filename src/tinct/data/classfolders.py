@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinct.data.folder import holds_results, read_lines, scan, split_folders
+from tinct.data.folder import read_lines, scan, split_folders
 from tinct.data.labelled import LabelledFiles, Task
 from tinct.data.subsets import held_out
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.files import expanded
+from tinct.outputs import holds_results
 
 __all__ = ["ClassFolders"]
 

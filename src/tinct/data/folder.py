@@ -6,7 +6,6 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,10 @@ from numpy.typing import NDArray
 from tinct.data.base import Source
 from tinct.data.decode import PICTURE_SUFFIXES, decode
 from tinct.errors import AbsentSplitError, TinctError
-from tinct.files import expanded, read_json, stamp
+from tinct.files import expanded, stamp
+from tinct.outputs import holds_results
 
-__all__ = ["PathSource", "holds_results", "open_folder", "read_lines", "scan", "split_folders", "split_of"]
+__all__ = ["PathSource", "open_folder", "read_lines", "scan", "split_folders", "split_of"]
 
 _SPLIT_FOLDERS = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}, "test": {"test", "testing"}}
 # Folders of masks hold PNGs that are no photographs. The second list also names things that can be photographed, so
@@ -26,7 +26,6 @@ _ANNOTATIONS = re.compile(r".*annot|annotations?|segmentation(class|object)(aug)
 _MASKS_BESIDE_IMAGES = re.compile(r"masks?|labels?|gt|ground_?truth", re.IGNORECASE)
 _IMAGES = re.compile(r"images?|imgs?|jpegimages|leftimg8bit", re.IGNORECASE)
 _COCO = re.compile(r"(train|val|test|unlabeled)(20\d\d)")
-_RECORDS, _BEGUN = ("record.json", "compare.json", "predictions.json"), ("config.yaml", "log.jsonl")
 _CODEC = ("utf-8", "surrogateescape")  # file names are bytes; this is lossless for all of them
 
 
@@ -170,15 +169,6 @@ def _walk(
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     """What it says itself; but a link that goes round in circles is none, where it would raise an error."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-
-
-def holds_results(folder: Path) -> bool:
-    """Whether tinct wrote a folder: it has a record, or the beginnings of a run."""
-    for name in _RECORDS:
-        with suppress(TinctError):
-            if (folder / name).exists() and "what" in read_json(folder / name, "leave it out"):
-                return True
-    return all((folder / name).exists() for name in _BEGUN)
 
 
 def _photographs(folders: set[str]) -> set[str]:

@@ -23,7 +23,7 @@ from tinct.data.overlay import file_stems, write_samples
 from tinct.data.sources import check_split, is_labelled, open_labelled, open_sources, results_in
 from tinct.data.survey import Survey, mask_pixels, survey
 from tinct.errors import AbsentSplitError, TinctError
-from tinct.screen import column, open_console
+from tinct.screen import column, open_console, say
 
 __all__ = ["data"]
 
@@ -233,10 +233,10 @@ def _show(document: dict[str, Any], console: Console) -> None:
     for key in dict.fromkeys((labels["spec"], labels["task"]) for labels in document["labels"]):
         _show_labels([labels for labels in document["labels"] if (labels["spec"], labels["task"]) == key], console)
     for path in document["overlays"]:
-        console.print(_plain(f"wrote {path}"))
+        say(console, f"wrote {path}")
     for one in document["no_overlays"]:
         which = ", ".join(filter(None, (one["spec"], one["task"])))
-        console.print(_plain(f"no overlays of {which}: {one['reason']}"), soft_wrap=True)
+        say(console, f"no overlays of {which}: {one['reason']}")
 
 
 def _show_labels(splits: list[dict[str, Any]], console: Console) -> None:
@@ -271,7 +271,7 @@ def _show_labels(splits: list[dict[str, Any]], console: Console) -> None:
         if labels["split"] != "train" and not labels["scored"]:
             most = max(labels["positives"][name] for name in labels["too_rare"])
             said = f"No class of {labels['split']} can be scored: the most frequent is in {most:,} pictures; {LOWER}"
-            console.print(_plain(said), soft_wrap=True)
+            say(console, said)
 
 
 def _endings(others: dict[str, int]) -> str:
@@ -283,7 +283,7 @@ def _endings(others: dict[str, int]) -> str:
 def _list(console: Console, title: str, lines: list[str]) -> None:
     if lines:
         more = [f"… and {len(lines) - SHOWN:,} more (--json lists all)"] if len(lines) > SHOWN else []
-        console.print(_plain("\n  ".join([f"{title}: {len(lines):,}", *lines[:SHOWN], *more])), soft_wrap=True)
+        say(console, "\n  ".join([f"{title}: {len(lines):,}", *lines[:SHOWN], *more]))
 
 
 def _plain(text: str) -> Text:

@@ -12,10 +12,17 @@ from tinct.data.decode import header, one_sentence, opened
 from tinct.data.folder import PathSource
 from tinct.errors import PictureError, TinctError
 
-__all__ = ["LabelledFiles", "Task", "checked_mask", "read_indices", "require_names", "require_positives", "spelled"]
+__all__ = [
+    *("BY_GRADIENTS", "LabelledFiles", "Protocol", "Task", "checked_mask", "read_indices", "require_names"),
+    *("require_positives", "spelled"),
+]
 
 Task = Literal["multilabel", "segmentation"]
 """What the labels are for. A source opened for one task has that task's labels only."""
+Protocol = Literal["finetune", "frozen", "linear", "knn"]
+"""How an encoder learns from labels."""
+BY_GRADIENTS: tuple[Protocol, ...] = ("finetune", "frozen")
+"""The protocols that train a network by gradients; the others fit a probe."""
 
 
 class LabelledFiles(PathSource, LabelledSource):
@@ -53,7 +60,7 @@ def read_indices(path: Path) -> NDArray[np.generic]:
     if values.ndim != 2:
         raise PictureError(
             f"{path}: a mask of mode {mode}; expected one channel (or a palette) of class numbers; "
-            "convert its colours to them once (docs/compare.md)"
+            "convert its colours to them once (docs/transfer.md)"
         )
     return values
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tinct.data.base import Source
-from tinct.data.decode import GREY, hide_warnings, is_grey
+from tinct.data.decode import GREY, is_grey
 from tinct.data.hashes import dhash, near
-from tinct.data.parallel import end_with_parent
+from tinct.data.parallel import begin_worker
 from tinct.data.random import rng
 from tinct.errors import PictureError
 
@@ -219,8 +219,6 @@ def _collate(crops: list[Crop]) -> Crops:
 
 
 def _quiet_worker(_: int) -> None:
-    end_with_parent()
-    hide_warnings()
+    begin_worker()
     torch.set_num_threads(1)  # a worker that spins up a pool takes the cores from the training step
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the main process ends us when it is ready
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to the whole group; the parent ends us when it is ready

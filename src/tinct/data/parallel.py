@@ -19,7 +19,7 @@ from tinct.data.decode import hide_warnings
 from tinct.errors import TinctError
 from tinct.screen import open_console, progress_bar
 
-__all__ = ["each_picture", "end_with_parent"]
+__all__ = ["begin_worker", "each_picture"]
 
 T = TypeVar("T")
 
@@ -77,8 +77,13 @@ def each_picture(
             pool.shutdown(cancel_futures=True)
 
 
-def end_with_parent() -> None:
-    """Let this process end as soon as the one that made it has, also where that was killed and could tell nobody."""
+def begin_worker() -> None:
+    """Let this process be a quiet part of the one that made it, and end with it, also where that was killed.
+
+    What SIGTERM does is left to the caller.
+    """
+    hide_warnings()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
 
@@ -91,9 +96,7 @@ def _end_after(process: BaseProcess) -> None:
 def _begin(source: Source, work: Callable[[Source, int], Any]) -> None:
     global _task
     _task = (source, work)
-    end_with_parent()
-    hide_warnings()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
+    begin_worker()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's way, which would print where it was
 
 

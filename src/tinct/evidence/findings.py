@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tinct.data.labelled import BY_GRADIENTS
 from tinct.errors import TinctError
-from tinct.evidence.records import BY_GRADIENTS, Cell, overlap, padded
+from tinct.evidence.records import Cell, overlap, padded
 from tinct.evidence.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
 
 __all__ = ["METRICS", "PER_CELL", "UNSAID", "Comparison", "Contrast", "comparisons", "distinct", "encoders"]

@@ -44,6 +44,7 @@ class Grid:
         amounts: numbers of labels, as written.
         seeds: how many.
         lrs: learning rates to choose from.
+        tuning_labels: the number of labels that they are chosen at: the middle one as written, or what it began with.
         common: the settings that all cells share.
         digests: SHA-256 of each init's weights; none for `random`.
         contents: for each evaluated split the digests of pictures and labels; see `contents_of`.
@@ -56,18 +57,13 @@ class Grid:
     amounts: tuple[str, ...]
     seeds: int
     lrs: tuple[float, ...]
+    tuning_labels: str
     common: TransferSettings
     digests: dict[str, str | None]
     contents: dict[str, dict[str, str]]
     untold: tuple[str, ...]
     seen: dict[str, list[str]]
     out: Path
-
-    @property
-    def tuning_labels(self) -> str:
-        """The number of labels that learning rates are chosen at: the middle one as written, or what it began with."""
-        begun = read_plan(self.out).get("tuning", {}).get("labels") if (self.out / "tuning").exists() else None
-        return str(begun or self.amounts[(len(self.amounts) - 1) // 2])
 
     def tuning(self) -> list[Planned]:
         """The cells that learning rates are chosen by; none where the protocol has no rate, or there is no choice."""

@@ -5,16 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tinct.data.labelled import Task
+from tinct.data.labelled import Protocol, Task
 from tinct.downstream.examples import forget_labels
 from tinct.downstream.protocols import scored_in
 from tinct.errors import TinctError, check_kinds
 from tinct.evidence.grid import Grid, as_begun, check_finished, read_plan
 from tinct.evidence.leaks import evaluated_and_seen, untold
 from tinct.evidence.parsing import FURTHER, Amounts, Inits, Rates, parse_arms, rates_of, words
-from tinct.evidence.records import check_out
 from tinct.inits import RANDOM_BACKBONE, Start, carried_decoder, load_init
-from tinct.settings import Protocol, TransferSettings
+from tinct.outputs import check_out
+from tinct.settings import TransferSettings
 from tinct.transfer import contents_of, parts_of
 
 __all__ = ["DEFAULT_AMOUNTS", "LRS", "SEEDS", "make_grid"]
@@ -60,18 +60,21 @@ def make_grid(
     forget_labels()  # in a notebook they may have been corrected since
     pretrained = [init for arm in arms for init in arm.inits if init != "random" and init not in later]
     starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
-    planned = read_plan(out).get("settings", {}).get("input")  # a grid goes on as it was begun
+    plan = read_plan(out)  # a grid goes on as it was begun
+    planned = plan.get("settings", {}).get("input")
     saw_colour = any(start.encoder.in_channels == 3 for start in starts.values())
     common = replace(common, input=common.input or planned or ("rgb" if saw_colour else "grey"))
     if common.decoder == "carried":
         for init in starts:
             carried_decoder(init)
-    amounts = default_amounts(common) if labels is None else words(labels, "labels")
+    amounts = tuple(default_amounts(common) if labels is None else words(labels, "labels"))
+    tuned_at = plan.get("tuning", {}).get("labels") if (out / "tuning").exists() else None
     grid = Grid(
         arms=arms,
-        amounts=tuple(amounts),
+        amounts=amounts,
         seeds=seeds,
         lrs=tuple(rates_of(lrs)),
+        tuning_labels=str(tuned_at or amounts[(len(amounts) - 1) // 2]),
         common=replace(common, backbone=common_backbone(starts, common.backbone)),
         digests={init: start.provenance.get("sha256") for init, start in starts.items()},
         contents={},

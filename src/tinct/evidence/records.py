@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from tinct.data.labelled import BY_GRADIENTS
 from tinct.errors import TinctError
 from tinct.evidence.statistics import resampled_map, resampled_miou
 from tinct.files import all_below, read_json
 
 __all__ = [
-    "BY_GRADIENTS",
     "PLAN",
     "SEEN",
     "Cell",
     "Records",
-    "check_out",
     "checked_plan",
     "damaged",
     "find_records",
@@ -36,8 +35,6 @@ PLAN = "compare.json"
 """The file that says which arms a grid has; its cells are below it."""
 RECORD = "record.json"
 """The file that says what a run or a transfer was, and what came of it."""
-BY_GRADIENTS = ("finetune", "frozen")
-"""The protocols that train a network by gradients; the others fit a probe."""
 REMEDY = "remove its folder and run its command again"
 NUMBER = (int, float)
 NONE = type(None)
@@ -184,22 +181,6 @@ def _arm(plan: dict[str, Any], record: dict[str, Any], home: Path) -> str:
     arms = [str(arm) for arm, inits in plan.get("arms", {}).items() if name in inits]
     # of an encoder that was given two names, the one that the cell's folder has
     return next((arm for arm in arms if home.name.startswith(f"{arm}-{record['labels']}-")), [*arms, name][0])
-
-
-def check_out(out: Path, what: str) -> None:
-    """Refuse a file, and a folder that holds what another kind of command than `what` made.
-
-    Raises:
-        TinctError: it is, it does, or what is in it cannot be read.
-    """
-    if out.exists() and not out.is_dir():
-        raise TinctError(f"out is {out}, a file; expected a folder")
-    files = [path for name in (PLAN, RECORD, "predictions.json") if (path := out / name).exists()]
-    made = {str(read_json(path, "choose another --out").get("what", what)) for path in files}
-    if (out / "config.yaml").exists() and (out / "log.jsonl").exists():  # a run that is not finished
-        made.add("pretrain")
-    if others := made - {what}:
-        raise TinctError(f"out is {out}, which holds what tinct {min(others)} made; choose another folder")
 
 
 @contextmanager

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tinct.data.decode import hide_warnings
-from tinct.data.parallel import end_with_parent
+from tinct.data.parallel import begin_worker
 from tinct.errors import DivergedError, TinctError
 from tinct.settings import TransferSettings
 from tinct.transfer import run_cell
@@ -97,9 +96,7 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin(devices: Any, threads: int) -> None:
-    end_with_parent()
-    hide_warnings()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
+    begin_worker()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""The critic of patches: judges (L, ab) at chroma resolution."""
+"""The discriminator of patches: judges (L, ab) at chroma resolution."""
 
 import itertools
 import math

@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from tinct.coloring import render
+from tinct.pictures import render
 from tinct.pictures.picture import Box, Pixels
 
 __all__ = ["inside"]

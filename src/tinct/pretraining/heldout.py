@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinct.color import clip_to_gamut, lab_to_srgb, srgb_to_lab
+from tinct.color import as_bytes, clip_to_gamut, greyed, lab_to_srgb, srgb_to_lab
 from tinct.color_metrics import ab_distance, colorfulness, psnr
 from tinct.data.base import Source
 from tinct.data.decode import is_grey
@@ -100,18 +100,18 @@ def balance(ab_error: float, colourfulness_ratio: float) -> float:
     return ab_error * max(ratio, 1 / ratio)
 
 
-def sample_sheet(path: Path, colourer: Colourer, pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
+def sample_sheet(
+    path: Path, colourer: Colourer, pictures: NDArray[np.uint8], device: torch.device
+) -> NDArray[np.uint8]:
     """Write the first pictures as a PNG of three rows: grey, truth, coloured now, as `colourise` does.
 
     Returns:
-        The sheet, (3, 3 H, COLUMNS W) uint8.
+        The sheet, (3 H, COLUMNS W, 3).
     """
     truth = torch.from_numpy(pictures[:COLUMNS]).permute(0, 3, 1, 2).float() / 255
-    lab = srgb_to_lab(truth)
-    grey = lab_to_srgb(torch.cat((lab[:, :1], torch.zeros_like(lab[:, 1:])), dim=1))
     coloured = colourise(colourer, truth.to(device)).cpu()
-    rows = [torch.cat(list(row), dim=-1) for row in (grey, truth, coloured)]
-    sheet = (torch.cat(rows, dim=-2) * 255).round().to(torch.uint8)
+    rows = [torch.cat(list(row), dim=-1) for row in (greyed(truth), truth, coloured)]
+    sheet = as_bytes(torch.cat(rows, dim=-2))
     with atomic_path(path) as unfinished:
-        Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(unfinished)
+        Image.fromarray(sheet).save(unfinished)
     return sheet

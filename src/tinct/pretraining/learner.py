@@ -90,7 +90,7 @@ class Learner:
         if config.init_std is not None:
             normal_init(self.discriminator, config.init_std)
         self.discriminator.to(self.fabric.device).to(memory_format=layout(self.fabric.device))
-        self.critic, self.critic_optimizer = self.fabric.setup(
+        self.wrapped_discriminator, self.discriminator_optimizer = self.fabric.setup(
             self.discriminator,
             self._adamw(self.discriminator, 0.0, config.discriminator_lr),
         )
@@ -125,30 +125,35 @@ class Learner:
         sums: dict[str, float] = defaultdict(float)
         means: dict[str, float] = {}
         for part in parts:
-            pixels, keys = part.pixels.to(self.fabric.device), part.keys.to(self.fabric.device)
-            colours = self.pretext.colour is not None
-            seen_as = take_apart(pixels, keys, self.config.chroma_stride, self.config.aged, stretched=colours)
-            batch = self.pretext.prepare(seen_as)
+            batch = self._batch(part)
             losses, output = self.model(batch)
-            seen: dict[str, Tensor] = {}
+            watched: dict[str, Tensor] = {}
             if adversarial_weight is not None and output is not None:
-                losses["adversarial"], seen = self._face_critic(batch, output)
-            for name, value in (losses | seen).items():
+                losses["adversarial"], watched = self._adversarial_losses(batch, output)
+            for name, value in (losses | watched).items():
                 sums[name] += float(value.detach()) / self.config.accumulate
-            means = self._over_ranks(sums, step)
+            means = self._over_ranks(sums, step)  # at each part, so that a bad loss stops all ranks at once
             total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
             self.fabric.backward(total / self.config.accumulate)
         self._update(step, rate, adversarial_weight is not None)
         return means
 
-    def _face_critic(self, batch: Batch, output: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _batch(self, part: Crops) -> Batch:
+        """Crops on the device, as the networks see them."""
+        pixels, keys = part.pixels.to(self.fabric.device), part.keys.to(self.fabric.device)
+        colours = self.pretext.colour is not None
+        batch = take_apart(pixels, keys, self.config.chroma_stride, self.config.aged, stretched=colours)
+        return self.pretext.prepare(batch)
+
+    def _adversarial_losses(self, batch: Batch, output: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The generator's adversarial loss; on the way, the discriminator's gradients, in one pass."""
         assert self.discriminator is not None
         assert self.pretext.colour is not None
         kind = self.config.adversarial
         fake = self.pretext.colour.decode(output)
         l = to_chroma_resolution(batch)
-        real_logits, fake_logits = self.critic(torch.cat((l, l)), torch.cat((batch.ab, fake.detach()))).chunk(2)
+        pairs = torch.cat((l, l)), torch.cat((batch.ab, fake.detach()))
+        real_logits, fake_logits = self.wrapped_discriminator(*pairs).chunk(2)
         loss = discriminator_loss(kind, real_logits, fake_logits)
         self.fabric.backward(loss / self.config.accumulate)
         # The generator's pass must leave no gradients in the discriminator, nor wake its distributed wrapper.
@@ -160,15 +165,15 @@ class Learner:
         right = ((real_logits > middle).float().mean() + (fake_logits <= middle).float().mean()) / 2
         return adversarial, {"discriminator": loss, "discriminator_accuracy": right}
 
-    def _update(self, step: int, rate: float, with_critic: bool) -> None:
+    def _update(self, step: int, rate: float, adversarial: bool) -> None:
         norm = self.fabric.clip_gradients(
             self.model, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False
         )
         if norm is not None and not self.config.precision.startswith("16"):  # fp16 skips such steps by itself
             self._over_ranks({"gradient": float(norm)}, step)
         pairs = [(self.optimizer, self.config.lr)]
-        if with_critic:
-            pairs.append((self.critic_optimizer, self.config.discriminator_lr))
+        if adversarial:
+            pairs.append((self.discriminator_optimizer, self.config.discriminator_lr))
         for optimizer, peak in pairs:
             for group in optimizer.param_groups:
                 group["lr"] = peak * rate
@@ -205,13 +210,15 @@ class Learner:
         """The optimizers' states by name, and fp16's scale."""
         precision = self.fabric.strategy.precision.state_dict()
         states = {"generator": self.optimizer.state_dict(), "precision": precision}
-        return states if self.discriminator is None else states | {"discriminator": self.critic_optimizer.state_dict()}
+        if self.discriminator is not None:
+            states["discriminator"] = self.discriminator_optimizer.state_dict()
+        return states
 
     def load_optimizers(self, states: dict[str, Any]) -> None:
         """Take over what `optimizers` gave."""
         self.optimizer.load_state_dict(states["generator"])
         if self.discriminator is not None:
-            self.critic_optimizer.load_state_dict(states["discriminator"])
+            self.discriminator_optimizer.load_state_dict(states["discriminator"])
         if scale := states.get("precision"):  # older checkpoints have none
             self.fabric.strategy.precision.load_state_dict(scale)
 

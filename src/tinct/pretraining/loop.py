@@ -187,10 +187,10 @@ class Training:
         """Turn minutes into steps, once, and store it before any further step."""
         minutes = self.config.minutes or 0.0
         half = TIMED_STEPS // 2
-        with_critic = statistics.median(durations[5:half])  # the first steps fill caches
+        with_discriminator = statistics.median(durations[5:half])  # the first steps fill caches
         without = statistics.median(durations[half:])
         share = self.config.adversarial_start
-        seconds = share * without + (1 - share) * with_critic
+        seconds = share * without + (1 - share) * with_discriminator
         total = self.fabric.broadcast(max(TIMED_STEPS, round(60 * minutes / seconds)))
         if self.fabric.is_global_zero:
             write_json(self.run.folder / "budget.json", {"minutes": minutes, "steps": total})

@@ -138,7 +138,7 @@ class Monitor:
             scores = colour_scores(colourer, self.held_out, device)
             sheet = sample_sheet(self.run.folder / "samples" / f"step-{step:07d}.png", colourer, self.held_out, device)
             with self._curves():
-                self.board.add_image("held out: grey, truth, now", sheet, step)
+                self.board.add_image("held out: grey, truth, now", sheet, step, dataformats="HWC")
         if self.config.probe is not None:
             scores["probe_map"] = probe_encoder(
                 average.encoder, self.config.probe, self.config.size, "rgb" if self.config.in_colour else "grey"

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from tinct.color import srgb_to_lab
-from tinct.coloring.render import srgb
+from tinct.color import as_bytes, srgb_to_lab
 from tinct.colorize import Colorizer
 from tinct.data.photos import photographs
 from tinct.errors import PictureError, TinctError
 from tinct.pictures.picture import FORMATS, Picture, view
 from tinct.pictures.readers import pixel_count, read
+from tinct.pictures.render import srgb
 from tinct.pictures.writers import write
 
 __all__ = ["MAX_SIZE", "MAX_VERSIONS", "Limits", "Views", "coloured", "examples", "new_folder", "thumbnail"]
@@ -102,8 +102,7 @@ def thumbnail(pixels: NDArray[np.uint8]) -> Image.Image:
 
 def _bytes(picture: Picture) -> NDArray[np.uint8]:
     """(h, w, 3) to look at."""
-    seen: NDArray[np.uint8] = view(picture).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    return seen
+    return as_bytes(view(picture))
 
 
 def new_folder() -> Path:

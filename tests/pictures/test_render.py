@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tinct.color import clip_to_gamut, lab_to_srgb, srgb_to_lab
-from tinct.coloring.render import lightness, srgb
+from tinct.pictures.render import lightness, srgb
 
 EIGHT_BIT_STEP = 100 / 255
 
