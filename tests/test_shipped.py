@@ -1,5 +1,6 @@
 import http.server
 import json
+import shlex
 import shutil
 import sys
 import threading
@@ -160,6 +161,20 @@ def test_a_file_that_is_gone_is_no_whole_one(file, shelves, capsys):
         assert f"tiny is not here, no file {gone}; run: tinct weights fetch tiny" in capsys.readouterr().out
 
 
+def test_the_remedy_for_another_shelf_mends_that_one(file, shelves, tmp_path, capsys):
+    shelf = tmp_path / "an other"
+    broken = add("tiny", file, None, shelf=shelf)
+    broken.path.write_bytes(b"broken")
+    assert main(["weights", "verify", "--shelf", str(shelf)]) == 1
+    said = " ".join(capsys.readouterr().out.split()).partition("run: tinct ")[2]
+    words = shlex.split(said.partition(" --mirror")[0])
+    assert words == ["weights", "fetch", "tiny", "--shelf", str(shelf)]
+    file.with_name("tiny.safetensors").write_bytes(file.read_bytes())
+    assert main([*words, "--mirror", str(file.parent)]) == 0
+    verify(entries(shelf)["tiny"])
+    assert not shelves[1].exists()
+
+
 def test_only_weights_of_tinct_are_added(file, card, shelves, tmp_path):
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
     for name, path, message in [
@@ -260,7 +275,12 @@ def test_a_broken_download_leaves_nothing(file, card, shelves, tmp_path, damage)
     broken = {"changed": content[:-1] + b"x", "cut": content[:-9], "longer": content + b"x"}
     if damage in broken:
         (mirror / "tiny.safetensors").write_bytes(broken[damage])
-    message = {"longer": "longer than the", "absent": "no file"}.get(damage, "is not what was asked for: its SHA-256")
+    message = {
+        "changed": "is not what was asked for: its SHA-256",
+        "cut": f"the file ends after {len(content) - 9} of the {len(content)} bytes that are expected",
+        "longer": "longer than the",
+        "absent": "no file",
+    }[damage]
     with pytest.raises(TinctError, match=message):
         weights(["fetch", "tiny"], mirror=str(mirror))
     assert not shelves[1].exists() or not list(shelves[1].iterdir())

@@ -126,7 +126,7 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _matches(pattern: str) -> Iterator[Path]:
-    """What fits a pattern; `**` walks each folder once, where glob's own goes round and round links to folders above."""
+    """What fits a pattern; `**` walks each folder once, where glob's own goes round links to folders above."""
     parts = Path(pattern).parts
     if "**" not in parts:
         yield from map(Path, glob.glob(pattern))
