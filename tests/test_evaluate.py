@@ -1,4 +1,5 @@
 import json
+import random
 from importlib.metadata import version
 from pathlib import Path
 
@@ -95,7 +96,10 @@ def test_a_picture_that_cannot_be_coloured_does_not_end_it(monkeypatch, photos, 
 def test_a_program_gets_the_record_and_nothing_is_printed(monkeypatch, photos, tmp_path, capsys):
     written = measure(monkeypatch, photos, tmp_path, side=32)
     capsys.readouterr()
+    before = torch.get_rng_state(), random.getstate()
     record = run_evaluate(Path("fake"), photos, side=32)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
     assert capsys.readouterr() == ("", "")
     assert json.loads(json.dumps({**record, "seconds": 0})) == {**written, "seconds": 0}
 

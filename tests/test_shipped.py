@@ -2,6 +2,7 @@ import http.server
 import json
 import shlex
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -88,6 +89,28 @@ def test_added_weights_load_by_name(file, card, shelves):
     picture = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
     assert (by_name.name, by_name.size) == ("tiny", 64)
     assert np.array_equal(by_name(picture), by_path(picture))
+
+
+def test_torchs_defaults_change_nothing(file):
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    expected = Colorizer.load(file, "cpu")(picture)
+    code = (
+        "import sys, torch, numpy as np\n"
+        "from pathlib import Path\n"
+        "torch.set_default_dtype(torch.float64)\n"
+        "torch.set_default_device('meta')\n"
+        "from tinct import Colorizer, load_encoder\n"
+        "from tinct.weights import save_encoder\n"
+        "coloured = Colorizer.load(sys.argv[1], 'cpu')\n"
+        "picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)\n"
+        "np.save(sys.argv[2], coloured(picture))\n"
+        "save_encoder(Path(sys.argv[3]), coloured.network.network.generator.encoder, {})\n"
+        "encoder, _ = load_encoder(sys.argv[3])\n"
+        "assert {(p.dtype, p.device.type) for p in encoder.parameters()} == {(torch.float32, 'cpu')}\n"
+    )
+    result, encoder = file.with_name("result.npy"), file.with_name("made.safetensors")
+    subprocess.run([sys.executable, "-c", code, file, result, encoder], check=True)
+    assert np.array_equal(np.load(result), expected)
 
 
 def test_a_run_folder_and_a_path_are_taken_too(file):

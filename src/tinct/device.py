@@ -1,10 +1,14 @@
-"""A device by its name, and how pictures lie in its memory."""
+"""A device by its name, how pictures lie in its memory, and random numbers left as they were."""
+
+import contextlib
+import random
+from collections.abc import Iterator
 
 import torch
 
 from tinct.errors import TinctError
 
-__all__ = ["layout", "named_device"]
+__all__ = ["layout", "named_device", "own_draws"]
 
 
 def named_device(name: str) -> torch.device:
@@ -30,3 +34,15 @@ def layout(device: torch.device) -> torch.memory_format:
     Not on MPS, where batch norm's gradient then failed up to the middle of 2026 (pytorch/pytorch#188371).
     """
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+@contextlib.contextmanager
+def own_draws() -> Iterator[None]:
+    """What is drawn or seeded within it, of torch's numbers and Python's, leaves the caller's own as they were."""
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    state = random.getstate()
+    try:
+        with torch.random.fork_rng(devices=gpus):
+            yield
+    finally:
+        random.setstate(state)

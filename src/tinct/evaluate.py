@@ -23,6 +23,7 @@ from tinct.data.decode import GREY, is_grey
 from tinct.data.hashes import dhash, near
 from tinct.data.joined import Joined
 from tinct.data.sources import open_sources
+from tinct.device import own_draws
 from tinct.environment import environment
 from tinct.errors import PictureError, TinctError
 from tinct.extractors import frechet_distances, perceptual_distances
@@ -118,6 +119,7 @@ def evaluate(
     return 0
 
 
+@own_draws()
 def run_evaluate(
     colorizer: str | Path,
     sources: str | Path | Sequence[str | Path],

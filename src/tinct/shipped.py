@@ -77,9 +77,7 @@ class Entry:
     def fetching(self) -> str:
         """The command that brings the file, again or at last; of weights that no hub has, only a copy can."""
         place = "" if self.shelf in (SHIPPED, own_shelf()) else f" --shelf {shlex.quote(str(self.shelf))}"
-        return f"tinct weights fetch {self.name}{place}" + (
-            "" if self.hub else " --mirror FOLDER, one that holds a copy"
-        )
+        return f"tinct weights fetch {self.name}{place}{'' if self.hub else ' --mirror FOLDER, one that holds a copy'}"
 
     @property
     def gone(self) -> bool:
