@@ -142,6 +142,13 @@ def test_a_limit_that_is_no_number_of_pictures(monkeypatch, photos):
             run_evaluate("fake", str(photos), limit=limit)
 
 
+@pytest.mark.parametrize("sources", [None, 3, b"photos", ["photos:", 3]])
+def test_sources_that_are_no_names(monkeypatch, sources):
+    use(monkeypatch, grey)
+    with pytest.raises(TinctError, match=r"sources is .*; expected list\[str\]"):
+        run_evaluate("fake", sources)
+
+
 def test_every_figure_has_its_protocol(monkeypatch, photos, tmp_path):
     record = measure(monkeypatch, photos, tmp_path)
     assert set(record["metrics"]) == set(PROTOCOLS) - {"lpips_alex", "fid_inception"}  # whose weights are not at hand
