@@ -95,6 +95,19 @@ def test_what_a_word_should_be_is_said_in_plain_words(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["colorize", "a.png", "-o", ""], "out is empty; expected a path"),
+        (["pretrain", "photos:", "--out="], "out is empty; expected a path"),
+        (["card", ""], "is empty; expected a path"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(words, said, capsys):
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_help_spells_options_as_the_docs_do(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["pretrain", "--help"])

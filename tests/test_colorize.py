@@ -227,6 +227,9 @@ def test_colours_that_are_not_finite_are_an_error():
         (np.full((4, 4), np.nan), "0 to 1"),
         (torch.zeros(3, 4, 4), "shape"),
         (torch.zeros(1, 3, 4, 4, dtype=torch.int64), "int64"),
+        (torch.zeros(1, 3, 4, 4, dtype=torch.float8_e5m2), "float8"),
+        (torch.zeros(1, 3, 4, 4, device="meta"), "on meta"),
+        (torch.zeros(1, 3, 4, 4).to_sparse(), "sparse_coo"),
         ("photo.jpg", "str"),
     ],
 )
@@ -312,8 +315,9 @@ def test_working_size(picture, seen):
 
 
 def test_unknown_devices_are_one_sentence():
-    with pytest.raises(TinctError, match="no device toaster"):
-        Colorizer.load("tinct-small", device="toaster")
+    for name in ("toaster", None):
+        with pytest.raises(TinctError, match=f"no device {name} here; expected auto, cpu"):
+            Colorizer.load("tinct-small", device=name)
 
 
 def test_the_caller_keeps_tags_and_byte_order(tmp_path):

@@ -5,6 +5,7 @@ import errno
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -526,6 +527,15 @@ def test_norms_made_for_several_gpus_compute_the_same(backbone):
     assert all(isinstance(pretext.get_submodule(name), torch.nn.SyncBatchNorm) for name in norms)
     assert torch.equal(output, coloured)
     assert losses == after
+
+
+def test_the_callers_random_numbers_go_on_as_they_were(tmp_path):
+    before = torch.get_rng_state(), random.getstate()
+    run_pretrain(tiny(steps=1), out=tmp_path / "run")
+    load_encoder(tmp_path / "run" / "encoder.safetensors")
+    load_colorizer(tmp_path / "run" / "colorizer.safetensors")
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
 
 
 def test_minutes_become_steps_once(tmp_path):

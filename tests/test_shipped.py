@@ -1,6 +1,8 @@
 import http.server
 import json
+import shlex
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -89,6 +91,28 @@ def test_added_weights_load_by_name(file, card, shelves):
     assert np.array_equal(by_name(picture), by_path(picture))
 
 
+def test_torchs_defaults_change_nothing(file):
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    expected = Colorizer.load(file, "cpu")(picture)
+    code = (
+        "import sys, torch, numpy as np\n"
+        "from pathlib import Path\n"
+        "torch.set_default_dtype(torch.float64)\n"
+        "torch.set_default_device('meta')\n"
+        "from tinct import Colorizer, load_encoder\n"
+        "from tinct.weights import save_encoder\n"
+        "coloured = Colorizer.load(sys.argv[1], 'cpu')\n"
+        "picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)\n"
+        "np.save(sys.argv[2], coloured(picture))\n"
+        "save_encoder(Path(sys.argv[3]), coloured.network.network.generator.encoder, {})\n"
+        "encoder, _ = load_encoder(sys.argv[3])\n"
+        "assert {(p.dtype, p.device.type) for p in encoder.parameters()} == {(torch.float32, 'cpu')}\n"
+    )
+    result, encoder = file.with_name("result.npy"), file.with_name("made.safetensors")
+    subprocess.run([sys.executable, "-c", code, file, result, encoder], check=True)
+    assert np.array_equal(np.load(result), expected)
+
+
 def test_a_run_folder_and_a_path_are_taken_too(file):
     assert resolve(file.parent, "colorizer") == resolve(str(file), "colorizer") == file
     with pytest.raises(TinctError, match="no such file"):
@@ -158,6 +182,20 @@ def test_a_file_that_is_gone_is_no_whole_one(file, shelves, capsys):
     for shelf in (None, shelves[1]):
         assert weights(["verify"], shelf=shelf) == 1
         assert f"tiny is not here, no file {gone}; run: tinct weights fetch tiny" in capsys.readouterr().out
+
+
+def test_the_remedy_for_another_shelf_mends_that_one(file, shelves, tmp_path, capsys):
+    shelf = tmp_path / "an other"
+    broken = add("tiny", file, None, shelf=shelf)
+    broken.path.write_bytes(b"broken")
+    assert main(["weights", "verify", "--shelf", str(shelf)]) == 1
+    said = " ".join(capsys.readouterr().out.split()).partition("run: tinct ")[2]
+    words = shlex.split(said.partition(" --mirror")[0])
+    assert words == ["weights", "fetch", "tiny", "--shelf", str(shelf)]
+    file.with_name("tiny.safetensors").write_bytes(file.read_bytes())
+    assert main([*words, "--mirror", str(file.parent)]) == 0
+    verify(entries(shelf)["tiny"])
+    assert not shelves[1].exists()
 
 
 def test_only_weights_of_tinct_are_added(file, card, shelves, tmp_path):
@@ -260,7 +298,12 @@ def test_a_broken_download_leaves_nothing(file, card, shelves, tmp_path, damage)
     broken = {"changed": content[:-1] + b"x", "cut": content[:-9], "longer": content + b"x"}
     if damage in broken:
         (mirror / "tiny.safetensors").write_bytes(broken[damage])
-    message = {"longer": "longer than the", "absent": "no file"}.get(damage, "is not what was asked for: its SHA-256")
+    message = {
+        "changed": "is not what was asked for: its SHA-256",
+        "cut": f"the file ends after {len(content) - 9} of the {len(content)} bytes that are expected",
+        "longer": "longer than the",
+        "absent": "no file",
+    }[damage]
     with pytest.raises(TinctError, match=message):
         weights(["fetch", "tiny"], mirror=str(mirror))
     assert not shelves[1].exists() or not list(shelves[1].iterdir())

@@ -60,6 +60,8 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
         given = {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
         values[key] = kind(**given)
     paths = {key for key in hints if hints[key] in PATHS and values.get(key) is not None}
+    if empty := sorted(key for key in paths if values[key] == ""):  # Path("") would be the current folder
+        raise TinctError(f"{empty[0]} is empty; expected a path (. is the current folder)")
     return {key: expanded(value) if key in paths else value for key, value in values.items() if key in hints}
 
 

@@ -220,7 +220,7 @@ def ab_centres(step: int) -> Tensor:
     Returns:
         (Q, 2) float32, sorted by a then b; (0, 0) is always among them.
     """
-    axis = torch.linspace(0, 1, 65)
+    axis = torch.linspace(0, 1, 65, dtype=torch.float32, device="cpu")
     cube = torch.cartesian_prod(axis, axis, axis).T[:, :, None]
     cells = (srgb_to_lab(cube)[1:, :, 0].T / step).round()
     reached: Tensor = torch.unique(cells, dim=0)
@@ -256,7 +256,7 @@ def _linear(rgb: Tensor) -> Tensor:
 
 @functools.cache
 def _levels(device: torch.device) -> Tensor:
-    return _linear(torch.arange(256, device=device) / 255)
+    return _linear(torch.arange(256, dtype=torch.float32, device=device) / 255)
 
 
 def _lab_to_linear(lab: Tensor) -> Tensor:

@@ -63,10 +63,11 @@ Some = TypeVar("Some", Image.Image, NDArray[Any], Tensor)
 
 
 @contextlib.contextmanager
-def _want_of_memory() -> Iterator[None]:
-    """Raise `PictureError` where memory does not suffice, whichever way that is said."""
+def _on_the_cpu() -> Iterator[None]:
+    """Make pictures on the CPU, torch's default or not; raise `PictureError` for want of memory, however it is said."""
     try:
-        yield
+        with torch.device("cpu"):
+            yield
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
@@ -173,13 +174,13 @@ class Colorizer:
         check_number("seed", seed)
         return [self(image, seed=seed + index, **settings) for index in range(count)]
 
-    @_want_of_memory()
+    @_on_the_cpu()
     def colour(self, pictures: Sequence[Picture], *, in_place: bool = False, **settings: Any) -> list[Picture]:
         """Colour pictures; settings as in `__call__`. `in_place` lets the pixels of colour pictures be overwritten."""
         found = self.chroma(pictures, **settings)
         return [paint(picture, chroma, in_place) for picture, chroma in zip(pictures, found, strict=True)]
 
-    @_want_of_memory()
+    @_on_the_cpu()
     def chroma(
         self, pictures: Sequence[Picture], *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
     ) -> list[Chroma]:
@@ -189,7 +190,7 @@ class Colorizer:
         found = self.coarse(within, saturation=saturation, seed=seed, size=size)
         return [upsample.fit(l, ab, box) for (l, ab), box in zip(found, boxes, strict=True)]
 
-    @_want_of_memory()
+    @_on_the_cpu()
     def coarse(
         self, pictures: Sequence[Picture], *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
     ) -> list[tuple[Tensor, Tensor]]:

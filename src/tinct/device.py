@@ -1,10 +1,14 @@
-"""A device by its name, and how pictures lie in its memory."""
+"""A device by its name, how pictures lie in its memory, and random numbers left as they were."""
+
+import contextlib
+import random
+from collections.abc import Iterator
 
 import torch
 
 from tinct.errors import TinctError
 
-__all__ = ["layout", "named_device"]
+__all__ = ["layout", "named_device", "own_draws"]
 
 
 def named_device(name: str) -> torch.device:
@@ -19,7 +23,12 @@ def named_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device).tolist()  # meta has no values
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: torch was built without it
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+        TypeError,
+    ) as error:  # AssertionError: torch was built without it
         raise TinctError(f"no device {name} here; expected auto, cpu, cuda, cuda:N or mps") from error
     return device
 
@@ -30,3 +39,15 @@ def layout(device: torch.device) -> torch.memory_format:
     Not on MPS, where batch norm's gradient then failed up to the middle of 2026 (pytorch/pytorch#188371).
     """
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+@contextlib.contextmanager
+def own_draws() -> Iterator[None]:
+    """What is drawn or seeded within it, of torch's numbers and Python's, leaves the caller's own as they were."""
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    state = random.getstate()
+    try:
+        with torch.random.fork_rng(devices=gpus):
+            yield
+    finally:
+        random.setstate(state)

@@ -23,8 +23,9 @@ from tinct.data.decode import GREY, is_grey
 from tinct.data.hashes import dhash, near
 from tinct.data.joined import Joined
 from tinct.data.sources import open_sources
+from tinct.device import own_draws
 from tinct.environment import environment
-from tinct.errors import PictureError, TinctError
+from tinct.errors import PictureError, TinctError, check_kinds
 from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import as_plain, read_json, write_json
 from tinct.inits import seen_by
@@ -118,6 +119,7 @@ def evaluate(
     return 0
 
 
+@own_draws()
 def run_evaluate(
     colorizer: str | Path,
     sources: str | Path | Sequence[str | Path],
@@ -144,7 +146,8 @@ def run_evaluate(
         raise TinctError(f"side is {side!r}; expected a whole number of pixels, at least {SSIM_WINDOW}")
     if limit is not None and (type(limit) is not int or limit < 1):
         raise TinctError(f"limit is {limit!r}; expected a whole number of pictures, at least 1")
-    specs: list[str] = as_plain([sources] if isinstance(sources, str | Path) else list(sources))
+    specs: list[str] = as_plain([sources] if isinstance(sources, str | Path) else sources)
+    check_kinds({"sources": specs}, {"sources": list[str]})
     model = Colorizer.load(colorizer, device)
     source = _open(specs, split)
     begin = time.perf_counter()

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from tinct import shipped
 from tinct.errors import TinctError
 from tinct.files import atomic_path, expanded
 from tinct.screen import column, open_console, say
@@ -157,8 +158,8 @@ def fetch(entry: Entry, mirror: str | None = None) -> Entry:
 
 
 def _wanted(what: str, revision: str | None, sha256: str | None, licence: str | None, shelf: Path) -> Entry:
-    """The entry that `fetch WHAT` asks for, on the shelf where it shall be."""
-    known = entries()
+    """The entry that `fetch WHAT` asks for, on the shelf where it shall be, which may know the name alone."""
+    known = entries(shipped.SHIPPED, shelf, own_shelf())
     if what in known:
         if revision or sha256 or licence:
             raise TinctError(
@@ -210,13 +211,15 @@ def _from_address(address: str, entry: Entry, target: Path) -> None:
 
 
 def _copy(source: IO[bytes], target: Path, entry: Entry) -> None:
-    """Copy no more than is expected."""
+    """Copy no more than is expected, and no less."""
     limit = entry.size or MAX_BYTES
     with target.open("wb") as file:
         while piece := source.read(1 << 20):
             if file.tell() + len(piece) > limit:
                 raise ValueError(f"the file is longer than the {limit} bytes that are expected")
             file.write(piece)
+        if file.tell() < entry.size:
+            raise ValueError(f"the file ends after {file.tell()} of the {entry.size} bytes that are expected")
 
 
 def _reason(error: Exception) -> str:

@@ -31,7 +31,7 @@ __all__ = [
         "sync",
         "unwritable",
     ),
-    *("write_bytes", "write_json", "write_text"),
+    *("walked", "write_bytes", "write_json", "write_text"),
 ]
 
 UMASK = os.umask(0)  # which can be read only by setting it, for all threads: so once, while there is one
@@ -90,7 +90,12 @@ def unwritable(path: Path, error: OSError, temporary: Path | None = None) -> Tin
 
 
 def all_below(folder: Path) -> Iterator[Path]:
-    """All files below a folder in order, through links too, each folder once.
+    """All files below a folder in order, as `walked` finds them."""
+    return (Path(inner, file) for inner, files in walked(folder) for file in files)
+
+
+def walked(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and all below it in order, through links too, each once, with the names of its files.
 
     Raises:
         TinctError: a folder cannot be read.
@@ -107,7 +112,7 @@ def all_below(folder: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         folders.sort()
-        yield from (Path(name, file) for file in sorted(files))
+        yield Path(name), sorted(files)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

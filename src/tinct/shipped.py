@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ class Entry:
     @property
     def fetching(self) -> str:
         """The command that brings the file, again or at last; of weights that no hub has, only a copy can."""
-        return f"tinct weights fetch {self.name}" + ("" if self.hub else " --mirror FOLDER, one that holds a copy")
+        place = "" if self.shelf in (SHIPPED, own_shelf()) else f" --shelf {shlex.quote(str(self.shelf))}"
+        return f"tinct weights fetch {self.name}{place}{'' if self.hub else ' --mirror FOLDER, one that holds a copy'}"
 
     @property
     def gone(self) -> bool:
@@ -267,8 +269,7 @@ def digest(path: Path) -> str:
 
 
 def _described(entry: Entry) -> dict[str, Any]:
-    content = dataclasses.asdict(entry)
-    return {key: value for key, value in content.items() if value and key not in ("name", "shelf")}
+    return {key: value for key, value in dataclasses.asdict(entry).items() if value and key not in ("name", "shelf")}
 
 
 def _manifest(shelf: Path) -> dict[str, Entry]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from tinct.data.base import fingerprint_of
 from tinct.data.subsets import label_subset, tuning_split
 from tinct.data.transforms import WHOLE
+from tinct.device import own_draws
 from tinct.downstream.examples import Labelled, forget_labels, open_labels
 from tinct.downstream.predictions import overlay_places, write_predictions
 from tinct.downstream.protocols import (
@@ -188,7 +188,7 @@ def run_cell(
     console = console or Console(quiet=True)
     began = time.perf_counter()
     fabric = make_fabric(settings.accelerator, settings.precision)
-    with TURNS:
+    with TURNS, own_draws():  # the caller's go on as they were
         start = load_init(
             settings.init,
             input=settings.input,
@@ -206,7 +206,7 @@ def run_cell(
     with alone_in(out):
         _refuse_finished(out)  # another process may have ended one since
         work = train_network if settings.trains else fit_probe
-        with TURNS, torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
+        with TURNS, own_draws():
             result = work(settings, start, parts, fabric, console)
         record = record_of(settings, start, parts, result, score(result, evaluated, settings, classes))
         record["seconds"] = round(time.perf_counter() - began, 3)

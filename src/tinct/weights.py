@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tinct.color import stretch_levels
+from tinct.device import own_draws
 from tinct.errors import TinctError
 from tinct.files import expanded, write_bytes
 from tinct.models.encoder import Encoder
@@ -85,7 +86,8 @@ def load_encoder(path: str | Path) -> tuple[Encoder, dict[str, Any]]:
     path = expanded(path)
     tensors, meta = read_weights(path, "encoder")
     check_header(meta, path, "backbone", "in_channels", *{"size"} & meta.keys())
-    encoder = Encoder(meta["backbone"], meta["in_channels"])
+    with own_draws(), torch.device("cpu"):
+        encoder = Encoder(meta["backbone"], meta["in_channels"]).float()  # whatever torch's defaults are
     load_strict(encoder.body, tensors, path)
     return encoder.eval(), meta
 
@@ -127,15 +129,17 @@ def load_colorizer(path: str | Path) -> ColourNet:
     shown = meta.get("min_crop", 1.0)
     if type(shown) not in (int, float) or not 0 < shown <= 1:
         raise header_error(path, "min_crop", shown)
-    encoder = Encoder(meta["backbone"], meta["in_channels"])
-    colour, _ = make_terms({meta["term"]: 1.0}, encoder.channels)
-    if colour is None:
-        raise TinctError(f"{path}: its term {meta['term']!r} is not one that colours; export the run again")
+    with own_draws(), torch.device("cpu"):
+        encoder = Encoder(meta["backbone"], meta["in_channels"])
+        colour, _ = make_terms({meta["term"]: 1.0}, encoder.channels)
+        if colour is None:
+            raise TinctError(f"{path}: its term {meta['term']!r} is not one that colours; export the run again")
+        generator = Generator(encoder, colour.out_channels, meta["chroma_stride"], meta["width"])
     try:
         colour.decoding = Decoding.read(meta.get("decoding", {}))
     except TinctError as error:
         raise TinctError(f"{path}: {error}; export the run again") from error
-    net = ColourNet(Generator(encoder, colour.out_channels, meta["chroma_stride"], meta["width"]), colour, meta)
+    net = ColourNet(generator, colour, meta).float()  # whatever torch's defaults are
     load_strict(net, cast(tensors, torch.float), path)
     return net.eval().requires_grad_(False)
 

@@ -12,6 +12,7 @@ from skimage import data
 
 import tinct.coloring.work
 from tinct.coloring.files import colorize
+from tinct.coloring.jobs import find_jobs
 from tinct.colorize import Colorizer
 from tinct.errors import TinctError
 from tinct.pictures.readers import read
@@ -110,6 +111,15 @@ def test_one_file_to_one_file_whose_suffix_says_the_format(photos, tmp_path):
 def test_globs(photos, tmp_path):
     assert colorize([str(photos / "**" / "*.[pP][nN]*")], out=tmp_path / "out") == 0
     assert names(tmp_path / "out") == ["deep/b.png"]
+
+
+def test_globs_take_each_picture_once_though_links_go_round_in_circles(photos, tmp_path):
+    (photos / "again").symlink_to(".")
+    (photos / "deep" / "up").symlink_to(photos)
+    assert colorize([str(photos / "**" / "*.*")], out=tmp_path / "out") == 0
+    assert names(tmp_path / "out") == ["a.jpg", "deep/b.png", "deep/er/C.TIF"]
+    everything = find_jobs([str(photos / "*")], tmp_path / "elsewhere", None)
+    assert [job.source.relative_to(photos).as_posix() for job in everything] == ["a.jpg", "deep/b.png", "deep/er/C.TIF"]
 
 
 def test_standard_input_to_standard_output(photos, monkeypatch):

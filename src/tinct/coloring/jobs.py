@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from tinct.errors import PictureError, TinctError
-from tinct.files import all_below, expanded
+from tinct.files import all_below, expanded, walked
 from tinct.pictures.picture import FILM_FORMATS, FILM_SUFFIXES, FORMATS, READ_SUFFIXES, SUFFIXES
 from tinct.pictures.readers import MAX_BYTES, form_in, pixel_count
 
@@ -117,12 +117,35 @@ def _found(inputs: list[str], output: Path) -> Iterator[tuple[Path, Path]]:
             if _identity(path) == _identity(output):
                 raise TinctError(f"out is {output}, the folder of the pictures themselves; choose another")
             yield from _below(path, all_below(path), output)
-        elif not path.exists() and glob.has_magic(name) and (matches := sorted(glob.glob(name, recursive=True))):
+        elif not path.exists() and glob.has_magic(name) and (matches := sorted(_matches(name))):
             fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
-            files = (file for match in map(Path, matches) for file in (all_below(match) if match.is_dir() else [match]))
-            yield from _below(Path(*fixed), dict.fromkeys(files), output)
+            files = (file for match in matches for file in (all_below(match) if match.is_dir() else [match]))
+            yield from _below(Path(*fixed), _once(files), output)
         else:  # a file; or one that is missing, or a pattern that nothing fits, which reading it says
             yield path, Path(path.name)
+
+
+def _matches(pattern: str) -> Iterator[Path]:
+    """What fits a pattern; `**` walks each folder once, where glob's own goes round links to folders above."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from map(Path, glob.glob(pattern))
+        return
+    place = parts.index("**")
+    for start in glob.glob(str(Path(*parts[:place]))):
+        if not (rest := parts[place + 1 :]):
+            yield Path(start)
+            continue
+        for folder, _ in walked(Path(start)):
+            yield from _matches(str(Path(glob.escape(str(folder)), *rest)))
+
+
+def _once(files: Iterable[Path]) -> list[Path]:
+    """Each file of a folder once, by its shortest path, whichever links lead there."""
+    first: dict[tuple[Path, str], Path] = {}
+    for file in sorted(files, key=lambda file: len(file.parts)):
+        first.setdefault((_real(file.parent), file.name), file)
+    return list(first.values())
 
 
 def _below(folder: Path, files: Iterable[Path], output: Path) -> Iterator[tuple[Path, Path]]:

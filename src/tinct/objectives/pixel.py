@@ -9,7 +9,7 @@ from tinct.objectives.base import ColourTerm
 
 __all__ = ["L1", "Huber"]
 
-KNEE = float(normalize_ab(torch.tensor(10.0)))
+KNEE = float(normalize_ab(torch.tensor(10.0, dtype=torch.float32, device="cpu")))
 """Where Huber's loss becomes linear: 10 Lab units."""
 
 

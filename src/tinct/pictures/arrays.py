@@ -12,6 +12,8 @@ from tinct.pictures.picture import Picture
 
 __all__ = ["from_array", "from_tensor"]
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def from_array(array: NDArray[Any]) -> Picture:
     """A picture of an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16, or float in [0, 1].
@@ -37,9 +39,11 @@ def from_tensor(batch: Tensor) -> list[Picture]:
     """The pictures of a tensor (B, 1 or 3, H, W) of uint8 or float in [0, 1]; raises as `from_array`."""
     if batch.ndim != 4 or batch.shape[1] not in (1, 3) or not batch.numel():
         raise TinctError(f"tensor of shape {tuple(batch.shape)}; expected (B, 1 or 3, H, W), not empty")
+    if batch.layout != torch.strided or batch.is_meta:
+        raise TinctError(f"tensor of layout {batch.layout} on {batch.device}; expected a dense one that has values")
     batch = batch.detach()
     if batch.dtype != torch.uint8:
-        if not batch.is_floating_point():
+        if batch.dtype not in FLOATS:
             raise TinctError(f"tensor of {batch.dtype}; expected uint8, or float in [0, 1]")
         _check_range(float(batch.min()), float(batch.max()))
         batch = batch.float()

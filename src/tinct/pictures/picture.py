@@ -200,7 +200,8 @@ def reduced(picture: Picture, height: int, width: int) -> Tensor:
     cuts = list(strips(stored[0], stored[1], factor))
     # held throughout: the heap would not reuse strips freed between results, and all of them are the whole picture
     buffer = np.empty((cuts[0].stop, *picture.pixels.shape[1:]), np.float32)
-    pooled = torch.empty(1, 1 if picture.pixels.ndim == 2 else 3, *(-(-side // factor) for side in stored))
+    shape = (1, 1 if picture.pixels.ndim == 2 else 3, *(-(-side // factor) for side in stored))
+    pooled = torch.empty(shape, dtype=torch.float32)
     for rows in cuts:
         strip = unit(picture.pixels[rows], buffer)[None]
         target_rows = slice(rows.start // factor, -(-rows.stop // factor))
@@ -236,6 +237,6 @@ def is_monochrome(picture: Picture) -> bool:
     l, ab = lab[0], lab[1:]
     strength = float(ab.norm(dim=0).mean())
     level = (l * (63.999 / 100)).long()
-    mean = torch.zeros(2, 64).index_add_(1, level, ab) / torch.bincount(level, minlength=64).clamp(min=1)
+    mean = ab.new_zeros(2, 64).index_add_(1, level, ab) / torch.bincount(level, minlength=64).clamp(min=1)
     rest = float((ab - mean[:, level]).square().sum(dim=0).mean().sqrt())
     return strength <= 60 and rest < MONOCHROME * (1 + strength / 40)
