@@ -434,7 +434,7 @@ def test_dry_run_lists_cells_and_measures_one(tmp_path, transfers, runs, capsys)
     said = capsys.readouterr().out
     assert len(transfers) == 1
     assert "cells/x-50-2" in said
-    assert "14 cells, 14 to do: about 0.3 minutes (1.5 s a cell" in " ".join(said.split())
+    assert "14 cells, 13 to do: about 0.3 minutes (1.5 s a cell" in " ".join(said.split())  # the measured one is kept
     compare("mosaic:", **arguments)
     assert len(transfers) == 14  # the measured one was kept
     compare("mosaic:", dry_run=True, **arguments)

@@ -21,9 +21,8 @@ from torch import nn
 from tinct.cli import main
 from tinct.color import srgb_to_lab
 from tinct.colorize import Colorizer
-from tinct.data.decode import decode
 from tinct.data.transforms import centre
-from tinct.downstream.trained import load_trained, logits_of
+from tinct.downstream.trained import load_trained
 from tinct.errors import TinctError
 from tinct.export import export_to
 from tinct.exporting import to_torch
@@ -117,24 +116,30 @@ def test_timms_own_transform_feeds_what_tinct_does(tmp_path, to):
     assert off < 0.02 < as_imagenet
 
 
-def test_a_classifier_says_how_it_is_fed_and_read(table, tmp_path, monkeypatch):
-    out = trained_on(table, tmp_path / "run", "multilabel")
+def python_in(path):
+    return re.search(r"```python\n(.*?)```", path.read_text(), re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("stem", ["grey", "rgb"])
+def test_a_classifier_says_how_it_is_fed_and_read(table, tmp_path, monkeypatch, stem):
+    out = trained_on(table, tmp_path / "run", "multilabel", input=stem)
     monkeypatch.chdir(tmp_path)
     report = export_to(out, "classifier", "hub")
     assert (report["size"], report["classes"]) == (32, ["bars", "disc"])
     assert "largest centred square" in report["view"]
     assert "logits.sigmoid()" in report["outputs"]
     card = Path("classifier", "README.md").read_text()
-    assert "model(x).sigmoid()" in card
-    assert "centred square, brought to size bilinearly with antialiasing, 32 px." in card
+    assert "first reduced to 1.5 times size" in report["view"]
+    assert f"{report['view']}; size is 32 px." in card
     assert "forward_intermediates" not in card
     Image.fromarray(data.coffee()).save("photo.jpg", quality=95)
-    names: dict = {}
-    exec(re.search(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[1], names)
-    network, meta = load_trained(out)
-    square = centre(decode(Path("photo.jpg")), meta["size"]).copy()
-    expected = logits_of(network, square[None], meta["input"]).sigmoid()[0]
-    assert torch.allclose(names["probabilities"], expected, atol=1e-3)
+    main(["predict", str(out), "photo.jpg", "-o", "predicted", "--device", "cpu"])
+    (expected,) = json.loads(Path("predicted", "predictions.json").read_text())["pictures"]
+    used = python_in(Path("classifier", "README.md")).replace("hf-hub:OWNER/NAME", "local-dir:classifier")
+    for code in (used, *([python_in(DOCS)] if stem == "grey" else [])):
+        names: dict = {}
+        exec(code, names)
+        assert names["probabilities"].tolist() == pytest.approx([*expected["probabilities"].values()], abs=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -414,7 +419,7 @@ def test_comparing_notices_what_it_should():
             compare(lambda x: [x], other, fed, ["x"], 1e-4)
 
 
-def test_a_hub_folder_has_a_card(runs, tmp_path, capsys):
+def test_a_hub_folder_has_a_card(runs, tmp_path, monkeypatch, capsys):
     assert main(["export", str(runs("resnet18")), "--to", "hub", str(tmp_path / "out"), "--input", "rgb"]) == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "README.md",
@@ -426,6 +431,11 @@ def test_a_hub_folder_has_a_card(runs, tmp_path, capsys):
     assert text.startswith("---\nlibrary_name: timm\n")
     assert "0.299, 0.587, 0.114" in text
     assert "folded for rgb" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(data.coffee()).save("photo.jpg")
+    names: dict = {}
+    exec(python_in(Path("out", "README.md")).replace("hf-hub:OWNER/NAME", "local-dir:out"), names)
+    assert names["maps"][-1].shape == (1, 512, 3, 3)
 
 
 @pytest.mark.parametrize(("name", "unlabelled"), [("tinct-small", False), ("tinct-small-ssl", True)])

@@ -29,7 +29,7 @@ ALLOWED = {
     r"pictures\..+": r"color|data\.(decode|srgb)|pictures\..+",
     r"pictures\.metadata": "",
     r"pictures\.deep": r"pictures\.picture|data\.decode",
-    "settings": r"data\.(base|labelled)|models\.stem",
+    "settings": r"config|data\.(base|labelled)|models\.stem",
     "weights|shipped": r"color|device|models\..+|objectives(\..+)?|weights",
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.(decode|srgb|transforms)|{COLOURING}",
     r"pretraining\.preparation": r"config|engine|data\..+|pretraining\.(heldout|learner)|objectives\.pretext",

@@ -626,6 +626,7 @@ def test_a_run_does_not_go_on_with_other_pictures(tmp_path):
         ({"exclude": "photos:"}, r"exclude is 'photos:'; expected list\[str\]"),
         ({"batch_size": 1}, "batch_size is 1; expected 2 or more"),
         ({"accumulate": 4}, "batch_size is 4; expected 8 or more, 2 for each of devices x accumulate = 4"),
+        ({"precision": "bf16-true"}, "precision is 'bf16-true'; expected 32-true, bf16-mixed, 16-mixed, 32, bf16, 16"),
         ({"precision": "16-mixed"}, "precision is 16-mixed with adversarial hinge: .*; take bf16-mixed or 32-true"),
         ({"chroma_stride": 8}, "colours are 4 px wide; the discriminator needs 8"),
         ({"chroma_stride": 3}, "chroma_stride is 3; expected 1, 2, 4 or 8"),

@@ -559,7 +559,8 @@ def test_the_rate_rises_and_falls():
         ({"task": "segmentation", "decoder": "carried", "head": "fpn"}, "cannot carry"),
         ({"labels": "1000"}, "1000 labels"),
         ({"min_positives": 500}, "no class has 500"),
-        ({"precision": "7-bit"}, "precision 7-bit"),
+        ({"precision": "64-true"}, "precision is '64-true'; expected 32-true, bf16-mixed, 16-mixed, 32, bf16, 16"),
+        ({"accelerator": "tpu"}, "cannot run with accelerator tpu, .*; try --accelerator auto"),
         ({"evaluate": "test"}, "test"),
     ],
 )

@@ -16,6 +16,23 @@ __all__ = ["card", "card_of", "hub_card", "pretraining_card", "pretraining_facts
 
 COLORIZERS = COLOUR_TERMS - {"palette"}
 """The terms that make a colorizer."""
+USE = """\
+import {modules}
+from PIL import Image, ImageOps
+
+model = timm.create_model("hf-hub:OWNER/NAME", pretrained=True).eval()  # or "local-dir:FOLDER"
+size = model.pretrained_cfg["input_size"][1]
+side = size * 3 // 2
+picture = Image.open("photo.jpg")
+picture.draft(None, (side, side))  # decode a JPEG no larger than it must be
+picture = ImageOps.exif_transpose(picture).convert("RGB")
+if min(picture.size) > side:
+    picture = ImageOps.cover(picture, (side, side))
+square = np.array(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
+pixels = torch.from_numpy(square).permute(2, 0, 1)[None]
+x = {fed}
+{last}"""
+"""From a photograph to what an exported network gives, as tinct feeds it; docs/export.md has the same."""
 
 
 def card(run: Path, *, out: Path | None = None) -> int:
@@ -146,9 +163,10 @@ def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report
         file: the weights that were exported.
         meta: their header. Only where it says that no label played a part are they called self-supervised.
         classes: that the exported network tells apart; none of an encoder.
-        report: of the export (`tinct.export.export_to`).
+        report: of the export (`tinct.export.export_to`), with `input` and `fold`.
     """
     parity, fold = report["parity"], report.get("fold")
+    grey, view = report["input"] == "grey", report.get("view")
     task = "image-classification" if classes else "image-feature-extraction"
     known = next((entry for entry in entries().values() if entry.path == file), None)
     unlabelled = meta.get("supervised") is False and meta.get("selected_with_labels") is False
@@ -171,13 +189,16 @@ def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report
         "## Use",
         "",
         "```python",
-        'model = timm.create_model("hf-hub:OWNER/NAME", pretrained=True).eval()  # or "local-dir:FOLDER"',
-        "probabilities = model(x).sigmoid()  # of each class by itself: model.pretrained_cfg['label_names']"
-        if classes
-        else "maps = model.forward_intermediates(x, intermediates_only=True)",
+        USE.format(
+            modules="numpy as np, timm, tinct, torch" if grey else "numpy as np, timm, torch",
+            fed="tinct.srgb_to_lab(pixels)[:, :1] / 50 - 1" if grey else "pixels / 127.5 - 1",
+            last='probabilities = model(x).sigmoid()[0]  # of each of model.pretrained_cfg["label_names"] by itself'
+            if classes
+            else "maps = model.forward_intermediates(x, intermediates_only=True)",
+        ),
         "```",
         "",
-        f"`x` is {report['fed']}" + (f"; {view}, {report['size']} px." if (view := report.get("view")) else "."),
+        f"`x` is {report['fed']}" + (f"; {view}; size is {report['size']} px." if view else "."),
     ]
     if report["untrained"]:
         lines.append(f"Random still, since no feature map depends on it: {', '.join(report['untrained'])}.")

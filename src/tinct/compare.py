@@ -92,7 +92,7 @@ def compare(
         lrs: learning rates to choose from.
         settings: further settings of `tinct transfer`, such as `input=rgb layer_decay=0.7`.
         jobs: transfers at a time; by default one for each GPU, or one.
-        dry_run: list the cells, run one of them, and estimate the time of the others.
+        dry_run: run one cell, list all, and estimate the time of those to do.
 
     Returns:
         0.
@@ -214,8 +214,11 @@ def _run_grid(grid: Grid, jobs: int) -> CompareResult:
 
 
 def estimate(grid: Grid, jobs: int, console: Console) -> None:
-    """Print all cells and how long they take, measured from the first; that one is kept."""
+    """Print all cells and how long those to do take, measured by running the first, which is kept."""
     tuning, cells = grid.tuning(), grid.cells({arm.name: grid.lrs[0] for arm in grid.arms})
+    with alone_in(grid.out):
+        write_plan(grid)
+        (record,) = run_cells(grid, [*tuning, *cells][:1], 1, "measuring one")
     table = Table(*map(column, ("cell", "starts from", "labels", "seed", "state")))
     left = 0
     for one in (*tuning, *cells):
@@ -224,9 +227,6 @@ def estimate(grid: Grid, jobs: int, console: Console) -> None:
         own, state = one.settings, "done" if done else "to do"
         table.add_row(str(one.folder.relative_to(grid.out)), own.init, own.labels, str(own.seed), state)
     console.print(table)
-    with alone_in(grid.out):
-        write_plan(grid)
-        (record,) = run_cells(grid, [*tuning, *cells][:1], 1, "measuring one")
     minutes = left * record["seconds"] / jobs / 60
     say(
         console,

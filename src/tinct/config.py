@@ -11,8 +11,11 @@ import yaml
 from tinct.errors import TinctError, check_kinds
 from tinct.files import as_plain
 
-__all__ = ["BUDGETS", "RECIPES", "TIMED_STEPS", "Config", "read_yaml", "recipe_file", "recipes"]
+__all__ = ["BUDGETS", "RECIPES", "TIMED_STEPS", "Config", "Precision", "read_yaml", "recipe_file", "recipes"]
 
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16"]
+"""Those of Lightning Fabric's that leave weights in single precision, as files and scores want them; the last three are
+its short names of the others."""
 RECIPES = Path(__file__).parent / "recipes"
 BUDGETS = ("steps", "epochs", "minutes")
 """The settings of which a run has one: how long to train."""
@@ -83,7 +86,7 @@ class Config:
         accelerator: as in Lightning Fabric: auto, cpu, cuda, mps.
         devices: their number, or auto.
         strategy: as in Lightning Fabric: auto, or ddp for several devices.
-        precision: as in Lightning Fabric: 32-true, bf16-mixed, 16-mixed (the last without an adversary).
+        precision: 32-true, bf16-mixed, or 16-mixed, which goes without an adversary only.
         workers: processes that read pictures, for each device.
 
     Example:
@@ -136,7 +139,7 @@ class Config:
     accelerator: str = "auto"
     devices: str = "auto"
     strategy: Literal["auto", "ddp"] = "auto"
-    precision: str = "32-true"
+    precision: Precision = "32-true"
     workers: int = 1
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ def make_fabric(accelerator: str, precision: str, devices: str = "1", strategy: 
             precision=precision,  # type: ignore[arg-type]
         )
         fabric.launch()
-    except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
+    except (MisconfigurationException, ValueError, RuntimeError, TypeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise TinctError(
             f"cannot run with accelerator {accelerator}, devices {devices}, strategy {strategy}, precision "

@@ -142,10 +142,8 @@ def to_hub(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
     if own or (subject.path.name == "encoder.safetensors" and colorizer.exists()):
         shutil.copyfile(colorizer, folder / "colorizer.safetensors")
         report |= {"colorizer": "colorizer.safetensors", "left_out": None}
-    write_text(
-        folder / "README.md",
-        hub_card(subject.path, subject.meta, subject.classes(), {**report, "fold": subject.fold}),
-    )
+    told = {**report, "input": subject.input, "fold": subject.fold}
+    write_text(folder / "README.md", hub_card(subject.path, subject.meta, subject.classes(), told))
     return report
 
 

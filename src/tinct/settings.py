@@ -4,6 +4,7 @@ import shlex
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_type_hints
 
+from tinct.config import Precision
 from tinct.data.base import MIN_POSITIVES
 from tinct.data.labelled import BY_GRADIENTS, Protocol, Task
 from tinct.errors import TinctError, check_kinds
@@ -78,7 +79,7 @@ class TransferSettings:
     eleven_point: bool = False
     cache: str | None = None
     accelerator: str = "auto"
-    precision: str = "32-true"
+    precision: Precision = "32-true"
 
     def __post_init__(self) -> None:
         """Let paths and numbers of labels be text, and NumPy's numbers Python's."""

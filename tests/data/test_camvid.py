@@ -4,6 +4,8 @@ from PIL import Image
 
 from tinct.data.base import VOID
 from tinct.data.camvid import CLASSES, CamVid
+from tinct.data.inspect import data
+from tinct.data.sources import open_sources
 from tinct.errors import PictureError, TinctError
 
 
@@ -57,6 +59,22 @@ def test_what_does_not_pair_up_is_named(root):
         CamVid(str(root), "train", "segmentation")
     with pytest.raises(TinctError, match="valannot: no such folder"):
         CamVid(str(root), "val", "segmentation")
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("701_StillsRaw_full", "LabeledApproved_full"), "train: no such folder; expected pictures in train, masks in"),
+        (("train", "masks"), "trainannot: no such folder; expected pictures in train, masks in trainannot"),
+        (("train", "trainannot"), "no pictures of the train split in it"),
+    ],
+)
+def test_whoever_asks_for_either_task_hears_what_is_wrong_with_the_folders(tmp_path, folders, said):
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+    for look in (data, open_sources):
+        with pytest.raises(TinctError, match=said):
+            look([f"camvid:{tmp_path}"])
 
 
 def test_multilabel_is_refused(root):

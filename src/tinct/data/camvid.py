@@ -40,8 +40,6 @@ class CamVid(LabelledFiles):
         root = expanded(path)
         if not root.is_dir():
             raise TinctError(f"camvid:{path}: no such folder; expected one that holds train, trainannot, and so on")
-        if task != "segmentation":
-            raise AbsentSplitError(f"camvid:{path}: has masks only; choose the segmentation task")
         pictures, masks = (_by_stem(root / folder) for folder in (split, f"{split}annot"))
         alone = sorted(pictures.keys() ^ masks.keys())
         if alone:
@@ -50,6 +48,8 @@ class CamVid(LabelledFiles):
                 f"{root / split}: {len(alone)} files without a partner, the first is {alone[0]} (no {side})"
             )
         stems = sorted(pictures)
+        if stems and task != "segmentation":  # last: whoever asks for either task hears what is wrong with the folder
+            raise AbsentSplitError(f"camvid:{path}: has masks only; choose the segmentation task")
         super().__init__((f"{split}/{pictures[stem]}" for stem in stems), root, f"camvid:{path}", split)
         self._masks = [root / f"{split}annot" / masks[stem] for stem in stems]
         self.mask_classes = CLASSES

@@ -15,7 +15,7 @@ from tinct.data.random import rng
 from tinct.errors import PictureError
 
 __all__ = [
-    *("AREA", "CENTRED", "LONGEST", "MULTIPLE", "RATIO", "WHOLE"),
+    *("AREA", "CENTRED", "LONGEST", "MULTIPLE", "RATIO", "REDUCED", "WHOLE"),
     *("augment", "centre", "letterbox", "resized", "shrunk", "whole", "whole_side"),
 ]
 
@@ -28,13 +28,18 @@ LIGHTNESS = 0.1
 """The largest shift of lightness, as a share of the range."""
 CONTRAST = 0.2
 """The largest change of contrast, as a share, around the picture's mean."""
-CENTRED = "the largest centred square, brought to size bilinearly with antialiasing"
-"""What of a picture `centre` gives a network, for those who feed it without tinct."""
+REDUCED = (
+    "of the picture with its shorter side first reduced to 1.5 times size, where it is longer (bicubically; a JPEG "
+    "before that in decoding, as far as that keeps it longer)"
+)
+"""What `shrunk` does before either of the following, for those who feed a network without tinct."""
+CENTRED = f"the largest centred square, brought to size bilinearly with antialiasing, {REDUCED}"
+"""What of a picture `centre` gives a network."""
 WHOLE = (
     "the whole picture, its shorter side brought to size and the longer one to the nearest multiple of 32, 8 times "
     "size at most, bilinearly with antialiasing"
 )
-"""The same of `whole`."""
+"""The same of `whole`, which is in records, by which cells are compared; so what comes before it is said beside it."""
 MULTIPLE = 32
 """Sides of what a network is fed are multiples of this, its deepest feature map's largest reduction."""
 LONGEST = 8

@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from tinct.data.transforms import CENTRED, WHOLE, whole_side
+from tinct.data.transforms import CENTRED, REDUCED, WHOLE, whole_side
 from tinct.downstream.trained import load_trained
 from tinct.errors import TinctError
 from tinct.exporting.parity import fold_error
@@ -74,14 +74,11 @@ class Subject:
         """How to feed the network without tinct and read its outputs; `alone`: it is the encoder without its head."""
         if alone or self.kind == "encoder":
             return {"size": self.size, "view": CENTRED}
-        said = {
-            "size": self.size,
-            "view": CENTRED if self.kind == "classifier" else WHOLE,
-            "outputs": OUTPUTS[self.kind],
-        }
+        said = {"size": self.size, "view": WHOLE, "outputs": OUTPUTS[self.kind]}
         if self.kind == "colorizer":
             return {**said, "size": whole_side(self.meta["size"], self.meta.get("min_crop", 1.0))}
-        return {**said, "classes": self.meta["classes"]}
+        view = CENTRED if self.kind == "classifier" else f"{WHOLE}, {REDUCED}"
+        return {**said, "view": view, "classes": self.meta["classes"]}
 
     def rounded(self) -> "Subject":
         """A copy whose kernels and matrices have been through half precision, as `save_tensors` stores them."""
