@@ -20,15 +20,10 @@ def named_device(name: str) -> torch.device:
     if name == "auto":
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return found or torch.device("cpu")
-    try:
+    try:  # AssertionError: torch was built without it
         device = torch.device(name)
         torch.empty(1, device=device).tolist()  # meta has no values
-    except (
-        RuntimeError,
-        AssertionError,
-        NotImplementedError,
-        TypeError,
-    ) as error:  # AssertionError: torch was built without it
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise TinctError(f"no device {name} here; expected auto, cpu, cuda, cuda:N or mps") from error
     return device
 
