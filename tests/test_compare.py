@@ -23,6 +23,7 @@ from tinct.data.hashes import dhash
 from tinct.data.mosaic import Mosaic
 from tinct.errors import DivergedError, TinctError
 from tinct.evidence.findings import comparisons
+from tinct.evidence.planning import make_grid
 from tinct.evidence.records import find_records
 from tinct.evidence.workers import TUNING_SEED
 from tinct.files import atomic_path
@@ -234,6 +235,18 @@ def test_by_default_few_labels_are_all_that_there_are(tmp_path, transfers, runs,
         compare(spec, out=tmp_path / "asked", labels="50,all", **arguments)
     assert compare("mosaic:", out=tmp_path / "many", **arguments) == 0
     assert "cells/x-50-0" in capsys.readouterr().out
+
+
+def test_numpys_numbers_are_taken_for_pythons(tmp_path, transfers, runs):
+    found = make_grid(
+        "mosaic:",
+        task="multilabel",
+        inits="random,tinct-small-ssl",
+        out=tmp_path,
+        labels=np.array([20, 30]),
+        seeds=np.int64(2),
+    )
+    assert (found.seeds, found.amounts) == (2, ("20", "30"))
 
 
 def test_more_labels_than_there_are_are_refused_before_anything_is_written(tmp_path, transfers, runs):

@@ -95,6 +95,15 @@ def test_the_size_is_at_least_what_transfers_take(colourful, tmp_path, pretraine
     assert json.loads((tmp_path / "f.npy.json").read_text())["size"] == fed
 
 
+def test_names_with_ends_of_lines_have_a_line_each(tmp_path):
+    store = row_store.Store(tmp_path / "f.npy", width=1, batch=2, total=2)
+    store.folder.mkdir()
+    store.open({})
+    store.append(["a\rb.png", "c\nd.png"], [np.zeros(1, np.uint8)] * 2, np.zeros((2, 1), np.float32))
+    store.finish({})
+    assert (tmp_path / "f.npy.txt").read_text() == "a\\rb.png\nc\\nd.png\n"
+
+
 def test_csv_has_the_same_numbers(run, colourful, tmp_path):
     for name in ("f.npy", "f.csv"):
         assert embed(str(run), [str(colourful)], out=tmp_path / name, batch_size=4) == 0

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tinct.errors import TinctError
@@ -27,13 +28,14 @@ def test_values_of_a_program_mean_what_their_words_do():
     assert parse_arms(("random", Path("a/run0")))[1] == Arm("run0", ("a/run0",))
     assert words("20, 0.5,all", "labels") == words([20, 0.5, "all"], "labels") == ["20", "0.5", "all"]
     assert words(20, "labels") == words(range(20, 30, 10), "labels") == ["20"]
+    assert words(np.array([20, 30]), "labels") == words(20 + np.arange(0, 20, 10), "labels") == ["20", "30"]
     assert rates_of([1e-3, 3e-4]) == rates_of(("1e-3", "3e-4")) == rates_of("1e-3,3e-4")
     assert rates_of(0.1) == [0.1]
 
 
-@pytest.mark.parametrize("given", [None, True, [None], [["a"]], [], {"a": 1}, [20, "20"]])
+@pytest.mark.parametrize("given", [None, True, [True], [None], [["a"]], [], {"a": 1}, [20, "20"]])
 def test_values_of_other_kinds_are_refused_in_a_line(given):
-    with pytest.raises(TinctError, match=r"labels is .*; expected different values"):
+    with pytest.raises(TinctError, match=r"labels is .*; expected different words, numbers or paths"):
         words(given, "labels")
     with pytest.raises(TinctError, match=r"lrs is .*; expected different"):
         rates_of(given)
@@ -50,7 +52,7 @@ def test_jobs_are_a_number():
     ("inits", "said"),
     [
         ("random", "nothing to compare"),
-        ("", "expected different values"),
+        ("", "expected different words, numbers or paths"),
         ("random,a b=run", "'a b' cannot name an arm"),
         ("random=run,x=other", "the arm 'random' is run; that name is the baseline's"),
         ("a/random,x=other", "the arm 'random' is a/random; that name is the baseline's"),

@@ -9,6 +9,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
 import torch
 import yaml
 
@@ -79,11 +80,14 @@ def words(given: object, what: str) -> list[str]:
     Raises:
         TinctError: there is nothing, something twice, or something that is no text, number or path.
     """
+    given = given.tolist() if isinstance(given, np.ndarray) else given
     parts = given.split(",") if isinstance(given, str) else given if isinstance(given, Sequence) else [given]
     plain = all(isinstance(one, str | Real | Path) and not isinstance(one, bool) for one in parts)
     found = [word for one in parts if (word := str(one).strip())]
     if not plain or not found or len(set(found)) < len(found):
-        raise TinctError(f"{what} is {given!r}; expected different values, with commas between them or as a list")
+        raise TinctError(
+            f"{what} is {given!r}; expected different words, numbers or paths, with commas between them or as a list"
+        )
     return found
 
 

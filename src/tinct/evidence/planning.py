@@ -12,6 +12,7 @@ from tinct.errors import TinctError, check_kinds
 from tinct.evidence.grid import Grid, as_begun, check_finished, read_plan
 from tinct.evidence.leaks import evaluated_and_seen, untold
 from tinct.evidence.parsing import FURTHER, Amounts, Inits, Rates, parse_arms, rates_of, words
+from tinct.files import as_plain
 from tinct.inits import RANDOM_BACKBONE, Start, carried_decoder, load_init
 from tinct.outputs import check_out
 from tinct.settings import TransferSettings
@@ -47,6 +48,7 @@ def make_grid(
     """
     if unknown := sorted(settings.keys() - {"steps", "size", *FURTHER}):
         raise TinctError(f"unknown keyword {unknown[0]!r}; further ones are steps, size, {', '.join(FURTHER)}")
+    seeds = as_plain(seeds)
     check_kinds({"seeds": seeds}, {"seeds": int})
     if seeds < 1:
         raise TinctError(f"seeds is {seeds}; expected 1 or more (an interval needs 2)")

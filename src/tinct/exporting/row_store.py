@@ -22,6 +22,8 @@ ROWS = 4096
 """Rows that are turned into the final format at a time."""
 NAMED = 1000
 """How many skipped pictures OUT.json names."""
+ESCAPED = str.maketrans({"\n": "\\n", "\r": "\\r"})
+"""What a name may hold that would end its line where it is read."""
 Row = NDArray[np.float32]
 
 
@@ -132,7 +134,7 @@ class Store:
             unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as text,
         ):
             for names, _ in self._chunks():
-                text.writelines(name.replace("\n", "\\n") + "\n" for name in names)
+                text.writelines(name.translate(ESCAPED) + "\n" for name in names)
 
     def _csv(self, path: Path, _: int) -> None:
         with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
