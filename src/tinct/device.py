@@ -23,12 +23,8 @@ def named_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device).tolist()  # meta has no values
-    except (
-        RuntimeError,
-        AssertionError,
-        NotImplementedError,
-        TypeError,
-    ) as error:  # AssertionError: torch was built without it
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        # AssertionError: torch was built without it; TypeError: no text
         raise TinctError(f"no device {name} here; expected auto, cpu, cuda, cuda:N or mps") from error
     return device
 
