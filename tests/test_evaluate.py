@@ -96,10 +96,7 @@ def test_a_picture_that_cannot_be_coloured_does_not_end_it(monkeypatch, photos, 
 def test_a_program_gets_the_record_and_nothing_is_printed(monkeypatch, photos, tmp_path, capsys):
     written = measure(monkeypatch, photos, tmp_path, side=32)
     capsys.readouterr()
-    before = torch.get_rng_state(), random.getstate()
     record = run_evaluate(Path("fake"), photos, side=32)
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert random.getstate() == before[1]
     assert capsys.readouterr() == ("", "")
     assert json.loads(json.dumps({**record, "seconds": 0})) == {**written, "seconds": 0}
 
@@ -140,6 +137,14 @@ def test_a_limit_that_is_no_number_of_pictures(monkeypatch, photos):
     for limit in (-3, 0, 2.5, "3", True):
         with pytest.raises(TinctError, match=f"limit is {limit!r}; expected a whole number"):
             run_evaluate("fake", str(photos), limit=limit)
+
+
+def test_what_a_network_draws_leaves_the_callers_numbers_as_they_were(monkeypatch, photos):
+    use(monkeypatch, lambda l: grey(l) + torch.rand(1) + random.random())
+    before = torch.get_rng_state(), random.getstate()
+    run_evaluate("fake", photos, limit=2)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
 
 
 @pytest.mark.parametrize("sources", [None, 3, b"photos", ["photos:", 3]])

@@ -20,10 +20,11 @@ def named_device(name: str) -> torch.device:
     if name == "auto":
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return found or torch.device("cpu")
-    try:  # AssertionError: torch was built without it
+    try:
         device = torch.device(name)
         torch.empty(1, device=device).tolist()  # meta has no values
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        # AssertionError: torch was built without it; TypeError: no text
         raise TinctError(f"no device {name} here; expected auto, cpu, cuda, cuda:N or mps") from error
     return device
 

@@ -194,6 +194,17 @@ def test_fuzzed_files_are_read_or_one_sentence(form):
             assert "\n" not in str(error)  # noqa: PT017  (either outcome is right)
 
 
+@pytest.mark.parametrize("peak", [4095, 65535])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_pgm_that_pillow_has_opened_is_one_of_16_bits(peak, loaded):
+    image = Image.open(io.BytesIO(f"P5\n3 1\n{peak}\n".encode() + np.array([0, 1234, peak], ">u2").tobytes()))
+    if loaded:
+        image.load()
+    picture = from_pil(image)
+    assert picture.pixels.dtype == np.uint16
+    assert picture.pixels.tolist() == [[0, round(1234 / peak * 65535), 65535]]
+
+
 def test_a_pillow_image_of_16_bits_keeps_them():
     grey = RNG.integers(0, 65536, (8, 9), dtype=np.uint16)
     assert np.array_equal(from_pil(Image.fromarray(grey)).pixels, grey)

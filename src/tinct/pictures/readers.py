@@ -109,6 +109,8 @@ def _other_decoder(image: Image.Image, source: Path | bytes | None) -> Callable[
     """
     if source is None:  # an image of the caller's, which Pillow has the file of
         refuse_planes(image)
+        if (image.format, image.mode) == ("PPM", "I"):  # whose samples Pillow spreads over 16 bits
+            return lambda: np.array(image).astype(np.uint16)[..., None]
     elif deep.for_tifffile(image):
         return partial(deep.by_tifffile, source)
     elif deep.netpbm_peak(image):
