@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,9 +187,11 @@ def opened(source: bytes | Path, formats: tuple[str, ...] = FORMATS, most_bytes:
         PictureError: the file is empty or not a regular one, or beyond a limit; it is not named.
         Exception: it is absent, or no picture.
     """
-    if isinstance(source, Path) and source.exists() and not source.is_file():
-        raise PictureError("not a regular file")  # reading a pipe would wait for ever
-    length = source.stat().st_size if isinstance(source, Path) else len(source)
+    if isinstance(source, Path):
+        info = source.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise PictureError("not a regular file")  # reading a pipe would wait for ever
+    length = info.st_size if isinstance(source, Path) else len(source)
     if length > most_bytes or not length:
         raise PictureError(f"{length} bytes, over the limit of {most_bytes}" if length else "empty file")
     try:
