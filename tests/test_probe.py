@@ -142,6 +142,19 @@ def test_cached_features_are_the_same_and_hang_on_the_weights(table, encoder, tm
 
 
 def test_other_pictures_under_the_same_names_do_not_get_cached_features(encoder, tmp_path):
+def test_equal_weights_of_another_backbone_do_not_get_its_cached_features(table, tmp_path):
+    labelled, indices, device = open_labels(table, "val", "multilabel", 32), np.arange(4), torch.device("cpu")
+    own, other = (Encoder(name).eval() for name in ("efficientnet_lite0", "tf_efficientnet_lite0"))  # padding differs
+    other.body.load_state_dict(own.body.state_dict())
+    expected, first = (
+        cached_features(one, labelled, indices, 32, "grey", device, cache).values
+        for one, cache in ((other, None), (own, str(tmp_path)))
+    )
+    found = cached_features(other, labelled, indices, 32, "grey", device, str(tmp_path)).values
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, first)
+
+
     found = []
     for name, shift in (("first", 0), ("second", 90)):
         (tmp_path / name).mkdir()

@@ -93,8 +93,8 @@ def load_encoder(path: str | Path) -> tuple[Encoder, dict[str, Any]]:
 
 
 def weights_digest(encoder: Encoder) -> str:
-    """SHA-256 of an encoder's weights, whichever device they are on."""
-    content = hashlib.sha256()
+    """SHA-256 of an encoder's weights, whichever device they are on, and its backbone: another may have equal ones."""
+    content = hashlib.sha256(encoder.backbone.encode())
     for value in encoder.body.state_dict().values():
         content.update(value.cpu().numpy().tobytes())
     return content.hexdigest()
