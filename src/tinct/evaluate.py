@@ -47,8 +47,8 @@ PROTOCOLS = {
     "colourfulness_truth": "the same of the true pictures",
     "frechet_lite0": "Frechet distance over pooled features of EfficientNet-lite0 at 224 px; not FID, and to be "
     "compared only over the same pictures",
-    "fid_inception": "FID (Heusel et al. 2017): Frechet distance over the 2048 pooled features of Inception-v3, "
-    "torch-fidelity's weights; biased for few pictures, so to be compared only over the same ones",
+    "fid_inception": "FID (Heusel et al. 2017): Frechet distance over the 2048 pooled features of Inception-v3, with "
+    "torch-fidelity's weights and resizing; biased for few pictures, so to be compared only over the same ones",
     "perceptual_lite0": "mean over pictures of LPIPS's formula (Zhang et al. 2018, equation 1) with weights 1, over "
     "the five feature maps of EfficientNet-lite0; not LPIPS; pictures of more than 2 megapixels are shrunk to that",
     "lpips_alex": "LPIPS (Zhang et al. 2018, version 0.1, AlexNet), mean over pictures of at least 64 px; those of "
