@@ -28,6 +28,8 @@ from tinct.errors import TinctError, out_of_memory
         ("strategy", "fsdp", "auto, ddp"),
         ("seed", 99999999999999999999, "0 to 18446744073709551615"),
     ],
+        ("width", 1032, "1024 at most"),
+        ("size", 5024, "4096 at most"),
 )
 def test_a_setting_of_another_type_is_refused_in_a_sentence(name, value, expected):
     with pytest.raises(TinctError) as refusal:
@@ -45,6 +47,8 @@ def test_settings_as_yaml_has_them_pass():
 
 
 @pytest.mark.parametrize(
+    with pytest.raises(TinctError, match="size is 5024; expected 4096 at most"):
+        TransferSettings("mosaic:", "multilabel", size=5024).check()
     "said",
     [
         "CUDA out of memory. Tried to allocate 20.00 GiB",
