@@ -294,6 +294,12 @@ def test_trained_heads_run_in_onnxruntime_without_torch(table, tmp_path, task, s
         export_to(out, tmp_path / "n.onnx", "onnx", input="grey" if stem == "rgb" else "rgb")
 
 
+def test_the_callers_random_numbers_go_on_as_they_were(runs, tmp_path):
+    run, before = runs("resnet18"), torch.random.get_rng_state()
+    export_to(run, tmp_path / "out", "timm", input="rgb")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_a_trained_resnet_takes_its_classifier_along_and_loses_its_stem_bias(table, tmp_path):
     weights = tmp_path / "timm.safetensors"
     save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), weights)  # in_chans 3, ImageNet's mean

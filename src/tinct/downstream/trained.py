@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinct.coloring.upsample import rows_of
+from tinct.device import own_draws
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.models.heads import SMP, Classifier, Segmenter, smp_segmenter
@@ -76,12 +77,13 @@ def load_trained(model: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         found = meta.get("kind", "weights of another program")
         raise TinctError(f"{path}: holds {found}; expected the model.safetensors that tinct transfer writes")
     check_header(meta, path, "backbone", "in_channels", "size")
-    encoder = Encoder(meta["backbone"], meta["in_channels"])
-    _check_shape(meta, path, len(encoder.channels))
-    stem = stem_name(encoder.body)
-    if meta["stem_bias"] and stem is not None:
-        give_bias(encoder.body.get_submodule(stem))
-    network = build_network(encoder, meta)
+    with own_draws(), torch.device("cpu"):
+        encoder = Encoder(meta["backbone"], meta["in_channels"])
+        _check_shape(meta, path, len(encoder.channels))
+        stem = stem_name(encoder.body)
+        if meta["stem_bias"] and stem is not None:
+            give_bias(encoder.body.get_submodule(stem))
+        network = build_network(encoder, meta).float()  # whatever torch's defaults are
     load_strict(network, tensors, path)
     return network.eval().requires_grad_(False), meta
 
