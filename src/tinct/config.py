@@ -145,7 +145,7 @@ class Config:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        """Let paths be text, and NumPy's numbers Python's."""
+        """Let paths be text, and NumPy's numbers Python's, those in `terms` too."""
         vars(self).update({name: as_plain(value) for name, value in vars(self).items()})
 
     def check(self) -> None:
