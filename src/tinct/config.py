@@ -40,7 +40,7 @@ class Config:
         split: `train` leaves the other splits of a recognised layout alone; `all` takes everything.
         held_out: a source whose val split is coloured to measure progress, or a text file of paths, all of them;
             by default a part of `sources` is set aside.
-        max_pictures: train on so many of the pictures, the first of a fixed shuffle, so that fewer are part of more;
+        max_pictures: train on this many of the pictures, the first of a fixed shuffle, so that fewer are part of more;
             unusable ones among them are not replaced. All without.
         cache: folder for decoded pictures, so that later epochs and runs skip decoding. Crops are cut from shrunk
             copies then, and differ a little.

@@ -84,7 +84,7 @@ def evaluate(
         colorizer: the name of a colorizer that comes with tinct, or the path of a colorizer.safetensors.
         sources: folders, text files of paths, `photos:`, or labelled sources such as `voc:DIR` (their pictures only).
         split: train, val, test or all; of `photos:`, all are the right halves, which no training takes.
-        limit: look at the first so many pictures only.
+        limit: look at this many pictures only, the first ones.
         size: short side, in pixels, at which the network looks (default: the model's).
         side: shrink pictures to this shorter side first.
         saturation: chroma is multiplied by this, 0 to 4.

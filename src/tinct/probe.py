@@ -167,8 +167,8 @@ def probe_encoder(encoder: Encoder, spec: str, size: int, input: Input = "grey")
     """Score an encoder's frozen features during pretraining, on labelled training pictures only.
 
     Features of the train split of `spec`, L2 strengths chosen on a fifth of what is not the tuning part, mAP on the
-    tuning part (`tuning_split`: a fixed fifth of train), over its classes with 20 positives (over all where none has so
-    many). A run that is steered by this has seen labels.
+    tuning part (`tuning_split`: a fixed fifth of train), over its classes with 20 positives (over all where none has
+    that many). A run that is steered by this has seen labels.
 
     Args:
         encoder: its mode and weights are left as they are.

@@ -214,7 +214,7 @@ class Chunk:
 def evaluation_chunks(labelled: Labelled, indices: NDArray[np.int64], size: int, length: int = 64) -> Iterator[Chunk]:
     """Pictures as they are evaluated.
 
-    For multi-labels the centred squares, so many at a time; for masks the whole pictures, one at a time, with their
+    For multi-labels the centred squares, `length` at a time; for masks the whole pictures, one at a time, with their
     masks as the files have them.
     """
     masked = labelled.task == "segmentation"

@@ -89,7 +89,7 @@ def load_trained(model: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _check_shape(meta: dict[str, Any], path: Path, maps: int) -> None:
-    """Hold a header to what building and feeding the network takes for granted, whose encoder has so many `maps`."""
+    """Hold a header to what building and feeding the network takes for granted, whose encoder has this many `maps`."""
     names, stages, background = (meta.get(name, "missing") for name in ("classes", "stages", "background"))
     good = {
         "task": (meta.get("task"), meta["kind"]) in list(KINDS.items()),

@@ -89,7 +89,7 @@ def view(batch: Batch, draws: Tensor, sides: tuple[float, float] = SIDE, shrink:
         batch: of B pictures.
         draws: (B, 7) in [0, 1), what to do with each.
         sides: the least and the largest side of the part, as shares.
-        shrink: the result is so many times smaller than the picture.
+        shrink: the result is this many times smaller than the picture.
     """
     side = sides[0] + (sides[1] - sides[0]) * draws[:, 0]
     mirror = torch.where(draws[:, 1] < 0.5, -1.0, 1.0)
