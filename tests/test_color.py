@@ -156,5 +156,12 @@ def test_contrast_that_is_hardly_there_is_not_blown_up():
     ],
 )
 def test_what_is_no_picture_is_refused(value, says):
+    with pytest.raises(TinctError, match=says.replace("rgb", "lab").partition(", or bytes")[0]):
+        color.lab_to_srgb(value)
     with pytest.raises(TinctError, match=says):
         color.srgb_to_lab(value)
+
+
+def test_lab_has_no_bytes():
+    with pytest.raises(TinctError, match=r"lab is of torch.uint8; expected floats$"):
+        color.lab_to_srgb(torch.zeros(3, 1, 1, dtype=torch.uint8))

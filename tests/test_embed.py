@@ -91,7 +91,9 @@ def test_an_encoder_that_saw_colour_is_fed_it(colourful, tmp_path):
 @pytest.mark.parametrize(("pretrained", "fed"), [({"size": 64}, 96), ({"size": 160}, 160), ({}, 224)])
 def test_the_size_is_at_least_what_transfers_take(colourful, tmp_path, pretrained, fed):
     save_encoder(tmp_path / "encoder.safetensors", Encoder("mobilenetv3_small_050"), pretrained)
+    before = torch.random.get_rng_state()
     assert embed(str(tmp_path), [str(colourful)], out=tmp_path / "f.npy") == 0
+    assert torch.equal(torch.random.get_rng_state(), before)  # the caller's numbers go on as they were
     assert json.loads((tmp_path / "f.npy.json").read_text())["size"] == fed
 
 

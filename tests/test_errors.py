@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from tinct import Config, TransferSettings
@@ -27,6 +28,8 @@ from tinct.errors import TinctError, out_of_memory
         ("split", "val", "train, all"),
         ("strategy", "fsdp", "auto, ddp"),
         ("seed", 99999999999999999999, "0 to 18446744073709551615"),
+        ("width", 1032, "1024 at most"),
+        ("size", 5024, "4096 at most"),
     ],
 )
 def test_a_setting_of_another_type_is_refused_in_a_sentence(name, value, expected):
@@ -35,9 +38,17 @@ def test_a_setting_of_another_type_is_refused_in_a_sentence(name, value, expecte
     assert str(refusal.value) == f"{name} is {value!r}; expected {expected}"
 
 
+def test_numpys_numbers_are_taken_inside_terms_too():
+    config = Config(sources=["photos:"], steps=np.int64(3), terms={"l1": np.float32(0.5), "rotation": np.int64(1)})
+    config.check()
+    assert [type(value) for value in config.terms.values()] == [float, int]
+
+
 def test_settings_as_yaml_has_them_pass():
     Config(sources=("photos:",), steps=3, betas=[0.9, 0.99], terms={"l1": 1}, clip=1, seed=2**64 - 1).check()
     TransferSettings("mosaic:", "multilabel", labels=50).check()
+    with pytest.raises(TinctError, match="size is 5024; expected 4096 at most"):
+        TransferSettings("mosaic:", "multilabel", size=5024).check()
     with pytest.raises(TinctError, match="weight_decay is nan; expected a finite number"):
         TransferSettings("mosaic:", "multilabel", weight_decay=math.nan).check()
     with pytest.raises(TinctError, match="labels is True; expected str"):

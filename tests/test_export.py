@@ -27,7 +27,7 @@ from tinct.errors import TinctError
 from tinct.export import export_to
 from tinct.exporting import to_torch
 from tinct.exporting.parity import compare, sample_inputs, sample_pictures
-from tinct.exporting.subject import load_subject
+from tinct.exporting.subject import absorb_bias, load_subject
 from tinct.exporting.to_onnx import static_padding
 from tinct.inits import load_init
 from tinct.models.encoder import Encoder
@@ -294,6 +294,12 @@ def test_trained_heads_run_in_onnxruntime_without_torch(table, tmp_path, task, s
         export_to(out, tmp_path / "n.onnx", "onnx", input="grey" if stem == "rgb" else "rgb")
 
 
+def test_the_callers_random_numbers_go_on_as_they_were(runs, tmp_path):
+    run, before = runs("resnet18"), torch.random.get_rng_state()
+    export_to(run, tmp_path / "out", "timm", input="rgb")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_a_trained_resnet_takes_its_classifier_along_and_loses_its_stem_bias(table, tmp_path):
     weights = tmp_path / "timm.safetensors"
     save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), weights)  # in_chans 3, ImageNet's mean
@@ -309,6 +315,14 @@ def test_a_trained_resnet_takes_its_classifier_along_and_loses_its_stem_bias(tab
     assert torch.allclose(model(fed), load_trained(out)[0](fed), atol=1e-4)
     assert "2 classes" in report["what"]
     assert model.pretrained_cfg["label_names"] == ["bars", "disc"]
+
+
+def test_a_stem_bias_is_not_taken_up_by_a_norm_of_something_else():
+    encoder = Encoder("resnet18", 3).eval().requires_grad_(False)
+    encoder.body.conv1.bias = nn.Parameter(torch.ones(64), requires_grad=False)
+    encoder.body.bn1 = nn.Sequential(nn.ReLU(), encoder.body.bn1)
+    with pytest.raises(TinctError, match=r"feature map 0 without the bias .* differs"):
+        absorb_bias(encoder, {"backbone": "resnet18", "in_channels": 3, "stem_bias": True, "input": "rgb"})
 
 
 def test_a_classifier_that_timm_has_no_place_for_is_told(table, tmp_path, capsys):

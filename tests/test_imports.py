@@ -30,7 +30,7 @@ ALLOWED = {
     r"pictures\.metadata": "",
     r"pictures\.deep": r"pictures\.picture|data\.decode",
     "settings": r"config|data\.(base|labelled)|models\.stem",
-    "weights|shipped": r"color|device|models\..+|objectives(\..+)?|weights",
+    "weights|shipped": r"color|config|device|models\..+|objectives(\..+)?|weights",
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.(decode|srgb|transforms)|{COLOURING}",
     r"pretraining\.preparation": r"config|engine|data\..+|pretraining\.(heldout|learner)|objectives\.pretext",
     r"evidence\.records": r"data\.labelled|evidence\.statistics",

@@ -1,5 +1,6 @@
 """Whole runs, small: what a run leaves, exact resume, ranks, and what users do wrong."""
 
+import copy
 import dataclasses
 import errno
 import json
@@ -661,6 +662,22 @@ def test_a_bad_number_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, monk
     assert checkpoint is not None
     assert checkpoint.state["step"] == 3
     assert all(value.isfinite().all() for value in load_file(checkpoint.folder / "generator.safetensors").values())
+
+
+def test_a_bad_gradient_of_the_discriminator_stops_the_run_before_the_step(tmp_path, monkeypatch):
+    out, update, weights = tmp_path / "run", Learner._update, []
+
+    def poison(self, step, rate, adversarial):
+        if adversarial:
+            next(self.discriminator.parameters()).grad.view(-1)[0] = float("inf")
+            weights.extend([self.discriminator, copy.deepcopy(self.discriminator.state_dict())])
+        update(self, step, rate, adversarial)
+
+    monkeypatch.setattr(Learner, "_update", poison)
+    with pytest.raises(TinctError, match=r"discriminator's gradient became (inf|nan) at step 0"):
+        run_pretrain(tiny(adversarial_start=0.0), out=out)
+    discriminator, before = weights
+    assert all(torch.equal(value, before[key]) for key, value in discriminator.state_dict().items())
 
 
 def test_a_bad_number_on_one_rank_stops_them_all(tmp_path):

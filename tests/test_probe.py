@@ -6,6 +6,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from tinct import probe
 from tinct.downstream.examples import evaluation_chunks, open_labels
 from tinct.downstream.features import STAGES, cached_features, extract
 from tinct.metrics import multilabel_scores
@@ -141,6 +142,19 @@ def test_cached_features_are_the_same_and_hang_on_the_weights(table, encoder, tm
     assert not torch.equal(other.values, first.values)
 
 
+def test_equal_weights_of_another_backbone_do_not_get_its_cached_features(table, tmp_path):
+    labelled, indices, device = open_labels(table, "val", "multilabel", 32), np.arange(4), torch.device("cpu")
+    own, other = (Encoder(name).eval() for name in ("efficientnet_lite0", "tf_efficientnet_lite0"))  # padding differs
+    other.body.load_state_dict(own.body.state_dict())
+    expected, first = (
+        cached_features(one, labelled, indices, 32, "grey", device, cache).values
+        for one, cache in ((other, None), (own, str(tmp_path)))
+    )
+    found = cached_features(other, labelled, indices, 32, "grey", device, str(tmp_path)).values
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, first)
+
+
 def test_other_pictures_under_the_same_names_do_not_get_cached_features(encoder, tmp_path):
     found = []
     for name, shift in (("first", 0), ("second", 90)):
@@ -190,6 +204,16 @@ def test_a_probe_during_pretraining_leaves_the_encoder_alone(table, encoder):
     assert probe_encoder(encoder, table, 32) == value
     assert encoder.training
     assert all(torch.equal(tensor, before[key]) for key, tensor in encoder.state_dict().items())
+
+
+def test_a_probe_holds_no_more_pictures_than_there_is_memory_for(encoder, tmp_path, monkeypatch):
+    spec = make_table(tmp_path, train=150, val=4)  # three chunks of 64, 64 and 22
+    labelled, expected = open_labels(spec, "train", "multilabel", 32), probe_encoder(encoder, spec, 32)
+    probe._HELD.clear()
+    monkeypatch.setattr(probe, "MEMORY", 100 * 32 * 32 * 3)
+    for _ in range(2):
+        assert probe_encoder(encoder, spec, 32) == expected
+        assert [len(chunk.indices) for chunk in probe._HELD[labelled.source][32]] == [64]
 
 
 def test_a_probe_pairs_new_labels_with_new_pictures(encoder, tmp_path):

@@ -36,6 +36,7 @@ from tinct.weights import (
     copy_in_half,
     load_colorizer,
     packed,
+    read_weights,
     save_colorizer,
     save_encoder,
     weights_digest,
@@ -228,6 +229,18 @@ def test_a_name_of_weights_that_come_with_tinct_is_taken(file, card, shelves):
     with pytest.raises(TinctError, match="tiny is the name of weights that come with tinct"):
         add("tiny", file, card, shelf=shelves[1])
     add("tiny", file, card, shelf=shelves[0])
+
+
+def test_weights_whose_successors_card_cannot_be_written_stay_whole(file, card, shelves, tmp_path, monkeypatch):
+    entry = add("tiny", file, card, shelf=shelves[0])
+    tensors, meta = read_weights(file)
+    write_weights(other := tmp_path / "other.safetensors", tensors, {**meta, "steps": 9})
+    with monkeypatch.context() as patched:
+        patched.setattr(shipped, "write_text", lambda *_: (_ for _ in ()).throw(TinctError("disk full")))
+        with pytest.raises(TinctError, match="disk full"):
+            add("tiny", other, card, shelf=shelves[0])
+    assert resolve("tiny", "colorizer").read_bytes() == file.read_bytes()
+    assert entries(shelves[0]) == {"tiny": entry}
 
 
 def test_encoders_have_names_too_but_do_not_colour(shelves, tmp_path):

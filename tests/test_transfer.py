@@ -433,7 +433,10 @@ def test_no_decoder_is_taken_from_where_one_happens_to_be(tmp_path, monkeypatch,
 def test_smp_heads_train_and_come_back(table, tmp_path):
     settings = settings_for(table, "segmentation", head="unet")
     run_transfer(settings, tmp_path)
-    network, meta = load_trained(tmp_path / "model.safetensors")
+    before = torch.random.get_rng_state()
+    with torch.device("meta"):  # a default of the caller's
+        network, meta = load_trained(tmp_path / "model.safetensors")
+    assert torch.equal(torch.random.get_rng_state(), before)
     assert meta["head"] == "unet"
     assert network(torch.zeros(1, 1, 32, 32)).shape == (1, 3, 32, 32)
 

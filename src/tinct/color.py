@@ -77,14 +77,14 @@ def srgb_to_lab(rgb: Tensor) -> Tensor:
         (..., 3, H, W) float32: L* in [0, 100], a* and b* in Lab units. Gradients are finite everywhere.
 
     Raises:
-        TinctError: `rgb` is no tensor.
+        TinctError: `rgb` is no tensor, of another shape, or neither of floats nor of bytes.
 
     Example:
         >>> red = torch.tensor([255, 0, 0], dtype=torch.uint8).reshape(3, 1, 1)
         >>> [round(value) for value in srgb_to_lab(red).flatten().tolist()]
         [53, 80, 67]
     """
-    _check_tensor(rgb, "rgb")
+    _check_tensor(rgb, "rgb", or_bytes=True)
     with torch.autocast(rgb.device.type, enabled=False):
         x, y, z = _root(_mix(_light(rgb), RGB_TO_XYZ)).unbind(-3)
         return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), dim=-3)
@@ -136,7 +136,7 @@ def lab_to_srgb(lab: Tensor) -> Tensor:
         (..., 3, H, W) float32 in [0, 1]. Gradients are finite everywhere.
 
     Raises:
-        TinctError: `lab` is no tensor.
+        TinctError: `lab` is no tensor, of another shape, or not of floats.
     """
     _check_tensor(lab, "lab")
     with torch.autocast(lab.device.type, enabled=False):
@@ -227,14 +227,14 @@ def ab_centres(step: int) -> Tensor:
     return reached * step
 
 
-def _check_tensor(value: object, name: str) -> None:
+def _check_tensor(value: object, name: str, or_bytes: bool = False) -> None:
     if not isinstance(value, Tensor):
         kind = type(value).__name__
         raise TinctError(f"{name} is a {kind}; expected a tensor (..., 3, H, W), as torch.from_numpy makes of an array")
     if value.ndim < 3 or value.shape[-3] != 3:
         raise TinctError(f"{name} has the shape {tuple(value.shape)}; expected (..., 3, H, W)")
-    if not (value.is_floating_point() or value.dtype == torch.uint8):
-        raise TinctError(f"{name} is of {value.dtype}; expected floats, or bytes (torch.uint8)")
+    if not (value.is_floating_point() or (or_bytes and value.dtype == torch.uint8)):
+        raise TinctError(f"{name} is of {value.dtype}; expected floats{', or bytes (torch.uint8)' * or_bytes}")
 
 
 def _light(rgb: Tensor) -> Tensor:

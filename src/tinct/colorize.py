@@ -54,7 +54,7 @@ MAX_SIZE = 4096
 """The largest: far beyond what networks were trained at, and a few GB of memory."""
 
 MAX_ASPECT = 4
-"""The network's long side is at most so many times its size; longer pictures are seen smaller."""
+"""The network's long side is at most this many times its size; longer pictures are seen smaller."""
 
 MAX_SATURATION = 4.0
 
@@ -81,8 +81,8 @@ class Colorizer:
     size along the picture's own edges; the picture's lightness passes through. A colour picture is coloured anew from
     its lightness.
 
-    Everything that colours raises `PictureError` for an image that Pillow cannot decode, and for an empty one of
-    Pillow's; where there is not enough memory even at `MIN_SIZE`; and when a network gives colours that are not finite:
+    Everything that colours raises `PictureError` for an image that Pillow cannot decode, and for an empty Pillow
+    image; where there is not enough memory even at `MIN_SIZE`; and when a network gives colours that are not finite:
     there is never an uncoloured result in place of an error. It raises `TinctError` for an argument of the wrong kind,
     shape (empty arrays and tensors, too) or range, and for a seed given to a network that has one answer only.
 

@@ -11,7 +11,7 @@ import yaml
 from tinct.errors import TinctError, check_kinds
 from tinct.files import as_plain
 
-__all__ = ["BUDGETS", "RECIPES", "TIMED_STEPS", "Config", "Precision", "read_yaml", "recipe_file", "recipes"]
+__all__ = ["BUDGETS", "LARGEST", "RECIPES", "TIMED_STEPS", "Config", "Precision", "read_yaml", "recipe_file", "recipes"]
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16"]
 """Those of Lightning Fabric's that leave weights in single precision, as files and scores want them; the last three are
@@ -21,6 +21,8 @@ BUDGETS = ("steps", "epochs", "minutes")
 """The settings of which a run has one: how long to train."""
 TIMED_STEPS = 30
 """Steps after which a budget in minutes becomes one in steps."""
+LARGEST = {"width": 1024, "size": 4096}
+"""The most that settings, and headers of weights, may ask for: networks for larger ones could take all memory."""
 LARGEST_SEED = 2**64 - 1
 """What torch takes."""
 LEAST_FOR_DISCRIMINATOR = 8
@@ -38,7 +40,7 @@ class Config:
         split: `train` leaves the other splits of a recognised layout alone; `all` takes everything.
         held_out: a source whose val split is coloured to measure progress, or a text file of paths, all of them;
             by default a part of `sources` is set aside.
-        max_pictures: train on so many of the pictures, the first of a fixed shuffle, so that fewer are part of more;
+        max_pictures: train on this many of the pictures, the first of a fixed shuffle, so that fewer are part of more;
             unusable ones among them are not replaced. All without.
         cache: folder for decoded pictures, so that later epochs and runs skip decoding. Crops are cut from shrunk
             copies then, and differ a little.
@@ -143,7 +145,7 @@ class Config:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        """Let paths be text, and NumPy's numbers Python's."""
+        """Let paths be text, and NumPy's numbers Python's, those in `terms` too."""
         vars(self).update({name: as_plain(value) for name, value in vars(self).items()})
 
     def check(self) -> None:
@@ -158,6 +160,9 @@ class Config:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise TinctError(f"{name} is {value}; expected a positive number")
+        for name, most in LARGEST.items():
+            if getattr(self, name) > most:
+                raise TinctError(f"{name} is {getattr(self, name)}; expected {most} at most")
         for name in ("weight_decay", "warmup_steps", "workers", "adversarial_weight"):
             if not getattr(self, name) >= 0:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected 0 or more")

@@ -23,7 +23,7 @@ from torch import Tensor
 from tinct.data.base import Source
 from tinct.data.sources import open_pictures
 from tinct.data.transforms import centre, shrunk
-from tinct.device import named_device
+from tinct.device import named_device, own_draws
 from tinct.downstream.examples import SHARPNESS
 from tinct.errors import TinctError, going_on
 from tinct.exporting.row_store import FORMATS, Row, Store
@@ -92,7 +92,8 @@ def embed(
     _refuse_existing(out)
     if min(batch_size, workers) < 1:
         raise TinctError(f"batch_size is {batch_size} and workers {workers}; expected at least 1")
-    start = load_init(encoder, input=input, backbone=backbone, weights=weights)
+    with own_draws():
+        start = load_init(encoder, input=input, backbone=backbone, weights=weights)
     input = "grey" if start.encoder.in_channels == 1 else "rgb"
     size = encoder_size(start.provenance.get("size")) if size is None else size
     if size < 32 or size % 32:

@@ -47,8 +47,8 @@ PROTOCOLS = {
     "colourfulness_truth": "the same of the true pictures",
     "frechet_lite0": "Frechet distance over pooled features of EfficientNet-lite0 at 224 px; not FID, and to be "
     "compared only over the same pictures",
-    "fid_inception": "FID (Heusel et al. 2017): Frechet distance over the 2048 pooled features of Inception-v3, "
-    "torch-fidelity's weights; biased for few pictures, so to be compared only over the same ones",
+    "fid_inception": "FID (Heusel et al. 2017): Frechet distance over the 2048 pooled features of Inception-v3, with "
+    "torch-fidelity's weights and resizing; biased for few pictures, so to be compared only over the same ones",
     "perceptual_lite0": "mean over pictures of LPIPS's formula (Zhang et al. 2018, equation 1) with weights 1, over "
     "the five feature maps of EfficientNet-lite0; not LPIPS; pictures of more than 2 megapixels are shrunk to that",
     "lpips_alex": "LPIPS (Zhang et al. 2018, version 0.1, AlexNet), mean over pictures of at least 64 px; those of "
@@ -84,7 +84,7 @@ def evaluate(
         colorizer: the name of a colorizer that comes with tinct, or the path of a colorizer.safetensors.
         sources: folders, text files of paths, `photos:`, or labelled sources such as `voc:DIR` (their pictures only).
         split: train, val, test or all; of `photos:`, all are the right halves, which no training takes.
-        limit: look at the first so many pictures only.
+        limit: look at this many pictures only, the first ones.
         size: short side, in pixels, at which the network looks (default: the model's).
         side: shrink pictures to this shorter side first.
         saturation: chroma is multiplied by this, 0 to 4.

@@ -15,6 +15,7 @@ import timm
 import torch
 
 from tinct.cards import hub_card
+from tinct.device import own_draws
 from tinct.errors import TinctError
 from tinct.exporting.parity import rounding_error, sample_inputs
 from tinct.exporting.subject import Subject, load_subject
@@ -88,6 +89,7 @@ def export(
     return 0
 
 
+@own_draws()
 def export_to(
     run: str | Path, dest: str | Path, to: Target, *, input: Input | None = None, half: bool = False
 ) -> dict[str, Any]:

@@ -63,7 +63,10 @@ def frechet_distances() -> dict[str, FrechetInceptionDistance]:
     """
     found = {"frechet_lite0": lite0_frechet_distance()}
     if importlib.util.find_spec("torch_fidelity") and (path := at_hand(INCEPTION)):
-        found["fid_inception"] = FrechetInceptionDistance(normalize=True, feature_extractor_weights_path=str(path))
+        # antialias=False is torch-fidelity's own resizing, that of TensorFlow 1, which published FIDs rest on
+        found["fid_inception"] = FrechetInceptionDistance(
+            normalize=True, feature_extractor_weights_path=str(path), antialias=False
+        )
     return found
 
 

@@ -138,7 +138,9 @@ def expanded(path: str | Path) -> Path:
 
 
 def as_plain(value: Any) -> Any:
-    """A value, alone or in a list, as settings and records hold it: a path as text, NumPy's number as Python's."""
+    """A value as settings and records have it, in lists and dicts too: paths are text, NumPy's numbers are Python's."""
+    if isinstance(value, dict):
+        return {key: as_plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(as_plain, value))
     if isinstance(value, Path):

@@ -71,7 +71,7 @@ def scored_classes(presence: Tensor, minimum: int = MIN_POSITIVES) -> list[int]:
 
     Args:
         presence: (N, C), 1 = present, 0 = absent, NaN = unknown: the evaluated multi-labels, or mask presence.
-        minimum: at least so many pictures must hold the class.
+        minimum: at least this many pictures must hold the class.
 
     Raises:
         TinctError: no class has that many.

@@ -1,5 +1,6 @@
 """What frozen features are worth: logistic regression and nearest neighbours on pooled feature maps."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from tinct.data.base import MIN_POSITIVES, LabelledSource
 from tinct.data.subsets import tuning_split
-from tinct.downstream.examples import Chunk, Labelled, evaluation_chunks, open_labels
+from tinct.downstream.examples import MEMORY, Chunk, Labelled, evaluation_chunks, open_labels
 from tinct.downstream.features import extract
 from tinct.metrics import multilabel_scores
 from tinct.models.encoder import Encoder
@@ -166,8 +167,8 @@ def probe_encoder(encoder: Encoder, spec: str, size: int, input: Input = "grey")
     """Score an encoder's frozen features during pretraining, on labelled training pictures only.
 
     Features of the train split of `spec`, L2 strengths chosen on a fifth of what is not the tuning part, mAP on the
-    tuning part (`tuning_split`: a fixed fifth of train), over its classes with 20 positives (over all where none has so
-    many). A run that is steered by this has seen labels.
+    tuning part (`tuning_split`: a fixed fifth of train), over its classes with 20 positives (over all where none has
+    that many). A run that is steered by this has seen labels.
 
     Args:
         encoder: its mode and weights are left as they are.
@@ -193,9 +194,14 @@ def probe_encoder(encoder: Encoder, spec: str, size: int, input: Input = "grey")
     return 100 * multilabel_scores(fit.scores(x[2]), y[2], labelled.classes, scored or None).mean_ap
 
 
-def _squares(labelled: Labelled, size: int) -> list[Chunk]:
-    """All pictures of a split, held between checkpoints."""
-    held = _HELD.setdefault(labelled.source, {})
-    if size not in held:
-        held[size] = list(evaluation_chunks(labelled, np.arange(len(labelled.source)), size))
-    return held[size]
+def _squares(labelled: Labelled, size: int) -> Iterator[Chunk]:
+    """All pictures of a split; the first ones, as far as `MEMORY` goes, are held between checkpoints."""
+    held = _HELD.setdefault(labelled.source, {}).setdefault(size, [])
+    yield from held
+    done = sum(len(chunk.indices) + len(chunk.skipped) for chunk in held)
+    room = MEMORY - sum(chunk.pixels.nbytes for chunk in held)
+    for chunk in evaluation_chunks(labelled, np.arange(done, len(labelled.source)), size):
+        room -= chunk.pixels.nbytes
+        if room >= 0:
+            held.append(chunk)
+        yield chunk

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_type_hints
 
-from tinct.config import Precision
+from tinct.config import LARGEST, Precision
 from tinct.data.base import MIN_POSITIVES
 from tinct.data.labelled import BY_GRADIENTS, Protocol, Task
 from tinct.errors import TinctError, check_kinds
@@ -120,6 +120,8 @@ class TransferSettings:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected a positive number")
         if self.size < 32 or self.size % 32:
             raise TinctError(f"size is {self.size}; expected a multiple of 32, such as {max(32, self.size // 32 * 32)}")
+        if self.size > LARGEST["size"]:
+            raise TinctError(f"size is {self.size}; expected {LARGEST['size']} at most")
         if self.batch_size < 2:
             raise TinctError(f"batch_size is {self.batch_size}; expected 2 or more, for batch norm's sake")
         if self.weight_decay < 0:

@@ -221,13 +221,13 @@ def add(
     except (OSError, UnicodeDecodeError) as error:
         raise TinctError(f"{card}: cannot be read as text ({error}); expected the weights' card") from error
     entry = Entry(name, f"{name}.safetensors", "", 0, kind, licence, f"{name}.md" if card else "", shelf=shelf)
-    with atomic_path(entry.path) as unfinished:
+    with atomic_path(entry.path) as unfinished:  # moved last: failures before leave the weights that were there
         (copy_in_half if half else shutil.copyfile)(file, unfinished)
-    if card is not None:
-        write_text(shelf / entry.card, text)
-    put_seen(entry, seen_beside(file))
-    entry = dataclasses.replace(entry, sha256=digest(entry.path), size=entry.path.stat().st_size)
-    put(entry)
+        entry = dataclasses.replace(entry, sha256=digest(unfinished), size=unfinished.stat().st_size)
+        if card is not None:
+            write_text(shelf / entry.card, text)
+        put_seen(entry, seen_beside(file))
+        put(entry)
     return entry
 
 

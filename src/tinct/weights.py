@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tinct.color import stretch_levels
+from tinct.config import LARGEST
 from tinct.device import own_draws
 from tinct.errors import TinctError
 from tinct.files import expanded, write_bytes
@@ -45,8 +46,8 @@ FORMAT = 1
 FED_KEY = "tinct_fed"
 """Where the header of an exported file says what its network is fed; see `tinct.models.stem`."""
 
-LIMITS = {"in_channels": 16, "chroma_stride": 8, "stride": 8, "width": 1024, "size": 4096}
-"""The largest numbers that a header may ask for; building a network for larger ones could take all memory."""
+LIMITS = {"in_channels": 16, "chroma_stride": 8, "stride": 8, **LARGEST}
+"""The largest numbers that a header may ask for."""
 
 
 class ColourNet(nn.Module):
@@ -93,8 +94,8 @@ def load_encoder(path: str | Path) -> tuple[Encoder, dict[str, Any]]:
 
 
 def weights_digest(encoder: Encoder) -> str:
-    """SHA-256 of an encoder's weights, whichever device they are on."""
-    content = hashlib.sha256()
+    """SHA-256 of an encoder's weights, whichever device they are on, and its backbone: another may have equal ones."""
+    content = hashlib.sha256(encoder.backbone.encode())
     for value in encoder.body.state_dict().values():
         content.update(value.cpu().numpy().tobytes())
     return content.hexdigest()

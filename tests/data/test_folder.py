@@ -72,6 +72,8 @@ def test_any_file_name_survives(tmp_path):
         (b"x.jpg\nsub/y.jpg\n/abs/z.jpg", ["x.jpg", "sub/y.jpg", "/abs/z.jpg"]),
         (b"\xef\xbb\xbfx.jpg\r\n\r\n\r\ny.jpg\r\n", ["x.jpg", "y.jpg"]),
         (b"\n\nx y.jpg\n\n\ny.jpg\n\n", ["x y.jpg", "y.jpg"]),
+        (b" \n\t\n x.jpg \t\n  \n\n y  z.jpg \r\n \t", [" x.jpg", " y  z.jpg"]),
+        (b"x.jpg ", ["x.jpg"]),
     ],
 )
 def test_a_text_file_of_paths(tmp_path, text, expected):

@@ -47,7 +47,7 @@ def colorize(
         overwrite: colour again what is there already.
         saturation: chroma is multiplied by this, 0 to 4.
         seed: draw a plausible version, where the model can; with --samples, the seed of the first (0 by default).
-        samples: write so many plausible versions (NAME-1, NAME-2, ...), where the model can draw them.
+        samples: write this many plausible versions (NAME-1, NAME-2, ...), where the model can draw them.
         compare: also write NAME-compare.jpg, a sheet of before and after; NAME.png-compare.jpg beside a NAME.jpg.
         keep_colour: leave colour photographs as they are; sepia and other toned prints count as monochrome.
         batch_size: pictures that go through the network together.

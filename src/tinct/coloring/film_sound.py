@@ -99,7 +99,7 @@ def _recoded(stream: "AudioStream", result: "OutputContainer", onward: "Onward",
     coded = result.add_stream("aac", rate=rate)
     coded.codec_context.layout = "mono" if stream.channels == 1 else "stereo"
     resampler, kind = None, None
-    samples = 0  # so many so far: times of frames are rounded in some films, and overlap
+    samples = 0  # written so far: times of frames are rounded in some films, and overlap
 
     def recode(packet: "Packet[Any] | None") -> None:
         nonlocal samples, resampler, kind

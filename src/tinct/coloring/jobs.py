@@ -25,7 +25,7 @@ ENDINGS = (*SUFFIXES, *READ_SUFFIXES, *FILM_SUFFIXES)
 """Of what is looked for in folders."""
 
 BATCH_PIXELS = 32_000_000
-"""A batch is closed once its pictures have so many pixels; a larger picture goes alone."""
+"""A batch is closed once its pictures have this many pixels; a larger picture goes alone."""
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def film(job: Job, colorizer: Colorizer, how: How, batch_size: int, progress: Pr
     """Colour one film; a bar counts its frames."""
     from tinct.coloring.film import colorize_film, frame_count
 
-    assert isinstance(job.source, Path)  # else it were no film
+    assert isinstance(job.source, Path)  # otherwise it would not be a film
     assert job.target is not None
     bar = progress.add_task(job.source.name, total=None)
     try:

@@ -16,7 +16,7 @@ MIN_POSITIVES = 20
 """A class with fewer positives than this among the evaluated pictures is not scored: it would be mostly chance."""
 
 LOWER = "lower min_positives (tinct transfer --min-positives N, tinct compare --settings min_positives=N)"
-"""What helps where no class has so many."""
+"""What helps where no class has that many."""
 
 
 class Source(ABC):

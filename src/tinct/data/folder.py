@@ -93,8 +93,8 @@ class PathSource(Source):
 def open_folder(spec: str, split: str = "train") -> PathSource:
     """Open the pictures of a folder (see `scan`), or those that a text file lists, a path a line.
 
-    Relative paths in a list start from the folder that holds the list. A list has no splits: it is taken whole. Empty
-    lines are passed over; there are no comments.
+    Relative paths in a list start from the folder that holds the list. A list has no splits: it is taken whole. Blanks
+    at the end of a line, and lines of nothing else, are passed over; there are no comments.
 
     Raises:
         TinctError: nothing there, nothing readable, or no pictures in it.
@@ -227,7 +227,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def _read_list(path: Path) -> bytes:
-    """The lines of a text file, blank ones dropped, each ended by one newline."""
+    """The lines of a text file without blanks at their ends, empty ones dropped, each ended by one newline."""
     if path.suffix.lower() in PICTURE_SUFFIXES and path.exists():
         raise TinctError(f"{path}: a single file; expected a folder of pictures or a text file of paths")
     if path.suffix.lower() == ".csv":
@@ -238,9 +238,11 @@ def _read_list(path: Path) -> bytes:
     if b"\0" in lines[:4096]:
         raise TinctError(f"{path}: not a text file; expected one path to a picture in each line")
     lines = lines.removeprefix(b"\xef\xbb\xbf")
-    if b"\r" in lines or b"\n\n" in lines or lines.startswith(b"\n"):  # a copy, made only when there is a need
-        lines = re.sub(rb"[\r\n]+", b"\n", lines).lstrip(b"\n")
-    return lines if lines.endswith(b"\n") or not lines else lines + b"\n"
+    lines = lines if lines.endswith(b"\n") or not lines else lines + b"\n"
+    if lines.startswith(b"\n") or any(end in lines for end in (b"\r", b"\n\n", b" \n", b"\t\n")):
+        # a copy, made only when there is a need; in folders too, a name that ends in a blank has no picture's ending
+        lines = re.sub(rb"[ \t\r\n]*[\r\n]", b"\n", lines).removeprefix(b"\n")
+    return lines
 
 
 def _after_newlines(block: bytes) -> NDArray[np.int64]:

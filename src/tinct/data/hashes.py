@@ -84,7 +84,7 @@ def _matches(
     """Indices of rows and of columns that lie within `distance` bits, every pair at least once.
 
     Cut into `distance` + 1 parts, two such hashes agree wholly in one of them. So where there are many, only those are
-    compared that do: of 23,000 photographs one pair in 900. A part is every so-manieth bit, since neighbouring cells of
+    compared that do: of 23,000 photographs one pair in 900. A part is every n-th bit, since neighbouring cells of
     a picture are alike.
     """
     if len(rows) * len(columns) <= _TOGETHER:

@@ -30,7 +30,7 @@ __all__ = ["EXCLUDED", "GREY_SKIP", "HOPELESS", "Crop", "Crops", "Photographs", 
 GREY_SKIP = f"grey: mean chroma below {GREY:g}"
 EXCLUDED = "excluded: like a picture that must not be seen"
 HOPELESS = 1000
-"""Where so many pictures in a row are unusable at a run's first position, its source is given up."""
+"""Where this many pictures in a row are unusable at a run's first position, its source is given up."""
 ORDER, CROP = 0, 1  # streams of random numbers
 
 

@@ -47,6 +47,10 @@ def open_sources(specs: Sequence[str | Path], split: str = "train") -> Source:
             are left aside.
         split: `train`, `val`, `test` or `all`.
 
+    Returns:
+        The pictures, in a fixed order: `len(source)` of them, `source.name(i)`, and `source.picture(i)`, (H, W, 3)
+        uint8 sRGB, upright, which raises `PictureError` where it cannot be had.
+
     Raises:
         TinctError: a path is wrong, a prefix or split unknown, a source empty, or `specs` no list.
 
@@ -97,6 +101,10 @@ def open_labelled(spec: str | Path, split: str, task: Task) -> LabelledSource:
         spec: what the user wrote.
         split: `train`, `val` or `test`.
         task: `multilabel` or `segmentation`; the source has that task's labels only.
+
+    Returns:
+        Pictures as of `open_sources`; for `multilabel` also `classes`, C names, and `labels()`, (N, C) float32 of 1, 0
+        or NaN (unknown); for `segmentation` `mask_classes`, and `mask(i)`, (H, W) uint8 of their places, 255 for void.
 
     Raises:
         TinctError: the prefix, split or task is unknown, the path wrong, the labels unusable, or the source empty.

@@ -21,7 +21,7 @@ from tinct.data.transforms import augment, centre, shrunk, whole
 from tinct.errors import PictureError, TinctError
 from tinct.files import expanded, stamp
 
-__all__ = ["SHARPNESS", "Chunk", "Examples", "Labelled", "evaluation_chunks", "forget_labels", "open_labels"]
+__all__ = ["MEMORY", "SHARPNESS", "Chunk", "Examples", "Labelled", "evaluation_chunks", "forget_labels", "open_labels"]
 
 SHARPNESS = 1.5
 """Pictures are held with a shorter side of this many times the network's: the smallest training crop is 0.55 of it."""
@@ -214,7 +214,7 @@ class Chunk:
 def evaluation_chunks(labelled: Labelled, indices: NDArray[np.int64], size: int, length: int = 64) -> Iterator[Chunk]:
     """Pictures as they are evaluated.
 
-    For multi-labels the centred squares, so many at a time; for masks the whole pictures, one at a time, with their
+    For multi-labels the centred squares, `length` at a time; for masks the whole pictures, one at a time, with their
     masks as the files have them.
     """
     masked = labelled.task == "segmentation"

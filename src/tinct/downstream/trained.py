@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinct.coloring.upsample import rows_of
+from tinct.device import own_draws
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.models.heads import SMP, Classifier, Segmenter, smp_segmenter
@@ -76,18 +77,19 @@ def load_trained(model: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         found = meta.get("kind", "weights of another program")
         raise TinctError(f"{path}: holds {found}; expected the model.safetensors that tinct transfer writes")
     check_header(meta, path, "backbone", "in_channels", "size")
-    encoder = Encoder(meta["backbone"], meta["in_channels"])
-    _check_shape(meta, path, len(encoder.channels))
-    stem = stem_name(encoder.body)
-    if meta["stem_bias"] and stem is not None:
-        give_bias(encoder.body.get_submodule(stem))
-    network = build_network(encoder, meta)
+    with own_draws(), torch.device("cpu"):
+        encoder = Encoder(meta["backbone"], meta["in_channels"])
+        _check_shape(meta, path, len(encoder.channels))
+        stem = stem_name(encoder.body)
+        if meta["stem_bias"] and stem is not None:
+            give_bias(encoder.body.get_submodule(stem))
+        network = build_network(encoder, meta).float()  # whatever torch's defaults are
     load_strict(network, tensors, path)
     return network.eval().requires_grad_(False), meta
 
 
 def _check_shape(meta: dict[str, Any], path: Path, maps: int) -> None:
-    """Hold a header to what building and feeding the network takes for granted, whose encoder has so many `maps`."""
+    """Hold a header to what building and feeding the network takes for granted, whose encoder has this many `maps`."""
     names, stages, background = (meta.get(name, "missing") for name in ("classes", "stages", "background"))
     good = {
         "task": (meta.get("task"), meta["kind"]) in list(KINDS.items()),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tinct.data.labelled import Protocol, Task
+from tinct.device import own_draws
 from tinct.downstream.examples import forget_labels
 from tinct.downstream.protocols import scored_in
 from tinct.errors import TinctError, check_kinds
@@ -61,7 +62,8 @@ def make_grid(
         raise TinctError("evaluate is tuning, where learning rates are chosen; take val, or protocol linear or knn")
     forget_labels()  # in a notebook they may have been corrected since
     pretrained = [init for arm in arms for init in arm.inits if init != "random" and init not in later]
-    starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
+    with own_draws():
+        starts = {init: load_init(init, input=common.input, backbone=common.backbone) for init in pretrained}
     plan = read_plan(out)  # a grid goes on as it was begun
     planned = plan.get("settings", {}).get("input")
     saw_colour = any(start.encoder.in_channels == 3 for start in starts.values())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tinct.data.transforms import CENTRED, REDUCED, WHOLE, whole_side
 from tinct.downstream.trained import load_trained
 from tinct.errors import TinctError
-from tinct.exporting.parity import fold_error
+from tinct.exporting.parity import SINGLE, as_list, compare, fold_error, sample_inputs
 from tinct.models.encoder import Encoder
 from tinct.models.heads import Classifier
 from tinct.models.stem import Input, refit, stem_name, trained_on
@@ -162,7 +162,7 @@ def absorb_bias(encoder: Any, meta: dict[str, Any]) -> None:
     Exact, and the network has timm's own keys again.
 
     Raises:
-        TinctError: no batch norm follows.
+        TinctError: no batch norm follows, or the first there is takes something else, so that features would differ.
     """
     backbone = meta["backbone"]
     body = encoder.body if isinstance(encoder, Encoder) else encoder.model
@@ -174,8 +174,12 @@ def absorb_bias(encoder: Any, meta: dict[str, Any]) -> None:
     place = next(name for name in layers if name.replace(".", "_") == stem.replace(".", "_"))
     after = list(layers.values())[list(layers).index(place) + 1 :]
     norm = next((layer for layer in after if isinstance(layer, nn.modules.batchnorm._BatchNorm)), None)
-    if norm is None or norm.running_mean is None:
-        raise TinctError(f"{backbone}: no batch norm to take up its first convolution's bias; export --to onnx")
     conv: Any = layers[place]
+    if norm is None or norm.running_mean is None or norm.running_mean.shape != conv.bias.shape:
+        raise TinctError(f"{backbone}: no batch norm to take up its first convolution's bias; export --to onnx")
+    before = copy.deepcopy(encoder)
     norm.running_mean -= conv.bias.detach()
     conv.bias = None
+    inputs = sample_inputs(meta["input"])
+    names = [f"feature map {number} without the bias" for number in range(len(as_list(encoder(inputs[0]))))]
+    compare(before, encoder, inputs, names, SINGLE)

@@ -74,7 +74,7 @@ def imagenet_lite_state_dict(backbone: str = LITE0) -> dict[str, Tensor]:
 
 
 def _timm_name(name: str, stages: tuple[int, ...]) -> str:
-    """Translate one name; KeyError or IndexError if it is not of a network with so many blocks a stage."""
+    """Translate one name; KeyError or IndexError if it is not of a network with this many blocks a stage."""
     block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
     if block is None:
         layer, _, leaf = name.partition(".")

@@ -31,7 +31,7 @@ class Bins(ColourTerm):
     weight: Tensor
 
     def __init__(self, step: int = 20) -> None:
-        """Grid the ab plane in steps of so many Lab units."""
+        """Grid the ab plane in steps of this many Lab units."""
         super().__init__()
         self.step = step
         centres = ab_centres(step)

@@ -89,7 +89,7 @@ def view(batch: Batch, draws: Tensor, sides: tuple[float, float] = SIDE, shrink:
         batch: of B pictures.
         draws: (B, 7) in [0, 1), what to do with each.
         sides: the least and the largest side of the part, as shares.
-        shrink: the result is so many times smaller than the picture.
+        shrink: the result is this many times smaller than the picture.
     """
     side = sides[0] + (sides[1] - sides[0]) * draws[:, 0]
     mirror = torch.where(draws[:, 1] < 0.5, -1.0, 1.0)
@@ -115,14 +115,15 @@ def view(batch: Batch, draws: Tensor, sides: tuple[float, float] = SIDE, shrink:
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Each vector's partner is to be told from all other vectors (equation 1): a mean over both directions.
+    """Each vector's partner is to be told from all other vectors (equation 1): a mean over both directions, in float32.
 
     Args:
         first: (B, D), of any length.
         second: (B, D), their partners.
         temperature: of the softmax over cosines.
     """
-    vectors = F.normalize(torch.cat((first, second)))
-    logits = vectors @ vectors.T / temperature
+    with torch.autocast(first.device.type, enabled=False):  # cosines of half precision would be 1/256 off
+        vectors = F.normalize(torch.cat((first, second)).float())
+        logits = vectors @ vectors.T / temperature
     logits.fill_diagonal_(-torch.inf)
     return F.cross_entropy(logits, torch.arange(len(vectors), device=logits.device).roll(len(first)))

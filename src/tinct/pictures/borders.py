@@ -15,7 +15,7 @@ from tinct.pictures.picture import Box, Pixels
 __all__ = ["inside"]
 
 SAMPLES = 128
-"""About so many of each row, and of each column, are looked at."""
+"""About this many pixels of each row, and of each column, are looked at."""
 
 PAIRS = (slice(0, 2), slice(2, 4))
 """Of four sides: top and bottom, left and right."""
@@ -114,7 +114,7 @@ def _whole(pixels: Pixels) -> Box:
 
 
 def _cut(box: Box, margins: list[int]) -> Box:
-    """The box without so many rows and columns at its sides."""
+    """The box without this many rows and columns at its sides."""
     rows, columns = box
     top, bottom, left, right = margins
     return slice(rows.start + top, rows.stop - bottom), slice(columns.start + left, columns.stop - right)

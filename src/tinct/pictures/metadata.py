@@ -19,7 +19,7 @@ SUB_IFDS = {ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo}
 """The directories within EXIF that are carried."""
 
 SHAPES = ('{"shape": ', "shape=(")
-"""What tifffile's description of the array that it wrote begins with: no more true of a result in colour."""
+"""What tifffile's description of the array that it wrote begins with: no longer true of a result in colour."""
 PHOTOSHOP = b"Photoshop 3.0\0"
 """What an APP13 segment of image resources begins with."""
 PREVIEWS = (1033, 1036)

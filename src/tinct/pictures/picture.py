@@ -71,7 +71,7 @@ STRIP_PIXELS = 1 << 17
 """Pixels in a strip of rows: its float planes (0.5 MB each) stay in the processor's cache."""
 
 SHEET_SIDE = 1024
-"""Pictures that are only looked at (a before/after sheet, the page of `tinct serve`) have at most so many a side."""
+"""The longest side of pictures that are only looked at (a before/after sheet, the page of `tinct serve`), in pixels."""
 
 MONOCHROME = 1.75
 """Chroma (Lab units, root mean square) that lightness may leave unexplained in a faintly toned picture; see below.

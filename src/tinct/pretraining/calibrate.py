@@ -37,7 +37,7 @@ PRIORS = (0.0, 0.25, 0.5, 0.75, 1.0)
 BATCH = 32
 """Pictures in a pass."""
 SIDE = 32
-"""A picture is judged by so many rows of its colour, or up to twice as many: at stride 1 all would be too slow."""
+"""A picture is judged by this many rows of its colour, or up to twice as many: at stride 1 all would be too slow."""
 
 
 @torch.no_grad()

@@ -117,7 +117,7 @@ class Learner:
             The mean of each loss over the parts and ranks, and the discriminator's accuracy.
 
         Raises:
-            TinctError: a loss or the gradient is not finite; weights are as before the step, though running
+            TinctError: a loss or a gradient is not finite; weights are as before the step, though running
                 statistics of batch norms are not.
         """
         torch.manual_seed(torch_seed(self.config.seed, step, self.fabric.global_rank))  # for backbones with dropout
@@ -169,8 +169,13 @@ class Learner:
         norm = self.fabric.clip_gradients(
             self.model, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False
         )
-        if norm is not None and not self.config.precision.startswith("16"):  # fp16 skips such steps by itself
-            self._over_ranks({"gradient": float(norm)}, step)
+        norms = {"gradient": norm}
+        if adversarial:  # measured alone: this one is not clipped
+            norms["discriminator's gradient"] = self.fabric.clip_gradients(
+                self.wrapped_discriminator, self.discriminator_optimizer, max_norm=math.inf, error_if_nonfinite=False
+            )
+        if not self.config.precision.startswith("16"):  # fp16 skips such steps by itself
+            self._over_ranks({name: float(value) for name, value in norms.items() if value is not None}, step)
         pairs = [(self.optimizer, self.config.lr)]
         if adversarial:
             pairs.append((self.discriminator_optimizer, self.config.discriminator_lr))

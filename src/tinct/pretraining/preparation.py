@@ -83,7 +83,7 @@ def set_aside(
     if config.max_pictures is not None:
         if config.max_pictures > len(pool):
             raise TinctError(
-                f"max_pictures is {config.max_pictures}, of {len(pool)} in {source.spec}; lower it, or leave it away"
+                f"max_pictures is {config.max_pictures}, of {len(pool)} in {source.spec}; lower it, or leave it out"
             )
         pool = np.sort(rng(SAMPLE, len(pool)).permutation(pool)[: config.max_pictures])
     return pool, pictures, np.union1d(excluded, hashes)
