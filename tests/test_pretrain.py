@@ -1,5 +1,6 @@
 """Whole runs, small: what a run leaves, exact resume, ranks, and what users do wrong."""
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -51,7 +52,7 @@ from tinct.pretrain import pretrain, run_pretrain
 from tinct.pretraining import monitor
 from tinct.pretraining.learner import Learner, synchronise_norms
 from tinct.pretraining.loop import FREE, stored
-from tinct.pretraining.preparation import set_aside
+from tinct.pretraining.preparation import engine_for, set_aside
 from tinct.pretraining.results import seen_before
 from tinct.runs import Checkpoint, Run, read_record
 from tinct.weights import load_colorizer, load_encoder
@@ -417,6 +418,39 @@ def test_beside_the_main_thread_it_runs_without_signals(whole, tmp_path):
         record = pool.submit(run_pretrain, TINY, out=tmp_path / "run").result()
     assert record["budget"]["steps"] == 6
     assert_equal_weights(whole, tmp_path / "run")
+
+
+def test_threads_take_turns(monkeypatch):
+    both = threading.Barrier(2)  # where threads meet that do not take turns
+    drawn: dict[int, int] = {}
+
+    def meet() -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.3)
+
+    def encoder(*args: object) -> Encoder:
+        meet()
+        return Encoder(*args)  # type: ignore[arg-type]
+
+    def stop(learner: Learner, _: object) -> None:
+        meet()
+        drawn[learner.config.seed] = torch.initial_seed()
+        raise TinctError("stop")
+
+    def begin(seed: int) -> dict[str, torch.Tensor]:
+        learner = Learner(tiny(seed=seed), engine_for(TINY))
+        with pytest.raises(TinctError, match="stop"):
+            learner.learn([None], 0, 1.0, None)  # type: ignore[list-item]
+        return learner.pretext.state_dict()
+
+    monkeypatch.setattr(Learner, "_batch", stop)
+    alone = [begin(seed) for seed in (0, 1)]
+    seeds, drawn = drawn, {}
+    monkeypatch.setattr("tinct.pretraining.learner.Encoder", encoder)
+    with ThreadPoolExecutor(2) as pool:
+        beside = list(pool.map(begin, (0, 1)))
+    assert all(torch.equal(one[key], other[key]) for one, other in zip(alone, beside, strict=True) for key in one)
+    assert drawn == seeds
 
 
 def test_killed_at_any_moment_and_resumed(whole, tmp_path):
