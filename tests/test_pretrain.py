@@ -1058,6 +1058,18 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch, err
     assert run_pretrain(TINY, out=out, resume=True)["budget"]["steps"] == 6
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_a_full_disk_under_the_optimizers_is_said_in_words(tmp_path, monkeypatch):
+    opened = Path.open
+    full = Path("/dev/full")
+    monkeypatch.setattr(
+        Path, "open", lambda self, *how, **more: opened(full if self.suffix == ".pt" else self, *how, **more)
+    )
+    state = {"step": 1}
+    with pytest.raises(TinctError, match=r"cannot write checkpoint .*step-1: No space left on device; free some space"):
+        Run(tmp_path).save({}, {"generator": torch.zeros(1000)}, state, best=False)
+
+
 def test_a_full_disk_under_the_curves_is_one_line(tmp_path, monkeypatch, capsys):
     from tensorboard.compat.tensorflow_stub.io.gfile import LocalFileSystem
 
