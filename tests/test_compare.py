@@ -224,6 +224,17 @@ def test_cells_made_otherwise_are_not_taken(tmp_path, transfers, runs):
         run_compare("mosaic:", **arguments)
 
 
+def test_encoders_that_lie_elsewhere_now_are_still_the_same(tmp_path, transfers, runs):
+    arguments = {"task": "multilabel", "out": tmp_path / "out", "labels": "50"}
+    first = run_compare("mosaic:", inits=f"random,x={runs[0]}", **arguments)
+    shutil.copytree(runs[0], tmp_path / "moved")
+    count = len(transfers)
+    again = run_compare("mosaic:", inits=f"random,x={tmp_path / 'moved'}", **arguments)
+    assert len(transfers) == count
+    assert again.answers == first.answers
+    assert {cell.arm for cell in find_records([tmp_path / "out"]).cells} == {"random", "x"}
+
+
 def test_by_default_few_labels_are_all_that_there_are(tmp_path, transfers, runs, capsys):
     spec = make_table(tmp_path, train=30, val=12)
     arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "settings": ["min_positives=1"], "dry_run": True}

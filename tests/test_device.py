@@ -1,6 +1,7 @@
 """What other devices ask of the code, as far as a CPU can tell; that it runs on them is not shown by this."""
 
 import dataclasses
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import tinct
 from tinct.colorize import Colorizer
 from tinct.data.loader import Photographs, crops_loader
 from tinct.data.photos import Photos
-from tinct.device import layout, named_device
+from tinct.device import layout, named_device, own_draws
 from tinct.downstream.features import STAGES
 from tinct.downstream.finetune import loss_of
 from tinct.models.discriminator import PatchDiscriminator
@@ -122,3 +123,25 @@ def test_the_fastest_device_is_torchs_accelerator_where_that_works(monkeypatch, 
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: available)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
     assert named_device("auto").type == found
+
+
+def test_threads_take_turns_in_drawing():
+    inside, drawn = threading.Event(), []
+
+    def draw() -> None:
+        inside.set()
+        with own_draws():
+            torch.manual_seed(1)
+
+    with own_draws():
+        torch.manual_seed(0)
+        thread = threading.Thread(target=draw)
+        thread.start()
+        inside.wait()
+        thread.join(0.2)
+        drawn.append(torch.initial_seed())
+        assert thread.is_alive()
+        with own_draws():  # of the same thread
+            pass
+    thread.join()
+    assert drawn == [0]

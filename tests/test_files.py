@@ -66,6 +66,21 @@ def test_a_full_disk_is_one_line(tmp_path):
     assert os.listdir(tmp_path) == ["kept.bin"]
 
 
+@pytest.mark.parametrize(("number", "remedy"), [(errno.EDQUOT, "free some space"), (errno.EROFS, "choose a folder")])
+def test_a_full_disk_is_where_a_copy_goes_not_what_is_copied(tmp_path, number, remedy):
+    with (
+        pytest.raises(TinctError, match=rf"cannot write .*kept\.bin: .*; {remedy}"),
+        atomic_path(tmp_path / "kept.bin"),
+    ):
+        raise OSError(number, os.strerror(number), "original.bin")  # as shutil.copyfile does
+
+
+def test_yaml_that_holds_itself(tmp_path):
+    (tmp_path / "a.yaml").write_text("terms: &loop {a: *loop}")
+    with pytest.raises(TinctError, match=r"a\.yaml: an alias \(\*\) stands within its own anchor"):
+        read_yaml(tmp_path / "a.yaml")
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [

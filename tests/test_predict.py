@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from tinct.downstream import trained as trained_module
 from tinct.downstream.predictions import png_names
 from tinct.downstream.trained import load_trained, logits_of
 from tinct.errors import PictureError, TinctError
+from tinct.files import alone_in
 from tinct.settings import TransferSettings
 from tinct.transfer import run_transfer
 from tinct.weights import read_weights, write_weights
@@ -86,6 +88,22 @@ def test_a_segmenters_masks_fit_their_pictures(trained, tmp_path):
     }
     assert (out / "masks" / "sub" / "square.png").exists()
     assert not (out / "overlays").exists()
+
+
+def test_a_folder_is_taken_by_one_at_a_time(trained, tmp_path, capsys, monkeypatch):
+    words = ["predict", str(trained / "classes"), str(trained / "16.png"), "--out", str(tmp_path / "out")]
+    with alone_in(tmp_path / "out"):
+        assert main(words) == 2
+    assert "is being written by another process" in capsys.readouterr().err
+
+    @contextmanager
+    def late(folder):
+        (folder / "predictions.json").write_text("{}")  # another's, which ended just now
+        yield
+
+    monkeypatch.setattr("tinct.predict.alone_in", late)
+    assert main(words) == 2
+    assert "holds predictions" in capsys.readouterr().err
 
 
 def test_an_unreadable_picture_is_named_and_the_rest_done(trained, tmp_path, capsys):

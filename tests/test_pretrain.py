@@ -1,5 +1,6 @@
 """Whole runs, small: what a run leaves, exact resume, ranks, and what users do wrong."""
 
+import contextlib
 import copy
 import dataclasses
 import errno
@@ -52,7 +53,7 @@ from tinct.pretrain import pretrain, run_pretrain
 from tinct.pretraining import monitor
 from tinct.pretraining.learner import Learner, synchronise_norms
 from tinct.pretraining.loop import FREE, stored
-from tinct.pretraining.preparation import set_aside
+from tinct.pretraining.preparation import engine_for, set_aside
 from tinct.pretraining.results import seen_before
 from tinct.runs import Checkpoint, Run, read_record
 from tinct.weights import load_colorizer, load_encoder
@@ -418,6 +419,39 @@ def test_beside_the_main_thread_it_runs_without_signals(whole, tmp_path):
         record = pool.submit(run_pretrain, TINY, out=tmp_path / "run").result()
     assert record["budget"]["steps"] == 6
     assert_equal_weights(whole, tmp_path / "run")
+
+
+def test_threads_take_turns(monkeypatch):
+    both = threading.Barrier(2)  # where threads meet that do not take turns
+    drawn: dict[int, int] = {}
+
+    def meet() -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.3)
+
+    def encoder(*args: object) -> Encoder:
+        meet()
+        return Encoder(*args)  # type: ignore[arg-type]
+
+    def stop(learner: Learner, _: object) -> None:
+        meet()
+        drawn[learner.config.seed] = torch.initial_seed()
+        raise TinctError("stop")
+
+    def begin(seed: int) -> dict[str, torch.Tensor]:
+        learner = Learner(tiny(seed=seed), engine_for(TINY))
+        with pytest.raises(TinctError, match="stop"):
+            learner.learn([None], 0, 1.0, None)  # type: ignore[list-item]
+        return learner.pretext.state_dict()
+
+    monkeypatch.setattr(Learner, "_batch", stop)
+    alone = [begin(seed) for seed in (0, 1)]
+    seeds, drawn = drawn, {}
+    monkeypatch.setattr("tinct.pretraining.learner.Encoder", encoder)
+    with ThreadPoolExecutor(2) as pool:
+        beside = list(pool.map(begin, (0, 1)))
+    assert all(torch.equal(one[key], other[key]) for one, other in zip(alone, beside, strict=True) for key in one)
+    assert drawn == seeds
 
 
 def test_killed_at_any_moment_and_resumed(whole, tmp_path):
@@ -1039,6 +1073,18 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch, err
     assert {path.name for path in (out / "checkpoints").iterdir()} == {"step-3"}
     monkeypatch.undo()
     assert run_pretrain(TINY, out=out, resume=True)["budget"]["steps"] == 6
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_a_full_disk_under_the_optimizers_is_said_in_words(tmp_path, monkeypatch):
+    opened = Path.open
+    full = Path("/dev/full")
+    monkeypatch.setattr(
+        Path, "open", lambda self, *how, **more: opened(full if self.suffix == ".pt" else self, *how, **more)
+    )
+    state = {"step": 1}
+    with pytest.raises(TinctError, match=r"cannot write checkpoint .*step-1: No space left on device; free some space"):
+        Run(tmp_path).save({}, {"generator": torch.zeros(1000)}, state, best=False)
 
 
 def test_a_full_disk_under_the_curves_is_one_line(tmp_path, monkeypatch, capsys):

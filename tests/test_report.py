@@ -212,6 +212,9 @@ def test_a_damaged_record_is_named(records, content):
     [
         ("value", "high", "value is missing or not"),
         ("value", math.nan, "value is missing or not"),
+        ("value", 99.5, "value is missing or not"),
+        ("seed", -1, "seed is missing or not"),
+        ("n_labels", 0, "n_labels is missing or not"),
         ("metrics", None, "metrics is missing or not"),
         ("data", [], "data is missing or not"),
         ("data", {"spec": "x"}, r"data\.train_fingerprint is missing or not"),

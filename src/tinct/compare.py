@@ -158,7 +158,7 @@ def run_compare(
         seeds: how many.
         protocol: finetune, frozen, linear or knn.
         lrs: `"1e-3,3e-4"`, `[1e-3, 3e-4]`, or one of them.
-        jobs: transfers at a time.
+        jobs: transfers at a time; several need an `if __name__ == "__main__":` in a script, which each runs again.
         **settings: further fields of `TransferSettings`, such as `size=128, input="rgb"`.
 
     Returns:

@@ -257,7 +257,10 @@ def read_yaml(path: Path, **replaced: str) -> dict[str, Any]:
         raise TinctError(f"{path}: {error}") from error
     if not isinstance(content, dict):
         raise TinctError(f"{path}: {'empty' if content is None else 'no mapping'}; expected lines of KEY: VALUE")
-    return {key: _filled(value, replaced) for key, value in content.items()}
+    try:
+        return {key: _filled(value, replaced) for key, value in content.items()}
+    except RecursionError as error:
+        raise TinctError(f"{path}: an alias (*) stands within its own anchor (&); write out what it means") from error
 
 
 def _filled(value: Any, replaced: Mapping[str, str]) -> Any:

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -9,6 +10,9 @@ import torch
 from tinct.errors import TinctError
 
 __all__ = ["layout", "named_device", "own_draws"]
+
+TURNS = threading.RLock()
+"""Held by whoever seeds torch's numbers or draws from them: there is one stream of them for all threads."""
 
 
 def named_device(name: str) -> torch.device:
@@ -39,11 +43,15 @@ def layout(device: torch.device) -> torch.memory_format:
 
 @contextlib.contextmanager
 def own_draws() -> Iterator[None]:
-    """What is drawn or seeded within it, of torch's numbers and Python's, leaves the caller's own as they were."""
+    """What is drawn or seeded within it, of torch's numbers and Python's, leaves the caller's own as they were.
+
+    Threads take turns, so it is to hold little: a step of training, and never all of it.
+    """
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    state = random.getstate()
-    try:
-        with torch.random.fork_rng(devices=gpus):
-            yield
-    finally:
-        random.setstate(state)
+    with TURNS:
+        state = random.getstate()
+        try:
+            with torch.random.fork_rng(devices=gpus):
+                yield
+        finally:
+            random.setstate(state)

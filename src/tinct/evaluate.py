@@ -119,7 +119,6 @@ def evaluate(
     return 0
 
 
-@own_draws()
 def run_evaluate(
     colorizer: str | Path,
     sources: str | Path | Sequence[str | Path],
@@ -155,14 +154,16 @@ def run_evaluate(
     left_out = {"grey": 0, "unreadable": 0, "small": 0, "not coloured": 0}
     scores: list[dict[str, float]] = []
     hashes: dict[int, np.uint64] = {}
-    perceptual, frechet = perceptual_distances(), frechet_distances()
+    with own_draws():
+        perceptual, frechet = perceptual_distances(), frechet_distances()
     said = console or Console(quiet=True)
     for index in track(range(count), "evaluating", console=said):
         truth = _truth(source, index, side, left_out)
         if truth is None:
             continue
         try:
-            result = model(truth, size=size, saturation=saturation)
+            with own_draws():
+                result = model(truth, size=size, saturation=saturation)
         except PictureError as error:
             say(said, f"{source.name(index)}: {error}")
             left_out["not coloured"] += 1

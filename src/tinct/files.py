@@ -36,10 +36,12 @@ __all__ = [
 
 UMASK = os.umask(0)  # which can be read only by setting it, for all threads: so once, while there is one
 os.umask(UMASK)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What only the place that is written to can be."""
 REMEDIES = {
     errno.EISDIR: "name a file, not a folder",
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ENOSPC: "free some space or choose another folder",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another folder"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder you may write to"),
 }
 """What to do about what the system says where something cannot be written; choose another folder, of all else."""
@@ -83,7 +85,8 @@ def unwritable(path: Path, error: OSError, temporary: Path | None = None) -> Tin
     copied, are told from those.
     """
     name = str(error.filename)  # of a film it is an address, file:NAME
-    if temporary and not (error.filename is None or str(temporary) in name or name in (str(path), str(path.parent))):
+    own = error.filename is None or str(temporary) in name or name in (str(path), str(path.parent))
+    if temporary and not own and error.errno not in FULL:  # shutil.copyfile names what it reads, whichever it is
         return TinctError(f"{name}: {error.strerror or error}, while {path} was being written; check it and try again")
     remedy = REMEDIES.get(error.errno or 0, "choose another folder")
     return TinctError(f"cannot write {path}: {error.strerror or error}; {remedy}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinct.data.random import torch_seed
+from tinct.device import own_draws
 from tinct.errors import TinctError
 from tinct.files import expanded
 from tinct.models.encoder import Encoder
@@ -98,7 +99,7 @@ def load_init(
         raise TinctError(f"weights is {weights} with init {name}; it goes with timm:NAME only")
     asked: Input = input or "grey"
     if name == "random":
-        with torch.random.fork_rng(devices=[]):  # the caller's own numbers go on as they were
+        with own_draws():
             torch.manual_seed(torch_seed(seed, _WEIGHTS))
             encoder = Encoder(backbone or RANDOM_BACKBONE, 1 if asked == "grey" else 3)
         return Start(encoder, {"weights": "random", "seed": seed, "selected_with_labels": False})

@@ -23,7 +23,7 @@ from tinct.downstream.examples import SHARPNESS
 from tinct.downstream.predictions import png_names, save_image, write_table
 from tinct.downstream.trained import load_trained, logits_of, mask_of
 from tinct.errors import PictureError, TinctError
-from tinct.files import expanded, write_json
+from tinct.files import alone_in, expanded, write_json
 from tinct.outputs import check_out
 from tinct.screen import open_console, say
 
@@ -74,11 +74,7 @@ def predict(
             cannot be written, is the pictures' folder, or holds earlier predictions or what another command made.
     """
     check_out(out, "predict")
-    # an interrupted command leaves masks and overlays, which would be taken for some of these, or for pictures
-    if any((out / name).exists() for name in ("predictions.json", "masks", "overlays")):
-        raise TinctError(
-            f"out is {out}, which holds predictions, masks or overlays already; choose another folder, or remove it"
-        )
+    _refuse_earlier(out)
     if out.is_dir() and any(out.samefile(folder) for folder in map(expanded, pictures) if folder.is_dir()):
         raise TinctError(f"out is {out}, the pictures' own folder, where overlays would count as such; choose another")
     network, meta = load_trained(model)
@@ -88,6 +84,30 @@ def predict(
         raise TinctError(f"threshold is {threshold}; expected a probability, 0 to 1")
     drawn = overlays or meta["task"] == "segmentation"
     places = png_names([source.name(index) for index in range(len(source))]) if drawn else []
+    with alone_in(out):
+        _refuse_earlier(out)  # another process may have made some since
+        return _write(network, meta, source, places, model, out, threshold, overlays)
+
+
+def _refuse_earlier(out: Path) -> None:
+    # an interrupted command leaves masks and overlays, which would be taken for some of these, or for pictures
+    if any((out / name).exists() for name in ("predictions.json", "masks", "overlays")):
+        raise TinctError(
+            f"out is {out}, which holds predictions, masks or overlays already; choose another folder, or remove it"
+        )
+
+
+def _write(
+    network: nn.Module,
+    meta: dict[str, Any],
+    source: Source,
+    places: Sequence[Path],
+    model: str,
+    out: Path,
+    threshold: float,
+    overlays: bool,
+) -> int:
+    """Do what `predict` says, once nothing speaks against it; `places` are the PNGs' names by index, where drawn."""
     console = open_console(stderr=True)
     for folder in results_in(source):
         pass_over(f"{folder}, which tinct wrote", console)

@@ -10,7 +10,6 @@ from tinct.data.base import Source
 from tinct.data.cache import CachedSource
 from tinct.data.loader import Photographs
 from tinct.data.sources import open_sources
-from tinct.device import own_draws
 from tinct.downstream.examples import open_labels
 from tinct.errors import TinctError
 from tinct.files import alone_in, expanded
@@ -46,9 +45,10 @@ def pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
     return 0
 
 
-@own_draws()
 def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> dict[str, Any]:
     """Learn from unlabelled photographs by colouring them; progress is shown on standard error.
+
+    Calls in several threads take turns at each step, and give what each would give alone.
 
     Args:
         config: what to do.

@@ -19,6 +19,7 @@ from tinct.report import check_page, write_report
 from tinct.runs import Run
 from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
+from tinct.shipped import RESERVED, resolve
 
 __all__ = ["Experiment", "read_experiment", "reproduce"]
 
@@ -157,7 +158,7 @@ def read_experiment(name: str, data: Path, out: Path) -> Experiment:
         check_form(content)
         arms = content["arms"]
         runs = {
-            f"{arm}-{seed}": configured(content["pretrain"] | settings, seed)
+            f"{arm}-{seed}": configured(arm, content["pretrain"] | settings, seed)
             for seed in range(content["pretraining_seeds"])
             for arm, settings in arms.items()
         }
@@ -198,13 +199,19 @@ def check_form(content: dict[str, Any]) -> None:
                 )
 
 
-def configured(settings: dict[str, Any], seed: int) -> Config:
+def configured(arm: str, settings: dict[str, Any], seed: int) -> Config:
     """A run's settings on top of those of its recipe.
 
     Raises:
-        TinctError: a setting is unknown or out of range.
+        TinctError: a setting is unknown or out of range; names the arm.
     """
-    settings = dict(settings)
+    try:
+        return _configured(dict(settings), seed)
+    except TinctError as error:
+        raise TinctError(f"arm {arm}: {error}") from error
+
+
+def _configured(settings: dict[str, Any], seed: int) -> Config:
     if "recipe" not in settings:
         raise TinctError("pretrain has no recipe; expected one, such as fast, that the other settings change")
     recipe = read_yaml(recipe_file(settings.pop("recipe")))
@@ -238,8 +245,15 @@ def compared(title: str, keywords: dict[str, Any], inits: dict[str, str]) -> dic
     if absent := [key for key in ("source", "task", "inits") if key not in keywords]:
         raise TinctError(f"comparison {title} has no {absent[0]}; expected source, task and inits at least")
     common = {key: keywords[key] for key in keywords.keys() - {"inits", "seeds", "lrs", "jobs", "labels"}}
-    TransferSettings(**common).check()
-    return keywords | {"inits": ",".join(inits.get(arm, arm) for arm in words(keywords["inits"], "inits"))}
+    try:
+        TransferSettings(**common).check()
+        arms = words(keywords["inits"], "inits")
+        for arm in arms:
+            if NAME.fullmatch(arm) and arm not in (*inits, *RESERVED):
+                resolve(arm, "encoder", others=(*inits, *RESERVED))  # a slip shows before all else is opened
+    except TinctError as error:
+        raise TinctError(f"comparison {title}: {error}") from error
+    return keywords | {"inits": ",".join(inits.get(arm, arm) for arm in arms)}
 
 
 def runs_of(arm: str, runs: dict[str, Config]) -> list[str]:

@@ -172,7 +172,8 @@ class Run:
             beside = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self.checkpoints))
             for name, module in modules.items():
                 save_file(_plain(module.state_dict()), beside / f"{name}.safetensors")
-            torch.save(dict(optimizers), beside / "optim.pt")
+            with (beside / "optim.pt").open("wb") as file:  # so that a full disk is an OSError, not torch's internals
+                torch.save(dict(optimizers), file)
             (beside / "state.json").write_text(as_json(state), encoding="utf-8")
             settle(beside)
             beside.rename(target)

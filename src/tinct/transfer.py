@@ -1,7 +1,6 @@
 """Transfer: an encoder and labels in, a score on pictures it never trained on out, as one record."""
 
 import hashlib
-import threading
 import time
 from dataclasses import asdict, replace
 from itertools import zip_longest
@@ -43,8 +42,6 @@ __all__ = ["contents_of", "parts_of", "run_cell", "run_transfer", "transfer"]
 NAMED, LISTED = 50, 10
 """How many pictures a record names, and a warning, where there may be many."""
 NOTES = {"mosaic:": "checks the plumbing; no evidence"}
-TURNS = threading.Lock()
-"""Held by whoever draws from torch's numbers."""
 
 
 def transfer(settings: TransferSettings, *, out: Path, predictions: bool = False) -> int:
@@ -153,8 +150,8 @@ def run_transfer(
 ) -> dict[str, Any]:
     """Train on a label subset, evaluate once, and write what came out.
 
-    Calls in several threads take turns, since torch has one stream of numbers for all of them; side by side they run in
-    processes.
+    Calls in several threads take turns at each step, since torch has one stream of numbers for them; side by side they
+    run in processes.
 
     Args:
         settings: what to do.
@@ -188,7 +185,7 @@ def run_cell(
     console = console or Console(quiet=True)
     began = time.perf_counter()
     fabric = make_fabric(settings.accelerator, settings.precision)
-    with TURNS, own_draws():  # the caller's go on as they were
+    with own_draws():  # the caller's go on as they were
         start = load_init(
             settings.init,
             input=settings.input,
@@ -206,8 +203,7 @@ def run_cell(
     with alone_in(out):
         _refuse_finished(out)  # another process may have ended one since
         work = train_network if settings.trains else fit_probe
-        with TURNS, own_draws():
-            result = work(settings, start, parts, fabric, console)
+        result = work(settings, start, parts, fabric, console)
         record = record_of(settings, start, parts, result, score(result, evaluated, settings, classes))
         record["seconds"] = round(time.perf_counter() - began, 3)
         warn(console, {**parts.train.bad, **result.skipped}, record["data"])

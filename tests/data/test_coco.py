@@ -172,6 +172,7 @@ def edit(root, change, split="train"):
         (lambda content: content["annotations"][1].pop("category_id"), "instances_train2017.json.*category_id"),
         (lambda content: content.update(images=3), "instances format"),
         (lambda content: content["images"][1].pop("file_name"), "instances_train2017.json: KeyError 'file_name'"),
+        (lambda content: content["images"][1].update(id="2"), "json: its pictures have ids such as '2' and"),
         (lambda content: content["categories"][1].pop("name"), "KeyError 'name'; expected COCO's instances format"),
     ],
 )
@@ -185,6 +186,13 @@ def test_sizes_are_for_masks_alone(root):
     edit(root, lambda content: content["images"][1].pop("height"))
     assert len(Coco(str(root), "train", "multilabel")) == 3
     with pytest.raises(AbsentSplitError, match=r"000002\.jpg has no height and width, which masks need"):
+        Coco(str(root), "train", "segmentation")
+
+
+def test_crowds_are_said_by_numbers(root):
+    edit(root, lambda content: content["annotations"][0].update(iscrowd="0"))
+    assert len(Coco(str(root), "train", "multilabel")) == 3
+    with pytest.raises(TinctError, match="annotation 0: iscrowd is '0'; expected 0 or 1"):
         Coco(str(root), "train", "segmentation")
 
 

@@ -154,9 +154,12 @@ def test_cells_that_were_scored_on_other_pictures_are_not_compared(tmp_path):
     fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2)
     path = tmp_path / "cells" / "cgan-50-1" / "record.json"
     whole = path.read_text()
-    for old, new in (('"eval_pictures": 80', '"eval_pictures": 79'), ('"scored": [', '"scored": ["lion",')):
+    for old, new, on in (
+        ('"eval_pictures": 80', '"eval_pictures": 79', "80 and 79 pictures"),
+        ('"scored": [', '"scored": ["lion",', r"other classes \(lion\)"),
+    ):
         path.write_text(whole.replace(old, new))
-        with pytest.raises(TinctError, match=r"random-50-1 and .*cgan-50-1: they were scored on .* run them again"):
+        with pytest.raises(TinctError, match=rf"random-50-1 and .*cgan-50-1: they were scored on {on}, .* run them"):
             comparisons(find_records([tmp_path]).cells)
 
 

@@ -120,6 +120,8 @@ def test_pairs_that_share_encoders_are_said_to():
         ({"l1": 1.0, "rotation": 0.5}, "bce", "run", "Colour and rotation pretraining"),
         ({"palette": 1.0, "siamese": 1.0}, "none", "run", "Colour and siamese pretraining"),
         ({"rotation": 1.0}, "none", "run", "Rotation pretraining"),
+        ({"l1": 1.0, "flip": 1.0}, "none", "run", "Colour and flip pretraining"),
+        ({"charbonnier": 1.0, "flip": 1.0}, "none", "run", "Charbonnier and flip pretraining"),
         ({}, "none", "imagenet-lite", "ImageNet pretraining"),
         ({}, "none", "timm:resnet18", "Pretraining"),
     ],

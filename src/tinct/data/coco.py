@@ -5,7 +5,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -98,6 +98,9 @@ class Coco(LabelledFiles):
                     f"{file}: {lacking[0]['file_name']} has no height and width, which masks need (whole numbers above "
                     "0); add them, or take task multilabel"
                 )
+            crowds = (one for one in self._coco.anns.values() if one.get("iscrowd") not in (None, 0, 1))
+            if (odd := next(crowds, None)) is not None:
+                raise TinctError(f"{file}: annotation {odd.get('id')}: iscrowd is {odd['iscrowd']!r}; expected 0 or 1")
             if self._coco.anns and not any(entry.get("segmentation") for entry in self._coco.anns.values()):
                 raise AbsentSplitError(f"{file}: its annotations are boxes without segmentation; take task multilabel")
 
@@ -228,11 +231,14 @@ def _load(path: Path, written: tuple[int, int]) -> Any:
         repeated = repeated or _repeated(coco.dataset["categories"], "id", "categories")
         coco.orphans = sum(entry["image_id"] not in coco.imgs for entry in annotations)
         _ = [entry["name"] for entry in coco.cats.values()]  # what is asked of them later
+        odd = _of_two_kinds(coco.imgs, "pictures") or _of_two_kinds(coco.cats, "categories")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__} {' '.join(str(error).split())}"
         raise TinctError(f"{path}: {reason}; expected COCO's instances format") from error
     if repeated:
         raise TinctError(f"{path}: {repeated}; give each its own")
+    if odd:
+        raise TinctError(f"{path}: {odd}; expected numbers, or texts, throughout")
     if annotations and coco.orphans == len(annotations):
         ids = f"{annotations[0]['image_id']!r}, pictures have ids such as {next(iter(coco.imgs), 'none')!r}"
         raise TinctError(f"{path}: no annotation is of a picture in it: the first has image_id {ids}; make them agree")
@@ -247,3 +253,9 @@ def _repeated(entries: list[dict[str, Any]], key: str, what: str) -> str | None:
     """What to say where several entries have one value of `key`, of which pycocotools would keep the last."""
     twice = [value for value, count in Counter(entry[key] for entry in entries).items() if count > 1]
     return f"several {what} have the {key} {twice[0]!r}" if twice else None
+
+
+def _of_two_kinds(ids: Iterable[Any], what: str) -> str | None:
+    """What to say where some ids are numbers and others texts, which have no order."""
+    some = {isinstance(one, str): one for one in ids}
+    return f"its {what} have ids such as {some[True]!r} and {some[False]!r}" if len(some) > 1 else None

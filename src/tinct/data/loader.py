@@ -210,6 +210,7 @@ def crops_loader(
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_quiet_worker,
+        generator=torch.Generator(),  # it draws a seed for the workers, which is not to be from the caller's numbers
     )
 
 

@@ -71,7 +71,7 @@ def each_picture(
         except BrokenProcessPool as error:
             raise TinctError(
                 f"{title}: a worker process was killed, most likely for want of memory; free some (or a script has no "
-                "`if __name__ == '__main__':`, which such processes need on macOS and Windows)"
+                "`if __name__ == '__main__':`, which such processes need on macOS, on Windows and from Python 3.14 on)"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from tinct.data.base import VOID
 from tinct.data.random import rng, torch_seed
-from tinct.device import layout
+from tinct.device import layout, own_draws
 from tinct.downstream.examples import Examples
 from tinct.engine import warmup_cosine
 from tinct.errors import DivergedError
@@ -67,11 +67,12 @@ def train(
     warmup = max(1, round(WARMUP * settings.steps))
     steps = track(range(settings.steps), "training", console=console, disable=console.quiet, transient=True)
     for step in steps:
-        torch.manual_seed(torch_seed(settings.seed, _NETWORK, step))
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * group.get("lr_scale", 1.0) * warmup_cosine(step, settings.steps, warmup)
         pixels, targets = batch(examples, labels, step, settings)
-        output = model(network_input(pixels.to(fabric.device), settings.fed))
+        with own_draws():
+            torch.manual_seed(torch_seed(settings.seed, _NETWORK, step))  # for dropout
+            output = model(network_input(pixels.to(fabric.device), settings.fed))
         loss = loss_of(output.float(), targets.to(fabric.device), weights)
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tinct.data.hashes import near
 from tinct.data.random import torch_seed
+from tinct.device import own_draws
 from tinct.downstream.examples import Examples, Labelled, evaluation_chunks
 from tinct.downstream.features import STAGES, Features, cached_features
 from tinct.downstream.finetune import train
@@ -87,8 +88,9 @@ def train_network(settings: TransferSettings, start: Start, parts: Parts, fabric
     decoder, said = None, {}
     if settings.decoder == "carried":
         decoder, shape["stride"], shape["width"], said["decoder"] = carried_decoder(settings.init)
-    torch.manual_seed(torch_seed(settings.seed, _HEAD))  # every arm's head starts alike
-    network = build_network(start.encoder, shape)
+    with own_draws():
+        torch.manual_seed(torch_seed(settings.seed, _HEAD))  # every arm's head starts alike
+        network = build_network(start.encoder, shape)
     if decoder is not None and isinstance(network, Segmenter):
         load_strict(network.decoder, decoder, resolve(settings.init, "encoder").parent / said["decoder"])
     examples = Examples(parts.train, parts.chosen)
@@ -150,7 +152,8 @@ def fit_probe(settings: TransferSettings, start: Start, parts: Parts, fabric: Fa
             )
         output = fit.scores(evaluated.values)
         metrics: dict[str, Any] = {"l2": list(fit.strengths)}
-        network = Classifier(encoder, len(shape["classes"]), STAGES, peaks=True).cpu().eval()
+        with own_draws():
+            network = Classifier(encoder, len(shape["classes"]), STAGES, peaks=True).cpu().eval()
         network.linear.load_state_dict({"weight": fit.weight, "bias": fit.bias})
     else:
         neighbours = fit_knn(fitted.values, labels, tuning.values, tuning_labels)

@@ -244,11 +244,14 @@ def _each_once(cells: list[Cell]) -> list[Cell]:
         raise TinctError(f"{one.folder} and {other.folder}: their labels differ; report their folders apart")
     scored = {(cell.record["data"]["eval_pictures"], *cell.record["data"]["scored"]): cell for cell in cells}
     if len(scored) > 1:
-        (pictures, *_), (others, *_), *_ = scored
+        (pictures, *names), (others, *other_names), *_ = scored
         one, other, *_ = scored.values()
+        on = f"{pictures} and {others} pictures"
+        if pictures == others:
+            on = f"other classes ({', '.join(sorted({*names} ^ {*other_names})) or 'in another order'})"
         raise TinctError(
-            f"{one.folder} and {other.folder}: they were scored on {pictures} and {others} pictures, or on other "
-            "classes, as where a picture could not be read; mend that, remove the older cells and run them again"
+            f"{one.folder} and {other.folder}: they were scored on {on}, as where a picture could not be read; mend "
+            "that, remove the older cells and run them again"
         )
     found: dict[tuple[str, str, int], Cell] = {}
     weights: dict[tuple[str, int], Cell] = {}

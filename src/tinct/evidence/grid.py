@@ -149,12 +149,15 @@ def _finished(grid: Grid, planned: Planned, any_rate: bool = False) -> dict[str,
     record = read_checked(planned.folder / "record.json")
     remedy = "choose another --out, or remove that folder"
     any_rate = any_rate or not planned.settings.trains
-    no_matter = ("cache", "accelerator", "lr") if any_rate else ("cache", "accelerator")
+    no_matter = {"cache", "accelerator"} | ({"lr"} if any_rate else set())
+    digest = grid.digests.get(planned.settings.init)
+    same = record["init"]["provenance"].get("sha256") == digest
+    no_matter |= {"init"} if same and digest else set()  # they may lie elsewhere now
     for key, value in asdict(planned.settings).items():
         before = record["settings"].get(key)
         if before != value and key not in no_matter:
             raise TinctError(f"{planned.folder} was made with {key} {before!r}, now it is {value!r}; {remedy}")
-    if record["init"]["provenance"].get("sha256") != grid.digests.get(planned.settings.init):
+    if not same:
         raise TinctError(f"{planned.folder} began with other weights than {planned.settings.init} has now; {remedy}")
     if padded(record):
         raise TinctError(f"{planned.folder} was scored on pictures in padded squares, as tinct did before; {remedy}")

@@ -40,6 +40,8 @@ NUMBER = (int, float)
 NONE = type(None)
 PER_CLASS = {"map": "average_precision", "miou": "iou"}
 """Where the metrics of a transfer have those of each class."""
+MEAN = {"map": "mean_ap", "miou": "mean_iou"}
+"""Where they have the mean, as a share."""
 SEEN = ("seen_by_encoder", "seen_in_training")
 """Where a transfer's data name evaluated pictures that are no news to it; older records lack the second."""
 TRANSFER: dict[str, Any] = {
@@ -178,9 +180,11 @@ def _chose_settings(record: dict[str, Any]) -> bool:
 def _arm(plan: dict[str, Any], record: dict[str, Any], home: Path) -> str:
     """The name of a record's arm: as its grid's plan has it, else what its weights were called."""
     name = str(record["init"]["name"])
-    arms = [str(arm) for arm, inits in plan.get("arms", {}).items() if name in inits]
-    # of an encoder that was given two names, the one that the cell's folder has
-    return next((arm for arm in arms if home.name.startswith(f"{arm}-{record['labels']}-")), [*arms, name][0])
+    planned = plan.get("arms", {})
+    arms = [str(arm) for arm, inits in planned.items() if name in inits]
+    # of an encoder that was given two names, or that has been moved since, the one that the cell's folder has
+    begins = (str(arm) for arm in arms or planned if home.name.startswith(f"{arm}-{record['labels']}-"))
+    return next(begins, [*arms, name][0])
 
 
 @contextmanager
@@ -203,6 +207,7 @@ def read_checked(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
     what = record.get("what")
     wrong = _wrong(record, TRANSFER if what == "transfer" else PRETRAIN if what == "pretrain" else {})
     wrong = wrong or next(filter(None, (_wrong(*further) for further in _further(record))), None)
+    wrong = wrong or (_out_of_range(record) if what == "transfer" else None)
     if wrong is not None:
         raise TinctError(f"{path}: {wrong} is missing or not what a record has there; {remedy}")
     return record
@@ -248,6 +253,14 @@ def _further(record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str,
         for name, scores in record["metrics"].items():
             if "ab_error" in scores:
                 yield scores, COLOUR_SCORES, f"metrics.{name}."
+
+
+def _out_of_range(record: dict[str, Any]) -> str | None:
+    """The first figure of a transfer that cannot be so; its value is one of its own metrics, in percent."""
+    mean = record["metrics"].get(MEAN[record["metric"]])
+    if isinstance(mean, int | float) and not math.isclose(record["value"], 100 * mean, abs_tol=1e-6):
+        return "value"
+    return "seed" if record["seed"] < 0 else "n_labels" if record["n_labels"] < 1 else None
 
 
 def _wrong(content: dict[str, Any], shape: dict[str, Any], where: str = "") -> str | None:

@@ -198,6 +198,7 @@ def pretraining_of(init: dict[str, Any]) -> str:
     parts = ["colour"] if colour else []
     parts += ["rotation"] if "rotation" in terms else []
     parts += ["siamese"] if terms & {"siamese", "multicrop"} else []
+    parts += sorted(terms - COLOUR_TERMS - {"rotation", "siamese", "multicrop"})  # which others have added
     labels = any(stage.get("supervised") for stage in stages)
     unknown = any(stage.get("supervised", False) is None for stage in stages)
     if parts:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tinct.config import Config
 from tinct.data.loader import Crops
 from tinct.data.random import torch_seed
-from tinct.device import layout
+from tinct.device import layout, own_draws
 from tinct.errors import TinctError
 from tinct.inits import load_init
 from tinct.models.discriminator import PatchDiscriminator
@@ -42,6 +42,7 @@ class Learner:
         history: what the file that the weights began with says of itself; {} for random ones.
     """
 
+    @own_draws()
     def __init__(self, config: Config, fabric: Fabric) -> None:
         """Build everything from the seed, the same on every rank.
 
@@ -100,6 +101,7 @@ class Learner:
         # One pass over the weights instead of ten; Fabric cannot clip fused steps under fp16's gradient scaling.
         return torch.optim.AdamW(groups, lr, self.config.betas, fused=not self.config.precision.startswith("16"))
 
+    @own_draws()
     def learn(
         self, parts: Iterable[Crops], step: int, rate: float, adversarial_weight: float | None
     ) -> dict[str, float]:
