@@ -201,7 +201,7 @@ def crops_loader(
     They can be gone through once.
     """
     share = batch_size // (ranks * accumulate)
-    firsts = (((step * accumulate + part) * ranks + rank) * share for step in iter(steps) for part in range(accumulate))
+    firsts = (((step * accumulate + part) * ranks + rank) * share for step in steps for part in range(accumulate))
     return DataLoader[Any](
         photographs,
         batch_sampler=(list(range(first, first + share)) for first in firsts),
