@@ -17,7 +17,7 @@ from tinct.data.labelled import Task
 from tinct.data.photos import photographs, right
 from tinct.data.transforms import centre
 from tinct.errors import TinctError, going_on
-from tinct.files import atomic_path
+from tinct.files import write_image
 from tinct.outputs import check_out
 from tinct.pretrain import run_pretrain
 from tinct.report import check_page, write_report
@@ -107,8 +107,7 @@ def colour_right_halves(run: Path) -> Path:
         colorizer = Colorizer.load(run / "colorizer.safetensors")
     except TinctError as error:
         raise TinctError(f"{error} (remove {run} to begin the demo anew)") from error
-    with atomic_path(path) as unfinished:
-        Image.fromarray(sheet_of(colorizer, map(right, photographs().values()))).save(unfinished)
+    write_image(path, Image.fromarray(sheet_of(colorizer, map(right, photographs().values()))))
     return path
 
 

@@ -18,7 +18,7 @@ from tinct.data.hashes import dhash, near
 from tinct.data.random import rng
 from tinct.data.transforms import centre
 from tinct.errors import PictureError
-from tinct.files import atomic_path
+from tinct.files import write_image
 
 __all__ = ["Colourer", "balance", "colour_scores", "colourise", "sample_sheet", "take_held_out"]
 
@@ -112,6 +112,5 @@ def sample_sheet(
     coloured = colourise(colourer, truth.to(device)).cpu()
     rows = [torch.cat(list(row), dim=-1) for row in (greyed(truth), truth, coloured)]
     sheet = as_bytes(torch.cat(rows, dim=-2))
-    with atomic_path(path) as unfinished:
-        Image.fromarray(sheet).save(unfinished)
+    write_image(path, Image.fromarray(sheet))
     return sheet
