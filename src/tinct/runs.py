@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from tinct.config import BUDGETS, Config
 from tinct.environment import environment
-from tinct.errors import TinctError
+from tinct.errors import TinctError, one_line
 from tinct.files import as_json, check_utf8, in_full, read_json, settle, sync, write_json, write_text
 from tinct.weights import load_strict, read_weights
 
@@ -53,7 +53,7 @@ class Checkpoint:
         try:
             states: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # what unpickling raises follows from the damage
-            reason = " ".join(str(error).split())[:120]
+            reason = one_line(error, 120)
             raise TinctError(f"{path}: cannot be read ({type(error).__name__}: {reason}); {DAMAGED}") from error
         return states
 
@@ -116,7 +116,7 @@ class Run:
             # a setting that an older tinct had not heard of was what it is by default
             before = asdict(Config()) | dict(yaml.safe_load(written.read_bytes()))
         except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-            raise TinctError(f"{written}: cannot be read ({' '.join(str(error).split())}); {DAMAGED}") from error
+            raise TinctError(f"{written}: cannot be read ({one_line(error)}); {DAMAGED}") from error
         both = {key: (before.get(key), config[key]) for key in config}
         for key in PLACES & both.keys():
             both[key] = in_full(both[key][0]), in_full(both[key][1])

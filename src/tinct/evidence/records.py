@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from tinct.data.labelled import BY_GRADIENTS
-from tinct.errors import TinctError
+from tinct.errors import TinctError, one_line
 from tinct.evidence.statistics import resampled_map, resampled_miou
 from tinct.files import all_below, read_json
 
@@ -189,7 +189,7 @@ def damaged(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, OSError, KeyError, IndexError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise TinctError(f"{path}: cannot be read ({type(error).__name__}: {reason}); {REMEDY}") from error
 
 
