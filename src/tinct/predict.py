@@ -1,6 +1,5 @@
 """`tinct predict`: what a trained classifier or segmenter says of pictures."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +18,7 @@ from tinct.data.overlay import class_color, draw_labels
 from tinct.data.sources import open_pictures, results_in
 from tinct.data.transforms import centre, shrunk, whole
 from tinct.device import named_device
-from tinct.downstream.examples import SHARPNESS
+from tinct.downstream.examples import held_side
 from tinct.downstream.predictions import png_names, write_table
 from tinct.downstream.trained import load_trained, logits_of, mask_of
 from tinct.errors import PictureError, TinctError
@@ -93,7 +92,7 @@ def predict(
         pass_over(f"{folder}, which tinct wrote", console)
     answers: list[dict[str, Any]] = []
     rows: list[tuple[str, Tensor]] = []
-    for batch in readable(source, math.ceil(SHARPNESS * meta["size"]), console):
+    for batch in readable(source, held_side(meta["size"]), console):
         if meta["task"] == "multilabel":
             squares = np.stack([centre(one.small, meta["size"]) for one in batch])
             for one, row in zip(batch, logits_of(network, squares, meta["input"]).sigmoid(), strict=True):
