@@ -26,6 +26,7 @@ from tinct.config import BUDGETS, Config
 from tinct.environment import environment
 from tinct.errors import TinctError, one_line
 from tinct.files import as_json, check_utf8, in_full, read_json, settle, sync, write_json, write_text
+from tinct.outputs import RECORD
 from tinct.weights import load_strict, read_weights
 
 __all__ = ["DAMAGED", "Checkpoint", "Run", "read_record"]
@@ -219,11 +220,11 @@ class Run:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write record.json, with the environment added."""
-        write_json(self.folder / "record.json", {**record, **environment()})
+        write_json(self.folder / RECORD, {**record, **environment()})
 
     def finished(self) -> bool:
         """Whether the run has its record."""
-        return (self.folder / "record.json").exists()
+        return (self.folder / RECORD).exists()
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -232,7 +233,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         TinctError: there is none that can be read.
     """
-    return read_json(folder / "record.json", f"is {folder} a finished run?")
+    return read_json(folder / RECORD, f"is {folder} a finished run?")
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

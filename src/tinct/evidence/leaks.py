@@ -10,8 +10,8 @@ from tinct.data.parallel import each_picture
 from tinct.data.sources import open_labelled
 from tinct.downstream.examples import open_labels
 from tinct.evidence.grid import Arm, Grid
-from tinct.evidence.records import PLAN
 from tinct.inits import Start
+from tinct.outputs import PLAN
 from tinct.settings import TransferSettings
 from tinct.shipped import entries
 

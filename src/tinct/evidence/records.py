@@ -17,9 +17,9 @@ from tinct.data.labelled import BY_GRADIENTS
 from tinct.errors import TinctError, one_line
 from tinct.evidence.statistics import resampled_map, resampled_miou
 from tinct.files import all_below, read_json
+from tinct.outputs import PLAN, RECORD
 
 __all__ = [
-    "PLAN",
     "SEEN",
     "Cell",
     "Records",
@@ -31,10 +31,6 @@ __all__ = [
     "read_checked",
 ]
 
-PLAN = "compare.json"
-"""The file that says which arms a grid has; its cells are below it."""
-RECORD = "record.json"
-"""The file that says what a run or a transfer was, and what came of it."""
 REMEDY = "remove its folder and run its command again"
 NUMBER = (int, float)
 NONE = type(None)
