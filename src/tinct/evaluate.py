@@ -26,6 +26,7 @@ from tinct.data.sources import open_sources
 from tinct.device import own_draws
 from tinct.environment import environment
 from tinct.errors import PictureError, TinctError, check_kinds
+from tinct.evidence.leaks import NAMED, not_known
 from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import as_plain, read_json, write_json
 from tinct.inits import seen_by
@@ -58,8 +59,6 @@ PROTOCOLS = {
 SEEN = 1 << 21
 """Pixels at which a network compares pictures, at most: beyond, its feature maps fill the memory."""
 OTHER = "choose another --out"
-NAMED = 10
-"""How many pictures that the colorizer had seen are named."""
 
 
 def evaluate(
@@ -228,10 +227,7 @@ def _warn(console: Console, colorizer: str, seen: dict[str, Any]) -> None:
         listed = ", ".join(seen["names"]) + (", ..." if seen["pictures"] > NAMED else "")
         said = f"warning: pretraining saw {seen['pictures']} of the evaluated pictures, or copies of them: {listed}"
     elif not seen["known_in_full"]:
-        said = (
-            f"{colorizer}: which pictures its weights were made from is not known in full; evaluated ones may be among "
-            "them"
-        )
+        said = not_known(colorizer)
     else:
         return
     say(console, said)
