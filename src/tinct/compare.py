@@ -223,8 +223,7 @@ def estimate(grid: Grid, jobs: int, console: Console) -> None:
     table = Table(*map(column, ("cell", "starts from", "labels", "seed", "state")))
     left = 0
     for one in (*tuning, *cells):
-        done = (one.folder / RECORD).exists()
-        left += not done
+        left += not (done := (one.folder / RECORD).exists())
         own, state = one.settings, "done" if done else "to do"
         table.add_row(str(one.folder.relative_to(grid.out)), own.init, own.labels, str(own.seed), state)
     console.print(table)
