@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from tinct.color import as_bytes, greyed
+from tinct.color import as_bytes, as_planes, greyed
 from tinct.colorize import Colorizer
 from tinct.compare import run_compare, show
 from tinct.config import Config
@@ -114,7 +114,7 @@ def colour_right_halves(run: Path) -> Path:
 def sheet_of(colorizer: Colorizer, pictures: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """The middles of colour pictures (H, W, 3) in grey, coloured, and in truth: three rows of tiles, (3 T, N T, 3)."""
     tiles = [centre(picture, TILE) for picture in pictures]
-    truth = torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2) / 255
+    truth = as_planes(np.stack(tiles))
     grey = greyed(truth)
     rows = torch.stack((grey, colorizer(grey), truth))  # (3, N, 3, T, T) to rows of tiles
     return as_bytes(rows.permute(2, 0, 3, 1, 4).reshape(3, 3 * TILE, -1))
