@@ -42,6 +42,13 @@ def test_planes_are_rounded_to_a_picture():
     assert np.array_equal(color.as_bytes(planes), np.tile(np.array([0, 0, 1, 255])[:, None], (2, 1, 3)))
 
 
+def test_planes_of_a_picture_come_back_as_the_picture():
+    pictures = torch.arange(256, dtype=torch.uint8).expand(3, 256).T.reshape(2, 16, 8, 3).numpy()
+    planes = color.as_planes(pictures)
+    assert (planes.shape, planes.dtype) == ((2, 3, 16, 8), torch.float32)
+    assert all(np.array_equal(color.as_bytes(one), picture) for one, picture in zip(planes, pictures, strict=True))
+
+
 def test_round_trip_is_within_half_an_8_bit_step():
     rgb = cube(52)  # steps of 5/255: every value is an 8-bit one
     assert (color.lab_to_srgb(color.srgb_to_lab(rgb)) - rgb).abs().max() < 0.5 / 255

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 from tinct.config import BUDGETS, Config, read_yaml, recipe_file, recipes
-from tinct.errors import TinctError
+from tinct.errors import TinctError, one_line
 from tinct.files import expanded
 
 __all__ = ["parse"]
@@ -110,7 +110,7 @@ def complaint(error: Exception, parser: Any, words: list[str], lists: Collection
         words: those of the command line.
         lists: the options that take several.
     """
-    message = plainly(" ".join(str(error).split()).replace("Parser key ", ""))
+    message = plainly(one_line(error).replace("Parser key ", ""))
     head, missing, names = message.partition("arguments are required: ")
     if missing:
         flags = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tinct.errors import TinctError
-from tinct.evidence.records import PLAN, SEEN, overlap, read_checked
+from tinct.evidence.records import SEEN, overlap, read_checked
 from tinct.evidence.wording import COLOUR_TERMS, pretraining_of
 from tinct.files import write_text
+from tinct.outputs import PLAN, RECORD
 from tinct.shipped import entries
 
 __all__ = ["card", "card_of", "hub_card", "pretraining_card", "pretraining_facts"]
@@ -59,7 +60,7 @@ def card(run: Path, *, out: Path | None = None) -> int:
 
 
 def _read(run: Path) -> dict[str, Any]:
-    return read_checked(run / "record.json", f"is {run} a finished run?")
+    return read_checked(run / RECORD, f"is {run} a finished run?")
 
 
 def card_of(record: dict[str, Any], files: bool = True) -> str:
@@ -173,7 +174,7 @@ def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report
     tags = ["timm", "tinct", "image-colorization", *(["self-supervised"] if unlabelled and not classes else [])]
     if known and known.card:
         text = (known.shelf / known.card).read_text(encoding="utf-8").rstrip()
-    elif (file.parent / "record.json").exists():
+    elif (file.parent / RECORD).exists():
         text = card_of(_read(file.parent), files=False).rstrip()  # those of the export have other names
     else:
         text = f"# {report['what']}, exported by tinct"

@@ -14,7 +14,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
 from tinct.arguments import parse
-from tinct.errors import TinctError, out_of_memory
+from tinct.errors import TinctError, one_line, out_of_memory
 
 __all__ = ["COMMANDS", "main"]
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 141
     except TinctError as error:
-        complain(f"{said}: {' '.join(str(error).split())}")
+        complain(f"{said}: {one_line(error)}")
         return 2
     except OSError as error:  # a folder that may not be entered, a name that is too long: nothing that tinct can mend
         where = f"{error.filename}: " if error.filename else ""

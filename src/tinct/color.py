@@ -24,6 +24,7 @@ __all__ = [
     "XYZ_TO_RGB",
     "ab_centres",
     "as_bytes",
+    "as_planes",
     "clip_to_gamut",
     "denormalize_ab",
     "greyed",
@@ -156,6 +157,11 @@ def as_bytes(rgb: Tensor) -> NDArray[np.uint8]:
     """Planes (3, H, W) in [0, 1], rounded to a picture (H, W, 3) of 8 bits that others can show or write."""
     pixels: NDArray[np.uint8] = rgb.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
     return pixels
+
+
+def as_planes(pixels: NDArray[np.uint8]) -> Tensor:
+    """The inverse of `as_bytes`, of one picture or many: (..., H, W, 3) of 8 bits to (..., 3, H, W) in [0, 1]."""
+    return torch.from_numpy(pixels).movedim(-1, -3).float() / 255
 
 
 def in_gamut(lab: Tensor) -> Tensor:

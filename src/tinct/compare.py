@@ -21,6 +21,7 @@ from tinct.evidence.planning import DEFAULT_AMOUNTS, LRS, SEEDS, make_grid
 from tinct.evidence.records import Cell
 from tinct.evidence.workers import Planned
 from tinct.files import alone_in, expanded
+from tinct.outputs import RECORD
 from tinct.screen import column, open_console, say
 from tinct.settings import TransferSettings
 
@@ -222,8 +223,7 @@ def estimate(grid: Grid, jobs: int, console: Console) -> None:
     table = Table(*map(column, ("cell", "starts from", "labels", "seed", "state")))
     left = 0
     for one in (*tuning, *cells):
-        done = (one.folder / "record.json").exists()
-        left += not done
+        left += not (done := (one.folder / RECORD).exists())
         own, state = one.settings, "done" if done else "to do"
         table.add_row(str(one.folder.relative_to(grid.out)), own.init, own.labels, str(own.seed), state)
     console.print(table)

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 
-from tinct.errors import TinctError, check_kinds
+from tinct.errors import TinctError, check_kinds, one_line
 from tinct.files import as_plain
 
 __all__ = ["BUDGETS", "LARGEST", "RECIPES", "TIMED_STEPS", "Config", "Precision", "read_yaml", "recipe_file", "recipes"]
@@ -252,7 +252,7 @@ def read_yaml(path: Path, **replaced: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise TinctError(f"{path}: not in UTF-8 ({error.reason}); expected YAML") from error
     except yaml.YAMLError as error:
-        raise TinctError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
+        raise TinctError(f"{path}: no YAML ({one_line(error)})") from error
     except TinctError as error:
         raise TinctError(f"{path}: {error}") from error
     if not isinstance(content, dict):

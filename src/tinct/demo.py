@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from tinct.color import as_bytes, greyed
+from tinct.color import as_bytes, as_planes, greyed
 from tinct.colorize import Colorizer
 from tinct.compare import run_compare, show
 from tinct.config import Config
@@ -17,7 +17,7 @@ from tinct.data.labelled import Task
 from tinct.data.photos import photographs, right
 from tinct.data.transforms import centre
 from tinct.errors import TinctError, going_on
-from tinct.files import atomic_path
+from tinct.files import write_image
 from tinct.outputs import check_out
 from tinct.pretrain import run_pretrain
 from tinct.report import check_page, write_report
@@ -107,15 +107,14 @@ def colour_right_halves(run: Path) -> Path:
         colorizer = Colorizer.load(run / "colorizer.safetensors")
     except TinctError as error:
         raise TinctError(f"{error} (remove {run} to begin the demo anew)") from error
-    with atomic_path(path) as unfinished:
-        Image.fromarray(sheet_of(colorizer, map(right, photographs().values()))).save(unfinished)
+    write_image(path, Image.fromarray(sheet_of(colorizer, map(right, photographs().values()))))
     return path
 
 
 def sheet_of(colorizer: Colorizer, pictures: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """The middles of colour pictures (H, W, 3) in grey, coloured, and in truth: three rows of tiles, (3 T, N T, 3)."""
     tiles = [centre(picture, TILE) for picture in pictures]
-    truth = torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2) / 255
+    truth = as_planes(np.stack(tiles))
     grey = greyed(truth)
     rows = torch.stack((grey, colorizer(grey), truth))  # (3, N, 3, T, T) to rows of tiles
     return as_bytes(rows.permute(2, 0, 3, 1, 4).reshape(3, 3 * TILE, -1))

@@ -6,7 +6,6 @@ pictures in the same places, the last one filled up, so the result is the same e
 """
 
 import importlib.util
-import math
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +23,7 @@ from tinct.data.base import Source
 from tinct.data.sources import open_pictures
 from tinct.data.transforms import centre, shrunk
 from tinct.device import named_device, own_draws
-from tinct.downstream.examples import SHARPNESS
+from tinct.downstream.examples import held_side
 from tinct.errors import TinctError, going_on
 from tinct.exporting.row_store import FORMATS, Row, Store
 from tinct.files import alone_in, in_full
@@ -156,7 +155,7 @@ def _read(
     source: Source, begin: int, batch: int, size: int, workers: int
 ) -> Generator[tuple[list[str], list[NDArray[np.uint8] | str]]]:
     """Batches of names and centred squares (size, size, 3), or why there is none; two batches are read ahead."""
-    side = math.ceil(SHARPNESS * size)
+    side = held_side(size)
 
     def square(index: int) -> NDArray[np.uint8] | str:
         small = shrunk(source, index, side)

@@ -18,6 +18,7 @@ __all__ = [
     "TinctError",
     "check_kinds",
     "going_on",
+    "one_line",
     "out_of_memory",
 ]
 
@@ -47,6 +48,11 @@ class DivergedError(TinctError):
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory does not suffice: only on some devices has torch a class of its own for it."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def one_line(error: BaseException, most: int | None = None) -> str:
+    """What an error of a library says, in one line of at most `most` characters; its kind where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinct.color import as_bytes, greyed, srgb_to_lab
+from tinct.color import as_bytes, as_planes, greyed, srgb_to_lab
 from tinct.color_metrics import SSIM_WINDOW, ab_distance, ab_l1, colorfulness, mean_ciede2000, psnr, ssim
 from tinct.colorize import Colorizer
 from tinct.data.base import Source
@@ -26,6 +26,7 @@ from tinct.data.sources import open_sources
 from tinct.device import own_draws
 from tinct.environment import environment
 from tinct.errors import PictureError, TinctError, check_kinds
+from tinct.evidence.leaks import NAMED, not_known
 from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import as_plain, read_json, write_json
 from tinct.inits import seen_by
@@ -58,8 +59,6 @@ PROTOCOLS = {
 SEEN = 1 << 21
 """Pixels at which a network compares pictures, at most: beyond, its feature maps fill the memory."""
 OTHER = "choose another --out"
-NAMED = 10
-"""How many pictures that the colorizer had seen are named."""
 
 
 def evaluate(
@@ -169,10 +168,11 @@ def run_evaluate(
             left_out["not coloured"] += 1
             continue
         hashes[index] = dhash(truth)
-        scores.append(_scores(_planes(result), _planes(truth), perceptual))
+        rgb, true_rgb = as_planes(result[None]), as_planes(truth[None])
+        scores.append(_scores(rgb, true_rgb, perceptual))
         for distance in frechet.values():
-            distance.update(_planes(truth), real=True)
-            distance.update(_planes(result), real=False)
+            distance.update(true_rgb, real=True)
+            distance.update(rgb, real=False)
     if not scores:
         raise TinctError(f"{', '.join(specs)}: no colour picture to compare with; left out: {left_out}")
     values = {name: [score[name] for score in scores if not math.isnan(score[name])] for name in scores[0]}
@@ -229,10 +229,7 @@ def _warn(console: Console, colorizer: str, seen: dict[str, Any]) -> None:
         listed = ", ".join(seen["names"]) + (", ..." if seen["pictures"] > NAMED else "")
         said = f"warning: pretraining saw {seen['pictures']} of the evaluated pictures, or copies of them: {listed}"
     elif not seen["known_in_full"]:
-        said = (
-            f"{colorizer}: which pictures its weights were made from is not known in full; evaluated ones may be among "
-            "them"
-        )
+        said = not_known(colorizer)
     else:
         return
     say(console, said)
@@ -248,7 +245,7 @@ def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int
         # torch's antialiased bilinear, as figures were published by; Pillow's bicubic (`transforms`) gives others
         scale = side / min(picture.shape[:2])
         size = [round(length * scale) for length in picture.shape[:2]]
-        picture = as_bytes(F.interpolate(_planes(picture), size, mode="bilinear", antialias=True)[0])
+        picture = as_bytes(F.interpolate(as_planes(picture[None]), size, mode="bilinear", antialias=True)[0])
     if min(picture.shape[:2]) < SSIM_WINDOW:
         left_out["small"] += 1
     elif is_grey(picture):
@@ -256,11 +253,6 @@ def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int
     else:
         return picture
     return None
-
-
-def _planes(pixels: NDArray[np.uint8]) -> Tensor:
-    """(H, W, 3) bytes as a batch of one (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
 
 
 def _scores(rgb: Tensor, truth: Tensor, perceptual: dict[str, Callable[[Tensor, Tensor], Tensor]]) -> dict[str, float]:

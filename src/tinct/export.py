@@ -16,7 +16,7 @@ import torch
 
 from tinct.cards import hub_card
 from tinct.device import own_draws
-from tinct.errors import TinctError
+from tinct.errors import TinctError, one_line
 from tinct.exporting.parity import rounding_error, sample_inputs
 from tinct.exporting.subject import Subject, load_subject
 from tinct.exporting.to_onnx import to_onnx
@@ -198,5 +198,5 @@ def upload(folder: Path, repository: str) -> str:
         api.create_repo(repository, private=True, exist_ok=True)
         return str(api.upload_folder(repo_id=repository, folder_path=folder))
     except Exception as error:  # the hub's client raises errors of many libraries
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise TinctError(f"cannot push to {repository} ({reason}); log in with: hf auth login") from error

@@ -18,7 +18,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from tinct import shipped
-from tinct.errors import TinctError
+from tinct.errors import TinctError, one_line
 from tinct.files import atomic_path, expanded
 from tinct.screen import column, open_console, say
 from tinct.shipped import Entry, add, check_name, digest, entries, own_shelf, put, put_seen, seen_beside, verify
@@ -199,7 +199,7 @@ def _from_hub(entry: Entry, target: Path) -> None:
         try:
             path = hf_hub_download(entry.hub["repo"], file, revision=entry.hub["revision"], local_dir=folder)
         except Exception as error:  # the hub's client raises errors of many libraries
-            raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+            raise ValueError(one_line(error, 200)) from error
         with open(path, "rb") as source:
             _copy(source, target, entry)
 
@@ -227,7 +227,7 @@ def _reason(error: Exception) -> str:
         return f"{error.url} answered {error.code} {error.reason}"
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"no file {error.filename}"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 def _list(known: dict[str, Entry], console: Console) -> None:

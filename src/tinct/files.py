@@ -10,9 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinct.errors import TinctError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = [
     *(
@@ -31,7 +34,7 @@ __all__ = [
         "sync",
         "unwritable",
     ),
-    *("walked", "write_bytes", "write_json", "write_text"),
+    *("walked", "write_bytes", "write_image", "write_json", "write_text"),
 ]
 
 UMASK = os.umask(0)  # which can be read only by setting it, for all threads: so once, while there is one
@@ -127,6 +130,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write `content` to `path` as UTF-8, atomically; bytes of file names that are none pass through."""
     write_bytes(path, content.encode("utf-8", "surrogateescape"))
+
+
+def write_image(path: Path, image: "Image") -> None:
+    """Write an image to `path` atomically, in the format that its suffix names."""
+    with atomic_path(path) as unfinished:
+        image.save(unfinished)
 
 
 def expanded(path: str | Path) -> Path:

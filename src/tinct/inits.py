@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tinct.data.random import torch_seed
 from tinct.device import own_draws
-from tinct.errors import TinctError
+from tinct.errors import TinctError, one_line
 from tinct.files import expanded
 from tinct.models.encoder import Encoder
 from tinct.models.layouts import PICKLES, Translation, classifier_names, read_pickle, translate
@@ -186,7 +186,7 @@ def _timm(name: str, input: Input, backbone: str | None, weights: str | None) ->
         try:
             tensors = timm.create_model(name, pretrained=True).state_dict()
         except Exception as error:  # the hub's client raises errors of many libraries
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error, 200)
             raise TinctError(f"timm:{name}: cannot be downloaded ({reason}); give --weights FILE") from error
         said = {"weights": f"timm:{name}"}
     return _fitted(architecture, tensors, input, (cfg.mean, cfg.std), {**said, "supervised": None})

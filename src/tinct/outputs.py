@@ -6,9 +6,13 @@ from pathlib import Path
 from tinct.errors import TinctError
 from tinct.files import read_json
 
-__all__ = ["check_out", "holds_results"]
+__all__ = ["PLAN", "RECORD", "check_out", "holds_results"]
 
-RECORDS = ("compare.json", "record.json", "predictions.json")
+PLAN = "compare.json"
+"""The file that says which arms a grid has; its cells are below it."""
+RECORD = "record.json"
+"""The file that says what a run or a transfer was, and what came of it."""
+RECORDS = (PLAN, RECORD, "predictions.json")
 """Files that say which command made their folder."""
 
 

@@ -1,6 +1,5 @@
 """`tinct predict`: what a trained classifier or segmenter says of pictures."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,11 +18,11 @@ from tinct.data.overlay import class_color, draw_labels
 from tinct.data.sources import open_pictures, results_in
 from tinct.data.transforms import centre, shrunk, whole
 from tinct.device import named_device
-from tinct.downstream.examples import SHARPNESS
-from tinct.downstream.predictions import png_names, save_image, write_table
+from tinct.downstream.examples import held_side
+from tinct.downstream.predictions import png_names, write_table
 from tinct.downstream.trained import load_trained, logits_of, mask_of
 from tinct.errors import PictureError, TinctError
-from tinct.files import alone_in, expanded, write_json
+from tinct.files import alone_in, expanded, write_image, write_json
 from tinct.outputs import check_out
 from tinct.screen import open_console, say
 
@@ -113,7 +112,7 @@ def _write(
         pass_over(f"{folder}, which tinct wrote", console)
     answers: list[dict[str, Any]] = []
     rows: list[tuple[str, Tensor]] = []
-    for batch in readable(source, math.ceil(SHARPNESS * meta["size"]), console):
+    for batch in readable(source, held_side(meta["size"]), console):
         if meta["task"] == "multilabel":
             squares = np.stack([centre(one.small, meta["size"]) for one in batch])
             for one, row in zip(batch, logits_of(network, squares, meta["input"]).sigmoid(), strict=True):
@@ -122,14 +121,14 @@ def _write(
                 rows.append((one.name, row))
                 answers.append({"path": one.name, "present": present, "probabilities": values})
                 if overlays:
-                    save_image(out / "overlays" / places[one.index], draw_labels(one.small, present))
+                    write_image(out / "overlays" / places[one.index], draw_labels(one.small, present))
         else:
             for one, picture, mask in segmented(network, source, batch, meta, console):
                 answers.append({"path": one.name, "shares": shares(mask, meta["classes"])})
-                save_image(out / "masks" / places[one.index], indexed(mask))
+                write_image(out / "masks" / places[one.index], indexed(mask))
                 if overlays:
                     overlay = draw_labels(picture, meta["classes"], mask, meta["background"])
-                    save_image(out / "overlays" / places[one.index], overlay)
+                    write_image(out / "overlays" / places[one.index], overlay)
     failed = len(source) - len(answers)
     said = {"what": "predict", "model": str(model), "classes": meta["classes"], "pictures": answers}
     write_json(out / "predictions.json", said)

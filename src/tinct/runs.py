@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from tinct.config import BUDGETS, Config
 from tinct.environment import environment
-from tinct.errors import TinctError
+from tinct.errors import TinctError, one_line
 from tinct.files import as_json, check_utf8, in_full, read_json, settle, sync, write_json, write_text
+from tinct.outputs import RECORD
 from tinct.weights import load_strict, read_weights
 
 __all__ = ["DAMAGED", "Checkpoint", "Run", "read_record"]
@@ -53,7 +54,7 @@ class Checkpoint:
         try:
             states: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # what unpickling raises follows from the damage
-            reason = " ".join(str(error).split())[:120]
+            reason = one_line(error, 120)
             raise TinctError(f"{path}: cannot be read ({type(error).__name__}: {reason}); {DAMAGED}") from error
         return states
 
@@ -116,7 +117,7 @@ class Run:
             # a setting that an older tinct had not heard of was what it is by default
             before = asdict(Config()) | dict(yaml.safe_load(written.read_bytes()))
         except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-            raise TinctError(f"{written}: cannot be read ({' '.join(str(error).split())}); {DAMAGED}") from error
+            raise TinctError(f"{written}: cannot be read ({one_line(error)}); {DAMAGED}") from error
         both = {key: (before.get(key), config[key]) for key in config}
         for key in PLACES & both.keys():
             both[key] = in_full(both[key][0]), in_full(both[key][1])
@@ -220,11 +221,11 @@ class Run:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write record.json, with the environment added."""
-        write_json(self.folder / "record.json", {**record, **environment()})
+        write_json(self.folder / RECORD, {**record, **environment()})
 
     def finished(self) -> bool:
         """Whether the run has its record."""
-        return (self.folder / "record.json").exists()
+        return (self.folder / RECORD).exists()
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -233,7 +234,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         TinctError: there is none that can be read.
     """
-    return read_json(folder / "record.json", f"is {folder} a finished run?")
+    return read_json(folder / RECORD, f"is {folder} a finished run?")
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

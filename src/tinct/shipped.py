@@ -23,6 +23,7 @@ from typing import Any, get_type_hints
 
 from tinct.errors import TinctError, check_kinds
 from tinct.files import alone_in, atomic_path, expanded, read_json, write_json, write_text
+from tinct.outputs import RECORD
 
 __all__ = [
     *("RESERVED", "SHIPPED", "Entry"),
@@ -156,7 +157,7 @@ def resolve(model: str | Path, *kinds: str, others: Sequence[str] = ()) -> Path:
 
 def _what(folder: Path) -> str | None:
     """What the record in a folder is of; None where there is none."""
-    record = folder / "record.json"
+    record = folder / RECORD
     return read_json(record, "put it back, or choose another folder").get("what") if record.exists() else None
 
 

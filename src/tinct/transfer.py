@@ -33,7 +33,7 @@ from tinct.errors import AbsentSplitError, TinctError
 from tinct.evidence.findings import METRICS
 from tinct.files import alone_in, expanded, write_json
 from tinct.inits import Start, load_init
-from tinct.outputs import check_out
+from tinct.outputs import RECORD, check_out
 from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
 
@@ -214,14 +214,14 @@ def run_cell(
                 kept = {**said, "transfer": {key: record[key] for key in keep}}
                 save_trained(out / "model.safetensors", result.network, start.encoder, result.shape, kept)
             write_predictions(out, result, evaluated, settings.size, settings.fed, predictions)
-            write_json(out / "record.json", record)
+            write_json(out / RECORD, record)
         except TinctError as error:  # the disk is full, say: hours should not end without a figure
             raise TinctError(f"{error} (it scored {record['value']:.2f})") from error
         return record
 
 
 def _refuse_finished(out: Path) -> None:
-    if (out / "record.json").exists():
+    if (out / RECORD).exists():
         raise TinctError(f"out is {out}, which holds a finished transfer; choose another folder")
 
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tinct.coloring import upsample
 from tinct.coloring.upsample import fit
 
 
@@ -26,11 +27,13 @@ def naive(l: NDArray, p: NDArray, radius: int, epsilon: float) -> tuple[NDArray,
 
 
 @pytest.mark.parametrize(("radius", "epsilon"), [(1, 100.0), (2, 1.0), (3, 0.01)])
-def test_slopes_and_offsets_equal_a_naive_guided_filter(radius, epsilon):
+def test_slopes_and_offsets_equal_a_naive_guided_filter(radius, epsilon, monkeypatch):
     rng = np.random.default_rng(radius)
     l = rng.uniform(0, 100, (9, 13))
     ab = rng.normal(0, 30, (2, 9, 13))
-    chroma = fit(torch.tensor(l).float(), torch.tensor(ab).float(), radius=radius, epsilon=epsilon, back=0)
+    for name, value in {"RADIUS": radius, "EPSILON": epsilon, "BACK_PROJECTIONS": 0}.items():
+        monkeypatch.setattr(upsample, name, value)
+    chroma = fit(torch.tensor(l).float(), torch.tensor(ab).float())
     for channel in range(2):
         slope, offset = naive(l, ab[channel], radius, epsilon)
         assert np.abs(chroma.slope[channel].numpy() - slope).max() < 1e-4
@@ -75,14 +78,15 @@ def test_colour_follows_an_edge_without_a_halo():
     assert raised.abs().max() < 46  # no more than 15 % beyond either colour
 
 
-def test_raised_colour_averages_to_the_coarse_colour():
+def test_raised_colour_averages_to_the_coarse_colour(monkeypatch):
     rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     l = 50 + 30 * torch.sin(rows / 6) * torch.cos(columns / 9)
     ab = torch.stack((20 * torch.sin(rows / 14), 15 * torch.cos(columns / 11)))
     coarse = torch.nn.functional.avg_pool2d(ab, 4)
     distances = []
-    for back in (0, 1, 2):
-        raised = torch.from_numpy(fit(l, coarse, back=back).rows(l.numpy(), 0, 64))
+    for rounds in (0, 1, 2):
+        monkeypatch.setattr(upsample, "BACK_PROJECTIONS", rounds)
+        raised = torch.from_numpy(fit(l, coarse).rows(l.numpy(), 0, 64))
         distances.append(float((torch.nn.functional.avg_pool2d(raised, 4) - coarse).abs().mean()))
     assert distances[2] < distances[1] < distances[0]
     assert distances[2] < 0.2

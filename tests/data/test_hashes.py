@@ -41,32 +41,35 @@ hash_lists = st.lists(st.integers(0, 2**64 - 1), max_size=12)
 def test_the_search_agrees_with_counting_one_by_one(first, second, distance, together):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_TOGETHER", together)  # few at a time, or all with all
+        patch.setattr(module, "DISTANCE", distance)
         check_search(first, second, distance)
 
 
 def check_search(first, second, distance):
     a, b = np.array(first, np.uint64), np.array(second, np.uint64)
     pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if bits(a[i], b[j]) <= distance]
-    assert near_pairs(a, b, distance).tolist() == [list(pair) for pair in pairs]
-    assert near(a, b, distance).tolist() == [any(i == p for p, _ in pairs) for i in range(len(a))]
+    assert near_pairs(a, b).tolist() == [list(pair) for pair in pairs]
+    assert near(a, b).tolist() == [any(i == p for p, _ in pairs) for i in range(len(a))]
     firsts = [i for i in range(len(a)) if a[i] not in a[:i]]
     own = [[i, j] for i in firsts for j in range(i + 1, len(a)) if bits(a[i], a[j]) <= distance]
     own = [[i, j] for i, j in own if j in firsts or a[i] == a[j]]
-    assert near_pairs(a, distance=distance).tolist() == own
+    assert near_pairs(a).tolist() == own
 
 
-def test_planted_copies_are_found_among_many():
+def test_planted_copies_are_found_among_many(monkeypatch):
     values = np.random.default_rng(0).integers(0, 2**64, 9000, dtype=np.uint64)
     values[8999] = values[3] ^ np.uint64(0b1011)
     values[4100] = values[4090] ^ np.uint64(0b11111)
     assert near_pairs(values).tolist() == [[3, 8999]]
-    assert near_pairs(values, distance=5).tolist() == [[3, 8999], [4090, 4100]]
     assert np.flatnonzero(near(values[:4096], values[4096:])).tolist() == [3]
+    monkeypatch.setattr(module, "DISTANCE", 5)
+    assert near_pairs(values).tolist() == [[3, 8999], [4090, 4100]]
 
 
-def test_many_equal_pictures_are_few_pairs():
+def test_many_equal_pictures_are_few_pairs(monkeypatch):
+    monkeypatch.setattr(module, "DISTANCE", 1)
     values = np.array([7, 5, 5, 4, *[5] * 5000], np.uint64)
-    found = near_pairs(values, distance=1)
+    found = near_pairs(values)
     assert len(found) == 5001 + 1 + 1  # the other fives; 5 and 7, 5 and 4
     assert [0, 1] in found.tolist()
     assert [1, 3] in found.tolist()

@@ -22,10 +22,11 @@ from tinct.pictures.picture import Box
 __all__ = ["Chroma", "fit", "rows_of"]
 
 RADIUS = 1
-"""Windows are 2 * RADIUS + 1 coarse cells a side: the fewest that can hold an edge. Wider ones bleed further."""
+"""Windows are 2 * RADIUS + 1 coarse cells a side, cut at the borders: the fewest that can hold an edge. Wider ones
+bleed further."""
 
 EPSILON = 100.0
-"""Variance of L below which a window counts as flat (He & Sun's epsilon): the square of 10 Lab units."""
+"""Variance of L below which a window counts as flat (epsilon of He & Sun's equation 3): the square of 10 Lab units."""
 
 BACK_PROJECTIONS = 2
 """Rounds of adding back; a third gains less than 1 %."""
@@ -106,40 +107,29 @@ def blended(
     return result
 
 
-def fit(
-    l: Tensor,
-    ab: Tensor,
-    box: Box | None = None,
-    *,
-    radius: int = RADIUS,
-    epsilon: float = EPSILON,
-    back: int = BACK_PROJECTIONS,
-) -> Chroma:
+def fit(l: Tensor, ab: Tensor, box: Box | None = None) -> Chroma:
     """Find the local linear function from lightness to colour.
 
     Args:
         l: (H, W) L* in [0, 100], of the size that the network saw.
         ab: (2, h, w) colour in Lab units, as coarse as the network gave it.
         box: where in the picture both are of.
-        radius: windows are 2 * radius + 1 cells of `ab` a side, cut at the borders.
-        epsilon: the regularizer of He & Sun's equation 3, in squared units of L.
-        back: rounds of back-projection.
     """
     cells = (ab.shape[1], ab.shape[2])
     p, full = ab[None].double(), l[None, None].double()  # a variance is a small difference of large numbers
     guide = F.adaptive_avg_pool2d(full, cells)
 
     def mean(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
+        return F.avg_pool2d(x, 2 * RADIUS + 1, stride=1, padding=RADIUS, count_include_pad=False)
 
     def raised(x: Tensor) -> Tensor:
         return F.interpolate(x, l.shape, mode="bilinear", align_corners=False)
 
     mean_l, mean_p = mean(guide), mean(p)
-    slope = (mean(guide * p) - mean_l * mean_p) / (mean(guide * guide) - mean_l * mean_l + epsilon)
+    slope = (mean(guide * p) - mean_l * mean_p) / (mean(guide * guide) - mean_l * mean_l + EPSILON)
     offset = mean(mean_p - slope * mean_l)
     slope = mean(slope)
     varying = raised(slope) * full
-    for _ in range(back):
+    for _ in range(BACK_PROJECTIONS):
         offset = offset + p - F.adaptive_avg_pool2d(varying + raised(offset), cells)
     return Chroma(slope[0].float(), offset[0].float(), box)

@@ -20,7 +20,7 @@ from tinct.data.folder import split_folders
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, require_positives, spelled
 from tinct.data.outlines import filled
 from tinct.data.subsets import drawn_split
-from tinct.errors import AbsentSplitError, PictureError, TinctError
+from tinct.errors import AbsentSplitError, PictureError, TinctError, one_line
 from tinct.files import expanded, stamp
 
 __all__ = ["Coco"]
@@ -163,7 +163,7 @@ class Coco(LabelledFiles):
             try:
                 shape = filled(outline, *mask.shape) if outlined else _box(annotation, mask.shape)
             except Exception as error:  # pycocotools and NumPy raise all kinds where numbers are none
-                reason = " ".join(str(error).split()) or type(error).__name__
+                reason = one_line(error)
                 raise PictureError(f"{self._file}: annotation {annotation.get('id')}: {reason}") from error
             known = outlined and not annotation.get("iscrowd", 0)
             value = 1 + self._columns[annotation["category_id"]] if known else VOID
@@ -233,7 +233,7 @@ def _load(path: Path, written: tuple[int, int]) -> Any:
         _ = [entry["name"] for entry in coco.cats.values()]  # what is asked of them later
         odd = _of_two_kinds(coco.imgs, "pictures") or _of_two_kinds(coco.cats, "categories")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__} {' '.join(str(error).split())}"
+        reason = f"{type(error).__name__} {one_line(error)}"
         raise TinctError(f"{path}: {reason}; expected COCO's instances format") from error
     if repeated:
         raise TinctError(f"{path}: {repeated}; give each its own")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from tinct.data.srgb import to_srgb
-from tinct.errors import PictureError
+from tinct.errors import PictureError, one_line
 
 with contextlib.suppress(ImportError):  # not required; where it is installed, Pillow reads and writes HEIC
     import pillow_heif
@@ -242,7 +242,7 @@ def _reason_of(error: Exception) -> str:
         return "not a picture, or of a kind that is not read"
     if isinstance(error, Image.DecompressionBombError):
         return f"over the limit of {MAX_PIXELS} pixels"
-    return "cannot be decoded: " + (" ".join(str(error).split()) or type(error).__name__)
+    return "cannot be decoded: " + one_line(error)
 
 
 def _orientation(image: Image.Image) -> int:

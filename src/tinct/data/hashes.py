@@ -45,54 +45,50 @@ def hash_of(source: Source, index: int) -> np.uint64 | None:
         return None
 
 
-def near(hashes: NDArray[np.uint64], known: NDArray[np.uint64], distance: int = DISTANCE) -> NDArray[np.bool_]:
-    """Which of `hashes` (N,) lie within `distance` bits of any of `known` (M,)."""
+def near(hashes: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of `hashes` (N,) lie within `DISTANCE` bits of any of `known` (M,)."""
     found = np.zeros(len(hashes), bool)
-    for rows, _ in _matches(hashes, known, distance):
+    for rows, _ in _matches(hashes, known):
         found[rows] = True
     return found
 
 
-def near_pairs(
-    hashes: NDArray[np.uint64], known: NDArray[np.uint64] | None = None, distance: int = DISTANCE
-) -> NDArray[np.int64]:
-    """All pairs (i, j) with `hashes[i]` within `distance` bits of `known[j]`: (P, 2), in order.
+def near_pairs(hashes: NDArray[np.uint64], known: NDArray[np.uint64] | None = None) -> NDArray[np.int64]:
+    """All pairs (i, j) with `hashes[i]` within `DISTANCE` bits of `known[j]`: (P, 2), in order.
 
     Without `known`, the pairs i < j within `hashes`. There equal hashes are paired with the first of them only, and
     that one stands for all: a thousand black frames are 999 pairs, not half a million.
     """
     if known is None:
         values, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-        among = np.sort(first[_pairs(values, values, distance)], axis=1)
+        among = np.sort(first[_pairs(values, values)], axis=1)
         equal = np.column_stack((first[inverse], np.arange(len(hashes))))
         found = np.concatenate((among, equal))
         found = found[found[:, 0] < found[:, 1]]
     else:
-        found = _pairs(hashes, known, distance)
+        found = _pairs(hashes, known)
     return np.unique(found, axis=0)
 
 
-def _pairs(rows: NDArray[np.uint64], columns: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
+def _pairs(rows: NDArray[np.uint64], columns: NDArray[np.uint64]) -> NDArray[np.int64]:
     """The matches (P, 2), some of them more than once."""
     none = np.zeros((0, 2), np.int64)
-    return np.concatenate([none, *(np.column_stack(match) for match in _matches(rows, columns, distance))])
+    return np.concatenate([none, *(np.column_stack(match) for match in _matches(rows, columns))])
 
 
-def _matches(
-    rows: NDArray[np.uint64], columns: NDArray[np.uint64], distance: int
-) -> Iterator[tuple[_Indices, _Indices]]:
-    """Indices of rows and of columns that lie within `distance` bits, every pair at least once.
+def _matches(rows: NDArray[np.uint64], columns: NDArray[np.uint64]) -> Iterator[tuple[_Indices, _Indices]]:
+    """Indices of rows and of columns that lie within `DISTANCE` bits, every pair at least once.
 
-    Cut into `distance` + 1 parts, two such hashes agree wholly in one of them. So where there are many, only those are
+    Cut into `DISTANCE` + 1 parts, two such hashes agree wholly in one of them. So where there are many, only those are
     compared that do: of 23,000 photographs one pair in 900. A part is every n-th bit, since neighbouring cells of
     a picture are alike.
     """
     if len(rows) * len(columns) <= _TOGETHER:
-        row, column = np.nonzero(np.bitwise_count(rows[:, None] ^ columns) <= distance)
+        row, column = np.nonzero(np.bitwise_count(rows[:, None] ^ columns) <= DISTANCE)
         yield row, column
         return
-    for part in range(distance + 1):
-        mask = np.bitwise_or.reduce(_BITS[part :: distance + 1], initial=np.uint64(0))
+    for part in range(DISTANCE + 1):
+        mask = np.bitwise_or.reduce(_BITS[part :: DISTANCE + 1], initial=np.uint64(0))
         order = np.argsort(columns & mask)
         first, after = (np.searchsorted((columns & mask)[order], rows & mask, side) for side in ("left", "right"))
         counts = after - first
@@ -101,5 +97,5 @@ def _matches(
             row = np.repeat(some, counts[some])
             starts = np.cumsum(counts[some]) - counts[some]
             column = order[np.arange(len(row)) + np.repeat(first[some] - starts, counts[some])]
-            close = np.bitwise_count(rows[row] ^ columns[column]) <= distance
+            close = np.bitwise_count(rows[row] ^ columns[column]) <= DISTANCE
             yield row[close], column[close]

@@ -167,7 +167,8 @@ def random_crop(picture: NDArray[np.uint8], size: int, share: float, draw: np.ra
     """Cut a rectangle out, its side `share` of the shorter side and up to 4:3 out of square; maybe flip it.
 
     Unlike torchvision's RandomResizedCrop, the scale is drawn before the picture is opened: so the decoder knows what
-    it may leave out.
+    it may leave out. Hence it is one of sides, whatever the shape; crops of transfers (`transforms.augment`), whose
+    pictures are held already, draw a share of the area instead.
     """
     height, width = picture.shape[:2]
     aspect = math.exp(draw.uniform(-0.5, 0.5) * math.log(4 / 3))
@@ -201,7 +202,7 @@ def crops_loader(
     They can be gone through once.
     """
     share = batch_size // (ranks * accumulate)
-    firsts = (((step * accumulate + part) * ranks + rank) * share for step in iter(steps) for part in range(accumulate))
+    firsts = (((step * accumulate + part) * ranks + rank) * share for step in steps for part in range(accumulate))
     return DataLoader[Any](
         photographs,
         batch_sampler=(list(range(first, first + share)) for first in firsts),

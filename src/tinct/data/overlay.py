@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from tinct.data.base import VOID, LabelledSource, fingerprint_of
 from tinct.errors import PictureError, TinctError
-from tinct.files import atomic_path
+from tinct.files import write_image
 
 __all__ = ["class_color", "draw_labels", "file_stems", "overlay", "write_samples"]
 
@@ -40,8 +40,7 @@ def write_samples(source: LabelledSource, folder: Path, stem: str) -> list[Path]
             except TinctError as error:  # of the labels, which are those of all pictures
                 return str(error)
             path = folder / f"{stem}-{number}.png"
-            with atomic_path(path) as unfinished:
-                image.save(unfinished)
+            write_image(path, image)
             written.append(path)
             break
     return written or why

@@ -146,7 +146,11 @@ def resized(picture: Picture, side: int, method: Image.Resampling) -> Picture:
 
 
 def _crop_box(height: int, width: int, generator: np.random.Generator) -> Box:
-    """A random box of the wanted area and ratio, shrunk where it would not fit: left, top, right, bottom."""
+    """A random box of the wanted area and ratio, shrunk where it would not fit: left, top, right, bottom.
+
+    The law is that of torchvision's RandomResizedCrop (Szegedy et al. 2015), except that it shrinks a box instead of
+    drawing again; pretraining has another (`loader.random_crop`), since it draws before pictures are opened.
+    """
     area = generator.uniform(*AREA) * height * width
     ratio = math.exp(generator.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
     box_width, box_height = min(math.sqrt(area * ratio), width), min(math.sqrt(area / ratio), height)

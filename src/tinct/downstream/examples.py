@@ -21,7 +21,16 @@ from tinct.data.transforms import augment, centre, shrunk, whole
 from tinct.errors import PictureError, TinctError
 from tinct.files import expanded, stamp
 
-__all__ = ["MEMORY", "SHARPNESS", "Chunk", "Examples", "Labelled", "evaluation_chunks", "forget_labels", "open_labels"]
+__all__ = [
+    "MEMORY",
+    "Chunk",
+    "Examples",
+    "Labelled",
+    "evaluation_chunks",
+    "forget_labels",
+    "held_side",
+    "open_labels",
+]
 
 SHARPNESS = 1.5
 """Pictures are held with a shorter side of this many times the network's: the smallest training crop is 0.55 of it."""
@@ -38,7 +47,7 @@ class Labelled:
         pictures: the same pictures, maybe cached.
         presence: (N, C) which class is in which picture: multi-labels (NaN = unknown) or mask presence.
         bad: name -> reason of those whose mask cannot be read.
-        side: see `SHARPNESS`, in pixels.
+        side: see `held_side`, in pixels.
         task: what the labels are for.
     """
 
@@ -96,6 +105,11 @@ class Labelled:
         return picture, self.source.mask(index) if self.task == "segmentation" else None
 
 
+def held_side(size: int) -> int:
+    """The shorter side, in pixels, that pictures are reduced to before a network of `size` is fed parts of them."""
+    return math.ceil(SHARPNESS * size)
+
+
 def open_labels(spec: str, split: str, task: Task, size: int, cache: str | None = None) -> Labelled:
     """Open a split for networks of `size` pixels, with decoded pictures cached in the folder `cache`.
 
@@ -103,7 +117,7 @@ def open_labels(spec: str, split: str, task: Task, size: int, cache: str | None 
         TinctError: see `open_labelled`; or masks hold nothing but background and void.
     """
     source, presence, bad = _opened(spec, split, task, stamp(expanded(spec.partition(":")[2])))
-    side = math.ceil(SHARPNESS * size)
+    side = held_side(size)
     pictures = CachedSource(source, expanded(cache), side) if cache else source
     return Labelled(source, pictures, presence, bad, side, task)
 

@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from tinct.data.base import VOID
@@ -20,11 +19,11 @@ from tinct.downstream.examples import Labelled, evaluation_chunks
 from tinct.downstream.protocols import Result
 from tinct.downstream.trained import mask_of
 from tinct.errors import TinctError
-from tinct.files import atomic_path, write_text
+from tinct.files import write_image, write_text
 from tinct.models.stem import Input
 from tinct.weights import write_weights
 
-__all__ = ["overlay_places", "png_names", "save_image", "write_predictions", "write_table"]
+__all__ = ["overlay_places", "png_names", "write_predictions", "write_table"]
 
 SHOWN = 12
 """Evaluated pictures that predictions.safetensors holds, small, for reports to show."""
@@ -69,7 +68,7 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
             image = draw_labels(pictures[row], [evaluated.classes[index] for index in best])
         else:
             image = draw_labels(pictures[row], evaluated.classes, masks[row], evaluated.source.background)
-        save_image(out / "overlays" / places[names[number]], image)
+        write_image(out / "overlays" / places[names[number]], image)
 
 
 def _masked(
@@ -130,9 +129,3 @@ def png_names(names: Sequence[str]) -> list[Path]:
         if places == before:
             raise TinctError(f"two pictures would be written to {min(twice)}; give them to two runs with an out each")
     return places
-
-
-def save_image(path: Path, image: Image.Image) -> None:
-    """Write a PNG atomically."""
-    with atomic_path(path) as unfinished:
-        image.save(unfinished)

@@ -12,9 +12,10 @@ from tinct.data.subsets import TUNING_SHARE
 from tinct.environment import environment
 from tinct.errors import TinctError
 from tinct.evidence.findings import PER_CELL
-from tinct.evidence.records import PLAN, checked_plan, padded, read_checked
+from tinct.evidence.records import checked_plan, padded, read_checked
 from tinct.evidence.workers import TUNING_SEED, Planned, run
 from tinct.files import in_full, write_json
+from tinct.outputs import PLAN, RECORD
 from tinct.screen import open_console, progress_bar
 from tinct.settings import TransferSettings
 
@@ -144,9 +145,9 @@ def _finished(grid: Grid, planned: Planned, any_rate: bool = False) -> dict[str,
     Raises:
         TinctError: the cell was made with other settings or labels, or from other weights of the same name.
     """
-    if not (planned.folder / "record.json").exists():
+    if not (planned.folder / RECORD).exists():
         return None
-    record = read_checked(planned.folder / "record.json")
+    record = read_checked(planned.folder / RECORD)
     remedy = "choose another --out, or remove that folder"
     any_rate = any_rate or not planned.settings.trains
     no_matter = {"cache", "accelerator"} | ({"lr"} if any_rate else set())

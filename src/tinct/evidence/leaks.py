@@ -10,15 +10,15 @@ from tinct.data.parallel import each_picture
 from tinct.data.sources import open_labelled
 from tinct.downstream.examples import open_labels
 from tinct.evidence.grid import Arm, Grid
-from tinct.evidence.records import PLAN
 from tinct.inits import Start
+from tinct.outputs import PLAN
 from tinct.settings import TransferSettings
 from tinct.shipped import entries
 
-__all__ = ["evaluated_and_seen", "leaks", "untold"]
+__all__ = ["NAMED", "evaluated_and_seen", "leaks", "not_known", "untold"]
 
 NAMED = 10
-"""How many pictures a warning names; the plan names all."""
+"""How many pictures a warning names; a plan names all."""
 
 
 def evaluated_and_seen(arms: Sequence[Arm], starts: dict[str, Start], common: TransferSettings) -> dict[str, list[str]]:
@@ -54,6 +54,11 @@ def untold(arms: Sequence[Arm], starts: dict[str, Start]) -> tuple[str, ...]:
     return tuple(arm.name for arm in arms if unknown & set(arm.inits))
 
 
+def not_known(names: str) -> str:
+    """A line for encoders or colorizers of which nobody knows all the pictures that they saw."""
+    return f"{names}: which pictures its weights were made from is not known in full; evaluated ones may be among them"
+
+
 def leaks(grid: Grid) -> tuple[str, ...]:
     """A line for each arm whose encoders saw evaluated pictures, and one for those of which that is not known."""
     exclude = f"with --exclude {grid.common.source}"
@@ -71,8 +76,5 @@ def leaks(grid: Grid) -> tuple[str, ...]:
             f"{', '.join(names[:NAMED])}{more}; {remedy}"
         )
     if grid.untold:
-        lines.append(
-            f"{', '.join(grid.untold)}: which pictures its weights were made from is not known in full; evaluated "
-            "ones may be among them"
-        )
+        lines.append(not_known(", ".join(grid.untold)))
     return tuple(lines)

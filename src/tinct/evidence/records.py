@@ -14,12 +14,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from tinct.data.labelled import BY_GRADIENTS
-from tinct.errors import TinctError
+from tinct.errors import TinctError, one_line
 from tinct.evidence.statistics import resampled_map, resampled_miou
 from tinct.files import all_below, read_json
+from tinct.outputs import PLAN, RECORD
 
 __all__ = [
-    "PLAN",
     "SEEN",
     "Cell",
     "Records",
@@ -31,10 +31,6 @@ __all__ = [
     "read_checked",
 ]
 
-PLAN = "compare.json"
-"""The file that says which arms a grid has; its cells are below it."""
-RECORD = "record.json"
-"""The file that says what a run or a transfer was, and what came of it."""
 REMEDY = "remove its folder and run its command again"
 NUMBER = (int, float)
 NONE = type(None)
@@ -193,7 +189,7 @@ def damaged(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, OSError, KeyError, IndexError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise TinctError(f"{path}: cannot be read ({type(error).__name__}: {reason}); {REMEDY}") from error
 
 

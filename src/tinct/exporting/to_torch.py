@@ -8,7 +8,7 @@ import timm
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tinct.errors import TinctError
+from tinct.errors import TinctError, one_line
 from tinct.exporting.parity import HALF, SINGLE, compare, sample_inputs
 from tinct.exporting.subject import FED, Subject
 from tinct.files import write_bytes, write_json
@@ -188,7 +188,7 @@ def smp_encoder(smp: Any, backbone: str, channels: int) -> nn.Module:
     try:
         encoder: nn.Module = smp.encoders.get_encoder(f"tu-{backbone}", in_channels=channels, weights=None)
     except Exception as error:  # smp and timm refuse backbones in many ways
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise TinctError(f"segmentation-models-pytorch cannot use {backbone} ({reason}); export --to timm") from error
     return encoder.eval()
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tinct.errors import TinctError
+from tinct.errors import TinctError, one_line
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Decoder
 from tinct.models.stem import give_bias, lightness_of, stem_name
@@ -80,7 +80,7 @@ def smp_segmenter(encoder: Encoder, head: Literal["unet", "fpn", "deeplabv3plus"
             f"tu-{encoder.backbone}", encoder_weights=None, in_channels=encoder.in_channels, classes=classes
         )
     except Exception as error:  # smp and timm refuse backbones in many ways
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise TinctError(
             f"head {head}: cannot use backbone {encoder.backbone} ({reason}); try --head decoder"
         ) from error

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinct.errors import TinctError
+from tinct.errors import TinctError, one_line
 
 __all__ = [
     "PICKLES",
@@ -139,7 +139,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
             "lightly_train.export) or convert it to safetensors"
         ) from error
     except Exception as error:  # what unpickling raises follows from the damage
-        raise TinctError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]}); fetch it again") from error
+        raise TinctError(f"{path}: cannot be read ({one_line(error, 120)}); fetch it again") from error
     for name in ("state_dict", "model", "teacher"):
         content = content[name] if isinstance(content, dict) and isinstance(content.get(name), dict) else content
     found = content.items() if isinstance(content, dict) else ()

@@ -42,10 +42,10 @@ def read(source: Path | bytes, name: str | None = None) -> Picture:
         return _picture(image, source, name)
 
 
-def from_pil(image: Image.Image, name: str = "image") -> Picture:
+def from_pil(image: Image.Image) -> Picture:
     """Take a Pillow image of any mode with its metadata; raises `PictureError` as `read` does."""
-    with one_sentence(name):
-        return _picture(image, None, name)
+    with one_sentence("image"):
+        return _picture(image, None, "image")
 
 
 def pixel_count(source: Path | bytes) -> int:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinct.color import as_bytes, clip_to_gamut, greyed, lab_to_srgb, srgb_to_lab
+from tinct.color import as_bytes, as_planes, clip_to_gamut, greyed, lab_to_srgb, srgb_to_lab
 from tinct.color_metrics import ab_distance, colorfulness, psnr
 from tinct.data.base import Source
 from tinct.data.decode import is_grey
@@ -18,7 +18,7 @@ from tinct.data.hashes import dhash, near
 from tinct.data.random import rng
 from tinct.data.transforms import centre
 from tinct.errors import PictureError
-from tinct.files import atomic_path
+from tinct.files import write_image
 
 __all__ = ["Colourer", "balance", "colour_scores", "colourise", "sample_sheet", "take_held_out"]
 
@@ -77,7 +77,7 @@ def colour_scores(
         `psnr` in dB over all RGB values; `colourfulness_ratio`: mean colourfulness (Hasler and Suesstrunk 2003) of the
         results over that of the truth; `balance`: see `balance`.
     """
-    truth = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+    truth = as_planes(pictures)
     result = torch.cat([colourise(colourer, part.to(device)).cpu() for part in truth.split(batch)])
     ab, true_ab = (srgb_to_lab(part)[:, 1:] for part in (result, truth))
     error = float(ab_distance(ab, true_ab).mean())
@@ -108,10 +108,9 @@ def sample_sheet(
     Returns:
         The sheet, (3 H, COLUMNS W, 3).
     """
-    truth = torch.from_numpy(pictures[:COLUMNS]).permute(0, 3, 1, 2).float() / 255
+    truth = as_planes(pictures[:COLUMNS])
     coloured = colourise(colourer, truth.to(device)).cpu()
     rows = [torch.cat(list(row), dim=-1) for row in (greyed(truth), truth, coloured)]
     sheet = as_bytes(torch.cat(rows, dim=-2))
-    with atomic_path(path) as unfinished:
-        Image.fromarray(sheet).save(unfinished)
+    write_image(path, Image.fromarray(sheet))
     return sheet

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from tinct.color import as_bytes, srgb_to_lab
+from tinct.color import as_bytes, as_planes, srgb_to_lab
 from tinct.colorize import Colorizer
 from tinct.data.photos import photographs
 from tinct.errors import PictureError, TinctError
@@ -87,7 +86,7 @@ def examples() -> dict[str, NDArray[np.uint8]]:
     """Grey (H, W) versions of the photographs inside scikit-image."""
     found = {}
     for name, photograph in photographs().items():
-        l = srgb_to_lab(torch.from_numpy(photograph.copy()).permute(2, 0, 1) / 255)[0].numpy()
+        l = srgb_to_lab(as_planes(photograph.copy()))[0].numpy()
         found[name] = srgb(l, np.zeros((2, *l.shape), np.float32), np.dtype(np.uint8))[..., 0]
     return found
 
