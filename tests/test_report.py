@@ -10,9 +10,12 @@ import shutil
 from dataclasses import asdict
 
 import fake_records
+import numpy as np
 import pytest
 from fake_records import fake_grid, fake_transfer
 from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from tinct.cli import main
 from tinct.errors import TinctError
@@ -21,7 +24,7 @@ from tinct.evidence.grid import Arm, begun
 from tinct.evidence.records import find_records
 from tinct.evidence.wording import rows
 from tinct.files import write_json
-from tinct.report import write_report
+from tinct.report import figures, write_report
 from tinct.settings import TransferSettings
 
 RUN = {
@@ -82,14 +85,59 @@ def test_a_page_says_what_the_records_say_and_needs_nothing_else(records):
     assert text.count("data:image/jpeg;base64,") > 3
 
 
+@pytest.mark.parametrize(
+    ("protocol", "threshold", "says"), [("finetune", 0.0, "probability above 0.5"), ("knn", 0.5, "half of the votes")]
+)
+def test_arms_answer_with_the_classes_above_one_half_and_what_they_miss_is_said(tmp_path, protocol, threshold, says):
+    grid = tmp_path / "grid"
+    fake_grid(grid, {"random": ["random"], "mine": ["run"]}, ("50",), 1, protocol=protocol)
+    for folder in (grid / "cells").iterdir():  # cat, dog, sheep
+        with safe_open(folder / "predictions.safetensors", "numpy") as file:
+            header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors["labels"][[0, 40, 79]] = [[1, 0, 1], [0, 0, 0], [np.nan, 0, 0]]
+        tensors["scores"][[0, 40, 79]] = np.add(threshold, [[0.1, 0.2, -0.1], [-1, -2, -3], [0.1, 0, -0.1]])
+        save_file(tensors, folder / "predictions.safetensors", header)
+    text = write_report([grid], tmp_path / "report.html")[0].read_text()
+    assert says in text
+    found = re.findall(r"<b>mine</b><ul>(.*?)</ul>", text)
+    assert [re.findall(r'"(\w+)">(\w+)<', one) for one in found] == [
+        [("no", "dog"), ("yes", "cat"), ("missed", "sheep")],
+        [("yes", "none")],
+        [("unknown", "cat")],
+    ]
+
+
+def test_the_legend_of_the_classes_covers_no_bar(tmp_path):
+    fake_grid(tmp_path, {"random": ["random"], "mine": ["run"]}, ("50",), 1)
+    (made,) = comparisons(find_records([tmp_path]).cells)
+    figure = figures.class_bars(made, 50)
+    names = re.findall(r'<text [^>]*y="([\d.]+)"', figure.partition('id="legend_1"')[2])
+    axes = re.search(r'id="patch_2">\s*<path d="([^"]*)"', figure)
+    assert axes is not None
+    assert len(names) == 2
+    assert max(map(float, names)) < min(float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", axes[1]))
+
+
+def test_a_transfer_alone_is_neither_plotted_nor_compared(tmp_path):
+    fake_transfer(TransferSettings("voc:pictures", "multilabel", labels="50"), tmp_path / "one")
+    page, markdown, _ = write_report([tmp_path], tmp_path / "report.html")
+    text = page.read_text()
+    assert "1 transfer</span>" in text
+    assert "against labels" not in text
+    for said in (text, markdown.read_text()):
+        assert "seeds" in said
+        assert "labels' worth" not in html.unescape(said)
+    assert "| 1 |\n" in markdown.read_text()
+
+
 @pytest.mark.filterwarnings("error")
 def test_figures_have_room_for_long_names_and_leave_none_out(tmp_path, monkeypatch):
     classes = ["c" * 40 + " and " + "d" * 80, "dog \U0001f415", "sheep"]
     monkeypatch.setitem(fake_records.CLASSES, "multilabel", classes)
     fake_grid(tmp_path / "grid", {"random": ["random"], "_mine": ["run"]}, ("50", "all"), 2)
     page, _, _ = write_report([tmp_path / "grid"], tmp_path / "report.html")
-    figures = "".join(re.findall(r"<svg.*?</svg>", page.read_text(), re.DOTALL))
-    shown = [html.unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", figures)]
+    drawn = "".join(re.findall(r"<svg.*?</svg>", page.read_text(), re.DOTALL))
+    shown = [html.unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", drawn)]
     assert {f"{'c' * 18}…{'d' * 13}", classes[1], "sheep"} <= set(shown)
     legends = [text for text in shown if text.endswith("_mine")]
     assert len(legends) == 3  # of the curve, and of the classes at 50 labels and with all

@@ -14,7 +14,7 @@ from tinct.errors import PictureError, TinctError
 
 __all__ = [
     *("BY_GRADIENTS", "LabelledFiles", "Protocol", "Task", "checked_mask", "read_indices", "require_names"),
-    *("require_positives", "spelled"),
+    *("require_positives", "score_threshold", "spelled"),
 ]
 
 Task = Literal["multilabel", "segmentation"]
@@ -23,6 +23,14 @@ Protocol = Literal["finetune", "frozen", "linear", "knn"]
 """How an encoder learns from labels."""
 BY_GRADIENTS: tuple[Protocol, ...] = ("finetune", "frozen")
 """The protocols that train a network by gradients; the others fit a probe."""
+
+
+def score_threshold(protocol: Protocol) -> float:
+    """The score above which a class is said to be present, a probability of 0.5.
+
+    Scores of nearest neighbours are shares of votes, the others are logits.
+    """
+    return 0.5 if protocol == "knn" else 0.0
 
 
 class LabelledFiles(PathSource, LabelledSource):

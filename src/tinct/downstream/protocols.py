@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from tinct.data.hashes import near
+from tinct.data.labelled import score_threshold
 from tinct.data.random import torch_seed
 from tinct.device import own_draws
 from tinct.downstream.examples import Examples, Labelled, evaluation_chunks
@@ -216,8 +217,7 @@ def score(
     """
     names = evaluated.classes
     if settings.task == "multilabel":
-        # scores of nearest neighbours are shares of votes, the others are logits
-        threshold = 0.5 if settings.protocol == "knn" else 0.0
+        threshold = score_threshold(settings.protocol)
         presence = torch.from_numpy(evaluated.presence[result.indices])
         found = multilabel_scores(result.output, presence, names, scored, threshold, settings.eleven_point)
         value, metrics, within = found.mean_ap, asdict(found), found.average_precision

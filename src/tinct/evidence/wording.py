@@ -65,9 +65,10 @@ class Row(NamedTuple):
 
 
 def columns(comparison: Comparison) -> list[str]:
-    """The table's header."""
-    named = ["labels", "arm", comparison.metric, "seeds", "difference"]
-    return [*named, "95 % CI over seeds", "over pictures", "relative", "labels' worth"]
+    """The table's header; an arm alone has no differences."""
+    named = ["labels", "arm", comparison.metric, "seeds"]
+    differences = ["difference", "95 % CI over seeds", "over pictures", "relative", "labels' worth"]
+    return named + differences * (len(comparison.arms) > 1)
 
 
 def rows(comparison: Comparison) -> list[Row]:

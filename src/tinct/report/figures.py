@@ -4,7 +4,7 @@ import base64
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def curves(made: Comparison) -> str:
         axes.set_xticklabels([f"{amount:,}" for amount in made.amounts])
         axes.set(xlabel="labelled pictures", ylabel=made.metric)
         axes.grid(axis="y")
-        beside: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 3}
+        beside: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": _across(made.arms)}
         axes.legend(**(beside if len(made.arms) > FEW else {"loc": "best"}))
         return _svg(figure, f"{made.metric} against labelled pictures")
 
@@ -165,8 +165,10 @@ def class_bars(made: Comparison, amount: int) -> str:
     first = next(iter(means.values()))
     names = sorted(first, key=lambda name: -max(mean[name] for mean in means.values()))
     height = 0.8 / len(means)
+    across = _across(means)
     with rc_context(_STYLE):
-        figure, axes = _figure(5.2, max(2.0, len(names) * (0.14 + 0.11 * len(means)) + 0.9))
+        bars = max(2.0, len(names) * (0.14 + 0.11 * len(means)) + 0.9)
+        figure, axes = _figure(5.2, bars + 0.2 * -(-len(means) // across))
         for place, (arm, mean) in enumerate(means.items()):
             color = arm_colors(len(made.arms))[made.arms.index(arm)]
             rows = np.arange(len(names)) + (place - (len(means) - 1) / 2) * height
@@ -177,7 +179,7 @@ def class_bars(made: Comparison, amount: int) -> str:
         axes.set_xlabel("AP" if made.metric == "mAP" else "IoU")
         axes.grid(axis="x")
         axes.set_axisbelow(True)
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside upper left", ncols=across)
         return _svg(figure, f"Each class at {amount} labels")
 
 
@@ -245,6 +247,11 @@ def _named(name: str) -> str:
     """An arm's or a class's name as a figure has room for it; the tables have it in full."""
     short = name if len(name) <= LONG else f"{name[: LONG - 14]}…{name[-13:]}"
     return f"\u2060{short}" if short.startswith("_") else short  # matplotlib leaves such names out of legends
+
+
+def _across(names: Iterable[str]) -> int:
+    """Columns of a legend that find room side by side."""
+    return max(1, min(3, 60 // max(len(_named(name)) for name in names)))
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

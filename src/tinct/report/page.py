@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
 
 from tinct.data.base import VOID
+from tinct.data.labelled import score_threshold
 from tinct.data.overlay import class_color
 from tinct.evidence import wording
 from tinct.evidence.findings import PER_CELL, Comparison
@@ -23,9 +25,7 @@ from tinct.report import figures
 __all__ = ["render"]
 
 SHOWN = 6
-"""Evaluated pictures that a comparison shows, evenly spread, chosen by nobody."""
-GUESSES = 3
-"""Classes named under a picture."""
+"""Evaluated pictures that a comparison shows, taken at even intervals."""
 
 
 def render(made: Sequence[Comparison], runs: Mapping[Path, Mapping[str, Any]]) -> str:
@@ -50,7 +50,7 @@ def section(made: Comparison) -> dict[str, Any]:
         "made": made,
         "data": made.record["data"],
         "answers": [(contrast, wording.sentence(made, contrast)) for contrast in made.contrasts],
-        "curves": Markup(figures.curves(made)),
+        "curves": Markup(figures.curves(made)) if len(made.cells) > 1 else "",
         "going_on": Markup(figures.going_on(made)),
         "said_of_it": wording.going_on(made),
         "differences": Markup(figures.differences(made)) if made.contrasts else "",
@@ -150,16 +150,14 @@ def _predictions(folder: Path) -> dict[str, Any]:
 
 
 def _labelled(cells: Sequence[Cell], kept: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Pictures with each arm's first guesses, right or wrong (None: nobody knows)."""
+    """Pictures with each arm's answers."""
     classes, first = cells[0].record["data"]["classes"], kept[0]
+    threshold = score_threshold(cells[0].record["protocol"])
     items = []
     for row, number in enumerate(first["shown"]):
         truth = first["labels"][number]
-        guesses = {
-            cell.arm: [
-                (classes[best], None if np.isnan(truth[best]) else bool(truth[best] == 1))
-                for best in np.argsort(-one["scores"][number], kind="stable")[:GUESSES]
-            ]
+        answers = {
+            cell.arm: _answers(classes, truth, one["scores"][number], threshold)
             for cell, one in zip(cells, kept, strict=True)
         }
         items.append(
@@ -167,10 +165,23 @@ def _labelled(cells: Sequence[Cell], kept: Sequence[dict[str, Any]]) -> list[dic
                 "name": first["names"][row],
                 "picture": figures.inline(first["pictures"][row]),
                 "truth": [classes[index] for index in np.flatnonzero(truth == 1)],
-                "guesses": guesses,
+                "answers": answers,
             }
         )
     return items
+
+
+def _answers(
+    classes: Sequence[str], truth: NDArray[np.float32], scores: NDArray[np.float32], threshold: float
+) -> list[tuple[str, str]]:
+    """The classes that scores (C,) name, the highest first, then those that they miss: each with what is to be said."""
+    found = []
+    for index in np.argsort(-scores, kind="stable"):
+        if scores[index] > threshold:
+            found.append((classes[index], {1.0: "yes", 0.0: "no"}.get(float(truth[index]), "unknown")))
+        elif truth[index] == 1:
+            found.append((classes[index], "missed"))
+    return found or [("none", "unknown" if np.isnan(truth).any() else "yes")]
 
 
 def _segmented(cells: Sequence[Cell], kept: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ def as_markdown(made: Sequence[Comparison], runs: Mapping[Path, Mapping[str, Any
         lines += [f"## {one.title}", "", *(f"- {sentence}" for sentence in wording.sentences(one))]
         columns = wording.columns(one)
         lines += ["", _line(columns), _line("-" if column == "arm" else "-:" for column in columns)]
-        lines += [*(_line(row.cells) for row in wording.rows(one)), ""]
+        lines += [*(_line(row.cells[: len(columns)]) for row in wording.rows(one)), ""]
     for folder, record in runs.items():
         lines += [f"## Pretraining run {folder.name}", "", *pretraining_facts(record), ""]
     return "\n".join(lines)
