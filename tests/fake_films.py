@@ -26,13 +26,15 @@ def write_film(
     lasting=RATE,
     sound_rate=SOUND_RATE,
     clock="0",
+    header_first=False,
 ) -> Path:
     """A grey film whose sound is a tone, both of them made; it begins when its `clock` says.
 
     Where it is `of_video`, black is 16 and white 235, and its header says so.
     """
     frames = list(frames)
-    with av.open(path, "w", container_options={"output_ts_offset": clock}) as film:
+    first = {"movflags": "faststart"} if header_first and path.suffix == ".mp4" else {}
+    with av.open(path, "w", container_options={"output_ts_offset": clock} | first) as film:
         film.metadata["title"] = "Arrival"
         track = film.add_stream(codec, rate=lasting)
         track.height, track.width = frames[0].shape

@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -300,6 +301,39 @@ def test_a_film_that_breaks_off_is_coloured_up_to_there(tmp_path, colorizer):
     done, _ = colorize_film(source, tmp_path / "new.mp4", colorizer)
     assert 0 < done < 40
     assert len(pictures(tmp_path / "new.mp4")) == done
+
+
+@pytest.mark.parametrize(("ending", "sound"), [("avi", "pcm_s16le"), ("mkv", None), ("mp4", None)])
+def test_where_a_film_breaks_off_is_said_and_counted(tmp_path, colorizer, caplog, ending, sound):
+    frames = [np.roll(photograph(), 3 * number, 1) for number in range(40)]
+    source = write_film(tmp_path / f"old.{ending}", frames, sound=sound, header_first=True)
+    assert colorize_film(source, tmp_path / "whole.mp4", colorizer) == (40, 0)
+    assert not caplog.text
+    content = source.read_bytes()
+    source.write_bytes(content[: len(content) // 2])
+    done, damaged = colorize_film(source, tmp_path / "new.mp4", colorizer)
+    assert 0 < done < 30
+    assert damaged > 0
+    assert re.search(rf"old\.{ending} breaks off at [012]\.\d of 3\.[34] s", caplog.text)
+
+
+@pytest.mark.parametrize("ending", ["avi", "mkv", "mp4"])
+@pytest.mark.parametrize("shift", [0, 5000, -1500])
+def test_whole_films_of_varying_rate_do_not_break_off(tmp_path, colorizer, caplog, ending, shift):
+    times = [shift + time for time in (0, 33, 66, 2100, 4000, 4033, 6000, 9000)]
+    source = write_film(tmp_path / f"old.{ending}", [photograph()] * 8, times=times, lasting=1000, sound="mp3")
+    assert colorize_film(source, tmp_path / "new.mp4", colorizer)[1] == 0
+    assert not caplog.text
+
+
+def test_frames_with_what_was_missing_made_up_are_counted(tmp_path, colorizer):
+    frames = [np.roll(photograph(), 3 * number, 1) for number in range(40)]
+    source = write_film(tmp_path / "old.mkv", frames, codec="libx264", sound=None)
+    content = bytearray(source.read_bytes())
+    half = len(content) // 2
+    content[half : half + 400] = bytes(byte ^ 0x55 for byte in content[half : half + 400])
+    source.write_bytes(content)
+    assert colorize_film(source, tmp_path / "new.mp4", colorizer)[1] > 0
 
 
 def test_places_that_cannot_be_decoded_are_counted(tmp_path, colorizer):

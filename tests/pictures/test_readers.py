@@ -334,3 +334,26 @@ def test_smaller_copies_in_a_tiff_are_no_further_pictures(tmp_path):
     assert np.array_equal(read(tmp_path / "pyramid.tif").pixels, grey)
     with pytest.raises(PictureError, match="holds 2 pictures; split it"):
         read(tmp_path / "pages.tif")
+
+
+@pytest.mark.parametrize("tags", [[(50706, 1, 4, b"\1\4\0\0", True)], []])
+def test_a_raw_files_preview_is_not_taken_for_the_picture(tags):
+    file, grey = io.BytesIO(), data.camera()[::4, ::4]
+    with tifffile.TiffWriter(file) as raw:
+        raw.write(grey[::4, ::4], subfiletype=1, subifds=1, extratags=tags)
+        raw.write(grey.astype(np.uint16), subfiletype=0)
+    with pytest.raises(PictureError, match="raw file, of which only a preview could be read; develop it to TIFF"):
+        read(file.getvalue())
+
+
+def test_a_lone_page_that_calls_itself_a_smaller_copy_is_read():
+    file, grey = io.BytesIO(), data.camera()[::4, ::4]
+    tifffile.imwrite(file, grey, subfiletype=1)
+    assert np.array_equal(read(file.getvalue()).pixels, grey)
+
+
+def test_signed_bytes_are_refused():
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((8, 8), np.int8))
+    with pytest.raises(PictureError, match="signed samples"):
+        read(file.getvalue())

@@ -45,6 +45,9 @@ VIDEO_RANGE = 1
 MAX_PIXELS = 1 << 26
 """Of a frame: twice 8K. More is a mistake in the header, or an attack."""
 
+MISSING = 0.5
+"""Seconds, beside its longest frame, by which a film that broke off ends too soon; less is a rounded time, or a cut."""
+
 
 def colorize_film(
     source: str | Path,
@@ -73,7 +76,7 @@ def colorize_film(
         after_frame: called after each frame.
 
     Returns:
-        The number of frames in the result, and of places where the film could not be decoded.
+        The number of frames in the result, and of the film's damaged places: not decoded, patched, or its end missing.
 
     Raises:
         PictureError: the film cannot be read, or none of it decodes; nothing is written then.
@@ -220,12 +223,33 @@ def _packets(
     """Pictures and sound as they come, up to where the file breaks off."""
     import av
 
+    end, longest, promised = 0.0, 0.0, _promised(film, video, sound)
     try:
-        yield from film.demux(video, *([] if sound is None else [sound.stream]))
+        for packet in film.demux(video, *([] if sound is None else [sound.stream])):
+            if packet.pts is not None:
+                lasts = float((packet.duration or 0) * packet.time_base)
+                end, longest = max(end, float(packet.pts * packet.time_base) + lasts), max(longest, lasts)
+            yield packet
     except av.FFmpegError as error:
         damaged.append(str(error))
     except IndexError:
         pass  # a track that began on the way, which PyAV (18.1) does not know at the end; all others have come by
+    else:
+        if end + longest + MISSING < promised:
+            damaged.append("broken off")
+            name = film.name.removeprefix("file:")
+            logger.warning("%s breaks off at %.1f of %.1f s", name, end, promised)
+
+
+def _promised(film: "InputContainer", video: "VideoStream", sound: Sound | None) -> float:
+    """How many seconds a film lasts by its header; 0 where that does not say it of the tracks that are read alone."""
+    kind = film.format.name
+    if kind == "avi" and video.average_rate:  # its duration FFmpeg guesses from what is there
+        return float(video.frames / video.average_rate)
+    tracks = [stream for stream in film.streams if stream.type in ("video", "audio", "subtitle")]
+    if kind.startswith(("mov", "matroska")) and len(tracks) == 1 + (sound is not None):
+        return (film.duration or 0) / 1_000_000
+    return 0.0
 
 
 def _shape(source: Path) -> tuple[int, int, bool]:

@@ -50,16 +50,18 @@ def start_of(film: "InputContainer") -> float:
 
 
 def decoded(packet: "Packet[Any]", damaged: list[str]) -> list[Any]:
-    """The frames in a packet; where it does not decode, none, and why is put in `damaged`."""
+    """The frames in a packet; where it does not decode, none, and why is put in `damaged`, as are patched frames."""
     import av
 
     try:
-        return list(packet.decode())
+        frames: list[Any] = list(packet.decode())
     except MemoryError:  # which FFmpeg's is, too
         raise
     except av.FFmpegError as error:  # decoders give any of FFmpeg's, those of files included
         damaged.append(str(error))
         return []
+    damaged.extend("what was missing in a frame was made up" for frame in frames if frame.is_corrupt)
+    return frames
 
 
 def sound_track(film: "InputContainer", result: "OutputContainer", damaged: list[str]) -> Sound | None:

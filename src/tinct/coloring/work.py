@@ -158,7 +158,7 @@ def film(job: Job, colorizer: Colorizer, how: How, batch_size: int, progress: Pr
     finally:
         progress.remove_task(bar)
     if damaged:
-        say(progress.console, f"{job.name}: could not be decoded in {damaged} places")
+        say(progress.console, f"{job.name}: damaged places: {damaged}")
     return "coloured"
 
 

@@ -21,6 +21,10 @@ MAX_BYTES = 1 << 31
 """The largest file that is read: 2 GB, three times a 16-bit scan of 100 megapixels."""
 SUBFILE_TYPE = 254
 """TIFF's tag of what a page is to the others (TIFF 6.0, section 8); bit 0 says a smaller copy."""
+SMALLER = (1, 3, 5, 7)
+"""Its values with bit 0; a damaged tag may be of any type."""
+SUB_PAGES, SAMPLE_FORMAT, DNG_VERSION = 330, 339, 50706
+"""TIFF's tags of pages within a page, of what samples are (2: signed), and what every DNG has."""
 
 
 def read(source: Path | bytes, name: str | None = None) -> Picture:
@@ -70,6 +74,7 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
     if not image.width * image.height:
         raise PictureError(f"{image.width}x{image.height} pixels; expected at least 1x1")
     drop_false_xmp(image)
+    _refuse_previews_and_signed(image)
     kind = _kind(image)
     if kind == "JPEG2000" and source is not None:
         jpeg2000.complete(image, source.read_bytes() if isinstance(source, Path) else source)
@@ -146,10 +151,22 @@ def _frames(image: Image.Image) -> int:
     copies = 0
     for number in range(1, frames):
         image.seek(number)
-        copies += image.tag_v2.get(SUBFILE_TYPE) in (1, 3, 5, 7)  # a damaged tag may be of any type
+        copies += image.tag_v2.get(SUBFILE_TYPE) in SMALLER
     image.seek(here)
     image.info = info  # without what Pillow has added of the others
     return frames - copies
+
+
+def _refuse_previews_and_signed(image: Image.Image) -> None:
+    """Refuse a TIFF whose first page is not the picture, as in cameras' raw files, or would be misread by Pillow."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    tags = image.tag_v2
+    if DNG_VERSION in tags or (tags.get(SUBFILE_TYPE) in SMALLER and SUB_PAGES in tags):
+        raise PictureError("a camera's raw file, of which only a preview could be read; develop it to TIFF first")
+    formats = tags.get(SAMPLE_FORMAT, ())
+    if 2 in (formats if isinstance(formats, tuple) else (formats,)):
+        raise PictureError("signed samples; convert it to unsigned ones, of 8 or 16 bits")
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
