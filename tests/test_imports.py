@@ -39,7 +39,7 @@ ALLOWED = {
     r"evidence\.parsing": r"evidence\.grid|settings",
     r"evidence\.wording": r"evidence\.(continuation|findings|statistics)",
     r"report(\..+)?": (
-        r"evidence\.(records|findings|continuation|wording|statistics)|cards|data\.(base|overlay)|report\..+"
+        r"evidence\.(records|findings|continuation|wording|statistics)|cards|data\.(base|labelled|overlay)|report\..+"
     ),
     # parts know nothing of the commands that are made of them
     r"downstream\..+": PARTS + r"|downstream\..+|coloring\.upsample",
