@@ -115,15 +115,14 @@ def view(batch: Batch, draws: Tensor, sides: tuple[float, float] = SIDE, shrink:
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Each vector's partner is to be told from all other vectors (equation 1): a mean over both directions, in float32.
+    """Each vector's partner is to be told from all other vectors (equation 1): a mean over both directions.
 
     Args:
         first: (B, D), of any length.
         second: (B, D), their partners.
         temperature: of the softmax over cosines.
     """
-    with torch.autocast(first.device.type, enabled=False):  # cosines of half precision would be 1/256 off
-        vectors = F.normalize(torch.cat((first, second)).float())
-        logits = vectors @ vectors.T / temperature
+    vectors = F.normalize(torch.cat((first, second)))
+    logits = vectors @ vectors.T / temperature
     logits.fill_diagonal_(-torch.inf)
     return F.cross_entropy(logits, torch.arange(len(vectors), device=logits.device).roll(len(first)))
