@@ -431,7 +431,7 @@ def test_threads_take_turns(monkeypatch):
 
     def encoder(*args: object) -> Encoder:
         meet()
-        return Encoder(*args)  # type: ignore[arg-type]
+        return Encoder(*args)
 
     def stop(learner: Learner, _: object) -> None:
         meet()
@@ -441,7 +441,7 @@ def test_threads_take_turns(monkeypatch):
     def begin(seed: int) -> dict[str, torch.Tensor]:
         learner = Learner(tiny(seed=seed), engine_for(TINY))
         with pytest.raises(TinctError, match="stop"):
-            learner.learn([None], 0, 1.0, None)  # type: ignore[list-item]
+            learner.learn([None], 0, 1.0, None)
         return learner.pretext.state_dict()
 
     monkeypatch.setattr(Learner, "_batch", stop)

@@ -93,7 +93,7 @@ def test_arms_answer_with_the_classes_above_one_half_and_what_they_miss_is_said(
     fake_grid(grid, {"random": ["random"], "mine": ["run"]}, ("50",), 1, protocol=protocol)
     for folder in (grid / "cells").iterdir():  # cat, dog, sheep
         with safe_open(folder / "predictions.safetensors", "numpy") as file:
-            header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
         tensors["labels"][[0, 40, 79]] = [[1, 0, 1], [0, 0, 0], [np.nan, 0, 0]]
         tensors["scores"][[0, 40, 79]] = np.add(threshold, [[0.1, 0.2, -0.1], [-1, -2, -3], [0.1, 0, -0.1]])
         save_file(tensors, folder / "predictions.safetensors", header)

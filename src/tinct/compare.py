@@ -223,8 +223,8 @@ def estimate(grid: Grid, jobs: int, console: Console) -> None:
     table = Table(*map(column, ("cell", "starts from", "labels", "seed", "state")))
     left = 0
     for one in (*tuning, *cells):
-        left += not (done := (one.folder / RECORD).exists())
-        own, state = one.settings, "done" if done else "to do"
+        own, done = one.settings, (one.folder / RECORD).exists()
+        left, state = left + (not done), "done" if done else "to do"
         table.add_row(str(one.folder.relative_to(grid.out)), own.init, own.labels, str(own.seed), state)
     console.print(table)
     minutes = left * record["seconds"] / jobs / 60

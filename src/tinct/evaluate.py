@@ -26,7 +26,7 @@ from tinct.data.sources import open_sources
 from tinct.device import own_draws
 from tinct.environment import environment
 from tinct.errors import PictureError, TinctError, check_kinds
-from tinct.evidence.leaks import NAMED, not_known
+from tinct.evidence.records import NAMED, not_known
 from tinct.extractors import frechet_distances, perceptual_distances
 from tinct.files import as_plain, read_json, write_json
 from tinct.inits import seen_by

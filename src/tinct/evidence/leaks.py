@@ -10,15 +10,13 @@ from tinct.data.parallel import each_picture
 from tinct.data.sources import open_labelled
 from tinct.downstream.examples import open_labels
 from tinct.evidence.grid import Arm, Grid
+from tinct.evidence.records import NAMED, not_known
 from tinct.inits import Start
 from tinct.outputs import PLAN
 from tinct.settings import TransferSettings
 from tinct.shipped import entries
 
-__all__ = ["NAMED", "evaluated_and_seen", "leaks", "not_known", "untold"]
-
-NAMED = 10
-"""How many pictures a warning names; a plan names all."""
+__all__ = ["evaluated_and_seen", "leaks", "untold"]
 
 
 def evaluated_and_seen(arms: Sequence[Arm], starts: dict[str, Start], common: TransferSettings) -> dict[str, list[str]]:
@@ -52,11 +50,6 @@ def untold(arms: Sequence[Arm], starts: dict[str, Start]) -> tuple[str, ...]:
         init for init, start in starts.items() if start.seen is None or not start.provenance.get("seen_known", True)
     }
     return tuple(arm.name for arm in arms if unknown & set(arm.inits))
-
-
-def not_known(names: str) -> str:
-    """A line for encoders or colorizers of which nobody knows all the pictures that they saw."""
-    return f"{names}: which pictures its weights were made from is not known in full; evaluated ones may be among them"
 
 
 def leaks(grid: Grid) -> tuple[str, ...]:

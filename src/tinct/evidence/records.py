@@ -20,12 +20,14 @@ from tinct.files import all_below, read_json
 from tinct.outputs import PLAN, RECORD
 
 __all__ = [
+    "NAMED",
     "SEEN",
     "Cell",
     "Records",
     "checked_plan",
     "damaged",
     "find_records",
+    "not_known",
     "overlap",
     "padded",
     "read_checked",
@@ -40,6 +42,8 @@ MEAN = {"map": "mean_ap", "miou": "mean_iou"}
 """Where they have the mean, as a share."""
 SEEN = ("seen_by_encoder", "seen_in_training")
 """Where a transfer's data name evaluated pictures that are no news to it; older records lack the second."""
+NAMED = 10
+"""How many of them a warning names; a plan names all."""
 TRANSFER: dict[str, Any] = {
     **dict.fromkeys(("task", "protocol", "input", "labels"), str),
     "metric": list(PER_CLASS),
@@ -231,6 +235,11 @@ def overlap(record: dict[str, Any], key: str) -> dict[str, Any]:
     """
     found: dict[str, Any] = record["data"].get(key) or {"pictures": 0, "names": []}
     return found
+
+
+def not_known(names: str) -> str:
+    """A line for encoders or colorizers of which nobody knows all the pictures that they saw."""
+    return f"{names}: which pictures its weights were made from is not known in full; evaluated ones may be among them"
 
 
 def padded(record: dict[str, Any]) -> bool:
