@@ -1,5 +1,6 @@
 """Draw docs/images/gains.svg by `python docs/gains.py`: what each way of learning adds to a linear probe."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,11 @@ _STYLE: dict[str, Any] = {
 
 
 def contrasts() -> list[Contrast]:
-    """The arms' gains over random weights, fewer labels first."""
+    """The arms' gains over random weights, at the numbers of labels that all of them have, fewer first."""
     [made] = [one for one in comparisons(find_records([DOCS / "records" / "paper-cpu"]).cells) if one.title == TITLE]
     chosen = [one for one in made.contrasts if one.arm in ARMS]
+    counts = Counter(one.labels for one in chosen)
+    chosen = [one for one in chosen if counts[one.labels] == len(ARMS)]
     return sorted(chosen, key=lambda one: (one.labels, list(ARMS).index(one.arm)))
 
 
