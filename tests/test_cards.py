@@ -55,7 +55,7 @@ def test_a_transfer_has_a_card(tmp_path, capsys):
     record = run_transfer(settings, tmp_path / "run")
     assert main(["card", str(tmp_path / "run")]) == 0
     text = capsys.readouterr().out
-    assert f"map {record['value']:.2f} on 12 pictures of val" in text
+    assert f"mAP {record['value']:.2f} on 12 pictures of val" in text
     assert "bars, disc" in text
     assert "started from: random weights" in text
     assert "seed 4" in text

@@ -113,6 +113,19 @@ def test_help_spells_options_as_the_docs_do(capsys):
         main(["pretrain", "--help"])
     assert "--print-config" in (page := capsys.readouterr().out)
     assert "print_config" not in page
+    assert not re.search(r"type:|default: (null|\[\])", page)
+
+
+@pytest.mark.parametrize(
+    ("words", "size", "loss"),
+    [([], 64, "hinge"), (["--recipe", "pix2pix"], 256, "bce"), (["--recipe", "features"], 64, "none")],
+)
+def test_help_has_the_defaults_of_the_recipe(words, size, loss, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["pretrain", *words, "--help"])
+    page = " ".join(capsys.readouterr().out.split())
+    assert f"a multiple of 32. (default: {size})" in page
+    assert f"none trains without one. (default: {loss})" in page
 
 
 def test_letters_that_an_encoding_lacks_are_written_as_numbers(tmp_path):

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from PIL import Image
 
 from tinct.arguments import parse
 from tinct.cli import COMMANDS
+from tinct.data import sources
+from tinct.errors import AbsentSplitError
 from tinct.evaluate import PROTOCOLS
 from tinct.evidence.records import COLOUR_SCORES
 from tinct.objectives.base import Decoding
@@ -103,9 +106,9 @@ def test_colouring_from_python_as_the_docs_have_it(tmp_path, monkeypatch):
         assert new.info["icc_profile"] == names["coloured"].info["icc_profile"]
 
 
-def test_an_objective_and_a_source_as_the_docs_have_them(tmp_path):
-    objective, source = blocks(ROOT / "docs" / "extend.md", "python")
-    for example in (objective, source):  # which people copy into the package
+def test_an_objective_and_sources_as_the_docs_have_them(tmp_path, monkeypatch):
+    objective, source, labelled = blocks(ROOT / "docs" / "extend.md", "python")
+    for example in (objective, source, labelled):  # which people copy into the package
         as_a_module = f'"""A docstring."""\n\n{example}'
         ruff = ["ruff", "check", "--stdin-filename", str(ROOT / "src" / "tinct" / "data" / "example.py"), "-"]
         checked = subprocess.run([sys.executable, "-m", *ruff], input=as_a_module, capture_output=True, text=True)
@@ -127,3 +130,17 @@ def test_an_objective_and_a_source_as_the_docs_have_them(tmp_path):
     opened = names["Archive"](tmp_path / "archive.zip")
     assert (len(opened), opened.name(0)) == (1, "one.png")
     assert np.array_equal(opened.picture(0), picture)
+    named = types.ModuleType("tinct.data.named")
+    exec(labelled, named.__dict__)
+    monkeypatch.setitem(sys.modules, "tinct.data.named", named)
+    monkeypatch.setitem(sources._LABELLED, "named", ("named", "Named"))
+    (tmp_path / "train").mkdir()
+    for name in ("fox-deer-1.png", "deer-2.png"):
+        Image.fromarray(picture).save(tmp_path / "train" / name)
+    few = sources.open_labelled(f"named:{tmp_path}", "train", "multilabel")
+    assert [few.name(0), few.name(1)] == ["train/deer-2.png", "train/fox-deer-1.png"]
+    assert few.labels().tolist() == [[0, 1], [1, 1]]
+    assert len(sources.open_sources([f"named:{tmp_path}"])) == 2  # without a task
+    for split, task in (("val", "multilabel"), ("train", "segmentation")):
+        with pytest.raises(AbsentSplitError, match=f"no {split} split for {task}"):
+            sources.open_labelled(f"named:{tmp_path}", split, task)

@@ -39,7 +39,7 @@ def test_random_weights_follow_from_the_seed():
     assert same(first.encoder.body.state_dict(), again.encoder.body.state_dict())
     assert not same(first.encoder.body.state_dict(), other.encoder.body.state_dict())
     assert first.taken == ()
-    assert "no keys taken" in first.report()
+    assert "random weights" in first.report()
     assert load_init("random", backbone="resnet10t", input="rgb").encoder.in_channels == 3
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -53,7 +53,7 @@ def test_a_run_gives_its_encoder_and_says_where_it_came_from(run, file):
     assert start.provenance["selected_with_labels"] is True
     assert start.provenance["steps"] == 7
     assert start.seen.tolist() == [1, 2, 3]
-    assert f"{len(start.taken)} keys taken" in start.report()
+    assert f"all {len(start.taken)} weights loaded from" in start.report()
     assert start.folded == ""
 
 

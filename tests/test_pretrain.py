@@ -1239,6 +1239,20 @@ def test_a_run_whose_first_weights_are_gone_by_its_end_keeps_its_results(tmp_pat
 
 def test_the_bar_ends_with_the_last_score(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal
     record = run_pretrain(tiny(steps=2), out=tmp_path / "run")
     said = capsys.readouterr().err
     assert f"· held-out ab {record['metrics']['last']['ab_error']:.1f}" in said
+
+
+def test_a_log_has_a_line_for_each_checkpoint(tmp_path, capsys):
+    record = run_pretrain(tiny(steps=3, checkpoint_every=2), out=tmp_path / "run")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" images/s · bins ")[0].rpartition(" ")[0] for line in lines[:2]] == [
+        "step 2 of 3:",
+        "step 3 of 3:",
+    ]
+    assert len(lines) == 3
+    last = record["metrics"]["last"]
+    assert lines[1].endswith(f" · held-out ab {last['ab_error']:.1f}")
+    assert lines[2].endswith(f", held-out ab error {last['ab_error']:.2f} (grey: {last['ab_error_grey']:.2f})")

@@ -40,9 +40,22 @@ def test_a_line_is_said_as_it_is_on_any_console(capsys):
 
 
 def test_a_bar_says_its_title_as_it_is(capsys):
-    with progress_bar(open_console(), TimeElapsedColumn()) as progress:
+    with progress_bar(Console(force_terminal=True, no_color=True, width=90), TimeElapsedColumn()) as progress:
         progress.update(progress.add_task("[red] in DIR", total=3), completed=2)
-    assert re.fullmatch(r"\[red\] in DIR \S+ +2/3 0:00:0\d", capsys.readouterr().out.strip())
+    assert re.search(r"\[red\] in DIR \S+ +2/3 0:00:0\d", re.sub(r"\x1b\[[\d;?]*\w", "", capsys.readouterr().out))
+
+
+def test_a_log_has_a_line_a_minute_in_place_of_a_bar(capsys):
+    console, clock = open_console(), [1000.0]
+    console.get_time = lambda: clock[0]
+    with progress_bar(console) as progress:
+        bar, film = progress.add_task("[red] in DIR", total=3), progress.add_task("a film", total=None)
+        for task, clock[0] in ((bar, 1030.0), (bar, 1090.0), (film, 1100.0), (film, 1160.0)):
+            progress.advance(task)
+    assert capsys.readouterr().out.splitlines() == ["[red] in DIR: 2 of 3, 0:01:30", "a film: 2, 0:02:40"]
+    with progress_bar(open_console()) as progress:
+        assert list(progress.track(range(3))) == [0, 1, 2]
+    assert capsys.readouterr().out == ""
 
 
 def test_a_terminal_folds():

@@ -584,7 +584,7 @@ def test_on_the_command_line(table, tmp_path, capsys):
     assert main(["transfer", table, *words.split(), *where]) == 0
     printed = capsys.readouterr()
     assert "mAP" in printed.out
-    assert "no keys taken" in printed.err
+    assert "random weights" in printed.err
     written = (tmp_path / "out" / "predictions.csv").read_text()
     assert written.startswith("path,bars,disc\n30.png,")
     assert all(0 < float(cell) < 1 for row in written.splitlines()[1:] for cell in row.split(",")[1:])  # probabilities

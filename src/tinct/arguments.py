@@ -24,7 +24,7 @@ KINDS = {
     "dict": "names with weights, such as '{l1: 1.0, rotation: 0.5}'",
 }
 """What to call Python's types; the one mapping among settings is of weights."""
-RECIPE_FIRST = " The defaults below hold where the recipe says nothing: --print-config shows what will be used."
+RECIPE_FIRST = " The defaults below are the recipe's: those of fast, or of the one that --recipe names beside --help."
 PATHS: dict[Any, Any] = {Path: str, Path | None: str | None}
 """What words on the command line are read as first, so that help calls them by a plain name."""
 
@@ -49,6 +49,9 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
             if word == "--config" and Path(file).is_file():
                 check_file(Path(file), hints.keys() - bundles.keys())
     parser = parser_for(name, command)
+    if with_recipes and {"-h", "--help"}.intersection(words):
+        for file in (file for word, file in itertools.pairwise(words) if word == "--config"):
+            parser.set_defaults(read_yaml(Path(file)))  # what will be used
     lists = [option for action in parser._actions if action.nargs == "*" for option in action.option_strings]
     try:
         values = parser.parse_args(gathered(words, lists)).as_dict()
@@ -79,7 +82,7 @@ def parser_for(name: str, command: Callable[..., int | None]) -> Any:
     with_recipes = Config in bundles.values()
     about += RECIPE_FIRST if with_recipes else ""
     how: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "print_config": "--print-config"}
-    parser = ArgumentParser(prog=f"tinct {name}", description=about, **how)
+    parser = ArgumentParser(prog=f"tinct {name}", description=about, formatter_class=plain_help(), **how)
     if with_recipes:
         parser.add_argument("--config", action="config", help="a YAML file of settings; options after it win")
         parser.add_argument(
@@ -99,6 +102,20 @@ def parser_for(name: str, command: Callable[..., int | None]) -> Any:
         default = None if required else parameter.default
         add(parser, Option(key, hints[key], default, texts.get(key, ""), positional, required))
     return parser
+
+
+def plain_help() -> Any:
+    """jsonargparse's formatter of help, without Python's types and defaults that are none."""
+    from jsonargparse import DefaultHelpFormatter
+
+    class Plain(DefaultHelpFormatter):
+        def _get_type_str(self, action: argparse.Action) -> None:
+            return None
+
+        def _expand_help(self, action: argparse.Action) -> str:
+            return re.sub(r" \(default: (null|\[\])\)$", "", super()._expand_help(action))
+
+    return Plain
 
 
 def complaint(error: Exception, parser: Any, words: list[str], lists: Collection[str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinct.errors import TinctError
+from tinct.evidence.findings import METRICS
 from tinct.evidence.records import SEEN, overlap, read_checked
 from tinct.evidence.wording import COLOUR_TERMS, pretraining_of
 from tinct.files import write_text
@@ -140,8 +141,9 @@ def transfer_card(record: dict[str, Any]) -> str:
     lines = [
         f"# {init['backbone']}, trained for {record['task']}",
         "",
-        f"- {record['metric']} {record['value']:.2f} on {data['eval_pictures']} pictures of {data['eval_split']} in "
-        f"`{data['spec']}`, over {len(data['scored'])} classes: {escape(', '.join(data['scored']), quote=False)}",
+        f"- {METRICS[record['metric']]} {record['value']:.2f} on {data['eval_pictures']} pictures of "
+        f"{data['eval_split']} in `{data['spec']}`, over {len(data['scored'])} classes: "
+        f"{escape(', '.join(data['scored']), quote=False)}",
         f"- labels: {record['n_labels']} labelled pictures; protocol {record['protocol']}; seed {record['seed']}",
         f"- started from: {init['provenance']['weights']} weights ({init['name']})",
         f"- input: {record['input']}, {record['size']} px",

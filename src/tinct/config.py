@@ -50,8 +50,8 @@ class Config:
             grainy (`tinct.objectives.ageing`).
         backbone: a timm name.
         in_channels: 1 for a grey stem, 3 for an RGB one that sees the grey picture three times.
-        in_colour: share of the pictures, or of their views, that an RGB stem is fed in colour, for encoders that shall
-            be used on colour pictures. Not with l1, huber or bins, whose decoder would be shown the answer.
+        in_colour: share of the pictures, or of their views, that an RGB stem is fed in colour, for encoders meant for
+            colour pictures. Not with l1, huber or bins, whose decoder would be shown the answer.
         init: `random`; a file of weights to start from, an encoder's in timm's names or a colorizer.safetensors; the
             name of shipped weights; or `imagenet-lite`, EfficientNet-lite0, lite1 or lite2 (by `backbone`) trained on
             ImageNet's labels, which makes better colours and no evidence for self-supervised learning.

@@ -80,7 +80,7 @@ def evaluate(
     are counted and said.
 
     Args:
-        colorizer: the name of a colorizer that comes with tinct, or the path of a colorizer.safetensors.
+        colorizer: the name of a colorizer that comes with tinct, a colorizer.safetensors, or the folder of a run.
         sources: folders, text files of paths, `photos:`, or labelled sources such as `voc:DIR` (their pictures only).
         split: train, val, test or all; of `photos:`, all are the right halves, which no training takes.
         limit: look at this many pictures only, the first ones.

@@ -57,22 +57,17 @@ class Start:
     seen: NDArray[np.uint64] | None = None
 
     def report(self) -> str:
-        """Which keys were taken, in a few lines."""
+        """Where the weights came from, in a line or a few."""
         if not self.taken:
-            return f"{self.encoder.backbone}: random weights, no keys taken"
+            return f"{self.encoder.backbone}: random weights"
         origin = self.provenance["weights"]
-        lines = [f"{self.encoder.backbone}: {len(self.taken)} keys taken from {origin}, none missing"]
+        lines = [f"{self.encoder.backbone}: all {len(self.taken)} weights loaded from {origin}"]
         if self.layout is not None:
             lines.append(f"  {self.layout.report()}")
-        groups: dict[str, int] = {}
-        for key in self.taken:
-            group = ".".join(key.split(".")[: 2 if key.startswith(("blocks.", "stages.", "features.")) else 1])
-            groups[group] = groups.get(group, 0) + 1
-        lines.append("  taken: " + ", ".join(f"{group} ({count})" for group, count in groups.items()))
         if self.left:
             lines.append("  left aside (no part of the features): " + ", ".join(self.left))
         if self.layout is not None and self.layout.left:
-            lines.append(f"  {len(self.layout.left)} more keys are of no use here, such as {self.layout.left[0]}")
+            lines.append(f"  {len(self.layout.left)} more weights are of no use here, such as {self.layout.left[0]}")
         if self.folded:
             lines.append(f"  first convolution: {self.folded}")
         return "\n".join(lines)

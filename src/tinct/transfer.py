@@ -157,7 +157,7 @@ def run_transfer(
         settings: what to do.
         out: a folder for record.json, predictions.safetensors and model.safetensors (nearest neighbours have none).
         predictions: write predictions.csv (multilabel) and overlays, too.
-        console: where to say which keys were taken, what to beware of, and how far it is; nowhere by default.
+        console: where to say which weights were loaded, what to beware of, and how far it is; nowhere by default.
 
     Returns:
         The record, which is in record.json too.

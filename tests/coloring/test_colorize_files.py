@@ -339,7 +339,7 @@ def test_pgm_and_ppm_become_png_of_the_same_depth(tmp_path, capsys):
                 header.encode() + (pixels.astype(int) * (depth // 255)).astype(kind).tobytes()
             )
     assert colorize([str(folder)], out=out, keep_colour=True) == 0
-    assert "2 coloured, 2 left as they are" in capsys.readouterr().err
+    assert "2 coloured, 2 left as they are; see " in capsys.readouterr().err
     assert names(out) == [f"{depth}-{name}.png" for depth in (255, 65535) for name in ("colour", "grey")]
     for depth in (255, 65535):
         assert np.array_equal(read(out / f"{depth}-colour.png").pixels, colour * np.uint16(depth // 255))

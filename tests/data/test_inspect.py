@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinct.data.base import VOID
+from tinct.data.base import VOID, Source
+from tinct.data.decode import decode
 from tinct.data.folder import open_folder
 from tinct.data.inspect import data
 from tinct.data.overlay import draw_labels, file_stems
@@ -41,6 +42,23 @@ def test_a_survey_sees_every_picture_once(folder):
     assert (seen.chroma[:2] > 10).all()
     assert list(seen.unreadable) == [4]
     assert "e[bold]{0}.jpg: not a picture" in seen.unreadable[4]
+
+
+def test_sizes_are_those_of_whole_pictures_where_no_file_says_them(folder):
+    class Packed(Source):
+        spec, split = "zip:packed", "train"
+
+        def __len__(self):
+            return 1
+
+        def name(self, index):
+            return "one"
+
+        def picture(self, index, min_side=None):
+            return decode((folder / "large.jpg").read_bytes(), min_side)
+
+    COFFEE.resize((800, 600)).save(folder / "large.jpg")
+    assert survey(Packed()).sizes.tolist() == [[800, 600]]
 
 
 def test_a_folder(folder, capsys):

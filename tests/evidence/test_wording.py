@@ -1,12 +1,13 @@
 """What is claimed, and what is not, in the words that a person reads."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tinct.evidence.findings import Comparison
 from tinct.evidence.records import Cell
-from tinct.evidence.wording import pretraining_of, rows, sentences, signed
+from tinct.evidence.wording import plain, pretraining_of, rows, sentence, sentences, signed
 
 
 def cell(arm, labels, seed, value, init=None, **init_fields):
@@ -118,7 +119,7 @@ def test_pairs_that_share_encoders_are_said_to():
         ({"bins": 1.0}, "none", "run", "Colour pretraining"),
         ({}, "hinge", "run", "Colour pretraining"),
         ({"l1": 1.0, "rotation": 0.5}, "bce", "run", "Colour and rotation pretraining"),
-        ({"palette": 1.0, "siamese": 1.0}, "none", "run", "Colour and siamese pretraining"),
+        ({"palette": 1.0, "siamese": 1.0}, "none", "run", "Colour and two-view pretraining"),
         ({"rotation": 1.0}, "none", "run", "Rotation pretraining"),
         ({"l1": 1.0, "flip": 1.0}, "none", "run", "Colour and flip pretraining"),
         ({"charbonnier": 1.0, "flip": 1.0}, "none", "run", "Charbonnier and flip pretraining"),
@@ -132,7 +133,7 @@ def test_rotation_is_never_called_colour_alone(terms, adversarial, name, expecte
 
 def test_earlier_runs_and_labels_are_part_of_the_name():
     stage = {"terms": {"bins": 1.0}, "began_with": {"terms": {"siamese": 1.0}, "adversarial": "none"}}
-    assert pretraining_of({"name": "run", "provenance": stage}) == "Colour and siamese pretraining"
+    assert pretraining_of({"name": "run", "provenance": stage}) == "Colour and two-view pretraining"
     labelled = {"terms": {"bins": 1.0}, "supervised": True, "began_with": {"weights": "imagenet"}}
     assert pretraining_of({"name": "run", "provenance": labelled}) == "Colour pretraining after ImageNet's labels"
 
@@ -147,6 +148,23 @@ def test_seeds_that_repeat_each_other_are_no_evidence(changed):
         "No gain shown: nothing differs from seed to seed, which gives no interval. Colour pretraining"
     )
     assert "+0.3" in said
+
+
+@pytest.mark.parametrize(("low", "after"), [(7.5, ""), (-2.0, " Over other evaluated pictures it is not sure.")])
+def test_a_probe_on_all_labels_is_said_to_vary_with_pictures_too(low, after):
+    made = compared(("random", [30, 31, 32]), ("new", [40, 40, 40]), one_encoder=True)
+    for one in made.cells:
+        one.record.update(protocol="linear", labels="all")
+    for one in made.cells[:3]:  # random weights follow from the seed
+        one.record["init"]["provenance"] = {"seed": one.seed}
+    (contrast,) = Comparison(made.cells, made.arms).contrasts
+    contrast = replace(contrast, bootstrap=(low, 35.4))
+    said = sentence(made, contrast)
+    assert f"3 paired seeds; over evaluated pictures {plain(low)} to 35.4) at" in said
+    assert said.endswith(after or ".")
+    for one in made.cells:
+        one.record["labels"] = "50"
+    assert "over evaluated pictures" not in sentence(made, contrast)
 
 
 def test_signs():

@@ -14,7 +14,7 @@ from tinct.coloring.jobs import Job, batches, clashes, find_jobs, form_of
 from tinct.coloring.work import How, batch, done, film
 from tinct.colorize import Colorizer, check_saturation, checked_size
 from tinct.errors import PictureError, TinctError
-from tinct.screen import column, open_console, progress_bar
+from tinct.screen import column, open_console, progress_bar, say
 
 __all__ = ["colorize"]
 
@@ -99,15 +99,17 @@ def colorize(
                         counts[outcome] += 1
             except TinctError:  # such as a full disk
                 progress.stop()
-                _report(console, counts, failures)
+                _report(console, counts, failures, out)
                 raise
-    _report(console, counts, failures)
+    _report(console, counts, failures, out)
     return 1 if failures else 0
 
 
-def _report(console: Console, counts: dict[str, int], failures: dict[Job, str]) -> None:
+def _report(console: Console, counts: dict[str, int], failures: dict[Job, str], out: Path) -> None:
     said = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured")
-    console.print(said + (" (--overwrite colours them anew)" if counts["there already"] else ""))
+    again = " (--overwrite colours them anew)" if counts["there already"] else ""
+    where = f"; see {out}" if any(counts.values()) and str(out) != "-" else ""
+    say(console, said + again + where)
     if failures:
         table = Table(column("failed"), column("why"), title=f"{len(failures)} failed", title_justify="left")
         for job, why in failures.items():

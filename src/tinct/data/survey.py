@@ -78,10 +78,11 @@ def _count(source: Source, index: int) -> NDArray[np.int64] | str:
 
 def _look(source: Source, index: int) -> _Seen | str:
     try:
-        rgb = source.picture(index, min_side=64)
         if isinstance(source, PathSource):
+            rgb = source.picture(index, min_side=64)
             mode, width, height = header(source.path(index))
-        else:  # made on the fly: the picture is all there is
+        else:  # no file whose header says it
+            rgb = source.picture(index)
             mode, (height, width) = "RGB", rgb.shape[:2]
     except PictureError as error:
         return str(error)

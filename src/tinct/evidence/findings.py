@@ -14,7 +14,17 @@ from tinct.errors import TinctError
 from tinct.evidence.records import Cell, overlap, padded
 from tinct.evidence.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
 
-__all__ = ["METRICS", "PER_CELL", "UNSAID", "Comparison", "Contrast", "comparisons", "distinct", "encoders"]
+__all__ = [
+    "METRICS",
+    "PER_CELL",
+    "UNSAID",
+    "Comparison",
+    "Contrast",
+    "comparisons",
+    "distinct",
+    "encoders",
+    "fitted_on_all",
+]
 
 PER_CELL = ("init", "backbone", "weights", "decoder", "labels", "seed", "lr", "cache", "accelerator")
 """Settings that may differ from cell to cell of one comparison; whatever else differs makes another one."""
@@ -188,7 +198,7 @@ def distinct(ours: Mapping[int, Cell], theirs: Mapping[int, Cell], seeds: Sequen
     first: dict[tuple[str, ...], int] = {}
     for seed in seeds:
         cells = ours[seed], theirs[seed]
-        fixed = all(_fitted_on_all(cell.record) for cell in cells)
+        fixed = all(fitted_on_all(cell.record) for cell in cells)
         first.setdefault(tuple(_encoder(cell.record["init"]) for cell in cells) if fixed else (str(seed),), seed)
     return list(first.values())
 
@@ -198,7 +208,8 @@ def encoders(cells: Iterable[Cell]) -> int:
     return len({_encoder(cell.record["init"]) for cell in cells})
 
 
-def _fitted_on_all(record: Mapping[str, Any]) -> bool:
+def fitted_on_all(record: Mapping[str, Any]) -> bool:
+    """Whether it is a probe on all labels, so that seeds differ in random weights alone."""
     return record.get("protocol") in ("linear", "knn") and record.get("all_labels", record["labels"] in ("all", "1.0"))
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinct.evidence.continuation import Step, pictures_read, stages_of, steps, trends
-from tinct.evidence.findings import Comparison, Contrast
+from tinct.evidence.findings import Comparison, Contrast, fitted_on_all
 from tinct.evidence.statistics import Worth
 
 __all__ = [
@@ -175,7 +175,8 @@ def sentence(comparison: Comparison, contrast: Contrast) -> str:
             f"{signed(difference.mean)} points{_scope(contrast)} {where}."
         )
     low, high = plain(difference.low), plain(difference.high)
-    interval = f"(95 % CI {low} to {high}, {difference.pairs} paired seeds)"
+    pictures = _over_pictures(comparison, contrast)
+    interval = f"(95 % CI {low} to {high}, {difference.pairs} paired seeds{pictures})"
     lower = subject if subject.startswith("ImageNet") else subject[0].lower() + subject[1:]
     if difference.high < 0:
         size = plain(-difference.mean)
@@ -186,8 +187,8 @@ def sentence(comparison: Comparison, contrast: Contrast) -> str:
     gain = f"{subject} adds {plain(difference.mean)} {metric} points{_scope(contrast)} {interval} {where}; "
     gain += _in_labels(contrast)
     if contrast.bootstrap is not None and contrast.bootstrap[0] <= 0:
-        low, high = map(plain, contrast.bootstrap)
-        gain += f" Over other evaluated pictures it is not sure (bootstrap {low} to {high})."
+        known = "" if pictures else " (bootstrap {} to {})".format(*map(plain, contrast.bootstrap))
+        gain += f" Over other evaluated pictures it is not sure{known}."
     return gain
 
 
@@ -198,7 +199,7 @@ def pretraining_of(init: dict[str, Any]) -> str:
     colour = any(stage.get("adversarial", "none") != "none" for stage in stages) or bool(terms & COLOUR_TERMS)
     parts = ["colour"] if colour else []
     parts += ["rotation"] if "rotation" in terms else []
-    parts += ["siamese"] if terms & {"siamese", "multicrop"} else []
+    parts += ["two-view"] if terms & {"siamese", "multicrop"} else []
     parts += sorted(terms - COLOUR_TERMS - {"rotation", "siamese", "multicrop"})  # which others have added
     labels = any(stage.get("supervised") for stage in stages)
     unknown = any(stage.get("supervised", False) is None for stage in stages)
@@ -257,6 +258,14 @@ def _scope(found: Contrast | Step) -> str:
     if found.encoders == found.difference.pairs > 1:
         return ""
     return " for this encoder" if found.encoders == 1 else f" for these {found.encoders} encoders"
+
+
+def _over_pictures(comparison: Comparison, contrast: Contrast) -> str:
+    """The interval over pictures, where that over seeds is of random weights alone."""
+    cells = comparison.by_seed(contrast.arm, contrast.labels).values()
+    if contrast.bootstrap is None or not all(fitted_on_all(cell.record) for cell in cells):
+        return ""
+    return "; over evaluated pictures {} to {}".format(*map(plain, contrast.bootstrap))
 
 
 def _subject(comparison: Comparison, arm: str) -> str:

@@ -25,7 +25,7 @@ from tinct.pretraining.heldout import colour_scores, sample_sheet
 from tinct.pretraining.learner import Learner
 from tinct.probe import probe_encoder
 from tinct.runs import Run
-from tinct.screen import open_console, say
+from tinct.screen import moves, open_console, say
 
 __all__ = ["Monitor", "errors_handed_on"]
 
@@ -88,6 +88,7 @@ class Monitor:
             TextColumn("{task.fields[text]}", table_column=Column(ratio=1, overflow="fold")),
             console=self.console,
             expand=True,
+            disable=not moves(self.console),
         )
         self.task = self.progress.add_task("", total=None, text="")
         if self.active:
@@ -146,6 +147,9 @@ class Monitor:
         self._write(step, scores)
         self.latest = scores
         self._show()
+        if self.progress.disable:  # a log, not a terminal
+            total = self.progress.tasks[0].total
+            say(self.console, f"step {step}{'' if total is None else f' of {total:.0f}'}: {self._text()}")
         self.run.log("checkpoint", step=step, **scores, **self.ledger.counts())
         return scores
 
@@ -159,17 +163,27 @@ class Monitor:
         counts = self.ledger.counts()
         self.run.log("finished", step=step, seconds=seconds, **counts)
         passed_over = ", ".join(f"{counts[key]} {key}" for key in PASSED_OVER if counts.get(key))
+        scores = self.latest
+        ab = (
+            f", held-out ab error {scores['ab_error']:.2f} (grey: {scores['ab_error_grey']:.2f})"
+            if "ab_error" in scores
+            else ""
+        )
         say(
             self.console,
             f"{self.run.folder}: {step} steps, {counts['seen']} pictures seen"
             + (f" (passed over: {passed_over})" if passed_over else "")
-            + (f", held-out ab error {self.latest['ab_error']:.2f}" if "ab_error" in self.latest else ""),
+            + ab,
         )
 
     def _show(self, step: int | None = None, total: int | None = None) -> None:
-        """Bring the bar's text up to date: the last step's speed and losses, the last checkpoint's score."""
+        """Bring the bar up to date."""
+        self.progress.update(self.task, text=self._text(), completed=step, total=total)
+
+    def _text(self) -> str:
+        """The last step's speed and losses, and the last checkpoint's score."""
         score = [f"held-out ab {self.latest['ab_error']:.1f}"] if "ab_error" in self.latest else []
-        self.progress.update(self.task, text=" · ".join([*self._of_step, *score]), completed=step, total=total)
+        return " · ".join([*self._of_step, *score])
 
     def _images_per_second(self) -> float:
         return self.config.batch_size * self._steps / max(self._seconds, 1e-9)
