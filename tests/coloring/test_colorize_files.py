@@ -12,7 +12,7 @@ from skimage import data
 
 import tinct.coloring.work
 from tinct.coloring.files import colorize
-from tinct.coloring.jobs import find_jobs
+from tinct.coloring.jobs import Job, clashes, find_jobs
 from tinct.colorize import Colorizer
 from tinct.errors import TinctError
 from tinct.pictures.readers import read
@@ -292,6 +292,11 @@ def test_one_source_named_twice_fails_only_where_it_clashes(photos, tmp_path, ca
     assert "1 failed" in capsys.readouterr().err
 
 
+def test_of_a_clash_the_picture_is_named_and_not_its_sheet(tmp_path):
+    jobs = [Job(tmp_path / name, tmp_path / "out" / "a.png") for name in ("a.jpg", "a.tif")]
+    assert clashes(jobs, compare=True)[jobs[1]].startswith(f"a.png would overwrite that of {tmp_path / 'a.jpg'}")
+
+
 def test_a_result_whose_name_cannot_be_is_one_failure(photos, tmp_path, capsys):
     long = "a" * 251
     Image.open(photos / "a.jpg").save(photos / f"{long}.jpg")
@@ -322,10 +327,13 @@ def test_links_are_followed_and_what_is_passed_over_is_counted(photos, tmp_path,
     (photos / "linked").symlink_to(apart)
     (photos / "gone.jpg").symlink_to("nowhere.jpg")
     Image.open(photos / "a.jpg").save(photos / "a.gif")
+    for name in ("a.JXL", "b.cr2", "c.cr2", "notes.txt"):
+        (photos / name).write_bytes(b"of another kind")
     assert colorize([str(photos)], out=tmp_path / "out") == 1
     assert names(tmp_path / "out") == ["a.jpg", "deep/er/C.TIF", "linked/b.png"]
     assert "gone.jpg" in capsys.readouterr().err
-    assert caplog.messages == [f"{photos}: passed over pictures of formats that are not coloured: 1 .gif"]
+    counted = "2 .cr2, 1 .gif, 1 .jxl"
+    assert caplog.messages == [f"{photos}: passed over pictures of formats that are not coloured: {counted}"]
 
 
 def test_pgm_and_ppm_become_png_of_the_same_depth(tmp_path, capsys):

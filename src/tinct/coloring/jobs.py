@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 ENDINGS = (*SUFFIXES, *READ_SUFFIXES, *FILM_SUFFIXES)
 """Of what is looked for in folders."""
 
+OTHER_PICTURES = (".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
+"""Of pictures that neither tinct nor Pillow reads: JPEG XL, and cameras' raw files."""
+
 BATCH_PIXELS = 32_000_000
 """A batch is closed once its pictures have this many pixels; a larger picture goes alone."""
 
@@ -164,7 +167,7 @@ def _below(folder: Path, files: Iterable[Path], output: Path) -> Iterator[tuple[
             continue
         if file.suffix.lower() in ENDINGS:
             yield file, relative
-        elif file.suffix.lower() in Image.registered_extensions():
+        elif file.suffix.lower() in (*Image.registered_extensions(), *OTHER_PICTURES):
             others[file.suffix.lower()] += 1
     if others:
         listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
@@ -219,14 +222,15 @@ def clashes(jobs: list[Job], versions: int = 1, compare: bool = False, keep_colo
     """Jobs that would overwrite an input or another's result, with the reason."""
     sources = {_identity(job.source) for job in jobs if isinstance(job.source, Path)}
     taken: dict[Path, str] = {}
-    failures = {}
+    failures: dict[Job, str] = {}
     for job in jobs:
         results = job.results(versions, compare, keep_colour)
         for path in results:
             if _identity(path) in sources:
-                failures[job] = f"{path.name} would overwrite the input {path}; choose another --out"
+                failures.setdefault(job, f"{path.name} would overwrite the input {path}; choose another --out")
             elif path in taken:
-                failures[job] = f"{path.name} would overwrite that of {taken[path]}; use another format or folder"
+                why = f"{path.name} would overwrite that of {taken[path]}; use another format or folder"
+                failures.setdefault(job, why)
         if job not in failures:
             taken |= dict.fromkeys(results, job.name)
     return failures

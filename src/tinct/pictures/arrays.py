@@ -41,7 +41,7 @@ def from_tensor(batch: Tensor) -> list[Picture]:
         raise TinctError(f"tensor of shape {tuple(batch.shape)}; expected (B, 1 or 3, H, W), not empty")
     if batch.layout != torch.strided or batch.is_meta:
         raise TinctError(f"tensor of layout {batch.layout} on {batch.device}; expected a dense one that has values")
-    batch = batch.detach()
+    batch = batch.detach().resolve_neg()  # which numpy does not know
     if batch.dtype != torch.uint8:
         if batch.dtype not in FLOATS:
             raise TinctError(f"tensor of {batch.dtype}; expected uint8, or float in [0, 1]")
@@ -53,4 +53,4 @@ def from_tensor(batch: Tensor) -> list[Picture]:
 
 def _check_range(low: float, high: float) -> None:
     if not (low >= 0 and high <= 1):  # NaN fails too
-        raise TinctError(f"values from {low:g} to {high:g}; expected 0 to 1")
+        raise TinctError(f"values from {low:.9g} to {high:.9g}; expected 0 to 1")
