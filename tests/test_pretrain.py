@@ -746,6 +746,45 @@ sys.exit(main())
     assert Run(tmp_path / "run").checkpoint("last") is None
 
 
+def test_two_ranks_build_one_cache_and_each_says_why_it_ends(tmp_path):
+    script = tmp_path / "counted.py"
+    script.write_text(
+        """
+import sys
+from pathlib import Path
+from tinct.cli import main
+from tinct.data.cache import CachedSource
+
+build = CachedSource._build
+
+def counted(self, processes):
+    with Path(__file__).with_name("built").open("a") as file:
+        file.write("once ")
+    build(self, processes)
+
+CachedSource._build = counted
+sys.exit(main())
+""",
+        encoding="utf-8",
+    )
+    (tmp_path / "file").touch()
+    flags = [*FLAGS, "--steps", "1", "--devices", "2", "--strategy", "ddp"]
+    for cache, code in (("cache", 0), ("file/cache", 2)):
+        done = subprocess.run(
+            [sys.executable, str(script), "pretrain", *flags, "--cache", cache, "--out", f"run-{code}"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            timeout=300,
+        )
+        assert done.returncode == code, done.stderr
+        assert code or (tmp_path / "built").read_text() == "once "
+    assert "cannot write file/cache" in done.stderr
+    assert "another process of this run has ended" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_excluded_pictures_are_not_seen(tmp_path):
     write_colourful(tmp_path / "all", 12)
     write_colourful(tmp_path / "out", 3)  # the first three again

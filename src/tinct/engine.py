@@ -1,13 +1,15 @@
 """The engine that training runs on: devices, precision, ranks (Lightning Fabric), and the course of its rates."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from tinct.errors import TinctError
 
-__all__ = ["make_fabric", "warmup_cosine"]
+__all__ = ["lost_ranks_told", "make_fabric", "warmup_cosine"]
 
 
 def make_fabric(accelerator: str, precision: str, devices: str = "1", strategy: str = "auto") -> Fabric:
@@ -31,6 +33,21 @@ def make_fabric(accelerator: str, precision: str, devices: str = "1", strategy: 
             f"{precision}: {reason}; try --accelerator auto"
         ) from error
     return fabric
+
+
+@contextmanager
+def lost_ranks_told() -> Iterator[None]:
+    """Within it, gloo's error where another rank is gone is a sentence; that rank says its own.
+
+    Raises:
+        TinctError: another rank is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "closed by peer" not in str(error):
+            raise
+        raise TinctError("another process of this run has ended; it says why itself") from error
 
 
 def warmup_cosine(step: int, total: int | None, warmup: int) -> float:

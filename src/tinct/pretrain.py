@@ -11,6 +11,7 @@ from tinct.data.cache import CachedSource
 from tinct.data.loader import Photographs
 from tinct.data.sources import open_sources
 from tinct.downstream.examples import open_labels
+from tinct.engine import lost_ranks_told
 from tinct.errors import TinctError
 from tinct.files import alone_in, expanded
 from tinct.pretraining.learner import Learner
@@ -45,6 +46,7 @@ def pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
     return 0
 
 
+@lost_ranks_told()
 def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> dict[str, Any]:
     """Learn from unlabelled photographs by colouring them; progress is shown on standard error.
 
@@ -72,12 +74,10 @@ def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> di
         return read_record(out)
     source, learner = begun
     pool, held_out, avoided = set_aside(config, source, hashes_to_avoid(config.exclude))
-    cached = (
-        CachedSource(source, expanded(config.cache), math.ceil(config.size / config.min_crop))
-        if config.cache
-        else source
-    )
-    photographs = Photographs(cached, pool, config.size, config.seed, config.min_crop, avoided)
+    if config.cache:
+        with learner.fabric.rank_zero_first(local=True):  # the machine's other ranks find what the first has built
+            source = CachedSource(source, expanded(config.cache), math.ceil(config.size / config.min_crop))
+    photographs = Photographs(source, pool, config.size, config.seed, config.min_crop, avoided)
     if run.checkpoint("last") is None:
         prepare(learner, photographs)
     with alone_in(out) if learner.fabric.is_global_zero else nullcontext():
