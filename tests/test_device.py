@@ -17,7 +17,7 @@ import tinct
 from tinct.colorize import Colorizer
 from tinct.data.loader import Photographs, crops_loader
 from tinct.data.photos import Photos
-from tinct.device import layout, named_device, own_draws
+from tinct.device import memory_format, named_device, own_draws
 from tinct.downstream.features import STAGES
 from tinct.downstream.finetune import loss_of
 from tinct.models.discriminator import PatchDiscriminator
@@ -112,8 +112,8 @@ def test_losses_are_taken_on_the_device_of_the_pictures(terms):
 
 
 def test_pictures_lie_as_their_device_has_them():
-    assert layout(torch.device("cuda:1")) == layout(torch.device("cpu")) == torch.channels_last
-    assert layout(torch.device("mps")) == torch.contiguous_format
+    assert memory_format(torch.device("cuda:1")) == memory_format(torch.device("cpu")) == torch.channels_last
+    assert memory_format(torch.device("mps")) == torch.contiguous_format
     sources = Path(tinct.__file__).parent.rglob("*.py")
     assert [path.name for path in sources if "channels_last" in path.read_text(encoding="utf-8")] == ["device.py"]
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tinct.data.labelled import BY_GRADIENTS, Protocol, Task
-from tinct.errors import TinctError, going_on
+from tinct.errors import TinctError, restartable
 from tinct.evidence import wording
 from tinct.evidence.findings import Comparison, comparisons
 from tinct.evidence.grid import Grid, check_finished, run_cells, write_plan
@@ -53,7 +53,7 @@ class CompareResult:
         return wording.sentences(self.comparison)
 
 
-@going_on()
+@restartable()
 def compare(
     source: str,
     *,

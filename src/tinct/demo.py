@@ -16,7 +16,7 @@ from tinct.config import Config
 from tinct.data.labelled import Task
 from tinct.data.photos import photographs, right
 from tinct.data.transforms import centre
-from tinct.errors import TinctError, going_on
+from tinct.errors import TinctError, restartable
 from tinct.files import write_image
 from tinct.outputs import check_out
 from tinct.pretrain import run_pretrain
@@ -30,7 +30,7 @@ TILE = 192
 """Side of a photograph on the sheet, in pixels."""
 
 
-@going_on()
+@restartable()
 def demo(*, out: Path = Path("demo"), steps: int = 240, transfer_steps: int = 55, seeds: int = 3) -> int:
     """Pretrain on the embedded photographs, transfer to both tasks, colour what was held out, write one report.
 

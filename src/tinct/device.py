@@ -9,7 +9,7 @@ import torch
 
 from tinct.errors import TinctError
 
-__all__ = ["layout", "named_device", "own_draws"]
+__all__ = ["memory_format", "named_device", "own_draws"]
 
 TURNS = threading.RLock()
 """Held by whoever seeds torch's numbers or draws from them: there is one stream of them for all threads."""
@@ -33,7 +33,7 @@ def named_device(name: str) -> torch.device:
     return device
 
 
-def layout(device: torch.device) -> torch.memory_format:
+def memory_format(device: torch.device) -> torch.memory_format:
     """How (B, C, H, W) tensors shall lie in a device's memory: channels last, where convolutions are faster so.
 
     Not on MPS, where batch norm's gradient then failed up to the middle of 2026 (pytorch/pytorch#188371).

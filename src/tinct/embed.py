@@ -24,7 +24,7 @@ from tinct.data.sources import open_pictures
 from tinct.data.transforms import centre, shrunk
 from tinct.device import named_device, own_draws
 from tinct.downstream.examples import held_side
-from tinct.errors import TinctError, going_on
+from tinct.errors import TinctError, restartable
 from tinct.exporting.row_store import FORMATS, Row, Store
 from tinct.files import alone_in, in_full
 from tinct.inits import load_init
@@ -127,7 +127,7 @@ def embed(
         if begin:
             say(console, f"pictures done already: {begin} of {len(source)}")
         with (
-            going_on(),
+            restartable(),
             progress_bar(console, transient=True) as progress,
             closing(_read(source, begin, batch_size, size, workers)) as batches,
         ):

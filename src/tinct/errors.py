@@ -17,9 +17,9 @@ __all__ = [
     "PictureError",
     "TinctError",
     "check_kinds",
-    "going_on",
     "one_line",
     "out_of_memory",
+    "restartable",
 ]
 
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED", "Invalid buffer size")
@@ -56,7 +56,7 @@ def one_line(error: BaseException, most: int | None = None) -> str:
 
 
 @contextlib.contextmanager
-def going_on() -> Iterator[None]:
+def restartable() -> Iterator[None]:
     """Ctrl-C within it says that the same command goes on, unless it says where it stopped already.
 
     Raises:

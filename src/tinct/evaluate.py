@@ -56,7 +56,7 @@ PROTOCOLS = {
     "more than 2 megapixels are shrunk to that",
 }
 """How each figure is measured, beside which it is shown and recorded."""
-SEEN = 1 << 21
+COMPARED_PIXELS = 1 << 21
 """Pixels at which a network compares pictures, at most: beyond, its feature maps fill the memory."""
 OTHER = "choose another --out"
 
@@ -274,8 +274,8 @@ def _scores(rgb: Tensor, truth: Tensor, perceptual: dict[str, Callable[[Tensor, 
 
 
 def _as_seen(rgb: Tensor) -> Tensor:
-    """A picture (1, 3, H, W) for a network to compare: shrunk to `SEEN` pixels where it has more."""
-    scale = (SEEN / (rgb.shape[2] * rgb.shape[3])) ** 0.5
+    """A picture (1, 3, H, W) for a network to compare: shrunk to `COMPARED_PIXELS` pixels where it has more."""
+    scale = (COMPARED_PIXELS / (rgb.shape[2] * rgb.shape[3])) ** 0.5
     if scale >= 1:
         return rgb
     size = [max(1, round(side * scale)) for side in rgb.shape[2:]]

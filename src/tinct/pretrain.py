@@ -16,7 +16,7 @@ from tinct.errors import TinctError
 from tinct.files import alone_in, expanded
 from tinct.pretraining.learner import Learner
 from tinct.pretraining.loop import FREE, Training, stored
-from tinct.pretraining.preparation import engine_for, hashes_to_avoid, open_excluded, open_progress, prepare, set_aside
+from tinct.pretraining.preparation import engine_for, hashes_to_avoid, open_excluded, open_held_out, prepare, set_aside
 from tinct.runs import Run, read_record
 
 __all__ = ["check_run", "pretrain", "run_pretrain"]
@@ -105,5 +105,5 @@ def check_run(config: Config, run: Run, resume: bool) -> tuple[Source, Learner] 
     for spec in config.exclude:
         open_excluded(spec)
     if config.held_out is not None:
-        open_progress(config.held_out)
+        open_held_out(config.held_out)
     return source, Learner(config, fabric)

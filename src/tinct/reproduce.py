@@ -7,7 +7,7 @@ from typing import Any
 
 from tinct.compare import run_compare, show
 from tinct.config import BUDGETS, RECIPES, Config, read_yaml, recipe_file
-from tinct.errors import TinctError, going_on
+from tinct.errors import TinctError, restartable
 from tinct.evidence.grid import Grid
 from tinct.evidence.parsing import FURTHER, NAME, parallel, words
 from tinct.evidence.planning import make_grid
@@ -40,7 +40,7 @@ class Experiment:
     comparisons: dict[str, dict[str, Any]]
 
 
-@going_on()
+@restartable()
 def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) -> int:
     """Run an experiment from its file: pretrain every arm, compare, report. The same command goes on where it stopped.
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tinct.data.joined import Joined
 from tinct.data.photos import Photos
-from tinct.data.sources import open_held_out, open_labelled, open_pictures, open_sources
+from tinct.data.sources import open_evaluated, open_labelled, open_pictures, open_sources
 from tinct.errors import AbsentSplitError, TinctError
 
 
@@ -115,10 +115,10 @@ def test_a_broken_split_is_not_taken_for_an_absent_one(tmp_path):
         path.parent.mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(path)
     spec = f"folder:{tmp_path}"
-    for asked in (lambda: open_held_out(spec), lambda: open_sources([spec], "train")):
+    for asked in (lambda: open_evaluated(spec), lambda: open_sources([spec], "train")):
         with pytest.raises(TinctError, match="class 'Dog' is not among the 2 folders of train"):
             asked()
     (tmp_path / "val" / "Dog").rename(tmp_path / "val" / "dog")
-    assert len(open_held_out(spec)) == 2
+    assert len(open_evaluated(spec)) == 2
     shutil.rmtree(tmp_path / "val")
-    assert len(open_held_out(spec)) == 1  # few sets have every split
+    assert len(open_evaluated(spec)) == 1  # few sets have every split

@@ -11,7 +11,7 @@ from torchvision.datasets import VOCDetection, VOCSegmentation
 
 from tinct.data.base import VOID
 from tinct.data.decode import MAX_BYTES
-from tinct.data.sources import open_held_out, open_sources
+from tinct.data.sources import open_evaluated, open_sources
 from tinct.data.voc import CLASSES, Voc
 from tinct.downstream.examples import open_labels
 from tinct.errors import PictureError, TinctError
@@ -213,7 +213,7 @@ def test_a_picture_that_either_task_evaluates_is_held_out(devkit):
     train = open_sources([spec])
     assert names(train) == ["2012_a"]
     assert train.picture(0).shape == (12, 20, 3)
-    assert sorted(names(open_held_out(spec))) == ["2012_b", "2012_c"]
+    assert sorted(names(open_evaluated(spec))) == ["2012_b", "2012_c"]
     assert len(hashes_to_avoid([spec])) == 2
     with pytest.raises(TinctError, match="val"):
-        open_held_out(f"voc:{devkit}@2007")
+        open_evaluated(f"voc:{devkit}@2007")

@@ -10,7 +10,7 @@ from scipy import stats
 from tinct.evidence.continuation import pictures_read, steps, trends
 from tinct.evidence.findings import comparisons
 from tinct.evidence.records import find_records
-from tinct.evidence.wording import going_on
+from tinct.evidence.wording import continuation
 from tinct.report import figures
 
 
@@ -58,7 +58,7 @@ def test_an_arm_is_compared_with_the_latest_that_it_went_on_from(made):
     assert found[-1].difference.mean == pytest.approx(np.mean([values[1][s] - values[0][s] for s in range(3)]))
     assert found[-1].difference.pairs == 3
     assert {step.encoders for step in found} == {1}
-    said = [line for line in going_on(made) if line.startswith("Going on")]
+    said = [line for line in continuation(made) if line.startswith("Going on")]
     assert len(said) == 4
     assert all(" points for this encoder (95 % CI" in line for line in said)
 
@@ -81,12 +81,12 @@ def test_a_curve_that_has_flattened_is_said_and_no_line_is_extended(made):
             cell.record["value"] -= 3
     few, many = trends(made)
     assert (few.flat, many.flat) == (True, False)
-    said = [line for line in going_on(made) if "line through" in line or "straight line" in line]
+    said = [line for line in continuation(made) if "line through" in line or "straight line" in line]
     assert said[0] == (
         "No line through first, second, third is extended at 50 labels: third gained nothing over second."
     )
     assert "at 400 labels; it would come to" in said[1]
-    assert figures.going_on(made).count("extrapolated, 16,000") == 1
+    assert figures.continuation(made).count("extrapolated, 16,000") == 1
 
 
 def test_a_slope_that_is_not_shown_is_not_extended(made):
@@ -94,9 +94,9 @@ def test_a_slope_that_is_not_shown_is_not_extended(made):
         if cell.arm == "third":  # seeds disagree on whether it rises
             cell.record["value"] += (cell.seed - 1) * 9
     assert [(trend.flat, trend.rises) for trend in trends(made)] == [(False, False)] * 2
-    assert "points for each doubling of the pictures read (95 % CI −" in going_on(made)[-1]
-    assert going_on(made)[-1].endswith(" are not shown.")
-    assert "extrapolated" not in figures.going_on(made)
+    assert "points for each doubling of the pictures read (95 % CI −" in continuation(made)[-1]
+    assert continuation(made)[-1].endswith(" are not shown.")
+    assert "extrapolated" not in figures.continuation(made)
 
 
 def test_another_recipe_ends_a_trend_but_is_still_a_step(made):
@@ -116,10 +116,10 @@ def test_a_trend_ends_where_another_recipe_goes_on(made):
 
 
 def test_it_is_said_and_drawn(made):
-    said = going_on(made)
+    said = continuation(made)
     assert said[0].startswith("Going on from first to second, from 1,000 to 2,000 pictures read, changes mAP by +")
     assert "extrapolation, not a measurement" in said[-1]
-    drawn = figures.going_on(made)
+    drawn = figures.continuation(made)
     assert drawn.startswith("<svg")
     assert all(f">{text}<" in drawn for text in ("first, 1,000", "third, 4,000", "extrapolated, 16,000"))
     assert "other" not in drawn
@@ -128,5 +128,5 @@ def test_it_is_said_and_drawn(made):
 def test_arms_from_noise_say_nothing_of_going_on(made):
     for cell in made.cells:
         cell.record["init"]["provenance"].pop("began_with", None)
-    assert steps(made) == trends(made) == going_on(made) == []
-    assert figures.going_on(made) == ""
+    assert steps(made) == trends(made) == continuation(made) == []
+    assert figures.continuation(made) == ""

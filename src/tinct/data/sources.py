@@ -19,7 +19,7 @@ from tinct.files import expanded
 __all__ = [
     "check_split",
     "is_labelled",
-    "open_held_out",
+    "open_evaluated",
     "open_labelled",
     "open_pictures",
     "open_sources",
@@ -134,7 +134,7 @@ def open_labelled(spec: str | Path, split: str, task: Task) -> LabelledSource:
     return source
 
 
-def open_held_out(spec: str) -> Source:
+def open_evaluated(spec: str) -> Source:
     """The pictures that a labelled source evaluates on: those of its val and test splits, whichever task has them.
 
     Raises:

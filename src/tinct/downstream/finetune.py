@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from tinct.data.base import VOID
 from tinct.data.random import rng, torch_seed
-from tinct.device import layout, own_draws
+from tinct.device import memory_format, own_draws
 from tinct.downstream.examples import Examples
 from tinct.engine import warmup_cosine
 from tinct.errors import DivergedError
@@ -56,7 +56,7 @@ def train(
     Raises:
         DivergedError: the loss became infinite or not a number.
     """
-    network.to(fabric.device).to(memory_format=layout(fabric.device))
+    network.to(fabric.device).to(memory_format=memory_format(fabric.device))
     network.train()
     if settings.protocol == "frozen":
         network.get_submodule("encoder").requires_grad_(False).eval()

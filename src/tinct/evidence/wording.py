@@ -12,7 +12,7 @@ __all__ = [
     "COLOUR_TERMS",
     "Row",
     "columns",
-    "going_on",
+    "continuation",
     "plain",
     "pretraining_of",
     "provisos",
@@ -87,10 +87,10 @@ def rows(comparison: Comparison) -> list[Row]:
 def sentences(comparison: Comparison) -> list[str]:
     """The answer, one sentence or two for each contrast, and one for each that an unfinished grid lacks."""
     answers = [sentence(comparison, contrast) for contrast in comparison.contrasts]
-    return [*answers, *going_on(comparison), *provisos(comparison)]
+    return [*answers, *continuation(comparison), *provisos(comparison)]
 
 
-def going_on(comparison: Comparison) -> list[str]:
+def continuation(comparison: Comparison) -> list[str]:
     """What arms that went on from others gained by it, and where that might lead."""
     said = []
     for step in steps(comparison):

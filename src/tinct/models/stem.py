@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from tinct.color import normalize_l, srgb_to_lab
-from tinct.device import layout
+from tinct.device import memory_format
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 
@@ -65,7 +65,7 @@ def network_input(pixels: Tensor, kind: Input) -> Tensor:
     """(B, 3, H, W) uint8 sRGB to what the network sees: (B, 1, H, W) or (B, 3, H, W) float32 in [-1, 1]."""
     values = pixels.float() / 255
     fed = normalize_l(srgb_to_lab(values)[:, :1]) if kind == "grey" else 2 * values - 1
-    return fed.contiguous(memory_format=layout(fed.device))
+    return fed.contiguous(memory_format=memory_format(fed.device))
 
 
 def lightness_of(fed: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinct.color import lab_to_srgb, normalize_l, srgb_to_lab, stretch_levels
-from tinct.device import layout
+from tinct.device import memory_format
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives import make_terms
@@ -112,7 +112,7 @@ def some_in_colour(batch: Batch, keys: Tensor, share: float, stream: Stream) -> 
     ab = F.interpolate(batch.ab, batch.l.shape[2:], mode="bilinear", align_corners=False)
     coloured = 2 * lab_to_srgb(torch.cat((batch.l, ab * saturation), 1)) - 1
     fed = torch.where(numbers[:, 0] < share, coloured, normalize_l(batch.l))
-    return replace(batch, fed=fed.contiguous(memory_format=layout(fed.device)))
+    return replace(batch, fed=fed.contiguous(memory_format=memory_format(fed.device)))
 
 
 @torch.no_grad()
@@ -130,7 +130,7 @@ def take_apart(pixels: Tensor, keys: Tensor, stride: int, aged: float = 0.0, str
     l = age(pixels, keys, aged) if aged else lab[:, :1]
     if stretched:
         l = stretch_levels(l)
-    return Batch(l.contiguous(memory_format=layout(l.device)), F.avg_pool2d(lab[:, 1:], stride), keys)
+    return Batch(l.contiguous(memory_format=memory_format(l.device)), F.avg_pool2d(lab[:, 1:], stride), keys)
 
 
 def to_chroma_resolution(batch: Batch) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tinct.device import layout
+from tinct.device import memory_format
 from tinct.objectives.base import Batch, FeatureTerm, Stream, drawn
 
 __all__ = ["MultiCrop", "Siamese", "nt_xent", "view"]
@@ -74,7 +74,7 @@ class MultiCrop(Siamese):
 def together(batch: Batch, views: list[tuple[Tensor, Tensor]]) -> Batch:
     """One batch of several views of each picture, L and ab, all first views before all second ones."""
     l, ab = (torch.cat(parts) for parts in zip(*views, strict=True))
-    return Batch(l.contiguous(memory_format=layout(l.device)), ab, batch.keys.repeat(len(views)))
+    return Batch(l.contiguous(memory_format=memory_format(l.device)), ab, batch.keys.repeat(len(views)))
 
 
 def draws(batch: Batch, views: int, stream: Stream) -> list[Tensor]:

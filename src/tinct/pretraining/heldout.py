@@ -20,7 +20,7 @@ from tinct.data.transforms import centre
 from tinct.errors import PictureError
 from tinct.files import write_image
 
-__all__ = ["Colourer", "balance", "colour_scores", "colourise", "sample_sheet", "take_held_out"]
+__all__ = ["Colourer", "balance", "colour_scores", "coloured_by", "sample_sheet", "take_held_out"]
 
 COLUMNS = 8
 """Pictures on a sample sheet."""
@@ -57,7 +57,7 @@ def take_held_out(
 
 
 @torch.no_grad()
-def colourise(colourer: Colourer, rgb: Tensor) -> Tensor:
+def coloured_by(colourer: Colourer, rgb: Tensor) -> Tensor:
     """Colour (B, 3, H, W) RGB in [0, 1] from its luminance alone; ab is raised to that size bilinearly.
 
     `tinct colorize` raises it along the picture's edges instead.
@@ -70,7 +70,7 @@ def colourise(colourer: Colourer, rgb: Tensor) -> Tensor:
 def colour_scores(
     colourer: Colourer, pictures: NDArray[np.uint8], device: torch.device, batch: int = 32
 ) -> dict[str, float]:
-    """How well `colourer` colours (N, H, W, 3) pictures at their size, as `colourise` does, after gamut clipping.
+    """How well `colourer` colours (N, H, W, 3) pictures at their size, as `coloured_by` does, after gamut clipping.
 
     Returns:
         `ab_error`: mean Euclidean distance in the ab plane, Lab units; `ab_error_grey`: that of the all-grey answer;
@@ -78,7 +78,7 @@ def colour_scores(
         results over that of the truth; `balance`: see `balance`.
     """
     truth = as_planes(pictures)
-    result = torch.cat([colourise(colourer, part.to(device)).cpu() for part in truth.split(batch)])
+    result = torch.cat([coloured_by(colourer, part.to(device)).cpu() for part in truth.split(batch)])
     ab, true_ab = (srgb_to_lab(part)[:, 1:] for part in (result, truth))
     error = float(ab_distance(ab, true_ab).mean())
     ratio = float(colorfulness(result).mean() / colorfulness(truth).mean())
@@ -103,13 +103,13 @@ def balance(ab_error: float, colourfulness_ratio: float) -> float:
 def sample_sheet(
     path: Path, colourer: Colourer, pictures: NDArray[np.uint8], device: torch.device
 ) -> NDArray[np.uint8]:
-    """Write the first pictures as a PNG of three rows: grey, truth, coloured now, as `colourise` does.
+    """Write the first pictures as a PNG of three rows: grey, truth, coloured now, as `coloured_by` does.
 
     Returns:
         The sheet, (3 H, COLUMNS W, 3).
     """
     truth = as_planes(pictures[:COLUMNS])
-    coloured = colourise(colourer, truth.to(device)).cpu()
+    coloured = coloured_by(colourer, truth.to(device)).cpu()
     rows = [torch.cat(list(row), dim=-1) for row in (greyed(truth), truth, coloured)]
     sheet = as_bytes(torch.cat(rows, dim=-2))
     write_image(path, Image.fromarray(sheet))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tinct.config import Config
 from tinct.data.loader import Crops
 from tinct.data.random import torch_seed
-from tinct.device import layout, own_draws
+from tinct.device import memory_format, own_draws
 from tinct.errors import TinctError
 from tinct.inits import load_init
 from tinct.models.discriminator import PatchDiscriminator
@@ -73,7 +73,7 @@ class Learner:
         self.history = start_from(config.init, pretext) if config.init != "random" else {}
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             synchronise_norms(pretext)
-        self.pretext = pretext.to(fabric.device).to(memory_format=layout(fabric.device))
+        self.pretext = pretext.to(fabric.device).to(memory_format=memory_format(fabric.device))
         self.ema = Average(self.pretext, config.ema, use_warmup=True)
         self.model, self.optimizer = fabric.setup(
             self.pretext,
@@ -90,7 +90,7 @@ class Learner:
         )
         if config.init_std is not None:
             normal_init(self.discriminator, config.init_std)
-        self.discriminator.to(self.fabric.device).to(memory_format=layout(self.fabric.device))
+        self.discriminator.to(self.fabric.device).to(memory_format=memory_format(self.fabric.device))
         self.wrapped_discriminator, self.discriminator_optimizer = self.fabric.setup(
             self.discriminator,
             self._adamw(self.discriminator, 0.0, config.discriminator_lr),

@@ -16,7 +16,7 @@ from tinct.data.loader import Photographs, crops_loader
 from tinct.data.parallel import each_picture
 from tinct.data.photos import Photos
 from tinct.data.random import rng
-from tinct.data.sources import is_labelled, open_held_out, open_sources
+from tinct.data.sources import is_labelled, open_evaluated, open_sources
 from tinct.data.transforms import whole_side
 from tinct.engine import make_fabric
 from tinct.errors import AbsentSplitError, TinctError
@@ -24,7 +24,7 @@ from tinct.objectives.pretext import take_apart
 from tinct.pretraining.heldout import take_held_out
 from tinct.pretraining.learner import Learner
 
-__all__ = ["engine_for", "hashes_to_avoid", "open_excluded", "open_progress", "prepare", "set_aside"]
+__all__ = ["engine_for", "hashes_to_avoid", "open_excluded", "open_held_out", "prepare", "set_aside"]
 
 HELD_OUT = 64
 """Photographs coloured at every checkpoint."""
@@ -67,7 +67,7 @@ def set_aside(
     """
     pool = np.arange(len(source), dtype=np.uint32)
     side = whole_side(config.size, config.min_crop)
-    apart: Source | None = open_progress(config.held_out) if config.held_out else None
+    apart: Source | None = open_held_out(config.held_out) if config.held_out else None
     if apart is None and isinstance(source, Photos):
         apart = Photos("val")
     if apart is not None:
@@ -89,7 +89,7 @@ def set_aside(
     return pool, pictures, np.union1d(excluded, hashes)
 
 
-def open_progress(spec: str) -> Source:
+def open_held_out(spec: str) -> Source:
     """The pictures that `held_out` means by `spec`: its val split, or all that a text file lists.
 
     Raises:
@@ -110,7 +110,7 @@ def open_excluded(spec: str) -> Source:
     Raises:
         TinctError: it cannot be opened.
     """
-    return open_held_out(spec) if is_labelled(spec) else open_sources([spec], "all")
+    return open_evaluated(spec) if is_labelled(spec) else open_sources([spec], "all")
 
 
 def hashes_to_avoid(specs: Sequence[str]) -> NDArray[np.uint64]:

@@ -21,7 +21,7 @@ from tinct.evidence import wording
 from tinct.evidence.continuation import pictures_read, steps, trends
 from tinct.evidence.findings import Comparison
 
-__all__ = ["arm_colors", "class_bars", "curves", "differences", "going_on", "inline", "mask_over", "training"]
+__all__ = ["arm_colors", "class_bars", "continuation", "curves", "differences", "inline", "mask_over", "training"]
 
 FEW = 5
 """Arms whose legend finds room among the curves."""
@@ -110,7 +110,7 @@ def differences(made: Comparison) -> str:
         return _svg(figure, f"Paired differences in {made.metric} points")
 
 
-def going_on(made: Comparison) -> str:
+def continuation(made: Comparison) -> str:
     """Gains of arms that went on from others, against the pictures they had read, and where a line through them leads.
 
     Bars are t intervals over seed pairs; "" where no arm went on from another.
