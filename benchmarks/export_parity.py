@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import nn
 
 from tinct.errors import TinctError
-from tinct.export import SUFFIX, Target, export_to
+from tinct.export import SUFFIX, Target, run_export
 from tinct.exporting.parity import sample_inputs
 from tinct.models.encoder import Encoder
 from tinct.weights import save_encoder
@@ -55,7 +55,7 @@ def attempt(source: Path, target: Target, stem: str, half: bool, folder: Path) -
     dest = folder / f"{source.stem}-{target}-{stem}-{half}{SUFFIX.get(target, '')}"
     started = time.perf_counter()
     try:
-        report = export_to(source, dest, target, input=stem, half=half)
+        report = run_export(source, dest, target, input=stem, half=half)
     except TinctError as error:
         return {"refused": str(error)}
     found = {key: report["parity"][key] for key in ("largest_difference", "relative")}

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import write_colourful
 from fake_films import photograph, write_film
 from PIL import Image
 
@@ -87,6 +88,17 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert [name for name in COMMANDS if f"usage: tinct {name}" not in commands] == []
     assert "<h2>tinct/pretraining" in files
     assert "The loop of pretraining" in files
+
+
+def test_python_in_the_readme(tmp_path, monkeypatch):
+    (example,) = blocks(ROOT / "README.md", "python")
+    monkeypatch.chdir(tmp_path)
+    Image.linear_gradient("L").save("old-photo.jpg")
+    write_colourful(tmp_path / "my-photos", 2)
+    names: dict = {}
+    exec(example, names)
+    assert (names["coloured"].mode, names["coloured"].size) == ("RGB", (256, 256))
+    assert np.load("features.npy").shape == (2, names["encoder"].channels[-1])
 
 
 def test_colouring_from_python_as_the_docs_have_it(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from tinct.colorize import Colorizer
 from tinct.data.transforms import centre
 from tinct.downstream.trained import load_trained
 from tinct.errors import TinctError
-from tinct.export import export_to
+from tinct.export import run_export
 from tinct.exporting import to_torch
 from tinct.exporting.parity import compare, sample_inputs, sample_pictures
 from tinct.exporting.subject import absorb_bias, load_subject
@@ -82,7 +82,7 @@ BACKBONES = ("resnet18", "convnext_atto", "tf_efficientnet_lite0", "mobilenetv3_
 
 @pytest.mark.parametrize(("backbone", "stem"), [*((backbone, "rgb") for backbone in BACKBONES), ("resnet18", "grey")])
 def test_timm_opens_it_and_computes_the_same(runs, tmp_path, backbone, stem):
-    report = export_to(runs(backbone), tmp_path / "out", "timm", input=stem)
+    report = run_export(runs(backbone), tmp_path / "out", "timm", input=stem)
     assert report["parity"]["relative"] <= 1e-6
     model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     assert tuple(model.pretrained_cfg["input_size"]) == (STEMS[stem], 96, 96)  # pretrained at 64 px
@@ -99,7 +99,7 @@ def test_timm_opens_it_and_computes_the_same(runs, tmp_path, backbone, stem):
 
 @pytest.mark.parametrize("to", ["timm", "hub"])
 def test_timms_own_transform_feeds_what_tinct_does(tmp_path, to):
-    export_to("tinct-small-ssl", tmp_path / "out", to, input="rgb")
+    run_export("tinct-small-ssl", tmp_path / "out", to, input="rgb")
     model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     picture = data.chelsea()
     size = model.pretrained_cfg["input_size"][1]
@@ -124,7 +124,7 @@ def python_in(path):
 def test_a_classifier_says_how_it_is_fed_and_read(table, tmp_path, monkeypatch, stem):
     out = trained_on(table, tmp_path / "run", "multilabel", input=stem)
     monkeypatch.chdir(tmp_path)
-    report = export_to(out, "classifier", "hub")
+    report = run_export(out, "classifier", "hub")
     assert (report["size"], report["classes"]) == (32, ["bars", "disc"])
     assert "largest centred square" in report["view"]
     assert "logits.sigmoid()" in report["outputs"]
@@ -147,7 +147,7 @@ def test_a_classifier_says_how_it_is_fed_and_read(table, tmp_path, monkeypatch, 
 )
 def test_segmentation_models_opens_it(runs, tmp_path, backbone, stem):
     smp = pytest.importorskip("segmentation_models_pytorch")
-    report = export_to(runs(backbone), tmp_path / "out", "segmentation-models", input=stem)
+    report = run_export(runs(backbone), tmp_path / "out", "segmentation-models", input=stem)
     assert report["parity"]["relative"] <= 1e-6
     inner = smp.encoders.get_encoder(f"tu-{backbone}", in_channels=STEMS[stem], weights=None)
     tensors = load_file(tmp_path / "out" / "encoder.safetensors")
@@ -156,7 +156,7 @@ def test_segmentation_models_opens_it(runs, tmp_path, backbone, stem):
 
 @pytest.mark.parametrize(("backbone", "stem"), [("resnet18", "grey"), ("resnet18", "rgb"), ("regnety_004", "grey")])
 def test_torchvision_takes_its_own_networks(runs, tmp_path, backbone, stem):
-    report = export_to(runs(backbone), tmp_path / "out.safetensors", "torchvision", input=stem)
+    report = run_export(runs(backbone), tmp_path / "out.safetensors", "torchvision", input=stem)
     assert report["parity"]["relative"] <= 1e-5
     tensors = load_file(tmp_path / "out.safetensors")
     network = torchvision.models.get_model(report["what"].split()[-1], weights=None)
@@ -218,7 +218,7 @@ def _onnx():
     ("backbone", "stem", "half"), [("resnet10t", "grey", True), ("test_efficientnet", "rgb", False)]
 )
 def test_an_encoder_runs_in_onnxruntime_without_torch(runs, tmp_path, backbone, stem, half):
-    report = export_to(runs(backbone), tmp_path / "e.onnx", "onnx", input=stem, half=half)
+    report = run_export(runs(backbone), tmp_path / "e.onnx", "onnx", input=stem, half=half)
     assert report["opset"] == 18
     fed = torch.rand(3, STEMS[stem], 96, 64) * 2 - 1  # neither batch nor size is that of export or parity
     given, said = run_without_torch(tmp_path / "e.onnx", fed, tmp_path)
@@ -253,7 +253,7 @@ def test_a_colorizer_runs_in_onnxruntime_without_torch(tmp_path):
     colour, _ = make_terms({"bins": 1.0}, encoder.channels)
     path = tmp_path / "colorizer.safetensors"
     save_colorizer(path, Generator(encoder, colour.out_channels, 4, 8), colour, {"size": 64})
-    export_to(path, tmp_path / "c.onnx", "onnx")
+    run_export(path, tmp_path / "c.onnx", "onnx")
     l = torch.rand(1, 1, 96, 64) * 100
     given, said = run_without_torch(tmp_path / "c.onnx", l, tmp_path)
     assert given[0].shape == (1, 2, 24, 16)
@@ -261,8 +261,8 @@ def test_a_colorizer_runs_in_onnxruntime_without_torch(tmp_path):
     assert "whole picture" in said
     assert "own L*, through CIE Lab" in said
     with pytest.raises(TinctError, match="fed lightness"):
-        export_to(path, tmp_path / "d.onnx", "onnx", input="rgb")
-    report = export_to(path, tmp_path / "timm", "timm")
+        run_export(path, tmp_path / "d.onnx", "onnx", input="rgb")
+    report = run_export(path, tmp_path / "timm", "timm")
     assert (report["kind"], "outputs" in report) == ("colorizer", False)
 
 
@@ -270,7 +270,7 @@ def test_a_colorizer_runs_in_onnxruntime_without_torch(tmp_path):
 def test_a_photograph_is_coloured_by_onnxruntime_as_the_page_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(data.coffee()[:300, :400]).save("photo.jpg", quality=95)
-    export_to("tinct-small", "colour.onnx", "onnx")
+    run_export("tinct-small", "colour.onnx", "onnx")
     exec(re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[1], {})
     theirs, truth = (torch.tensor(np.array(Image.open(name))) for name in ("coloured.png", "photo.jpg"))
     ours = torch.tensor(Colorizer.load("tinct-small")(truth.numpy()))
@@ -283,7 +283,7 @@ def test_a_photograph_is_coloured_by_onnxruntime_as_the_page_says(tmp_path, monk
 @pytest.mark.parametrize(("task", "stem"), [("multilabel", "rgb"), ("segmentation", "grey")])
 def test_trained_heads_run_in_onnxruntime_without_torch(table, tmp_path, task, stem):
     out = trained_on(table, tmp_path / "run", task, backbone="test_efficientnet", input=stem)
-    export_to(out, tmp_path / "m.onnx", "onnx")
+    run_export(out, tmp_path / "m.onnx", "onnx")
     fed = torch.rand(1, STEMS[stem], 64, 96) * 2 - 1
     given, said = run_without_torch(tmp_path / "m.onnx", fed, tmp_path)
     assert "bars" in said
@@ -291,12 +291,12 @@ def test_trained_heads_run_in_onnxruntime_without_torch(table, tmp_path, task, s
     assert {"multilabel": "largest centred square", "segmentation": "whole picture"}[task] in said
     assert torch.allclose(given[0], load_trained(out)[0](fed), atol=1e-4)
     with pytest.raises(TinctError, match="leave --input out"):
-        export_to(out, tmp_path / "n.onnx", "onnx", input="grey" if stem == "rgb" else "rgb")
+        run_export(out, tmp_path / "n.onnx", "onnx", input="grey" if stem == "rgb" else "rgb")
 
 
 def test_the_callers_random_numbers_go_on_as_they_were(runs, tmp_path):
     run, before = runs("resnet18"), torch.random.get_rng_state()
-    export_to(run, tmp_path / "out", "timm", input="rgb")
+    run_export(run, tmp_path / "out", "timm", input="rgb")
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -306,7 +306,7 @@ def test_a_trained_resnet_takes_its_classifier_along_and_loses_its_stem_bias(tab
     init = {"init": "timm:resnet10t", "weights": str(weights), "input": "rgb"}
     out = trained_on(table, tmp_path / "run", "multilabel", **init)
     assert "encoder.body.conv1.0.bias" in load_file(out / "model.safetensors")
-    report = export_to(out, tmp_path / "out", "timm")
+    report = run_export(out, tmp_path / "out", "timm")
     model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     assert set(load_file(tmp_path / "out" / "model.safetensors")) == set(
         timm.create_model("resnet10t", num_classes=2).state_dict()
@@ -330,27 +330,27 @@ def test_a_classifier_that_timm_has_no_place_for_is_told(table, tmp_path, capsys
     assert main(["export", str(out), str(tmp_path / "out"), "--to", "hub"]) == 0
     assert "the encoder alone: its classifier reads feature maps" in capsys.readouterr().out
     assert "This is the encoder alone" in (tmp_path / "out" / "README.md").read_text()
-    assert "left_out" not in export_to(out, tmp_path / "whole.onnx", "onnx")
+    assert "left_out" not in run_export(out, tmp_path / "whole.onnx", "onnx")
 
 
 def test_a_colorizer_in_timms_names_is_told_to_lack_its_decoder(tmp_path):
-    assert "its decoder, which makes the colours" in export_to("tinct-small", tmp_path / "out", "timm")["left_out"]
+    assert "its decoder, which makes the colours" in run_export("tinct-small", tmp_path / "out", "timm")["left_out"]
 
 
 def test_a_head_without_a_place_in_segmentation_models_is_told(table, tmp_path):
     pytest.importorskip("segmentation_models_pytorch")
     out = trained_on(table, tmp_path / "run", "segmentation")
-    assert "its head, which makes the masks" in export_to(out, tmp_path / "out", "segmentation-models")["left_out"]
+    assert "its head, which makes the masks" in run_export(out, tmp_path / "out", "segmentation-models")["left_out"]
 
 
 def test_a_head_of_segmentation_models_goes_back_whole(table, tmp_path):
     smp = pytest.importorskip("segmentation_models_pytorch")
     out = trained_on(table, tmp_path / "run", "segmentation", backbone="resnet10t", head="unet")
-    export_to(out, tmp_path / "out", "segmentation-models")
+    run_export(out, tmp_path / "out", "segmentation-models")
     fed = sample_inputs("grey")[0]
     assert torch.equal(smp.from_pretrained(tmp_path / "out").eval()(fed), load_trained(out)[0](fed))
     with pytest.raises(TinctError, match="export --to onnx"):
-        export_to(out, tmp_path / "timm", "timm")
+        run_export(out, tmp_path / "timm", "timm")
 
 
 def test_half_precision_halves_the_file_and_says_what_it_costs(runs, tmp_path, capsys):
@@ -365,7 +365,7 @@ def test_half_precision_halves_the_file_and_says_what_it_costs(runs, tmp_path, c
 
 
 def test_folding_for_rgb_is_measured_apart(runs, tmp_path):
-    report = export_to(runs("resnet18"), tmp_path / "out", "timm", input="rgb")
+    report = run_export(runs("resnet18"), tmp_path / "out", "timm", input="rgb")
     fold = report["fold"]
     grey, rgb = (
         torch.cat([kind(pixels).flatten() for pixels in sample_pictures()])
@@ -377,11 +377,11 @@ def test_folding_for_rgb_is_measured_apart(runs, tmp_path):
     assert fold["primaries"]["blue"] == pytest.approx(0.114 - 0.323, abs=1e-3)
     assert fold["input_largest_of_all_colours"] >= abs(fold["primaries"]["blue"])
     assert 0 < fold["features_relative_rms"]["deepest"] < 0.5
-    assert export_to(runs("resnet18"), tmp_path / "grey", "timm")["fold"] is None
+    assert run_export(runs("resnet18"), tmp_path / "grey", "timm")["fold"] is None
 
 
 def test_an_encoder_of_three_grey_channels_folds_exactly(runs, tmp_path):
-    export_to(runs("resnet18", 3), tmp_path / "out", "timm", input="grey")
+    run_export(runs("resnet18", 3), tmp_path / "out", "timm", input="grey")
     model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     fed = sample_inputs("grey")[0]
     source = load_encoder(runs("resnet18", 3))[0].eval()
@@ -394,7 +394,7 @@ def test_an_encoder_that_saw_colour_is_fed_it_unless_grey_is_asked_for(tmp_path)
     source = uneven("resnet18", 3)
     save_encoder(tmp_path / "encoder.safetensors", source, {"size": 64, "in_colour": 0.5})
     for stem, asked in (("rgb", None), ("grey", "grey")):
-        report = export_to(tmp_path / "encoder.safetensors", tmp_path / stem, "timm", input=asked)
+        report = run_export(tmp_path / "encoder.safetensors", tmp_path / stem, "timm", input=asked)
         assert report["fold"] is None
         model = timm.create_model(f"local-dir:{tmp_path / stem}", pretrained=True).eval()
         fed = sample_inputs(stem)[0]
@@ -542,7 +542,7 @@ def test_a_source_without_weights_is_named(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "README.md"])
 def test_a_folder_called_like_a_file_of_its_own_is_a_folder(runs, tmp_path, name):
-    export_to(runs("resnet18"), tmp_path / name, "timm")
+    run_export(runs("resnet18"), tmp_path / name, "timm")
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert {path.name for path in (tmp_path / name).iterdir()} == {"config.json", "export.json", "model.safetensors"}
 
@@ -550,14 +550,14 @@ def test_a_folder_called_like_a_file_of_its_own_is_a_folder(runs, tmp_path, name
 def test_a_report_in_the_way_is_not_replaced(runs, tmp_path):
     (tmp_path / "out.safetensors.json").write_text("mine")
     with pytest.raises(TinctError, match="where the report goes, exists"):
-        export_to(runs("resnet18"), tmp_path / "out.safetensors", "torchvision")
+        run_export(runs("resnet18"), tmp_path / "out.safetensors", "torchvision")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.safetensors.json", "mine")]
 
 
 @pytest.mark.parametrize(("to", "name"), [("timm", "out/model.safetensors"), ("torchvision", "out.safetensors")])
 @pytest.mark.parametrize("stem", ["rgb", "grey"])
 def test_what_was_exported_comes_back_through_init(runs, tmp_path, to, name, stem):
-    export_to(runs("resnet18"), tmp_path / name.split("/")[0], to, input=stem)
+    run_export(runs("resnet18"), tmp_path / name.split("/")[0], to, input=stem)
     given = load_init(str(tmp_path / name), input=stem, backbone="resnet18").encoder.eval()
     expected = load_init(str(runs("resnet18")), input=stem).encoder.eval()
     fed = sample_inputs(stem)[0]

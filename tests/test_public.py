@@ -14,6 +14,7 @@ from fake_records import fake_grid, fake_transfer
 
 import tinct
 from tinct.arguments import parse
+from tinct.downstream.trained import build_network, save_trained
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives import make_terms
@@ -73,6 +74,30 @@ def filmed(kind):
     )
 
 
+def predicted(kind):
+    encoder = Encoder("test_resnet")
+    shape = {"task": "multilabel", "classes": ["a", "b"], "stages": [-1], "peaks": False}
+    said = {"size": 32, "input": "grey"}
+    save_trained(Path("model.safetensors"), build_network(encoder, shape), encoder, shape, said)
+    made = tinct.run_predict(kind("~/model.safetensors"), [kind("~/pictures")], out=kind("~/out/predict"), threshold=1)
+    assert made == json.loads(Path("out/predict/predictions.json").read_text())
+    assert [len(made["pictures"]), made["unreadable"]] == [5, 0]
+    return made
+
+
+def embedded(kind):
+    made = tinct.run_embed(kind("~/encoder.safetensors"), kind("~/pictures"), out=kind("~/out/rows.npy"), size=32)
+    assert made == json.loads(Path("out/rows.npy.json").read_text())
+    assert np.load("out/rows.npy").shape == (made["rows"], made["width"])
+    return made
+
+
+def exported(kind):
+    made = tinct.run_export(kind("~/encoder.safetensors"), kind("~/out/exported"), "timm")
+    assert made == json.loads(Path("out/exported/export.json").read_text())
+    return made
+
+
 # each with what it leaves
 CALLS = {
     "Colorizer": (lambda kind: tinct.Colorizer.load(kind("~/colorizer.safetensors")) and None, []),
@@ -82,6 +107,9 @@ CALLS = {
     "open_sources": (lambda kind: len(tinct.open_sources([kind("~/pictures")])), []),
     "open_labelled": (lambda kind: len(tinct.open_labelled(kind("csv:~/table.csv"), "val", "multilabel")), []),
     "run_evaluate": (evaluated, []),
+    "run_embed": (embedded, ["out/rows.npy.txt"]),
+    "run_export": (exported, ["out/exported/model.safetensors"]),
+    "run_predict": (predicted, ["out/predict/overlays"]),
     "run_transfer": (transferred, ["out/transfer/record.json", "cache"]),
     "run_pretrain": (pretrained, ["out/pretrain/record.json", "cache"]),
     "run_compare": (compared, ["out/compare/compare.json"]),
@@ -116,6 +144,12 @@ def test_an_options_path_may_begin_with_a_tilde(home):
     [
         (lambda: tinct.run_pretrain({"sources": ["photos:"]}, out="run"), r"config is a dict; expected tinct\.Config"),
         (lambda: tinct.run_transfer({"task": "multilabel"}, "run"), r"settings is a dict; expected tinct\.TransferSet"),
+        (
+            lambda: tinct.run_embed("tinct-small-ssl", "photos:", out="x.npy", pool="mean"),
+            "pool is 'mean'; expected avg",
+        ),
+        (lambda: tinct.run_predict("x", ["a"], out="y", threshold="high"), "threshold is 'high'; expected float"),
+        (lambda: tinct.run_export("tinct-small-ssl", "x", "keras"), "to is 'keras'; expected timm, torchvision, onnx"),
         (lambda: tinct.srgb_to_lab(np.zeros((3, 4, 4))), r"rgb is a ndarray; expected a tensor \(\.\.\., 3, H, W\)"),
         (lambda: tinct.lab_to_srgb([0.0]), "lab is a list; expected a tensor"),
     ],

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from tinct.compare import CompareResult, run_compare
     from tinct.config import Config
     from tinct.data.sources import open_labelled, open_sources
+    from tinct.embed import run_embed
     from tinct.evaluate import run_evaluate
+    from tinct.export import run_export
     from tinct.loading import load_colorizer, load_encoder
+    from tinct.predict import run_predict
     from tinct.pretrain import run_pretrain
     from tinct.report import write_report
     from tinct.settings import TransferSettings
@@ -36,7 +39,10 @@ __all__ = [
     "open_labelled",
     "open_sources",
     "run_compare",
+    "run_embed",
     "run_evaluate",
+    "run_export",
+    "run_predict",
     "run_pretrain",
     "run_transfer",
     "srgb_to_lab",
@@ -55,7 +61,10 @@ _HOMES = {
     "open_labelled": "data.sources",
     "open_sources": "data.sources",
     "run_compare": "compare",
+    "run_embed": "embed",
     "run_evaluate": "evaluate",
+    "run_export": "export",
+    "run_predict": "predict",
     "run_pretrain": "pretrain",
     "run_transfer": "transfer",
     "srgb_to_lab": "color",

@@ -166,7 +166,7 @@ def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report
         file: the weights that were exported.
         meta: their header. Only where it says that no label played a part are they called self-supervised.
         classes: that the exported network tells apart; none of an encoder.
-        report: of the export (`tinct.export.export_to`), with `input` and `fold`.
+        report: of the export (`tinct.export.run_export`), with `input` and `fold`.
     """
     parity, fold = report["parity"], report.get("fold")
     grey, view = report["input"] == "grey", report.get("view")

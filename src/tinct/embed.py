@@ -7,16 +7,17 @@ pictures in the same places, the last one filled up, so the result is the same e
 
 import importlib.util
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from torch import Tensor
 
 from tinct.data.base import Source
@@ -24,9 +25,9 @@ from tinct.data.sources import open_pictures
 from tinct.data.transforms import centre, shrunk
 from tinct.device import named_device, own_draws
 from tinct.downstream.examples import held_side
-from tinct.errors import TinctError, restartable
+from tinct.errors import TinctError, check_kinds, restartable
 from tinct.exporting.row_store import FORMATS, Row, Store
-from tinct.files import alone_in, in_full
+from tinct.files import alone_in, as_plain, expanded, in_full
 from tinct.inits import load_init
 from tinct.models.encoder import Encoder
 from tinct.models.heads import pooled
@@ -35,7 +36,7 @@ from tinct.screen import open_console, progress_bar, say
 from tinct.settings import encoder_size
 from tinct.weights import weights_digest
 
-__all__ = ["Pool", "embed"]
+__all__ = ["Pool", "embed", "run_embed"]
 
 Pool = Literal["avg", "max", "avgmax"]
 
@@ -84,6 +85,56 @@ def embed(
         TinctError: the encoder, the pictures or a setting make it impossible, or `out` is there already or cannot be
             written.
     """
+    made = run_embed(
+        encoder,
+        pictures,
+        out=out,
+        pool=pool,
+        layer=layer,
+        size=size,
+        input=input,
+        backbone=backbone,
+        weights=weights,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        console=open_console(stderr=True),
+    )
+    return 1 if made["rows"] < made["total"] else 0
+
+
+def run_embed(
+    encoder: str | Path,
+    pictures: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    pool: Pool = "avg",
+    layer: int = -1,
+    size: int | None = None,
+    input: Input | None = None,
+    backbone: str | None = None,
+    weights: str | Path | None = None,
+    batch_size: int = 64,
+    workers: int = 2,
+    device: str = "auto",
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """What `embed` does, for programs; `console` is where to say how far it is, nowhere by default.
+
+    Returns:
+        How the features were made, as in OUT.json: `rows` were written for `total` pictures, and `skipped` says which
+        could not be read, and why, the first 1000 of them.
+
+    Raises:
+        TinctError: as `embed`.
+        KeyboardInterrupt: as `embed`; the same call goes on from there.
+    """
+    out, encoder, weights = expanded(out), str(encoder), None if weights is None else str(weights)
+    words: list[str] = as_plain([pictures] if isinstance(pictures, str | Path) else pictures)
+    layer, size, batch_size, workers = as_plain((layer, size, batch_size, workers))
+    given = {"pool": pool, "layer": layer, "size": size, "batch_size": batch_size, "workers": workers}
+    check_kinds({**given, "pictures": words}, {**get_type_hints(run_embed), "pictures": list[str]})
+    console = console or Console(quiet=True)
     if out.suffix not in FORMATS:
         raise TinctError(f"out is {out}; expected a file ending in {', '.join(FORMATS)}")
     if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
@@ -100,9 +151,8 @@ def embed(
     maps = len(start.encoder.channels)
     if not -maps <= layer < maps:
         raise TinctError(f"layer is {layer}; {start.encoder.backbone} has {maps}, so expected {-maps} to {maps - 1}")
-    console = open_console(stderr=True)
     say(console, start.report())
-    source = open_pictures(pictures)
+    source = open_pictures(words)
     network = start.encoder.eval().requires_grad_(False).to(named_device(device))
     width = start.encoder.channels[layer] * (2 if pool == "avgmax" else 1)
     how = {
@@ -123,7 +173,7 @@ def embed(
                 store.folder.rmdir()
             _refuse_existing(out)
         # another folder's pictures may have the same names; the result does not say where they were
-        begin = store.open({**how, "source": in_full(pictures)})
+        begin = store.open({**how, "source": in_full(words)})
         if begin:
             say(console, f"pictures done already: {begin} of {len(source)}")
         with (
@@ -139,9 +189,9 @@ def embed(
                     if isinstance(square, str):
                         say(console, f"passed over: {square}")
                 progress.advance(bar, len(names))
-        written, skipped = store.finish(how)
-    say(console, f"{written} rows of {width} in {out}, pictures skipped: {skipped}")
-    return 1 if skipped else 0
+        made = store.finish(how)
+    say(console, f"{made['rows']} rows of {width} in {out}, pictures skipped: {made['total'] - made['rows']}")
+    return made
 
 
 def _refuse_existing(out: Path) -> None:

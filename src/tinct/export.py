@@ -16,7 +16,7 @@ import torch
 
 from tinct.cards import hub_card
 from tinct.device import own_draws
-from tinct.errors import TinctError, one_line
+from tinct.errors import TinctError, check_kinds, one_line
 from tinct.exporting.parity import rounding_error, sample_inputs
 from tinct.exporting.subject import Subject, load_subject
 from tinct.exporting.to_onnx import to_onnx
@@ -24,7 +24,7 @@ from tinct.exporting.to_torch import to_segmentation_models, to_timm, to_torchvi
 from tinct.files import check_utf8, expanded, settle, sync, unwritable, write_json, write_text
 from tinct.models.stem import Input
 
-__all__ = ["Target", "export", "export_to"]
+__all__ = ["Target", "export", "run_export"]
 
 Target = Literal["timm", "torchvision", "onnx", "hub", "segmentation-models"]
 SUFFIX = {"torchvision": ".safetensors", "onnx": ".onnx"}
@@ -58,11 +58,11 @@ def export(
         0.
 
     Raises:
-        TinctError: as `export_to`; or push goes with another target, or the hub refuses.
+        TinctError: as `run_export`; or push goes with another target, or the hub refuses.
     """
     if push is not None and to != "hub":
         raise TinctError(f"push is {push} with --to {to}; it goes with --to hub only")
-    report = export_to(run, dest, to, input=input, half=half)
+    report = run_export(run, dest, to, input=input, half=half)
     found = report["parity"]
     print(  # noqa: T201
         f"{dest}: {report['what']}; largest difference {found['largest_difference']:.2g}, "
@@ -90,7 +90,7 @@ def export(
 
 
 @own_draws()
-def export_to(
+def run_export(
     run: str | Path, dest: str | Path, to: Target, *, input: Input | None = None, half: bool = False
 ) -> dict[str, Any]:
     """See `export`; without the printing and the pushing.
@@ -103,6 +103,7 @@ def export_to(
             computes something else. Then nothing is left behind.
     """
     dest = expanded(dest)
+    check_kinds({"to": to, "input": input}, {"to": Target, "input": Input | None})
     suffix = SUFFIX.get(to, "")
     if suffix and dest.suffix != suffix:
         raise TinctError(f"dest is {dest}; expected a file ending in {suffix} for --to {to}")

@@ -21,12 +21,12 @@ from tinct.device import named_device
 from tinct.downstream.examples import held_side
 from tinct.downstream.predictions import png_names, write_table
 from tinct.downstream.trained import load_trained, logits_of, mask_of
-from tinct.errors import PictureError, TinctError
-from tinct.files import alone_in, expanded, write_image, write_json
+from tinct.errors import PictureError, TinctError, check_kinds
+from tinct.files import alone_in, as_plain, expanded, write_image, write_json
 from tinct.outputs import check_out
 from tinct.screen import open_console, say
 
-__all__ = ["predict"]
+__all__ = ["predict", "run_predict"]
 
 BATCH = 16
 
@@ -52,10 +52,10 @@ def predict(
     """Apply what `tinct transfer` trained to pictures.
 
     A classifier writes predictions.json and predictions.csv: a probability for each class (of a classifier trained
-    with --balanced, one that makes both answers equally frequent). A segmenter writes masks/*.png, at the pictures'
-    own size, whose values are class numbers, and predictions.json: each class's share of the pixels. Overlays show
-    either on the picture. A PNG is called after its picture, a.png, or a.jpg.png where a.png is there too. Paths are
-    relative to the folder; of several, they begin with the folder as it was given.
+    with --balanced, one that makes both answers equally frequent). A segmenter writes a PNG for each picture into
+    masks/, at the picture's own size, whose values are class numbers, and predictions.json: each class's share of the
+    pixels. Overlays show either on the picture. A PNG is called after its picture, a.png, or a.jpg.png where a.png is
+    there too. Paths are relative to the folder; of several, they begin with the folder as it was given.
 
     Args:
         model: a model.safetensors, or the folder of the transfer that wrote it.
@@ -72,20 +72,55 @@ def predict(
         TinctError: the model or a source cannot be read, there is no such device, two pictures have one name, or `out`
             cannot be written, is the pictures' folder, or holds earlier predictions or what another command made.
     """
+    made = run_predict(
+        model,
+        pictures,
+        out=out,
+        threshold=threshold,
+        overlays=overlays,
+        device=device,
+        console=open_console(stderr=True),
+    )
+    return 1 if made["unreadable"] else 0
+
+
+def run_predict(
+    model: str | Path,
+    pictures: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    threshold: float = 0.5,
+    overlays: bool = True,
+    device: str = "auto",
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """What `predict` does, for programs; `console` is where to say what is passed over, nowhere by default.
+
+    Returns:
+        What predictions.json holds: `pictures`, each with its `path` and the classes that are `present` with the
+        `probabilities` of all, or the `shares` of a mask; the `classes`; and how many pictures were `unreadable`.
+
+    Raises:
+        TinctError: as `predict`.
+    """
+    out, console = expanded(out), console or Console(quiet=True)
+    words: list[str] = as_plain([pictures] if isinstance(pictures, str | Path) else pictures)
+    threshold = as_plain(threshold)
+    check_kinds({"pictures": words, "threshold": threshold}, {"pictures": list[str], "threshold": float})
     check_out(out, "predict")
     _refuse_earlier(out)
-    if out.is_dir() and any(out.samefile(folder) for folder in map(expanded, pictures) if folder.is_dir()):
+    if out.is_dir() and any(out.samefile(folder) for folder in map(expanded, words) if folder.is_dir()):
         raise TinctError(f"out is {out}, the pictures' own folder, where overlays would count as such; choose another")
     network, meta = load_trained(model)
     network.to(named_device(device))
-    source = open_pictures(pictures)
+    source = open_pictures(words)
     if not 0 <= threshold <= 1:
         raise TinctError(f"threshold is {threshold}; expected a probability, 0 to 1")
     drawn = overlays or meta["task"] == "segmentation"
     places = png_names([source.name(index) for index in range(len(source))]) if drawn else []
     with alone_in(out):
         _refuse_earlier(out)  # another process may have made some since
-        return _write(network, meta, source, places, model, out, threshold, overlays)
+        return _write(network, meta, source, places, str(model), out, threshold, overlays, console)
 
 
 def _refuse_earlier(out: Path) -> None:
@@ -105,9 +140,9 @@ def _write(
     out: Path,
     threshold: float,
     overlays: bool,
-) -> int:
+    console: Console,
+) -> dict[str, Any]:
     """Do what `predict` says, once nothing speaks against it; `places` are the PNGs' names by index, where drawn."""
-    console = open_console(stderr=True)
     for folder in results_in(source):
         pass_over(f"{folder}, which tinct wrote", console)
     answers: list[dict[str, Any]] = []
@@ -130,14 +165,14 @@ def _write(
                     overlay = draw_labels(picture, meta["classes"], mask, meta["background"])
                     write_image(out / "overlays" / places[one.index], overlay)
     failed = len(source) - len(answers)
-    said = {"what": "predict", "model": str(model), "classes": meta["classes"], "pictures": answers}
+    said = {"what": "predict", "model": model, "classes": meta["classes"], "unreadable": failed, "pictures": answers}
     write_json(out / "predictions.json", said)
     if rows:
         table = torch.stack([row for _, row in rows])
         write_table(out / "predictions.csv", [name for name, _ in rows], meta["classes"], table)
     counts = f"pictures done: {len(answers)}, unreadable: {failed}; see {out}"
     say(console, counts)
-    return 1 if failed else 0
+    return said
 
 
 def readable(source: Source, side: int, console: Console) -> Iterator[list[Small]]:

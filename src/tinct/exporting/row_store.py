@@ -101,16 +101,17 @@ class Store:
         except OSError as error:
             raise TinctError(f"cannot write {self.folder}: {error.strerror}; free some space and call again") from error
 
-    def finish(self, how: dict[str, Any]) -> tuple[int, int]:
-        """Make the result and remove the folder; the numbers of rows and of skipped pictures."""
+    def finish(self, how: dict[str, Any]) -> dict[str, Any]:
+        """Make the result and remove the folder; what OUT.json says, `how` with what was made and what was skipped."""
         count = self.vectors.stat().st_size // (4 * self.width)
         write = {".npy": self._npy, ".csv": self._csv, ".parquet": self._parquet}[self.out.suffix]
         with atomic_path(self.out) as unfinished:
             write(unfinished, count)
         skipped = [json.loads(part[1]) for part in self._parts() if len(part) > 1]
-        write_json(self.out.with_name(f"{self.out.name}.json"), {**how, "rows": count, "skipped": skipped[:NAMED]})
+        made = {**how, "rows": count, "total": self.total, "skipped": skipped[:NAMED]}
+        write_json(self.out.with_name(f"{self.out.name}.json"), made)
         shutil.rmtree(self.folder)
-        return count, len(skipped)
+        return made
 
     def _parts(self) -> Iterator[list[bytes]]:
         with self.lines.open("rb") as file:
