@@ -11,6 +11,7 @@ from PIL import Image
 from skimage import data
 
 import tinct.coloring.work
+from tinct.cli import main
 from tinct.coloring.files import colorize
 from tinct.coloring.jobs import Job, clashes, find_jobs
 from tinct.colorize import Colorizer
@@ -146,6 +147,38 @@ def test_large_pictures_go_alone(photos, tmp_path, monkeypatch):
     monkeypatch.setattr("tinct.coloring.jobs.BATCH_PIXELS", 5000)
     colorize([str(photos)], out=tmp_path / "out", batch_size=8)
     assert [call[0] for call in calls] == [1, 1, 1]
+
+
+class Particular(torch.nn.Module):
+    """Colours that hang on what is seen, its size and the seed."""
+
+    samples = True
+
+    def forward(self, l: torch.Tensor, seed: int | None = None) -> torch.Tensor:
+        calls.append(tuple(l.shape))
+        seen = torch.nn.functional.avg_pool2d(l, 4) / 100
+        return torch.cat((30 * torch.sin(6 * seen), seen * l.shape[2] / 4 - 8 * (seed or 0)), dim=1)
+
+
+def test_the_command_colours_as_python_does_with_the_same_settings(photos, tmp_path, monkeypatch):
+    loaded = []
+
+    def load(model, device):
+        loaded.append((model, device))
+        return Colorizer(Particular(), 64, model, "cpu")
+
+    monkeypatch.setattr(Colorizer, "load", load)
+    grey, colorizer = read(photos / "deep" / "b.png").pixels, load("reference", "cpu")
+    words = ["colorize", str(photos), "-o", str(tmp_path / "out"), "--format", "png", "--model", "mine"]
+    settings = ["--size", "96", "--saturation", "0.6", "--seed", "3", "--samples", "2", "--device", "cpu"]
+    assert main([*words, *settings, "--batch-size", "3"]) == 0
+    assert loaded[1:] == [("mine", "cpu")]
+    assert [call[0] for call in calls] == [3, 3]  # one batch, drawn from twice
+    expected = colorizer.samples(grey, 2, seed=3, size=96, saturation=0.6)
+    for number, pixels in enumerate(expected, 1):
+        assert np.array_equal(read(tmp_path / "out" / "deep" / f"b-{number}.png").pixels, pixels)
+    assert main(["colorize", str(photos / "deep" / "b.png"), "-o", str(tmp_path / "best.png")]) == 0
+    assert np.array_equal(read(tmp_path / "best.png").pixels, colorizer(grey))
 
 
 def test_samples_and_a_sheet(photos, tmp_path):
