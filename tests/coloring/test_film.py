@@ -442,6 +442,41 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, colorizer, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["old.mkv"]
 
 
+class Particular(torch.nn.Module):
+    """One colour a film, which hangs on the size at which it is seen and on the seed."""
+
+    samples = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def forward(self, l: torch.Tensor, seed: int | None = None) -> torch.Tensor:
+        self.batches.append(len(l))
+        colour = torch.tensor([l.shape[2] / 2 - 20, 20.0 * (seed or 0)]).view(1, 2, 1, 1)
+        return colour.expand(len(l), 2, l.shape[2] // 4, l.shape[3] // 4)
+
+
+@pytest.mark.parametrize("by_command", [True, False])
+def test_films_are_coloured_with_the_settings_asked_for(tmp_path, monkeypatch, by_command):
+    colorizer = Colorizer(Particular(), 64, "fake", "cpu")
+    monkeypatch.setattr(Colorizer, "load", lambda model, device: colorizer)
+    source = write_film(tmp_path / "old.mkv", [photograph()] * 5, codec="ffv1", sound=None)
+    result = tmp_path / "new.mkv"
+    settings = {"size": 96, "saturation": 0.5, "seed": 2}
+    if by_command:
+        assert colorize([str(source)], out=result, batch_size=3, **settings) == 0
+    else:
+        colorize_film(source, result, colorizer, batch_size=3, **settings)
+    assert colorizer.network.batches == [3, 2]
+    frames = np.array([pixels.mean((0, 1)) for pixels in pictures(result)])
+    expected = colorizer(photograph(), **settings).mean((0, 1))
+    assert frames == pytest.approx(np.tile(expected, (5, 1)), abs=2.5)
+    for left_out in settings:
+        others = {name: value for name, value in settings.items() if name != left_out}
+        assert np.abs(colorizer(photograph(), **others).mean((0, 1)) - expected).max() > 6
+
+
 def test_films_go_with_pictures(tmp_path, colorizer, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(Colorizer, "load", lambda model, device: colorizer)

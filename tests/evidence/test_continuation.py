@@ -125,6 +125,38 @@ def test_it_is_said_and_drawn(made):
     assert "other" not in drawn
 
 
+def test_gains_and_their_line_are_drawn_over_the_pictures_read(made, monkeypatch):
+    kept = []
+    monkeypatch.setattr(figures, "_svg", lambda figure, title: kept.append(figure) or "")
+    figures.going_on(made)
+    (axes,) = kept[0].axes
+    assert (axes.get_xscale(), axes.get_ylabel()) == ("log", "mAP points over random")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["50 labels", "400 labels"]
+    read, arms = [1000, 2000, 4000], ("first", "second", "third")
+    named = {text.get_text(): text.xy[0] for text in axes.texts}
+    places = {f"{arm}, {number:,}": number for arm, number in zip(arms, read, strict=True)}
+    assert named == places | {"extrapolated, 16,000": 16_000}
+    colors = {line.get_label(): line.get_color() for line in axes.lines if line.get_label().endswith("labels")}
+    for labels in (50, 400):
+        own = [line for line in axes.lines if line.get_color() == colors[f"{labels} labels"] and len(line.get_xdata())]
+        gains = [
+            [made.values(arm, labels)[seed] - made.values("random", labels)[seed] for seed in range(3)] for arm in arms
+        ]
+        means = np.mean(gains, axis=1)
+        ends = [stats.t.interval(0.95, 2, np.mean(gain), stats.sem(gain)) for gain in gains]
+        slope, level = np.polyfit([0, 1, 2], means, 1)
+        dots = [line.get_xydata()[0] for line in own if line.get_marker() == "o"]
+        np.testing.assert_allclose(dots, np.column_stack([read, means]))
+        bars = [line for line in own if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2]
+        np.testing.assert_allclose([bar.get_xdata()[0] for bar in bars], read)
+        np.testing.assert_allclose([bar.get_ydata() for bar in bars], ends)
+        (dashed,) = (line for line in own if line.get_linestyle() == "--")
+        np.testing.assert_allclose(dashed.get_xydata(), [[1000, level], [16_000, level + 4 * slope]])
+        joined = [line.get_xydata() for line in own if line not in (*bars, dashed) and line.get_marker() != "o"]
+        points = np.column_stack([read, means])
+        np.testing.assert_allclose(joined, [points[:2], points[1:]])
+
+
 def test_arms_from_noise_say_nothing_of_going_on(made):
     for cell in made.cells:
         cell.record["init"]["provenance"].pop("began_with", None)

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from skimage import data
 from torch.nn import functional as F
 
-from tinct.pictures.picture import Picture, as_stored, is_monochrome, reduced, strips, to_8_bits, upright
+from tinct.pictures.picture import Picture, as_stored, is_monochrome, reduced, strips, to_8_bits, upright, view
 from tinct.pictures.readers import read
 
 
@@ -48,6 +48,18 @@ def test_reduced_does_not_depend_on_strips(monkeypatch):
     whole = reduced(picture, 32, 32)
     monkeypatch.setattr("tinct.pictures.picture.STRIP_PIXELS", 1000)
     assert torch.allclose(reduced(picture, 32, 32), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_what_is_looked_at_lies_over_white(orientation):
+    photo = data.astronaut()[:60, :90]
+    alpha = np.linspace(0, 255, 5400).astype(np.uint8).reshape(60, 90)
+    over = Image.new("RGBA", (90, 60), "white")
+    over.alpha_composite(Image.fromarray(np.dstack((photo, alpha))))
+    over.getexif()[274] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(over).convert("RGB")) / 255
+    seen = view(Picture(photo, alpha, orientation)).permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(seen, expected, atol=1.01 / 255)
 
 
 def test_to_8_bits_rounds():

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from fake_pictures import chunk
 from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from skimage import data
 
 from tinct.data.decode import decode
@@ -78,6 +79,13 @@ def test_comments_in_latin_1_and_a_transparent_black(tmp_path):
     assert read(saved(Image.new("L", (8, 8)), "JPEG", comment=b"caf\xe9")).text == {"Comment": "caf\xe9"}
     two = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert("1")
     assert read(saved(two, "PNG", transparency=0)).alpha.tolist() == [[0, 255], [255, 0]]
+
+
+def test_a_profile_that_is_told_as_text_is_no_text_of_the_result():
+    text = PngInfo()
+    for key in ("Title", "Raw profile type exif", "Raw profile type icc"):
+        text.add_text(key, "of the grey picture")
+    assert read(saved(Image.new("L", (4, 3)), "PNG", pnginfo=text)).text == {"Title": "of the grey picture"}
 
 
 def test_a_transparent_colour_becomes_alpha_at_8_and_16_bits():
@@ -253,7 +261,7 @@ def test_photoshops_thumbnail_is_left_out_and_the_rest_of_its_resources_kept():
         )
 
     kept = resource(1028, b"iptc!"), resource(2000, b"path", b"Path 1")
-    blocks = b"Photoshop 3.0\0" + kept[0] + resource(1036, b"thumbnail") + kept[1]
+    blocks = b"Photoshop 3.0\0" + kept[0] + resource(1036, b"thumbnail") + resource(1033, b"older") + kept[1]
     extra = b"\xff\xed" + (len(blocks) + 2).to_bytes(2, "big") + blocks
     back = read(saved(Image.new("L", (4, 3), 7), "JPEG", extra=extra))
     assert back.photoshop[4:] == b"Photoshop 3.0\0" + b"".join(kept)

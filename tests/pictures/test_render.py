@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from skimage.color import lab2rgb
 
 from tinct.color import clip_to_gamut, lab_to_srgb, srgb_to_lab
 from tinct.pictures.render import lightness, srgb
@@ -39,6 +40,13 @@ def test_samples_equal_the_reference_in_and_out_of_the_gamut(dtype):
     else:
         white = 65535 if dtype == np.uint16 else 1
         assert np.abs(result / white - expected).max() < 3e-4  # a step of the bisection may fall otherwise
+
+
+def test_16_bits_are_rounded_not_cut_off():
+    l = np.linspace(0, 100, 20_000, dtype=np.float32)[None]
+    grey = lab2rgb(np.dstack((l, 0 * l, 0 * l)))[..., 1] * 65535
+    found = srgb(l, np.zeros((2, *l.shape), np.float32), np.dtype(np.uint16))[..., 1]
+    assert abs((found - grey).mean()) < 0.05  # cut off, it would be half a step
 
 
 def test_lightness_passes_through_within_an_8_bit_step():

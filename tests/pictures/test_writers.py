@@ -9,6 +9,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin, features
+from skimage import data
 
 from tinct.errors import PictureError, TinctError
 from tinct.pictures import profiles
@@ -40,12 +41,14 @@ def facts(block: bytes) -> dict:
     return {"main": main, "exif": dict(loaded.get_ifd(0x8769)), "gps": dict(loaded.get_ifd(0x8825))}
 
 
-def picture(dtype=np.uint8, colour=True, alpha=False, orientation=1, size=(21, 34), form="PNG") -> Picture:
+def picture(
+    dtype=np.uint8, colour=True, alpha=False, orientation=1, size=(21, 34), form="PNG", dpi=(300.0, 300.0)
+) -> Picture:
     rng = np.random.default_rng(0)
     white = np.iinfo(dtype).max + 1
     pixels = rng.integers(0, white, (*size, 3) if colour else size, dtype=dtype)
     transparency = rng.integers(0, white, size, dtype=dtype) if alpha else None
-    return Picture(pixels, transparency, orientation, form, exif(orientation), XMP, (300.0, 300.0))
+    return Picture(pixels, transparency, orientation, form, exif(orientation), XMP, dpi)
 
 
 def through(original: Picture, form: str) -> Picture:
@@ -91,6 +94,8 @@ def test_lossy_formats_keep_metadata_and_full_colour_resolution(form):
     stripes[:, 1::2] = (40, 40, 200)
     back = through(Picture(stripes, None, 8, form, original.exif, XMP, (300.0, 300.0)), form)
     assert np.abs(back.pixels.astype(int) - stripes).mean() < 12  # with 4:2:0 red and blue would merge to violet: 80
+    photo = data.astronaut()[:128, :128]
+    assert np.abs(through(Picture(photo), form).pixels.astype(int) - photo).mean() < 2
     assert (back.orientation, back.xmp, facts(back.exif)) == (8, XMP, facts(original.exif))
     assert back.dpi == pytest.approx((300, 300), abs=0.01)
 
@@ -123,11 +128,15 @@ def test_png_text_survives_in_any_script():
         assert through(Picture(picture(dtype).pixels, text=text), "PNG").text == text
 
 
-def test_bmp_is_turned_upright_because_it_cannot_say_otherwise():
-    original = picture(orientation=6)
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("colour", [False, True])
+def test_bmp_is_turned_upright_because_it_cannot_say_otherwise(orientation, colour):
+    opaque = np.full((21, 34), 255, np.uint8) if orientation == 7 else None
+    original = dataclasses.replace(picture(colour=colour, orientation=orientation, dpi=(300, 600)), alpha=opaque)
     back = through(original, "BMP")
     assert back.size == original.size
-    assert np.array_equal(turned(back.pixels, 1), turned(original.pixels, 6))
+    assert np.array_equal(turned(back.pixels, 1), turned(original.pixels, orientation))
+    assert back.dpi == pytest.approx((600, 300) if orientation > 4 else (300, 600), rel=1e-3)
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP", "JPEG", "AVIF"])
@@ -321,8 +330,34 @@ def test_xmp_that_a_jpeg_has_no_room_for_is_left_out_and_said(caplog):
     assert read(buffer.getvalue()).xmp == longest.xmp
 
 
-def test_resolution_turns_with_the_picture():
-    picture = Picture(np.zeros((4, 8), np.uint8), orientation=6, dpi=(300.0, 600.0))
-    buffer = io.BytesIO()
-    encode(picture, buffer, "BMP")
-    assert read(buffer.getvalue()).dpi == pytest.approx((600, 300), rel=1e-3)
+def in_centimetres() -> dict[str, bytes]:
+    """Pictures of 120 by 60 pixels a centimetre, as JFIF, TIFF and EXIF say it."""
+    grey, files = Image.new("L", (8, 6), 99), {}
+    jpeg, tiff, webp = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    grey.save(jpeg, "JPEG", dpi=(120, 60))
+    content = jpeg.getvalue()
+    assert content[6:14] == b"JFIF\0\1\1\1"  # and then the unit: 1 is the inch, 2 the centimetre
+    files["JFIF"] = content[:13] + b"\2" + content[14:]
+    tifffile.imwrite(tiff, np.asarray(grey), resolution=(120, 60), resolutionunit="CENTIMETER")
+    exif = Image.Exif()
+    exif[282], exif[283], exif[296] = 120, 60, 3
+    grey.save(webp, "WEBP", exif=exif)
+    return files | {"TIFF": tiff.getvalue(), "EXIF": webp.getvalue()}
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", *AVIF])
+def test_a_resolution_in_centimetres_stays_what_it_is(form):
+    for said_by, content in in_centimetres().items():
+        original = read(content)
+        assert original.dpi == pytest.approx((304.8, 152.4)), said_by
+        assert through(original, form).dpi == pytest.approx((304.8, 152.4), abs=0.5), said_by
+    exif = Image.Exif()
+    exif[282], exif[283], exif[296] = 300, 600, 3  # another unit than its header's
+    assert through(Picture(picture().pixels, exif=exif.tobytes(), dpi=(300, 600)), form).dpi == pytest.approx(
+        (300, 600), 1e-3
+    )
+
+
+def test_floats_are_rounded_to_16_bits():
+    values = np.linspace(0, 1, 20_000, dtype=np.float32).reshape(100, 200)
+    assert np.array_equal(through(Picture(values), "PNG").pixels, (values * 65535.0).round())
