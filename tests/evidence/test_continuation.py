@@ -128,7 +128,7 @@ def test_it_is_said_and_drawn(made):
 def test_gains_and_their_line_are_drawn_over_the_pictures_read(made, monkeypatch):
     kept = []
     monkeypatch.setattr(figures, "_svg", lambda figure, title: kept.append(figure) or "")
-    figures.going_on(made)
+    figures.continuation(made)
     (axes,) = kept[0].axes
     assert (axes.get_xscale(), axes.get_ylabel()) == ("log", "mAP points over random")
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["50 labels", "400 labels"]
