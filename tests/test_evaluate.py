@@ -304,7 +304,7 @@ def test_the_record_is_written_even_where_nothing_can_be_shown(monkeypatch, phot
 
 
 def test_networks_compare_large_pictures_smaller(monkeypatch):
-    monkeypatch.setattr("tinct.evaluate.SEEN", 64 * 32)
+    monkeypatch.setattr("tinct.evaluate.COMPARED_PIXELS", 64 * 32)
     assert _as_seen(torch.rand(1, 3, 64, 32)).shape == (1, 3, 64, 32)
     large = torch.full((1, 3, 256, 128), 0.5)
     assert _as_seen(large).shape == (1, 3, 64, 32)
