@@ -132,3 +132,24 @@ def test_steps_are_those_written_out_by_hand(kind):
                 torch.testing.assert_close(mine, other_moment, rtol=1e-2, atol=1e-2 * float(other_moment.abs().max()))
     for name, value in learner.ema.module.state_dict().items():
         torch.testing.assert_close(value, average[name], rtol=1e-4, atol=2e-4)
+
+
+def test_weights_follow_from_the_runs_seed_in_every_part():
+    for changes in ({}, {"init_std": 0.1}):
+        one, again, other = (tiny(adversarial="hinge", seed=seed, **changes).modules() for seed in (1, 1, 2))
+        for name, module in one.items():
+            for key, value in module.named_parameters():
+                assert torch.equal(value, again[name].get_parameter(key))
+                assert value.ndim < 2 or not torch.equal(value, other[name].get_parameter(key)), key
+
+
+def test_what_a_step_draws_follows_from_seed_and_step():
+    drawn = []
+    for seed in (1, 2):
+        learner = tiny(adversarial="none", seed=seed)
+        learner.pretext.encoder.register_forward_hook(lambda *_: drawn.append(float(torch.rand(()))))  # as dropout does
+        for step in (1, 0, 1):
+            learner.learn([crops(0)], step, 0.0, None)
+    assert drawn[0] == drawn[2]
+    assert drawn[3] == drawn[5]
+    assert len(set(drawn)) == 4
