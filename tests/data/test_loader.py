@@ -8,12 +8,14 @@ import torch
 from conftest import write_colourful
 from fake_labels import make_table
 from PIL import Image
+from scipy.stats import kstest
+from torch.nn import functional as F
 
 from tinct.data.base import Source
 from tinct.data.cache import CachedSource
 from tinct.data.hashes import dhash, hash_of
 from tinct.data.ledger import Ledger
-from tinct.data.loader import EXCLUDED, GREY_SKIP, HOPELESS, Crop, Photographs, crops_loader
+from tinct.data.loader import EXCLUDED, GREY_SKIP, HOPELESS, Crop, Photographs, crops_loader, random_crop
 from tinct.data.photos import Photos
 from tinct.data.sources import open_labelled, open_sources
 from tinct.data.transforms import shrunk
@@ -87,6 +89,48 @@ def test_crops_are_flipped_half_the_time_and_never_smaller_than_asked():
     widths = np.abs(spans) / 255 * 80  # in pixels, less the resampling's rim
     assert widths.min() > 0.5 * 60 / (4 / 3) ** 0.5 - 4
     assert widths.max() <= 60 * (4 / 3) ** 0.5
+
+
+def test_crops_have_the_side_shape_and_place_that_are_said():
+    """Read off the colours of pictures that tell their places, and against what the words of `random_crop` mean."""
+    down, across = np.mgrid[:180, :240]
+    picture = np.stack((across, down, 255 - across), axis=-1).astype(np.uint8)
+
+    class Places(Photos):
+        def picture(self, index, min_side=None):
+            return picture
+
+    data = Photographs(Places(), np.arange(400, dtype=np.uint32), 32, seed=0, min_crop=0.4)
+    crops = np.stack([data[position].pixels.numpy().astype(float) for position in range(400)])
+    wide = np.abs(crops[:, 0, 16, -3] - crops[:, 0, 16, 2]) * 32 / 27
+    tall = (crops[:, 1, -3, 16] - crops[:, 1, 2, 16]) * 32 / 27
+    middle = crops[:, 0, 15:17, 15:17].mean((1, 2)) + 0.5, crops[:, 1, 15:17, 15:17].mean((1, 2)) + 0.5
+    fits = tall < 175  # else it was made to
+    assert kstest((wide * tall)[fits] ** 0.5 / 180, "uniform", (0.4, 0.6)).pvalue > 1e-3
+    stretch = np.log(tall / wide)[fits] / np.log(4 / 3)
+    assert -1.05 < stretch.min() < -0.95
+    assert 0.95 < stretch.max() < 1.05
+    for length, centre, side in ((wide, middle[0], 240), (tall, middle[1], 180)):
+        free = side - length > 10
+        place = (centre - length / 2)[free] / (side - length)[free]
+        assert kstest(place.clip(0, 1), "uniform").pvalue > 1e-3
+
+
+def test_a_crop_is_resampled_as_torch_does():
+    class Middle:
+        """Draws the middle of each range, and no flip."""
+
+        def uniform(self, low, high):
+            return (low + high) / 2
+
+        def random(self):
+            return 0.9
+
+    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    crop = random_crop(picture, 24, 0.75, Middle())
+    middle = torch.from_numpy(picture[8:56, 24:72]).permute(2, 0, 1)[None].float()
+    expected = F.interpolate(middle, (24, 24), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+    assert np.abs(crop - expected)[1:-1, 1:-1].max() <= 1  # at its rim a crop sees beyond its part
 
 
 def test_bad_grey_and_excluded_pictures_are_replaced_counted_and_named(tmp_path):

@@ -1,11 +1,26 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ks_2samp
 from skimage import data
+from torchvision.transforms import RandomResizedCrop, functional
 
+from tinct.data import transforms
 from tinct.data.base import VOID
-from tinct.data.transforms import AREA, LONGEST, MULTIPLE, augment, centre, letterbox, whole, whole_side
+from tinct.data.transforms import (
+    AREA,
+    CONTRAST,
+    LIGHTNESS,
+    LONGEST,
+    MULTIPLE,
+    augment,
+    centre,
+    letterbox,
+    whole,
+    whole_side,
+)
 
 sides = st.integers(8, 90)
 
@@ -69,13 +84,48 @@ def test_crops_cover_the_stated_area_and_half_are_mirrored():
     assert 160 < mirrored < 240
 
 
-def test_lightness_and_contrast_vary_around_the_picture():
-    picture = data.astronaut()[:128, :128]
+def test_crops_that_fit_are_drawn_as_torchvision_draws_them(monkeypatch):
+    monkeypatch.setattr(transforms, "AREA", (0.1, 0.4))  # any ratio fits
+    torch.manual_seed(0)
+    across, down = np.meshgrid(np.arange(240, dtype=np.uint8), np.arange(180, dtype=np.uint8))
+    ours, theirs = [], []
+    for key in range(300):
+        masks = [augment(np.zeros((180, 240, 3), np.uint8), mask, 64, key)[1] for mask in (across, down)]
+        (left, right), (top, bottom) = ((int(mask.min()), int(mask.max())) for mask in masks)
+        ours.append((left, top, right - left, bottom - top, (right - left) / (bottom - top)))
+        top, left, height, width = RandomResizedCrop.get_params(torch.empty(3, 180, 240), [0.1, 0.4], [3 / 4, 4 / 3])
+        theirs.append((left, top, width, height, width / height))
+    for one, other in zip(np.transpose(ours), np.transpose(theirs), strict=True):
+        assert ks_2samp(one, other).pvalue > 1e-3
+
+
+def test_a_crop_is_resampled_as_torchvision_does(monkeypatch):
+    for name, value in {"AREA": (1, 1), "RATIO": (1, 1), "LIGHTNESS": 0, "CONTRAST": 0}.items():
+        monkeypatch.setattr(transforms, name, value)  # so that the crop is all there is
+    picture = data.astronaut()[:120, 100:220]
+    for size in (48, 150):
+        expected = functional.resize(torch.from_numpy(picture).permute(2, 0, 1), [size, size]).permute(1, 2, 0).numpy()
+        both = [expected, expected[:, ::-1]]
+        apart = [
+            min(np.abs(augment(picture, None, size, key)[0].astype(int) - one).max() for one in both) for key in (1, 2)
+        ]
+        assert max(apart) <= 1
+        assert np.abs(centre(picture, size).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("lightness", "contrast"), [(0.1, 0.0), (0.0, 0.2)])
+def test_lightness_and_contrast_vary_around_the_pictures_own_mean(monkeypatch, lightness, contrast):
+    for name, value in {"AREA": (1, 1), "RATIO": (1, 1), "LIGHTNESS": lightness, "CONTRAST": contrast}.items():
+        monkeypatch.setattr(transforms, name, value)
+    assert (LIGHTNESS, CONTRAST) == (0.1, 0.2)
+    picture = (data.astronaut()[:64, :64] // 4 + 30).astype(np.uint8)  # dark, and nothing reaches black
     outs = [augment(picture, None, 64, key)[0] for key in range(200)]
-    means, spreads = np.mean(outs, (1, 2, 3)), np.std(outs, (1, 2, 3))
-    assert abs(means.mean() - picture.mean()) < 8
-    assert means.std() > 10
-    assert spreads.std() > 4
+    shifts = np.mean(outs, (1, 2, 3)) - picture.mean()
+    factors = np.std(outs, (1, 2, 3)) / picture.std()
+    for found, middle, reach in ((shifts, 0, 255 * lightness), (factors, 1, contrast)):
+        off = 0.3 if middle == 0 else 0.01  # of rounding
+        assert middle - reach - off < found.min() <= middle - 0.95 * reach + off
+        assert middle + 0.95 * reach - off <= found.max() < middle + reach + off
 
 
 def test_centre_is_the_middle_square_and_letterbox_loses_nothing():

@@ -1,10 +1,14 @@
 import pytest
 import torch
 
+from tinct.color import stretch_levels
 from tinct.errors import TinctError
 from tinct.models.discriminator import PatchDiscriminator
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
+from tinct.objectives.base import Batch
+from tinct.objectives.pretext import Pretext
+from tinct.weights import ColourNet
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "convnext_atto", "mobilenetv3_small_100"])
@@ -18,6 +22,18 @@ def test_a_picture_does_not_depend_on_its_neighbours_in_the_batch():
     generator = Generator(Encoder("convnext_atto"), 2, width=8)  # no batch norm in either half
     l = torch.rand(3, 1, 64, 64) * 100
     assert torch.allclose(generator(l)[1], generator(l[1:2])[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_a_finished_colorizer_computes_what_was_trained(stride):
+    pretext = Pretext(Encoder("test_resnet"), {"l1": 1.0}, stride, 8).eval()
+    faded = 30 + 40 * torch.rand(2, 1, 64, 64)
+    scaled = stretch_levels(faded) / 50 - 1  # to [-1, 1], once
+    maps = pretext.encoder.body.forward_intermediates(scaled, intermediates_only=True)
+    expected = pretext.generator.head(pretext.generator.decoder(maps, scaled))
+    trained = pretext(Batch(stretch_levels(faded), torch.zeros(2, 2, 64 // stride, 64 // stride), torch.arange(2)))[1]
+    assert torch.allclose(trained, expected, atol=1e-6)
+    assert torch.allclose(ColourNet(pretext.generator, pretext.colour, {}).output(faded), expected, atol=1e-6)
 
 
 def test_every_parameter_of_the_decoder_learns():

@@ -1,8 +1,11 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
+from scipy.stats import kstest
 from skimage.color import rgb2lab
 from torch.nn import functional as F
 
@@ -13,13 +16,13 @@ from tinct.evidence.wording import COLOUR_TERMS
 from tinct.models.encoder import Encoder
 from tinct.objectives import COLOUR, FEATURE, Batch, make_terms
 from tinct.objectives.adversarial import ADVERSARIAL, discriminator_loss, generator_loss
-from tinct.objectives.base import Decoding
+from tinct.objectives.base import Decoding, Stream
 from tinct.objectives.bins import Bins
 from tinct.objectives.palette import Palette, palette
 from tinct.objectives.pixel import L1, Huber
 from tinct.objectives.pretext import Pretext, take_apart
 from tinct.objectives.rotation import Rotation, turn, turns_of
-from tinct.objectives.siamese import TEMPERATURE, MultiCrop, Siamese, nt_xent
+from tinct.objectives.siamese import SIDE, SMALL_SIDE, TEMPERATURE, MultiCrop, Siamese, draws, nt_xent, view
 
 
 def real_ab(pictures: int = 3, side: int = 12) -> torch.Tensor:
@@ -70,8 +73,10 @@ def test_bins_loss_equals_cross_entropy_with_soft_targets():
     logits = torch.randn(3, term.out_channels, 12, 12)
     bins, shares = term.encode(ab)
     target = torch.zeros_like(logits).scatter_add_(1, bins, shares)
-    expected = F.cross_entropy(logits, target)
-    assert torch.isclose(term.loss(logits, ab), expected, rtol=1e-5)
+    for weight in (torch.ones(term.out_channels), torch.rand(term.out_channels) + 0.5):
+        term.weight.copy_(weight)
+        expected = F.cross_entropy(logits, target, weight)  # with soft targets, a mean over pixels
+        assert torch.isclose(term.loss(logits, ab), expected, rtol=1e-5)
 
 
 def test_rebalancing_follows_equation_4_and_averages_to_one():
@@ -272,7 +277,7 @@ def test_small_views_are_compared_with_both_large_ones():
 
 
 def test_a_share_of_the_views_comes_in_colour():
-    ab = real_ab(40, 8) / 4
+    ab = (real_ab(40, 1) / 4).expand(-1, -1, 8, 8)
     keys = torch.arange(40) * 7919
     batch = Batch(50 + 10 * torch.rand(40, 1, 32, 32), ab, keys)
     made = {}
@@ -293,7 +298,9 @@ def test_a_share_of_the_views_comes_in_colour():
     np.testing.assert_allclose(lab[..., 0], whole.l[:, 0].numpy(), atol=0.1)  # so pale that all is in gamut
     coarse = F.avg_pool2d(torch.from_numpy(lab[..., 1:]).permute(0, 3, 1, 2), 4).float()
     saturation = (coarse * whole.ab).sum((1, 2, 3)) / whole.ab.square().sum((1, 2, 3))
-    assert 0.4 < float(saturation.min()) < float(saturation.max()) < 1.4
+    assert kstest(saturation, "uniform", (0.6, 0.8)).pvalue > 0.01
+    assert 0.595 < float(saturation.min()) < 0.65
+    assert 1.35 < float(saturation.max()) < 1.405
     again = pretext.prepare(Batch(batch.l[3:5], ab[3:5], keys[3:5]))
     assert torch.allclose(again.fed, whole.fed[[3, 4, 43, 44]], atol=1e-4)  # what is drawn follows from the keys alone
 
@@ -317,7 +324,8 @@ def test_small_views_leave_the_running_statistics_alone():
     for terms in ({"siamese": 1.0}, {"multicrop": 1.0}):
         torch.manual_seed(1)
         pretext = Pretext(Encoder("resnet10t"), terms)
-        losses, _ = pretext(pretext.prepare(batch))
+        for _ in range(2):  # the second step's are recorded as the first one's are
+            losses, _ = pretext(pretext.prepare(batch))
         ends.append({key: value for key, value in pretext.encoder.state_dict().items() if "running" in key})
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
     losses["multicrop"].backward()
@@ -345,9 +353,63 @@ def test_siamese_alone_can_be_learned():
 def test_views_are_of_turned_pictures_whatever_the_order_of_the_terms():
     torch.manual_seed(0)
     l, ab, keys = 100 * torch.rand(4, 1, 32, 32), torch.rand(4, 2, 8, 8), torch.arange(4)
-    made = []
+    upright, turned = Batch(l, ab, keys), Batch(turn(l, keys), turn(ab, keys), keys)
+    plain, expected = (MultiCrop([8]).prepare(batch) for batch in (upright, turned))
     for names in (("rotation", "multicrop"), ("multicrop", "rotation")):
-        pretext = Pretext(Encoder("test_resnet", 1), dict.fromkeys(names, 1.0))
-        made.append(pretext.prepare(Batch(l, ab, keys)))
-    assert torch.equal(made[0].l, made[1].l)
-    assert torch.equal(made[0].small.l, made[1].small.l)
+        made = Pretext(Encoder("test_resnet", 1), dict.fromkeys(names, 1.0)).prepare(upright)
+        for found, right, wrong in ((made, expected, plain), (made.small, expected.small, plain.small)):
+            assert torch.equal(found.l, right.l)
+            assert torch.equal(found.ab, right.ab)
+            assert not torch.equal(found.l, wrong.l)
+
+
+def numbers(side=1.0, mirror=1.0, across=0.5, down=0.5, contrast=0.5, shift=0.5, blur=1.0, sides=SIDE):
+    """What `view` takes to change nothing but what is given; the side as a share of the picture's."""
+    return torch.tensor([[(side - sides[0]) / (sides[1] - sides[0]), mirror, across, down, contrast, shift, blur]])
+
+
+def test_a_view_is_the_part_that_was_drawn_whole_or_mirrored():
+    l = F.interpolate(30 + 40 * torch.rand(1, 1, 8, 8), (32, 32), mode="bicubic")
+    batch = Batch(l, F.avg_pool2d(l, 4).expand(-1, 2, -1, -1), torch.arange(1))
+    inner = (..., slice(1, -1), slice(1, -1))  # at its rim a view sees beyond its part
+    for across, down, left, top in ((0, 0, 0, 0), (1, 0, 16, 0), (0, 1, 0, 16), (0.5, 0.25, 8, 4)):
+        part = F.interpolate(l[..., top : top + 16, left : left + 16], (32, 32), mode="bilinear")
+        drawn = {"side": 0.5, "across": across, "down": down}
+        plain, ab = view(batch, numbers(**drawn))
+        torch.testing.assert_close(plain[inner], part[inner], rtol=0, atol=1e-3)
+        mirrored = view(batch, numbers(**drawn, mirror=0.0))
+        torch.testing.assert_close(mirrored[0], plain.flip(-1), rtol=0, atol=1e-3)
+        torch.testing.assert_close(mirrored[1], ab.flip(-1), rtol=0, atol=1e-3)
+        colours = batch.ab[..., top // 4 : top // 4 + 4, left // 4 : left // 4 + 4]
+        expected = F.interpolate(colours, (8, 8), mode="bilinear")
+        torch.testing.assert_close(ab[inner], expected[inner], rtol=0, atol=1e-3)
+        small = view(batch, numbers(**drawn, sides=SMALL_SIDE), SMALL_SIDE, 2)[0]
+        torch.testing.assert_close(small, l[..., top : top + 16, left : left + 16], rtol=0, atol=1e-3)
+
+
+def test_a_view_is_in_other_light_by_as_much_as_was_drawn():
+    l = 30 + 20 * torch.rand(1, 1, 32, 32)
+    batch = Batch(l, torch.rand(1, 2, 8, 8), torch.arange(1))
+    mean = l.mean()
+    for name, end, expected in (
+        ("contrast", 0.0, mean + 0.6 * (l - mean)),
+        ("contrast", 1.0, mean + 1.4 * (l - mean)),
+        ("shift", 0.0, l - 15),
+        ("shift", 1.0, l + 15),
+        ("blur", 0.49, torch.from_numpy(gaussian_filter(l[0, 0].numpy(), 1, mode="mirror", radius=2))[None, None]),
+        ("blur", 0.51, l),
+    ):
+        found, ab = view(batch, numbers(**{name: end}))
+        torch.testing.assert_close(found, expected, rtol=0, atol=0.1)
+        torch.testing.assert_close(ab, batch.ab)
+    assert float(view(replace(batch, l=l + 45), numbers(shift=1.0))[0].max()) == 100
+
+
+def test_every_view_is_drawn_over_the_whole_range():
+    torch.manual_seed(0)
+    keys = torch.arange(300) * 7919
+    batch = Batch(torch.rand(300, 1, 8, 8), torch.rand(300, 2, 2, 2), keys)
+    for stream, count in ((Stream.VIEWS, 2), (Stream.SMALL_VIEWS, 4)):
+        columns = torch.cat(draws(batch, count, stream), dim=1).numpy()
+        assert all(kstest(column, "uniform").pvalue > 1e-4 for column in columns.T)
+        assert np.abs(np.corrcoef(columns.T) - np.eye(7 * count)).max() < 0.3

@@ -16,7 +16,7 @@ from tinct.objectives.bins import Bins
 from tinct.objectives.pixel import L1
 from tinct.pretraining.calibrate import COLOURFULNESS, calibrate, recalibrate
 from tinct.pretraining.heldout import balance, colour_scores
-from tinct.weights import load_colorizer, save_colorizer
+from tinct.weights import ColourNet, load_colorizer, save_colorizer
 
 CPU = torch.device("cpu")
 
@@ -83,6 +83,26 @@ def test_recalibrating_leaves_the_decoding_that_is_found(pictures, chroma):
     assert colour.decoding == expected != Decoding()
     assert torch.equal(colourer(chroma), colour.decode(output))
     assert recalibrate(SimpleNamespace(generator=None, colour=None), pictures, CPU) is None
+
+
+def test_a_network_is_judged_by_what_it_answers_in_use(pictures):
+    """It sees the levels that a finished colorizer gives it, on which the gain depends."""
+
+    class Lit(nn.Module):
+        """As colourful as the picture is light."""
+
+        def forward(self, l):
+            seen.append(l)
+            return (F.avg_pool2d(l, 4) / 100).square().expand(-1, 2, -1, -1) * torch.tensor([0.3, 0.4])[:, None, None]
+
+    dark, colour, seen = pictures // 3 + 40, L1(), []
+    l = srgb_to_lab(torch.from_numpy(dark).permute(0, 3, 1, 2).contiguous())[:, :1]
+    in_use = ColourNet(Lit(), colour, {}).output(l)
+    colourer = recalibrate(SimpleNamespace(generator=Lit(), colour=colour), dark, CPU)
+    found = colour.decoding
+    assert calibrate(Answers(in_use), L1(), dark, CPU) == found != calibrate(Answers(Lit()(l)), L1(), dark, CPU)
+    assert torch.equal(colourer(l), colour.decode(in_use))
+    assert seen[-2].max() < 75 < seen[0].max()
 
 
 def test_bins_are_decoded_with_no_more_error_than_any_way_as_vivid(pictures, chroma):
