@@ -509,6 +509,8 @@ def test_unknown_labels_and_void_have_no_part_in_the_loss():
 def test_balanced_positives_weigh_as_much_as_negatives():
     labels = torch.tensor([[1.0, 0, 1], [0, 0, 1], [0, 0, float("nan")], [0, 0, 0]])
     assert positive_weights(labels).tolist() == [3.0, 1.0, 0.5]
+    rare = torch.eye(80)[:, :1]
+    assert positive_weights(torch.cat((rare, 1 - rare), dim=1)).tolist() == pytest.approx([50, 1 / 50])
 
 
 def test_rates_fall_by_the_decay_from_layer_to_layer_towards_the_input():
