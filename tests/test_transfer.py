@@ -37,7 +37,7 @@ from tinct.models.generator import Generator
 from tinct.models.heads import Segmenter
 from tinct.objectives import make_terms
 from tinct.settings import TransferSettings
-from tinct.transfer import parts_of, run_cell, run_transfer, transfer, warn
+from tinct.transfer import contents_of, parts_of, run_cell, run_transfer, transfer, warn
 from tinct.weights import save_colorizer, save_encoder, write_weights
 
 TINY = {"backbone": "resnet10t", "size": 32, "batch_size": 8, "steps": 2, "min_positives": 1, "accelerator": "cpu"}
@@ -326,6 +326,26 @@ def test_a_warning_names_ten_pictures_counts_the_others_and_says_what_to_do():
     assert "9.png and 2 more; leave them out of that split, or pretrain" in seen
     assert "10.png" not in seen
     assert learned.endswith("a.png; take them out of one of the two")
+
+
+@pytest.mark.parametrize("evaluate", ["val", "tuning"])
+def test_the_digest_of_labels_is_of_all_that_are_learned_or_scored_and_of_no_others(table, evaluate):
+    def digest(train=None, evaluated=None):
+        changed = copy.copy(parts)
+        for part, index in (("train", train), ("evaluated", evaluated)):
+            if index is not None:
+                presence = getattr(parts, part).presence.copy()
+                presence[index, 1] = 1 - presence[index, 1]
+                changed = replace(changed, **{part: replace(getattr(parts, part), presence=presence)})
+        return contents_of(changed)["labels_sha256"]
+
+    parts = parts_of(settings_for(table, evaluate=evaluate))
+    own = digest()
+    last = int(parts.where[-1])
+    assert digest() == own
+    assert len({own, digest(train=29), digest(train=0), digest(evaluated=last), digest(evaluated=parts.where[0])}) == 5
+    if evaluate == "tuning":
+        assert digest(evaluated=int(parts.chosen[0])) == own  # it is not scored
 
 
 @pytest.mark.parametrize("protocol", ["linear", "finetune"])
