@@ -1,5 +1,7 @@
 """Labelled pictures made on the fly, which a tiny network learns in seconds."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
@@ -27,3 +29,15 @@ def make_table(folder, train=30, val=12, side=48):
         rows.append(f"{number}.png,{number}-mask.png,{split},{bars},{disc}")
     (folder / "table.csv").write_text("\n".join(rows) + "\n")
     return f"csv:{folder / 'table.csv'}"
+
+
+def by_chance(spec, shares, seed):
+    """Draw the labels of such a table anew, each class in its share of the pictures, and leave some cells empty."""
+    path = Path(spec.removeprefix("csv:"))
+    header, *rows = path.read_text().split()
+    draw = np.random.default_rng(seed)
+    labels = (draw.random((len(rows), len(shares))) < shares).astype(int).astype(str)
+    labels[draw.random(labels.shape) < 0.1] = ""
+    drawn = [",".join([*row.split(",")[:3], *cells]) for row, cells in zip(rows, labels, strict=True)]
+    path.write_text("\n".join([header, *drawn]) + "\n")
+    return spec

@@ -435,7 +435,8 @@ def test_evaluated_pictures_that_an_encoder_saw_are_named(tmp_path, transfers, r
     pictures = Mosaic("", "val", "multilabel")
     copies = [dhash(pictures.picture(index)) ^ np.uint64(5) for index in range(12)]  # two bits off
     np.save(f"{runs[0]}/seen.npy", np.array([1], np.uint64))
-    np.save(f"{runs[1]}/seen.npy", np.unique(np.array(copies, np.uint64)))
+    for run, part in ((runs[1], copies[:5]), (runs[2], copies[5:])):  # all encoders of an arm count
+        np.save(f"{run}/seen.npy", np.unique(np.array(part, np.uint64)))
     inits = f"random,clean={runs[0]},seen={runs[1]}:{runs[2]}"
     assert compare("mosaic:", task="multilabel", inits=inits, out=tmp_path / "out", labels="50", seeds=2) == 0
     said = " ".join(capsys.readouterr().out.split())
@@ -575,9 +576,14 @@ def test_an_arm_may_be_renamed(tmp_path, transfers, runs):
 
 
 def test_weights_whose_pictures_nobody_knows_are_said_to_be_such(tmp_path, transfers, runs):
-    (tmp_path / "run1" / "seen.npy").unlink()
-    inits = f"random,known={runs[0]},foreign={runs[1]}:{runs[2]}"
+    (tmp_path / "run2" / "seen.npy").unlink()
+    partly = tmp_path / "partly"  # which began with such weights
+    partly.mkdir()
+    save_encoder(partly / "encoder.safetensors", Encoder(TINY), {"seen_known": False})
+    np.save(partly / "seen.npy", np.zeros(0, np.uint64))
+    inits = f"random,known={runs[0]},foreign={runs[1]}:{runs[2]},partly={partly}"
     found = run_compare(
         "mosaic:", task="multilabel", inits=inits, out=tmp_path / "out", labels="20", lrs="1e-3", seeds=1
     )
-    assert found.warnings[0].startswith("foreign: which pictures its weights were made from is not known in full")
+    said = "foreign, partly: which pictures its weights were made from is not known in full"
+    assert found.warnings[0].startswith(said)

@@ -28,20 +28,21 @@ def multilabel_case(seed, ties):
 
 
 @settings(max_examples=30, deadline=None)
-@given(seeds, st.booleans())
-def test_average_precision_and_f1_are_scikit_learns(seed, ties):
+@given(seeds, st.booleans(), st.sampled_from([0.0, 0.5, -1.0]))
+def test_average_precision_and_f1_are_scikit_learns(seed, ties, threshold):
     scores, labels = multilabel_case(seed, ties)
-    got = multilabel_scores(torch.tensor(scores), torch.tensor(labels), "abcde")
+    got = multilabel_scores(torch.tensor(scores), torch.tensor(labels), "abcde", threshold=threshold)
     precision, f1 = {}, {}
     for index, name in enumerate("abcde"):
         known = ~np.isnan(labels[:, index])
         truth = labels[known, index]
         if truth.sum() > 0:
             precision[name] = average_precision_score(truth, scores[known, index])
-            f1[name] = f1_score(truth, scores[known, index] > 0)
+            f1[name] = f1_score(truth, scores[known, index] > threshold)
     assert got.average_precision == pytest.approx(precision, abs=1e-5)
     assert got.f1 == pytest.approx(f1, abs=1e-6)
     assert got.mean_ap == pytest.approx(np.mean(list(precision.values())), abs=1e-5)
+    assert got.mean_f1 == pytest.approx(np.mean(list(f1.values())), abs=1e-6)
     assert not {"d", "e"} & set(got.average_precision)
 
 
@@ -80,6 +81,7 @@ def test_means_are_over_the_scored_classes_only():
     labels = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
     got = multilabel_scores(scores, labels, ["a", "b", "never"], scored=[0, 2])
     assert (got.mean_ap, got.mean_ap_all) == (1.0, 0.75)
+    assert (got.mean_f1, got.f1) == (1.0, {"a": 1.0, "b": pytest.approx(2 / 3)})
     with pytest.raises(TinctError, match="positive"):
         multilabel_scores(scores, labels, ["a", "b", "never"], scored=[2])
 

@@ -23,7 +23,7 @@ import pytest
 import torch
 import yaml
 from conftest import write_colourful
-from fake_labels import make_table
+from fake_labels import by_chance, make_table
 from lightning_fabric.plugins import MixedPrecision
 from PIL import Image
 from safetensors import SafetensorError
@@ -55,6 +55,7 @@ from tinct.pretraining.learner import Learner, synchronise_norms
 from tinct.pretraining.loop import FREE, stored
 from tinct.pretraining.preparation import engine_for, set_aside
 from tinct.pretraining.results import seen_before
+from tinct.probe import probe_encoder
 from tinct.runs import Checkpoint, Run, read_record
 from tinct.weights import load_colorizer, load_encoder
 
@@ -234,6 +235,18 @@ def test_a_run_that_a_probe_steered_says_so_and_is_no_arm_whatever_follows(tmp_p
         assert "steered by a probe on labels" in (run / "README.md").read_text()
         with pytest.raises(TinctError, match=f"{name}: was steered by a probe on labels"):
             run_compare("mosaic:", task="multilabel", inits=f"random,x={run}", out=tmp_path / "grid")
+
+
+def test_an_encoder_that_learns_in_colour_is_probed_in_colour(tmp_path, monkeypatch):
+    (tmp_path / "labels").mkdir()
+    spec = by_chance(make_table(tmp_path / "labels", train=60, val=4), (0.5, 0.4), seed=0)
+    monkeypatch.setattr("tinct.probe.STRENGTHS", (0.1,))
+    own = {"backbone": "test_resnet", "terms": {"palette": 1.0}, "in_channels": 3, "in_colour": 0.5, "steps": 1}
+    run_pretrain(tiny(probe=spec, adversarial="none", **own), out=tmp_path / "run")
+    encoder, _ = load_encoder(tmp_path / "run" / "encoder.safetensors")
+    colour, grey = (probe_encoder(encoder, spec, 32, kind) for kind in ("rgb", "grey"))
+    assert colour != grey
+    assert read_record(tmp_path / "run")["metrics"]["last"]["probe_map"] == pytest.approx(colour, abs=1e-3)
 
 
 def test_a_run_that_began_with_imagenet_says_so_whatever_follows(tmp_path):

@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
 import torch
-from fake_labels import make_table
+from fake_labels import by_chance, make_table
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from tinct import probe
+from tinct.data.subsets import tuning_split
 from tinct.downstream.examples import evaluation_chunks, open_labels
 from tinct.downstream.features import STAGES, cached_features, extract
+from tinct.inits import load_init
 from tinct.metrics import multilabel_scores
 from tinct.models.encoder import Encoder
 from tinct.probe import fit_knn, fit_linear, logistic, probe_encoder
@@ -142,6 +145,20 @@ def test_cached_features_are_the_same_and_hang_on_the_weights(table, encoder, tm
     assert not torch.equal(other.values, first.values)
 
 
+def test_cached_features_are_of_this_part_size_and_input(table, tmp_path):
+    encoder, device = Encoder("test_resnet", 3).eval(), torch.device("cpu")  # which takes both inputs
+    asked = [("train", range(4), 32, "grey")]
+    asked += [("train", range(4), 32, "rgb"), ("train", range(4), 64, "grey"), ("train", range(1, 5), 32, "grey")]
+    asked += [("val", range(4), 32, "grey")]
+    for _ in range(2):
+        for split, part, size, kind in asked:
+            common = open_labels(table, split, "multilabel", size), np.array(part), size, kind, device
+            found, fresh = (cached_features(encoder, *common, cache) for cache in (str(tmp_path), None))
+            assert torch.equal(found.values, fresh.values)
+            assert np.array_equal(found.indices, fresh.indices)
+    assert len(list(tmp_path.iterdir())) == len(asked)
+
+
 def test_equal_weights_of_another_backbone_do_not_get_its_cached_features(table, tmp_path):
     labelled, indices, device = open_labels(table, "val", "multilabel", 32), np.arange(4), torch.device("cpu")
     own, other = (Encoder(name).eval() for name in ("efficientnet_lite0", "tf_efficientnet_lite0"))  # padding differs
@@ -204,6 +221,28 @@ def test_a_probe_during_pretraining_leaves_the_encoder_alone(table, encoder):
     assert probe_encoder(encoder, table, 32) == value
     assert encoder.training
     assert all(torch.equal(tensor, before[key]) for key, tensor in encoder.state_dict().items())
+
+
+def test_a_probe_during_pretraining_is_fitted_chosen_and_scored_on_three_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "STRENGTHS", (1.0, 0.1, 0.01))
+    spec = by_chance(make_table(tmp_path, train=140, val=4, side=32), (0.85, 0.4), seed=7)
+    encoder = load_init("random", backbone="test_resnet").encoder.eval()
+    labelled = open_labels(spec, "train", "multilabel", 32)
+    evaluated, rest = labelled.parts()
+    tuning, fitted = tuning_split(labelled.presence[rest])
+    whole = extract(encoder, evaluation_chunks(labelled, np.arange(140), 32), "grey").values
+    parts = [(whole[part], torch.tensor(labelled.presence[part])) for part in (rest[fitted], rest[tuning], evaluated)]
+
+    def value(fit_on, choose_on, score_on):
+        features, labels = parts[score_on]
+        scores = fit_linear(*parts[fit_on], *parts[choose_on]).scores(features)
+        known = ~labels[:, 0].isnan()  # the other class has too few positives
+        return 100 * average_precision_score(labels[known, 0], scores[known, 0])
+
+    assert [int((parts[2][1][:, column] == 1).sum()) >= 20 for column in (0, 1)] == [True, False]
+    right, *others = (value(*used) for used in ((0, 1, 2), (0, 0, 2), (0, 2, 2), (1, 1, 2), (0, 1, 1)))
+    assert probe_encoder(encoder, spec, 32) == pytest.approx(right, abs=1e-3)
+    assert min(abs(other - right) for other in others) > 0.01
 
 
 def test_a_probe_holds_no_more_pictures_than_there_is_memory_for(encoder, tmp_path, monkeypatch):

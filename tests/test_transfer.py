@@ -37,7 +37,7 @@ from tinct.models.generator import Generator
 from tinct.models.heads import Segmenter
 from tinct.objectives import make_terms
 from tinct.settings import TransferSettings
-from tinct.transfer import parts_of, run_cell, run_transfer, transfer, warn
+from tinct.transfer import contents_of, parts_of, run_cell, run_transfer, transfer, warn
 from tinct.weights import save_colorizer, save_encoder, write_weights
 
 TINY = {"backbone": "resnet10t", "size": 32, "batch_size": 8, "steps": 2, "min_positives": 1, "accelerator": "cpu"}
@@ -328,6 +328,26 @@ def test_a_warning_names_ten_pictures_counts_the_others_and_says_what_to_do():
     assert learned.endswith("a.png; take them out of one of the two")
 
 
+@pytest.mark.parametrize("evaluate", ["val", "tuning"])
+def test_the_digest_of_labels_is_of_all_that_are_learned_or_scored_and_of_no_others(table, evaluate):
+    def digest(train=None, evaluated=None):
+        changed = copy.copy(parts)
+        for part, index in (("train", train), ("evaluated", evaluated)):
+            if index is not None:
+                presence = getattr(parts, part).presence.copy()
+                presence[index, 1] = 1 - presence[index, 1]
+                changed = replace(changed, **{part: replace(getattr(parts, part), presence=presence)})
+        return contents_of(changed)["labels_sha256"]
+
+    parts = parts_of(settings_for(table, evaluate=evaluate))
+    own = digest()
+    last = int(parts.where[-1])
+    assert digest() == own
+    assert len({own, digest(train=29), digest(train=0), digest(evaluated=last), digest(evaluated=parts.where[0])}) == 5
+    if evaluate == "tuning":
+        assert digest(evaluated=int(parts.chosen[0])) == own  # it is not scored
+
+
 @pytest.mark.parametrize("protocol", ["linear", "finetune"])
 def test_a_picture_that_is_evaluated_and_learned_from_is_named(tmp_path, protocol):
     spec = make_table(tmp_path)
@@ -509,6 +529,8 @@ def test_unknown_labels_and_void_have_no_part_in_the_loss():
 def test_balanced_positives_weigh_as_much_as_negatives():
     labels = torch.tensor([[1.0, 0, 1], [0, 0, 1], [0, 0, float("nan")], [0, 0, 0]])
     assert positive_weights(labels).tolist() == [3.0, 1.0, 0.5]
+    rare = torch.eye(80)[:, :1]
+    assert positive_weights(torch.cat((rare, 1 - rare), dim=1)).tolist() == pytest.approx([50, 1 / 50])
 
 
 def test_rates_fall_by_the_decay_from_layer_to_layer_towards_the_input():

@@ -155,6 +155,33 @@ def test_bad_grey_and_excluded_pictures_are_replaced_counted_and_named(tmp_path)
     assert ledger.hashes[5] == dhash(source.picture(5))
 
 
+class TwoVersions(Source):
+    """Its first picture is another one, and blue, where it is decoded large."""
+
+    def __len__(self):
+        return 2
+
+    def name(self, index):
+        return str(index)
+
+    def picture(self, index, min_side=None):
+        large = index == 0 and (min_side is None or min_side > 48)
+        levels = np.random.default_rng(10 * index + large).integers(50, 150, (4, 4)).astype(np.uint8)
+        plane = np.kron(levels, np.ones((16 << large, 16 << large), np.uint8))
+        return np.stack([plane, plane // 2, plane + 100 * large], axis=2)
+
+
+def test_each_version_of_a_picture_is_held_against_those_that_must_not_be_seen():
+    source = TwoVersions()
+    small, large = source.picture(0, 48), source.picture(0)
+    assert len(large) == 2 * len(small)
+    for forbidden, kept in ((large, "small"), (small, "large")):
+        data = Photographs(source, np.arange(2, dtype=np.uint32), 32, 0, excluded=np.array([dhash(forbidden)]))
+        crops = [data[position] for position in range(60)]
+        blue = {bool(crop.pixels[2].float().mean() > 160) for crop in crops if crop.index == 0}
+        assert blue == {kept == "large"}
+
+
 def test_a_vanished_picture_is_replaced(tmp_path):
     write_colourful(tmp_path, 4)
     source = open_sources([str(tmp_path)])

@@ -215,3 +215,11 @@ def test_a_record_may_name_no_unreadable_pictures_by_null(tmp_path):
         path.write_text(path.read_text().replace('"unreadable": []', '"unreadable": null'))
     (made,) = comparisons(find_records([tmp_path]).cells)
     assert made.unreadable == []
+
+
+def test_probes_scored_on_the_tuning_part_are_evidence_and_random_is_the_baseline_wherever_it_stands(tmp_path):
+    asked = {"protocol": "linear", "evaluate": "tuning"}
+    fake_grid(tmp_path, {"cgan": RUNS, "random": ["random"]}, ("50",), seeds=2, **asked)
+    (made,) = comparisons(find_records([tmp_path]).cells)
+    assert made.arms == ["random", "cgan"]
+    assert len(made.cells) == 4

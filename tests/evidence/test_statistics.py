@@ -89,6 +89,16 @@ def test_blocks_of_resamples_do_not_change_them(monkeypatch):
     np.testing.assert_array_equal(resampled_map(scores, labels), whole)
 
 
+def test_the_ends_of_the_bootstrap_are_its_quantiles():
+    generator = np.random.default_rng(0)
+    treated, baseline = generator.normal(3, 2, (2, 1001)), generator.normal(0, 1, (2, 1001))
+    mean = sorted((treated[0] - baseline[0] + treated[1] - baseline[1]) / 2)
+    assert bootstrap_difference(list(treated), list(baseline)) == pytest.approx((mean[25], mean[975]))
+    unknown = np.append(treated, np.full((2, 7), np.nan), axis=1)  # resamples without any positive
+    found = bootstrap_difference(list(unknown), list(np.append(baseline, np.zeros((2, 7)), axis=1)))
+    assert found == pytest.approx((mean[25], mean[975]))
+
+
 def test_bootstrap_is_paired_and_covers_what_a_naive_one_covers():
     generator = np.random.default_rng(0)
     labels = (generator.random((200, 3)) < 0.3).astype(np.float64)

@@ -1,7 +1,9 @@
 import importlib.util
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
@@ -30,6 +32,17 @@ def test_a_logit_a_class_and_a_pixel():
     assert Classifier(encoder, 7, (-2, -1), peaks=True)(torch.zeros(2, 1, 64, 64)).shape == (2, 7)
     for stride in (1, 2, 4):
         assert Segmenter(encoder, 5, stride, 32)(torch.zeros(2, 1, 64, 96)).shape == (2, 5, 64, 96)
+
+
+def test_logits_of_pixels_are_enlarged_bilinearly():
+    network = Segmenter(Encoder("test_resnet").eval(), 3, 4, 8).eval()
+    fed = torch.randn(1, 1, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        small, logits = network.head(network.decoder(network.encoder(fed), fed)), network(fed)
+    assert small.shape[-2:] == (16, 24)
+    for plane, enlarged in zip(small[0].numpy(), logits[0].numpy(), strict=True):
+        expected = Image.fromarray(plane).resize((96, 64), Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(enlarged, np.asarray(expected), atol=1e-5)
 
 
 @needs_smp
