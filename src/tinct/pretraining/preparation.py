@@ -146,4 +146,3 @@ def prepare(learner: Learner, photographs: Photographs) -> None:
         chroma.append(take_apart(part.pixels, part.keys, learner.config.chroma_stride).ab)
     photographs.forget()
     learner.pretext.fit(torch.cat(chroma).to(learner.fabric.device))
-    learner.ema.set(learner.pretext)

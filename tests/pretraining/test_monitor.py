@@ -1,0 +1,28 @@
+"""What is scored at a checkpoint."""
+
+import numpy as np
+import torch
+
+from tinct.config import Config
+from tinct.data.ledger import Ledger
+from tinct.data.photos import Photos
+from tinct.engine import make_fabric
+from tinct.pretraining.learner import Learner
+from tinct.pretraining.loop import FREE, stored
+from tinct.pretraining.monitor import Monitor
+from tinct.runs import Run
+
+
+def test_the_average_is_scored(tmp_path):
+    config = Config(sources=["photos:"], backbone="test_resnet", width=8, size=32, steps=1, adversarial="none")
+    fabric = make_fabric("cpu", "32-true")
+    learner = Learner(config, fabric)
+    with torch.no_grad():
+        for parameter in learner.pretext.parameters():
+            parameter.fill_(torch.nan)
+    run = Run(tmp_path / "run")
+    run.open(stored(config), False, FREE)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    with Monitor(run, config, fabric, Ledger(Photos(), 8), pixels, 0, None) as monitor:
+        scores = monitor.scores(learner, 1)
+    assert np.isfinite([*scores.values()]).all()
