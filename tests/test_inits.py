@@ -92,6 +92,14 @@ def test_timm_weights_from_a_file(tmp_path, classes, monkeypatch):
     taken = start.encoder.body.state_dict()
     assert torch.equal(taken["layer4.0.conv1.weight"], model.state_dict()["layer4.0.conv1.weight"])
     assert set(start.taken) | set(start.left) == set(model.state_dict())
+    values = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    cfg = timm.get_pretrained_cfg("resnet10t")
+    mean, std = (torch.tensor(parts)[:, None, None] for parts in (cfg.mean, cfg.std))
+    with torch.inference_mode():
+        theirs = model.eval().forward_intermediates((values - mean) / std, indices=[0], intermediates_only=True)[0]
+        ours = start.encoder.eval()(2 * values - 1)[0]
+    inner = (slice(None), slice(None), slice(4, -4), slice(4, -4))  # borders are padded with another colour
+    assert torch.allclose(ours[inner], theirs[inner], atol=1e-4)
 
 
 def test_any_file_in_timms_names_needs_its_backbone_and_every_key(tmp_path):
