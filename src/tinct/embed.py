@@ -127,7 +127,7 @@ def run_embed(
 
     Raises:
         TinctError: as `embed`.
-        KeyboardInterrupt: as `embed`; the same call goes on from there.
+        KeyboardInterrupt: Ctrl-C came; the same call goes on from there.
     """
     out, encoder, weights = expanded(out), str(encoder), None if weights is None else str(weights)
     words: list[str] = as_plain([pictures] if isinstance(pictures, str | Path) else pictures)

@@ -274,7 +274,7 @@ def _scores(rgb: Tensor, truth: Tensor, perceptual: dict[str, Callable[[Tensor, 
 
 
 def _as_seen(rgb: Tensor) -> Tensor:
-    """A picture (1, 3, H, W) for a network to compare: shrunk to `COMPARED_PIXELS` pixels where it has more."""
+    """A picture (1, 3, H, W) for a network to compare: shrunk to `COMPARED_PIXELS` where it has more."""
     scale = (COMPARED_PIXELS / (rgb.shape[2] * rgb.shape[3])) ** 0.5
     if scale >= 1:
         return rgb

@@ -165,10 +165,11 @@ def _below(folder: Path, files: Iterable[Path], output: Path) -> Iterator[tuple[
         earlier = apart and results in _real(file).parents
         if hidden or earlier or not (file.is_file() or file.is_symlink()):
             continue
-        if file.suffix.lower() in ENDINGS:
+        suffix = file.suffix.lower()
+        if suffix in ENDINGS:
             yield file, relative
-        elif file.suffix.lower() in (*Image.registered_extensions(), *OTHER_PICTURES):
-            others[file.suffix.lower()] += 1
+        elif suffix in OTHER_PICTURES or suffix in Image.registered_extensions():
+            others[suffix] += 1
     if others:
         listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
         logger.warning("%s: passed over pictures of formats that are not coloured: %s", folder, listed)
