@@ -8,7 +8,7 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 
-from tinct.errors import TinctError, check_kinds, one_line
+from tinct.errors import TinctError, about, check_kinds, one_line
 from tinct.files import as_plain
 
 __all__ = ["BUDGETS", "LARGEST", "RECIPES", "TIMED_STEPS", "Config", "Precision", "read_yaml", "recipe_file", "recipes"]
@@ -246,15 +246,14 @@ def read_yaml(path: Path, **replaced: str) -> dict[str, Any]:
         TinctError: it cannot be read, holds no mapping, or has a key twice.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
+        with about(path):
+            content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
     except OSError as error:
         raise TinctError(f"{path}: {error.strerror or error}; expected a YAML file") from error
     except UnicodeDecodeError as error:
         raise TinctError(f"{path}: not in UTF-8 ({error.reason}); expected YAML") from error
     except yaml.YAMLError as error:
         raise TinctError(f"{path}: no YAML ({one_line(error)})") from error
-    except TinctError as error:
-        raise TinctError(f"{path}: {error}") from error
     if not isinstance(content, dict):
         raise TinctError(f"{path}: {'empty' if content is None else 'no mapping'}; expected lines of KEY: VALUE")
     try:

@@ -16,6 +16,7 @@ __all__ = [
     "DivergedError",
     "PictureError",
     "TinctError",
+    "about",
     "check_kinds",
     "one_line",
     "out_of_memory",
@@ -53,6 +54,15 @@ def out_of_memory(error: BaseException) -> bool:
 def one_line(error: BaseException, most: int | None = None) -> str:
     """What an error of a library says, in one line of at most `most` characters; its kind where it says nothing."""
     return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+@contextlib.contextmanager
+def about(what: object) -> Iterator[None]:
+    """Within it, what a `TinctError` says begins with what it is about, and a colon."""
+    try:
+        yield
+    except TinctError as error:
+        raise TinctError(f"{what}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 from tinct.compare import run_compare, show
 from tinct.config import BUDGETS, RECIPES, Config, read_yaml, recipe_file
-from tinct.errors import TinctError, restartable
+from tinct.errors import TinctError, about, restartable
 from tinct.evidence.grid import Grid
 from tinct.evidence.parsing import FURTHER, NAME, parallel, words
 from tinct.evidence.planning import make_grid
@@ -92,10 +92,8 @@ def check_runs(plan: Experiment, out: Path) -> None:
             before.add(name)
             continue
         before.add(name)
-        try:
+        with about(f"run {name}"):
             check_run(config, Run(pretrained / name), resume=True)
-        except TinctError as error:
-            raise TinctError(f"run {name}: {error}") from error
 
 
 def check_comparisons(plan: Experiment, out: Path) -> None:
@@ -108,12 +106,10 @@ def check_comparisons(plan: Experiment, out: Path) -> None:
     later = {run for run in runs if not (Path(run) / "encoder.safetensors").exists()}
     for title, keywords in plan.comparisons.items():
         own = {key: value for key, value in keywords.items() if key != "jobs"}
-        try:
+        with about(f"comparison {title}"):
             parallel(keywords.get("jobs"))
             grid = make_grid(**own, out=out / title, later=later)
             check_arms(grid, {run: runs[run] for run in later}, keywords.get("backbone"))
-        except TinctError as error:
-            raise TinctError(f"comparison {title}: {error}") from error
 
 
 def check_arms(grid: Grid, later: dict[str, Config], asked: str | None) -> None:
@@ -154,18 +150,17 @@ def read_experiment(name: str, data: Path, out: Path) -> Experiment:
     if not path.is_file():
         raise TinctError(f"experiment is {name!r}; expected paper, paper-cpu, yardstick, scaling, or a YAML file")
     content = read_yaml(path, data=str(data))
-    try:
+    with about(path):
         check_form(content)
-        arms = content["arms"]
+        arms, seeds = content["arms"], range(content["pretraining_seeds"])
         runs = {
             f"{arm}-{seed}": configured(arm, content["pretrain"] | settings, seed)
-            for seed in range(content["pretraining_seeds"])
+            for seed in seeds
             for arm, settings in arms.items()
         }
-        inits = {arm: arm + "=" + ":".join(str(out / "pretrained" / run) for run in runs_of(arm, runs)) for arm in arms}
+        folders = {arm: [str(out / "pretrained" / f"{arm}-{seed}") for seed in seeds] for arm in arms}
+        inits = {arm: f"{arm}={':'.join(own)}" for arm, own in folders.items()}
         comparisons = {title: compared(title, keywords, inits) for title, keywords in content["compare"].items()}
-    except TinctError as error:
-        raise TinctError(f"{path}: {error}") from error
     return Experiment(runs, comparisons)
 
 
@@ -205,26 +200,21 @@ def configured(arm: str, settings: dict[str, Any], seed: int) -> Config:
     Raises:
         TinctError: a setting is unknown or out of range; names the arm.
     """
-    try:
-        return _configured(dict(settings), seed)
-    except TinctError as error:
-        raise TinctError(f"arm {arm}: {error}") from error
-
-
-def _configured(settings: dict[str, Any], seed: int) -> Config:
-    if "recipe" not in settings:
-        raise TinctError("pretrain has no recipe; expected one, such as fast, that the other settings change")
-    recipe = read_yaml(recipe_file(settings.pop("recipe")))
-    if any(budget in settings for budget in BUDGETS):
-        recipe = {key: value for key, value in recipe.items() if key not in BUDGETS}
-    if "seed" in settings:
-        raise TinctError(f"seed is {settings['seed']!r}, which pretraining_seeds gives each run; leave it out")
-    known = {field.name for field in fields(Config)}
-    if unknown := sorted(settings.keys() - known):
-        raise TinctError(f"unknown setting {unknown[0]!r} of pretraining; see tinct pretrain --help")
-    config = Config(**{**recipe, **settings, "seed": seed})
-    config.check()
-    return config
+    with about(f"arm {arm}"):
+        if "recipe" not in settings:
+            raise TinctError("pretrain has no recipe; expected one, such as fast, that the other settings change")
+        recipe = read_yaml(recipe_file(settings["recipe"]))
+        if any(budget in settings for budget in BUDGETS):
+            recipe = {key: value for key, value in recipe.items() if key not in BUDGETS}
+        if "seed" in settings:
+            raise TinctError(f"seed is {settings['seed']!r}, which pretraining_seeds gives each run; leave it out")
+        known = {"recipe", *(field.name for field in fields(Config))}
+        if unknown := sorted(settings.keys() - known):
+            raise TinctError(f"unknown setting {unknown[0]!r} of pretraining; see tinct pretrain --help")
+        own = {key: value for key, value in settings.items() if key != "recipe"}
+        config = Config(**{**recipe, **own, "seed": seed})
+        config.check()
+        return config
 
 
 def compared(title: str, keywords: dict[str, Any], inits: dict[str, str]) -> dict[str, Any]:
@@ -245,20 +235,13 @@ def compared(title: str, keywords: dict[str, Any], inits: dict[str, str]) -> dic
     if absent := [key for key in ("source", "task", "inits") if key not in keywords]:
         raise TinctError(f"comparison {title} has no {absent[0]}; expected source, task and inits at least")
     common = {key: keywords[key] for key in keywords.keys() - {"inits", "seeds", "lrs", "jobs", "labels"}}
-    try:
+    with about(f"comparison {title}"):
         TransferSettings(**common).check()
         arms = words(keywords["inits"], "inits")
         for arm in arms:
             if NAME.fullmatch(arm) and arm not in (*inits, *RESERVED):
                 resolve(arm, "encoder", others=(*inits, *RESERVED))  # a slip shows before all else is opened
-    except TinctError as error:
-        raise TinctError(f"comparison {title}: {error}") from error
     return keywords | {"inits": ",".join(inits.get(arm, arm) for arm in arms)}
-
-
-def runs_of(arm: str, runs: dict[str, Config]) -> list[str]:
-    """The names of an arm's runs, by seed."""
-    return [name for name in runs if name.rpartition("-")[0] == arm]
 
 
 def described(plan: Experiment, out: Path) -> Iterator[str]:
