@@ -143,11 +143,7 @@ def _recipe(made: Comparison, arm: str) -> Any:
 
 def _origins(made: Comparison, arm: str) -> list[list[dict[str, Any]]]:
     """For each encoder of an arm the stages of its pretraining, the last one first; none for random weights."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for cell in made.cells:
-        if cell.arm == arm:
-            found[cell.record["init"]["name"]] = stages_of(cell.record["init"])
-    return [stages for stages in found.values() if stages[0].get("terms")]
+    return [stages for stages in map(stages_of, made.inits(arm)) if stages[0].get("terms")]
 
 
 def _identity(stages: list[dict[str, Any]]) -> list[list[Any]]:

@@ -149,6 +149,11 @@ class Comparison:
         """The cells of an arm at a number of labels."""
         return {cell.seed: cell for cell in self.cells if (cell.arm, cell.labels) == (arm, labels)}
 
+    def inits(self, arm: str) -> list[dict[str, Any]]:
+        """What records say of where an arm's weights came from, each start once."""
+        found = [cell.record["init"] for cell in self.cells if cell.arm == arm]
+        return list({init["name"]: init for init in found}.values())
+
     @cached_property
     def contrasts(self) -> list[Contrast]:
         """Every other arm against the baseline, at every number of labels that both have."""
@@ -162,11 +167,8 @@ class Comparison:
             return None
         before = [theirs[seed].value for seed in seeds]
         difference = paired_difference([ours[seed].value for seed in seeds], before)
-        curve = {
-            amount: float(np.mean(values))
-            for amount in self.amounts
-            if (values := self.distinct_values(self.baseline, amount))
-        }
+        baseline = {amount: self.distinct_values(self.baseline, amount) for amount in self.amounts}
+        curve = {amount: float(np.mean(values)) for amount, values in baseline.items() if values}
 
         def worth(gain: float) -> Worth:
             # over the baseline's curve, not the arm's own mean: seeds that only one of them has must not count

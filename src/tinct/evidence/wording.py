@@ -99,7 +99,7 @@ def continuation(comparison: Comparison) -> list[str]:
         pairs = step.difference.pairs
         interval, verdict = "", f" ({'one value' if pairs == 1 else f'all {pairs} pairs agree'}, no interval)"
         if low is not None and high is not None:
-            interval = f" (95 % CI {plain(low)} to {plain(high)}, {step.difference.pairs} paired seeds)"
+            interval = f" (95 % CI {plain(low)} to {plain(high)}, {pairs} paired seeds)"
             verdict = "; the interval contains 0" if low <= 0 <= high else ""
         said.append(
             f"Going on from {step.earlier} to {step.later}, from {read} pictures read, changes {comparison.metric} by "
@@ -270,6 +270,5 @@ def _over_pictures(comparison: Comparison, contrast: Contrast) -> str:
 
 def _subject(comparison: Comparison, arm: str) -> str:
     """What the arm's pretraining was, from where its weights say they come from."""
-    init = next(cell.record["init"] for cell in comparison.cells if cell.arm == arm)
-    subject = pretraining_of(init)
+    subject = pretraining_of(comparison.inits(arm)[0])
     return subject if len(comparison.arms) == 2 else f"{subject} ({arm})"

@@ -59,7 +59,7 @@ def section(made: Comparison) -> dict[str, Any]:
         "classes": [(amount, Markup(figures.class_bars(made, amount))) for amount in made.amounts],
         "examples": examples(made),
         "colors": dict(zip(made.arms, figures.arm_colors(len(made.arms)), strict=True)),
-        "arms": {arm: _origins(made, arm) for arm in made.arms},
+        "arms": {arm: made.inits(arm) for arm in made.arms},
         "provisos": wording.provisos(made),
         "settings": {key: value for key, value in settings.items() if key not in PER_CELL},
         "rates": {arm: sorted({cell.record["settings"]["lr"] for cell in _cells(made, arm)}) for arm in made.arms},
@@ -113,11 +113,6 @@ def _inline(path: Path) -> str:
 
 def _cells(made: Comparison, arm: str) -> list[Cell]:
     return [cell for cell in made.cells if cell.arm == arm]
-
-
-def _origins(made: Comparison, arm: str) -> list[dict[str, Any]]:
-    """Where an arm's weights came from, each file once."""
-    return list({cell.record["init"]["name"]: cell.record["init"] for cell in _cells(made, arm)}.values())
 
 
 def _decoders(made: Comparison, arm: str) -> list[str]:
