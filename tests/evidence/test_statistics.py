@@ -126,7 +126,6 @@ def test_bootstrap_is_paired_and_covers_what_a_naive_one_covers():
         (400, 45.0, 2**0.5, False, ""),
         (100, 30.0, None, False, "no gain"),
         (800, 60.0, None, False, "not trained on more labels"),
-        (50, 60.0, None, False, "no run at 50 labels"),
     ],
 )
 def test_worth_in_labels(labels, value, times, at_least, reason):

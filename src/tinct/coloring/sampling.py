@@ -26,8 +26,7 @@ class Sampling(nn.Module):
     def __init__(self, network: ColourNet) -> None:
         """Wrap `network`, whose colour term is `Bins`."""
         super().__init__()
-        if not isinstance(network.colour, Bins):
-            raise TypeError(f"{network.colour.name} gives one colour a pixel, nothing to draw from")
+        assert isinstance(network.colour, Bins)  # others give one colour a pixel, nothing to draw from
         self.network, self.colour = network, network.colour
 
     def forward(self, l: Tensor, seed: int | None = None) -> Tensor:

@@ -45,14 +45,12 @@ class CachedSource(Source):
         compared: take what is there as it is, since another process has just compared it with the source.
 
     Raises:
-        TinctError: `side` is not positive, or the folder cannot be written.
+        TinctError: the folder cannot be written.
     """
 
     def __init__(
         self, source: Source, folder: Path, side: int, processes: int | None = None, compared: bool = False
     ) -> None:
-        if side < 1:
-            raise TinctError(f"a cache's side is {side}; expected a positive number of pixels")
         self.source, self.spec, self.split = source, source.spec, source.split
         self.folder, self.side = folder, side
         self.path = folder / f"{source.fingerprint()}-{side}.pixels"

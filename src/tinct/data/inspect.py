@@ -51,8 +51,6 @@ def data(sources: list[str], *, split: str = "train", json: bool = False, out: P
     Raises:
         TinctError: a source is absent, empty, or of an unknown kind; or `out` cannot be written.
     """
-    if not sources:
-        raise TinctError("no source given; name a folder of pictures, a text file of paths, or photos:")
     check_split(split)  # labelled sources are looked at in all of theirs
     sets = [part for spec in sources for part in _open(spec, split)]
     surveys: dict[str, Survey] = {}  # the two tasks of a split often have the same pictures

@@ -157,12 +157,10 @@ def worth_in_labels(curve: Mapping[int, float], labels: int, value: float) -> Wo
     The baseline between two label counts is read off the straight line on logarithmic labels.
 
     Args:
-        curve: the baseline's mean at each number of labels.
+        curve: the baseline's mean at each number of labels, `labels` among them.
         labels: at which the other arm was trained.
         value: the other arm's mean there, in the same unit.
     """
-    if labels not in curve:
-        return Worth(None, reason=f"the baseline has no run at {labels} labels")
     if value <= curve[labels]:
         return Worth(None, reason="there is no gain")
     points = [(count, curve[count]) for count in sorted(curve) if count >= labels]

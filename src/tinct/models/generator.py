@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinct.color import normalize_l
-from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 
 __all__ = ["Decoder", "Generator"]
@@ -62,14 +61,8 @@ class Generator(nn.Module):
     """L to colour at a `chroma_stride`-th of the resolution (docs/design.md: chroma at quarter resolution)."""
 
     def __init__(self, encoder: Encoder, out_channels: int, chroma_stride: int = 4, width: int = 64) -> None:
-        """Put a decoder and an output convolution of `out_channels` on `encoder`.
-
-        Raises:
-            TinctError: `chroma_stride` is not 1, 2, 4 or 8.
-        """
+        """Put a decoder and an output convolution of `out_channels` on `encoder`; the stride is 1, 2, 4 or 8."""
         super().__init__()
-        if chroma_stride not in (1, 2, 4, 8):
-            raise TinctError(f"chroma_stride is {chroma_stride}; expected 1, 2, 4 or 8")
         self.encoder = encoder
         self.decoder = Decoder(encoder.channels, encoder.reductions, chroma_stride, width)
         self.head = nn.Conv2d(width, out_channels, 1)

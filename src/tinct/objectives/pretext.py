@@ -41,7 +41,7 @@ class Pretext(nn.Module):
         """Put decoder and heads for the terms of `weights` on `encoder`.
 
         Raises:
-            TinctError: see `make_terms` and `Generator`.
+            TinctError: see `make_terms`.
         """
         super().__init__()
         self.colour, self.features = make_terms(weights, encoder.channels)
