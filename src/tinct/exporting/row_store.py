@@ -47,12 +47,13 @@ class Store:
         Raises:
             TinctError: the folder belongs to other pictures or settings, or cannot be written.
         """
+        now = json.loads(json.dumps(how))  # as it is read back
         try:
             before = json.loads((self.folder / "how.json").read_bytes())
         except (FileNotFoundError, ValueError):  # ValueError: no JSON, or no text
             before = None
-        if before not in (None, json.loads(json.dumps(how))):
-            differing = (key for key in how if before.get(key) != json.loads(json.dumps(how[key])))
+        if before not in (None, now):
+            differing = (key for key in now if before.get(key) != now[key])
             changed = next(differing, "version of tinct")  # which knew a further setting
             raise TinctError(
                 f"{self.folder} was begun with another {changed}; remove it, call as before, or choose another out"
