@@ -132,16 +132,13 @@ def _shortened(picture: Picture) -> bytes:
     exif.pop(RESOURCES, None)
     if len(exif.tobytes()) > MAX_SEGMENT:
         directories: list[Any] = [exif, *exif._ifds.values()]
-        long = [(tags, tag) for tags in directories for tag, value in tags.items() if _length(value) >= LONG_VALUE]
-        for tags, tag in long:
-            del tags[tag]
+        for tags in directories:
+            for tag, value in list(tags.items()):
+                if isinstance(value, bytes | str | tuple) and len(value) >= LONG_VALUE:
+                    del tags[tag]
         why = "%s: EXIF of %d bytes, too long for JPEG; its longest values are left out"
         logger.warning(why, picture.name, len(picture.exif))
     return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
-
-
-def _length(value: Any) -> int:
-    return len(value) if isinstance(value, bytes | str | tuple) else 0
 
 
 def _with_resolution(block: bytes, dpi: tuple[float, float]) -> bytes:
