@@ -13,7 +13,7 @@ from tinct.config import BUDGETS, Config, read_yaml, recipe_file, recipes
 from tinct.errors import TinctError, one_line
 from tinct.files import expanded
 
-__all__ = ["parse"]
+__all__ = ["bundles_of", "parse"]
 
 KINDS = {
     "int": "a whole number",

@@ -10,10 +10,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any, get_type_hints
+from dataclasses import fields
+from typing import Any
 
-from tinct.arguments import parse
+from tinct.arguments import bundles_of, parse
 from tinct.errors import TinctError, one_line, out_of_memory
 
 __all__ = ["COMMANDS", "main"]
@@ -178,8 +178,8 @@ def interrupt() -> None:
 
 def lighter(command: Callable[..., Any]) -> str:
     """What to do where memory does not suffice: lower those of its options that take it."""
-    bundles = [kind for kind in get_type_hints(command).values() if is_dataclass(kind)]
-    names = {*inspect.signature(command).parameters, *(field.name for bundle in bundles for field in fields(bundle))}
+    names = {*inspect.signature(command).parameters}
+    names |= {field.name for bundle in bundles_of(command).values() for field in fields(bundle)}
     options = [f"--{option.replace('_', '-')}" for option in ("batch_size", "size", "jobs") if option in names]
     return f"lower {' or '.join(options)}" if options else "end other programs, or take a machine with more"
 
