@@ -19,6 +19,7 @@ from tinct.objectives.base import ColourTerm, Decoding
 from tinct.objectives.bins import Bins
 from tinct.objectives.pretext import Pretext
 from tinct.pretraining.heldout import Colourer, colour_scores
+from tinct.weights import ColourNet
 
 __all__ = ["COLOURFULNESS", "calibrate", "recalibrate"]
 
@@ -60,9 +61,9 @@ def calibrate(
     Returns:
         The decoding; for terms without bins, only `gain` differs from the default.
     """
-    if not len(pictures):
-        return colour.decoding
     before = colour.decoding
+    if not len(pictures):
+        return before
     truth = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     outputs, every = [], 1
     for part in truth.split(BATCH):
@@ -74,13 +75,10 @@ def calibrate(
     coarse = coarse[:, ::every, ::every]
     colour.cpu()
 
-    def scores(decoding: Decoding) -> dict[str, float]:
+    def judged(decoding: Decoding) -> tuple[float, float, Decoding]:
         colour.decoding = decoding
         answers = iter(outputs)
-        return colour_scores(lambda _: colour.decode(next(answers)), coarse, torch.device("cpu"), BATCH)
-
-    def judged(decoding: Decoding) -> tuple[float, float, Decoding]:
-        found = scores(decoding)
+        found = colour_scores(lambda _: colour.decode(next(answers)), coarse, torch.device("cpu"), BATCH)
         return max(0.0, COLOURFULNESS - found["colourfulness_ratio"]), found["ab_error"], decoding
 
     def best_gain(decoding: Decoding) -> tuple[float, float, Decoding]:
@@ -117,4 +115,4 @@ def recalibrate(pretext: Pretext, pictures: NDArray[np.uint8], device: torch.dev
     if generator is None or colour is None:
         return None
     colour.decoding = calibrate(generator, colour, pictures, device)
-    return lambda l: colour.decode(generator(stretch_levels(l)))
+    return ColourNet(generator, colour, {})
