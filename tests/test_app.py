@@ -196,6 +196,42 @@ def test_numbers_that_json_does_not_have_get_a_sentence(address, settings, capfd
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ([], "enough input values"),
+        ([None, 1.0], "enough input values"),
+        ([5, 1.0, 64, 1], "FileData"),
+        ([["a.png"], 1.0, 64, 1], "FileData"),
+        ([{"path": "a\0b", "meta": {"_type": "gradio.FileData"}}, 1.0, 64, 1], "null byte"),
+        ([None, {}, 64, 1], "saturation is {}; expected a number"),
+    ],
+)
+def test_inputs_of_another_number_or_kind_get_a_sentence(address, inputs, message, capfd):
+    asked = httpx.post(f"{address}/gradio_api/call/colour", json={"data": inputs})
+    answer = httpx.get(f"{address}/gradio_api/call/colour/{asked.json()['event_id']}").text
+    assert answer.startswith("event: error")
+    assert message in answer
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"{nope", b"\xff", b"[1]", b'{"data": 3}', b"{}"])
+def test_what_is_no_call_is_refused(address, content, capfd):
+    headers = {"Content-Type": "application/json"}
+    assert httpx.post(f"{address}/gradio_api/call/colour", content=content, headers=headers).status_code in (400, 422)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["call/none", "run/none", "call/v2/colour", "call/no%0ane"])
+def test_calls_of_what_there_is_not_cost_one_line(address, path, capfd, caplog):
+    answer = httpx.post(f"{address}/gradio_api/{path}", json={"data": []})
+    assert answer.status_code == 500
+    assert answer.headers["content-security-policy"]
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("tinct")] == [answer.text]
+    assert re.fullmatch("POST '/gradio_api/.*' failed: .*", answer.text)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_too_long_an_upload_is_refused(address):
     for length in (LIMITS.megabytes * 2**20 + 1, 20_000_000):
         answer = httpx.post(f"{address}/gradio_api/upload", files={"files": ("a.png", bytes(length))})

@@ -1,5 +1,7 @@
+import errno
 import http.server
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -231,16 +233,53 @@ def test_a_name_of_weights_that_come_with_tinct_is_taken(file, card, shelves):
     add("tiny", file, card, shelf=shelves[0])
 
 
-def test_weights_whose_successors_card_cannot_be_written_stay_whole(file, card, shelves, tmp_path, monkeypatch):
-    entry = add("tiny", file, card, shelf=shelves[0])
+def contents(shelf: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in shelf.iterdir()}
+
+
+@pytest.mark.parametrize("fails", ["card", "manifest"])
+@pytest.mark.parametrize("seen", [True, False])
+def test_weights_that_cannot_be_added_whole_leave_the_shelf_as_it_was(file, card, shelves, tmp_path, fails, seen):
+    np.save(tmp_path / "colorizer.seen.npy", np.arange(3, dtype=np.uint64))
+    add("tiny", Path(shutil.copy(file, tmp_path)), card, shelf=shelves[0])
+    before = contents(shelves[0])
+    assert sorted(before) == ["manifest.json", "tiny.md", "tiny.safetensors", "tiny.seen.npy"]
     tensors, meta = read_weights(file)
     write_weights(other := tmp_path / "other.safetensors", tensors, {**meta, "steps": 9})
+    if seen:
+        np.save(tmp_path / "other.seen.npy", np.arange(4, dtype=np.uint64))
+    card.write_text("of the others")
+
+    def full(path, content):
+        if path.suffix == {"card": ".md", "manifest": ".json"}[fails]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return written(path, content)
+
+    written = Path.write_bytes
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        for name in ("tiny", "new"):
+            with pytest.raises(TinctError, match=r"cannot write .*: No space left on device"):
+                add(name, other, card, shelf=shelves[0])
+            assert contents(shelves[0]) == before
+    add("tiny", other, card, shelf=shelves[0])
+    assert resolve("tiny", "colorizer").read_bytes() == other.read_bytes()
+    assert (shelves[0] / "tiny.md").read_text() == "of the others"
+    assert (shelves[0] / "tiny.seen.npy").exists() is seen
+
+
+def test_weights_whose_manifest_cannot_be_written_are_not_fetched(file, shelves, tmp_path, monkeypatch):
+    shutil.copy(file, tmp_path)
+    np.save(tmp_path / "colorizer.seen.npy", np.arange(3, dtype=np.uint64))
+    words = ["fetch", "some/one/colorizer.safetensors"]
+    how = {"revision": "1", "sha256": shipped.digest(file), "mirror": str(tmp_path)}
     with monkeypatch.context() as patched:
-        patched.setattr(shipped, "write_text", lambda *_: (_ for _ in ()).throw(TinctError("disk full")))
+        patched.setattr(shipped, "write_json", lambda *_: (_ for _ in ()).throw(TinctError("disk full")))
         with pytest.raises(TinctError, match="disk full"):
-            add("tiny", other, card, shelf=shelves[0])
-    assert resolve("tiny", "colorizer").read_bytes() == file.read_bytes()
-    assert entries(shelves[0]) == {"tiny": entry}
+            weights(words, **how)
+    assert not list(shelves[1].iterdir())
+    assert weights(words, **how) == 0
+    assert sorted(contents(shelves[1])) == ["colorizer.safetensors", "colorizer.seen.npy", "manifest.json"]
 
 
 def test_encoders_have_names_too_but_do_not_colour(shelves, tmp_path):

@@ -21,7 +21,7 @@ from tinct import shipped
 from tinct.errors import TinctError, one_line
 from tinct.files import atomic_path, expanded
 from tinct.screen import column, open_console, say
-from tinct.shipped import Entry, add, check_name, digest, entries, own_shelf, put, put_seen, seen_beside, verify
+from tinct.shipped import Entry, add, check_name, digest, entries, keeping_seen, own_shelf, put, seen_beside, verify
 from tinct.weights import read_weights
 
 __all__ = ["fetch", "weights"]
@@ -146,14 +146,14 @@ def fetch(entry: Entry, mirror: str | None = None) -> Entry:
             )
         kind = read_weights(unfinished)[1].get("kind", "weights of another program")
         entry = dataclasses.replace(entry, size=unfinished.stat().st_size, kind=kind)
-    # of the same weights, on this shelf or the one that knows their name
-    before = [known[entry.name] for known in (entries(entry.shelf), entries()) if entry.name in known]
-    before = [one for one in before if one.sha256 == entry.sha256]
-    card = next((one.card for one in before if one.card and (entry.shelf / one.card).is_file()), "")
-    seen = (None if copy is None else seen_beside(copy), *(one.seen for one in before))
-    put_seen(entry, next((path for path in seen if path is not None and path.exists()), None))
-    entry = dataclasses.replace(entry, card=card)
-    put(entry)
+        # of the same weights, on this shelf or the one that knows their name
+        before = [known[entry.name] for known in (entries(entry.shelf), entries()) if entry.name in known]
+        before = [one for one in before if one.sha256 == entry.sha256]
+        card = next((one.card for one in before if one.card and (entry.shelf / one.card).is_file()), "")
+        seen = (None if copy is None else seen_beside(copy), *(one.seen for one in before))
+        entry = dataclasses.replace(entry, card=card)
+        with keeping_seen(entry, next((path for path in seen if path is not None and path.exists()), None)):
+            put(entry)  # the files are moved last: failures before leave what was there
     return entry
 
 

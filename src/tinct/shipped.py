@@ -9,6 +9,7 @@ An entry may also say where a hub keeps the file: `"hub": {"repo": "OWNER/NAME",
 may be absent from the shelf until they are fetched. One shelf is inside the package, the other is the user's own.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,18 +17,18 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from tinct.errors import TinctError, check_kinds
-from tinct.files import alone_in, atomic_path, expanded, read_json, write_json, write_text
+from tinct.files import alone_in, atomic_path, expanded, read_json, write_json
 from tinct.outputs import RECORD
 
 __all__ = [
     *("RESERVED", "SHIPPED", "Entry"),
-    *("add", "check_name", "digest", "entries", "own_shelf", "put", "put_seen", "resolve", "seen_beside", "verify"),
+    *("add", "check_name", "digest", "entries", "keeping_seen", "own_shelf", "put", "resolve", "seen_beside", "verify"),
 ]
 
 SHIPPED = Path(__file__).parent / "shipped_weights"
@@ -184,13 +185,7 @@ def verify(entry: Entry) -> None:
 
 
 def add(
-    name: str,
-    file: Path,
-    card: Path | None,
-    *,
-    shelf: Path,
-    licence: str = "unknown",
-    half: bool = False,
+    name: str, file: Path, card: Path | None, *, shelf: Path, licence: str = "unknown", half: bool = False
 ) -> Entry:
     """Put weights on a shelf: copies the file and its card and writes the manifest's entry, which may replace another.
 
@@ -222,12 +217,13 @@ def add(
     except (OSError, UnicodeDecodeError) as error:
         raise TinctError(f"{card}: cannot be read as text ({error}); expected the weights' card") from error
     entry = Entry(name, f"{name}.safetensors", "", 0, kind, licence, f"{name}.md" if card else "", shelf=shelf)
-    with atomic_path(entry.path) as unfinished:  # moved last: failures before leave the weights that were there
+    with contextlib.ExitStack() as files:  # moved last, the weights after all: failures before leave what was there
+        unfinished = files.enter_context(atomic_path(entry.path))
         (copy_in_half if half else shutil.copyfile)(file, unfinished)
         entry = dataclasses.replace(entry, sha256=digest(unfinished), size=unfinished.stat().st_size)
         if card is not None:
-            write_text(shelf / entry.card, text)
-        put_seen(entry, seen_beside(file))
+            files.enter_context(atomic_path(shelf / entry.card)).write_bytes(text.encode())
+        files.enter_context(keeping_seen(entry, seen_beside(file)))
         put(entry)
     return entry
 
@@ -240,13 +236,16 @@ def put(entry: Entry) -> None:
         write_json(entry.shelf / "manifest.json", {"format": FORMAT, "weights": weights})
 
 
-def put_seen(entry: Entry, seen: Path | None) -> None:
-    """Keep a file of hashes of pictures with weights; without one, those of weights that had the name go."""
+@contextlib.contextmanager
+def keeping_seen(entry: Entry, seen: Path | None) -> Iterator[None]:
+    """Put hashes of pictures with weights when the block ends well; without any, those of weights of that name go."""
     if seen is None:
+        yield
         entry.seen.unlink(missing_ok=True)
     else:
         with atomic_path(entry.seen) as unfinished:
             shutil.copyfile(seen, unfinished)
+            yield
 
 
 def check_name(name: str) -> None:

@@ -1,6 +1,7 @@
 import errno
 import os
 import re
+import struct
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -93,6 +94,29 @@ def test_frames_sound_times_and_lightness_are_kept(tmp_path, colorizer, ending):
     for pixels in pictures(result):
         assert redness(pixels) > 20
         assert np.abs(lightness(pixels) - lightness(still)).mean() < 1.5
+
+
+def end_of(path: Path) -> float:
+    """When a film ends in seconds, by its header; of MP4, FFmpeg adds up the steps between decoding times instead."""
+    header = path.read_bytes().partition(b"mvhd")[2]
+    if header:
+        clock, duration = struct.unpack_from(">2I", header, 12)
+        return duration / clock
+    with av.open(path) as film:
+        return film.duration / 1_000_000
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+def test_a_film_of_varying_rate_ends_when_it_did(tmp_path, colorizer, ending, codec):
+    times = [0, 33, 66, 100, 700, 733, 1900, 2000, 2033]
+    source = write_film(tmp_path / "old.mp4", [photograph()] * 9, codec=codec, times=times, lasting=1000, sound=None)
+    assert end_of(source) == pytest.approx(2.034, abs=0.002)
+    result = tmp_path / f"new.{ending}"
+    colorize_film(source, result, colorizer)
+    assert end_of(result) == pytest.approx(2.034, abs=0.002)
+    with av.open(result) as film:
+        assert [round(1000 * frame.time) for frame in film.decode(video=0)] == times
 
 
 def test_other_kinds_become_mp4_and_their_sound_aac(tmp_path, colorizer, monkeypatch):

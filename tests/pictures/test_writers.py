@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import re
 import struct
 import zlib
 
@@ -243,6 +244,56 @@ def test_an_offset_of_the_old_file_does_not_travel_and_bytes_stay_bytes():
     assert 0xA005 not in tags
     assert tags["ExifVersion"] == "0232"
     assert tags["UserComment"].endswith("hello")
+
+
+TYPED = {
+    0x8825: {0: (1, b"\2\3\0\0"), 5: (1, b"\1"), 27: (7, b"ASCII\0\0\0GPS")},
+    0x8769: {36864: (7, b"0232"), 37500: (7, b"notes of a maker"), 37510: (7, b"ASCII\0\0\0hello"), 41728: (7, b"\3")},
+    0: {0x0112: (3, b"\6\0"), 40091: (1, b"a\0b\0c\0"), 50341: (7, b"PrintIM\x000300")},
+}
+"""Tags of GPS, EXIF and the main directory: their TIFF types (BYTE is 1, UNDEFINED 7) and values."""
+
+
+def block_of_typed() -> bytes:
+    content, links = b"II*\0" + bytes(4), {}
+    for directory, tags in TYPED.items():
+        entries, after = {**tags, **(links if directory == 0 else {})}, b""
+        links[directory] = (4, struct.pack("<I", len(content)))
+        begin = len(content) + 6 + 12 * len(entries)
+        content += struct.pack("<H", len(entries))
+        for tag, (kind, value) in sorted(entries.items()):
+            place = value.ljust(4, b"\0") if len(value) <= 4 else struct.pack("<I", begin + len(after))
+            after += value + bytes(len(value) % 2) if len(value) > 4 else b""
+            content += struct.pack("<2HI", tag, kind, len(value) // {3: 2, 4: 4}.get(kind, 1)) + place
+        content += bytes(4) + after
+    return b"Exif\0\0" + content[:4] + links[0][1] + content[8:]
+
+
+def types_in(content: bytes) -> dict[tuple[int, int], int]:
+    """The TIFF types in a file, which holds its tags as they are, by directory and tag."""
+    block = content[re.search(rb"II\*\0|MM\0\*", content).start() :]
+    order, found = "<" if block[:2] == b"II" else ">", {}
+    places = [(0, struct.unpack_from(order + "I", block, 4)[0])]
+    for directory, place in places:
+        for n in range(struct.unpack_from(order + "H", block, place)[0]):
+            tag, kind, _, value = struct.unpack_from(order + "2H2I", block, place + 2 + 12 * n)
+            found[directory, tag] = kind
+            if tag in (0x8769, 0x8825):
+                places.append((tag, value))
+    return found
+
+
+@pytest.mark.parametrize("form", ["TIFF", "JPEG", "PNG", "WEBP", *AVIF])
+@pytest.mark.parametrize("source", ["JPEG", "TIFF"])
+def test_bytes_in_exif_keep_their_type(source, form):
+    file, result = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (16, 8)).save(file, "JPEG", exif=block_of_typed(), dpi=(300, 300))
+    encode(through(read(file.getvalue()), source), result, form)
+    found = types_in(result.getvalue())
+    for directory, tags in TYPED.items():
+        for tag, (kind, _) in tags.items():
+            assert found.get((directory, tag), kind) == kind, (directory, tag)  # AVIF has orientation elsewhere
+    assert len(found) >= 11
 
 
 def test_resources_that_a_jpeg_has_no_room_for_do_not_cost_the_picture():

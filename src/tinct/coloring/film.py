@@ -33,8 +33,8 @@ OPTIONS = {
 }
 """A film may be a list of addresses, whatever it is called: nothing is fetched, and no other file is read."""
 
-QUALITY = {"crf": "16", "preset": "medium"}
-"""Of x264: finer than its usual 23, as the result may be cut and written again."""
+ENCODER = {"crf": "16", "preset": "medium", "flags": "+frame_duration"}
+"""Of x264: finer than its usual 23, as the result may be cut and written again; each frame lasts as long as is said."""
 
 BT709 = 1
 """Primaries, curve and matrix of the result, in FFmpeg's numbers; these primaries are sRGB's."""
@@ -177,7 +177,7 @@ def _picture_track(
 
     if "libx264" not in av.codecs_available:
         raise TinctError("this FFmpeg writes no H.264; pip install av brings one that does")
-    track = result.add_stream("libx264", rate=like.average_rate or 25, options=QUALITY)
+    track = result.add_stream("libx264", rate=like.average_rate or 25, options=ENCODER)
     track.width, track.height, track.pix_fmt = width, height, "yuv420p"
     context = track.codec_context
     if like.time_base:
@@ -196,7 +196,8 @@ def _frames(
     """The film's frames, their times rising; sound is passed on as it comes by, what is wrong is put in `damaged`."""
     import av
 
-    last, onward = None, Onward(start_of(film))
+    onward = Onward(start_of(film))
+    held, last, lasts = None, 0, 0
     for packet in _packets(film, video, sound, damaged):
         try:
             if sound is not None and packet.stream == sound.stream:
@@ -205,16 +206,20 @@ def _frames(
         except av.error.InvalidDataError as error:
             damaged.append(str(error))
             continue
+        lasts = packet.duration or lasts
         for frame in decoded(packet, damaged):
             _check_frame(film.name.removeprefix("file:"), frame.width, frame.height)  # which may change on the way
-            if frame.pts is not None:
-                frame.pts += onward.shift(frame.pts, float(frame.time_base or 1))
-            if last is not None and (frame.pts is None or frame.pts <= last):
-                frame.pts = last + 1
-            last = frame.pts or 0
-            yield frame
+            time = 0 if frame.pts is None else frame.pts + onward.shift(frame.pts, float(frame.time_base or 1))
+            if held is not None:
+                time = max(time, last + 1)
+                held.duration = time - last
+                yield held
+            held, frame.pts, last = frame, time, time
     if sound is not None:
         sound.take(None)
+    if held is not None:
+        held.duration = lasts  # of the last packet: others' are those between decoding times
+        yield held
 
 
 def _packets(
@@ -291,5 +296,5 @@ def _encodable(pixels: NDArray[Any], like: "VideoFrame", height: int, width: int
     rows, columns = (side // 2 * 2 or 1 for side in pixels.shape[:2])  # which may change on the way
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:rows, :columns]), "rgb24")
     frame = frame.reformat(width, height, "yuv420p", None, BT709, _exactly(), dst_color_range=VIDEO_RANGE)
-    frame.pts, frame.time_base = like.pts, like.time_base
+    frame.pts, frame.duration, frame.time_base = like.pts, like.duration, like.time_base
     return frame

@@ -3,11 +3,12 @@
 import contextlib
 import math
 import struct
+from collections.abc import Iterator
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffTags
 
-__all__ = ["RESOURCES", "STORAGE_TAGS", "SUB_IFDS", "load_exif", "metadata_of"]
+__all__ = ["RESOURCES", "STORAGE_TAGS", "SUB_IFDS", "load_exif", "metadata_of", "types_of"]
 
 # TIFF tags that say how pixels are stored (TIFF 6.0), which their writer states anew; XMP and ICC travel apart.
 STORAGE_TAGS = frozenset(
@@ -36,9 +37,17 @@ class TagText(str):
         return super().encode("latin-1" if encoding == "ascii" else encoding, errors)
 
 
+class Tags(Image.Exif):
+    """Tags whose bytes are written with the type that they had."""
+
+    def tobytes(self, offset: int = 8) -> bytes:
+        """See `Image.Exif.tobytes`."""
+        return _with_undefined(super().tobytes(offset), types_of(self))
+
+
 def load_exif(block: bytes) -> Image.Exif:
     """Tags that are written as they were read."""
-    exif = Image.Exif()
+    exif = Tags()
     exif.load(block)
     return keep_text(exif)
 
@@ -63,6 +72,34 @@ def _restore_iptc(exif: Any) -> None:
         raw = b"".join(raw[place : place + 4][::-1] for place in range(0, len(raw), 4))
     if raw:
         exif[IPTC] = raw
+
+
+def types_of(exif: Image.Exif) -> dict[int, int]:
+    """The types that the tags of the main directory had in the file, by tag."""
+    return {} if exif._info is None else exif._info.tagtype
+
+
+def _with_undefined(block: bytes, types: dict[int, int]) -> bytes:
+    """A block as Pillow wrote it, but for bytes that it takes for numbers where the file, or EXIF, has type UNDEFINED.
+
+    Of the main directory the file's `types` hold; the EXIF directory has no numbers of one byte (EXIF 2.32, 4.6.5).
+    """
+    written, order = bytearray(block), "<" if block[6:8] == b"II" else ">"
+
+    def entries(start: int) -> Iterator[tuple[int, int, int, int]]:
+        """Where each type in a directory stands, its tag, the type, and the value or where that begins."""
+        (count,) = struct.unpack_from(order + "H", block, 6 + start)
+        for place in range(8 + start, 8 + start + 12 * count, 12):
+            yield place + 2, *struct.unpack_from(order + "2H4xI", block, place)
+
+    undefined = [(place, kind) for place, tag, kind, _ in entries(8) if types.get(tag) == TiffTags.UNDEFINED]
+    for _, tag, _, start in entries(8):
+        if tag == ExifTags.IFD.Exif:
+            undefined += [(place, kind) for place, _, kind, _ in entries(start)]
+    for place, kind in undefined:
+        if kind == TiffTags.BYTE:
+            struct.pack_into(order + "H", written, place, TiffTags.UNDEFINED)
+    return bytes(written)
 
 
 def metadata_of(image: Image.Image) -> dict[str, Any]:
@@ -95,7 +132,7 @@ def _exif(image: Image.Image) -> tuple[bytes, int]:
             if isinstance(resources := exif.get(RESOURCES), bytes):
                 exif[RESOURCES] = _without_previews(resources)
             exif.bigtiff = False  # of the file; a block of EXIF is a plain TIFF
-            block = keep_text(exif).tobytes() if len(exif) else b""
+            block = _with_undefined(keep_text(exif).tobytes(), types_of(exif)) if len(exif) else b""
             exif.update(apart)  # the image, which may be a caller's, keeps its tags
         elif type(image).__module__ == "PIL.AvifImagePlugin":
             block = _avif_block(image, block, orientation)

@@ -13,12 +13,12 @@ import numpy as np
 import tifffile
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, TiffTags
 
 from tinct.errors import PictureError
 from tinct.files import atomic_path
 from tinct.pictures import profiles
-from tinct.pictures.metadata import RESOURCES, STORAGE_TAGS, SUB_IFDS, load_exif
+from tinct.pictures.metadata import RESOURCES, STORAGE_TAGS, SUB_IFDS, load_exif, types_of
 from tinct.pictures.picture import Picture, Pixels, strips, to_8_bits, top, upright
 
 __all__ = ["encode", "to_pil", "write"]
@@ -43,8 +43,6 @@ MAX_XMP = MAX_SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")
 """Bytes of a packet in one segment, after the name of what it is."""
 LONG_VALUE = 1024
 """Characters or bytes from which a value is left out where all of EXIF is too long: notes of makers, mostly."""
-UNDEFINED = 7
-"""The type of EXIF's bytes without a meaning of their own."""
 
 
 def write(picture: Picture, path: Path, form: str | None = None) -> None:
@@ -255,13 +253,15 @@ def _tiff(picture: Picture, file: IO[bytes]) -> None:
 
 def _tiff_tags(exif: Image.Exif) -> list[tuple[Any, ...]]:
     """The main directory's tags as tifffile takes them: (code, type, count, value, write once)."""
-    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    directory, types = TiffImagePlugin.ImageFileDirectory_v2(), types_of(exif)
     tags: list[tuple[Any, ...]] = []
     for code, value in exif.items():
         if code in STORAGE_TAGS and code != ExifTags.Base.Orientation:
             continue
         directory[code] = value  # finds the type
         kind = directory.tagtype[code]
+        if isinstance(value, bytes) and types.get(code) == TiffTags.UNDEFINED:
+            kind = TiffTags.UNDEFINED
         if isinstance(value, str):
             value = value.encode("latin-1", "replace")  # as Pillow decodes it, so that bytes come back as they were
         elif kind in (5, 10):
@@ -283,8 +283,8 @@ def _append_ifds(file: IO[bytes], parts: dict[ExifTags.IFD, dict[int, Any]]) -> 
         directory = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\0\0\0\0")
         for code, value in values.items():
             directory[code] = value
-            if tag == ExifTags.IFD.Exif and isinstance(value, bytes):
-                directory.tagtype[code] = UNDEFINED  # where Pillow supposes numbers
+            if isinstance(value, bytes) and TiffTags.lookup(code, tag).type != TiffTags.BYTE:
+                directory.tagtype[code] = TiffTags.UNDEFINED  # where Pillow supposes numbers
         file.write(directory.tobytes(start))
         file.seek(entries[tag])
         file.write(struct.pack("<2H2I", tag, 4, 1, start))

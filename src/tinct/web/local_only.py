@@ -1,11 +1,16 @@
 """What guards the page of `tinct serve`: its own machine's browser only, no remote content, no huge request."""
 
+import logging
 from typing import TYPE_CHECKING
+
+from tinct.errors import one_line
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["LocalOnly"]
+
+logger = logging.getLogger(__name__)
 
 POLICY = "; ".join(
     (
@@ -58,9 +63,18 @@ class LocalOnly:
                 megabytes = self.max_bytes / (1 << 20)
                 await PlainTextResponse(f"over the limit of {megabytes:g} MB", 413)(scope, receive, send)
                 return
+        await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Have the app answer a request, with headers; what fails costs a line, where the server prints a traceback."""
+        from starlette.responses import PlainTextResponse
+
+        begun = False
 
         async def guarded(message: "Message") -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 message["headers"] = [
                     *message["headers"],
                     (b"content-security-policy", POLICY.encode()),
@@ -69,4 +83,10 @@ class LocalOnly:
                 ]
             await send(message)
 
-        await self.app(scope, receive, guarded)
+        try:
+            await self.app(scope, receive, guarded)
+        except Exception as error:  # mostly of requests for what there is not
+            failed = f"{scope['method']} {scope['path']!r:.100} failed: {one_line(error, 150)}"
+            logger.warning("%s", failed)
+            if not begun:
+                await PlainTextResponse(failed, 500)(scope, receive, guarded)

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from tinct.colorize import MAX_SATURATION, MIN_SIZE, Colorizer
-from tinct.errors import PictureError, TinctError
+from tinct.errors import PictureError, TinctError, one_line
 from tinct.pictures.picture import READ_SUFFIXES, SUFFIXES
 from tinct.web.jobs import MAX_SIZE, MAX_VERSIONS, Limits, Views, coloured, examples, new_folder, thumbnail
 
@@ -121,8 +121,6 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
 
         for setting in (saturation, size, versions):
             setting.preprocess = _numbers_only(setting.label, setting is not saturation, setting.preprocess)
-        for asked_for in (picture, saturation, size, versions):
-            asked_for.preprocess = _quiet(asked_for.preprocess)
         settings = [picture, saturation, size, versions]
         how: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "colour", "show_progress_on": slider}
         found, shown = [results, views], ([views, results, choice], [slider, choice, download])
@@ -137,6 +135,7 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
         choice.input(show, *shown, **private)
         for event in (picture.clear, asked.failure, anew.failure, example.failure):
             event(lambda: ([], []), None, found, **private)
+    blocks.preprocess_data = _quiet(blocks.preprocess_data)
     blocks.queue(max_size=limits.queue)
     return blocks
 
@@ -196,15 +195,17 @@ def _numbers_only(label: str, whole: bool, preprocess: Callable[[Any], Any]) -> 
     return checked
 
 
-def _quiet(preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A visitor's mistake is said to the visitor; gradio would print a traceback here as well."""
+def _quiet(preprocess: Callable[..., Any]) -> Callable[..., Any]:
+    """A visitor's mistake, such as too few inputs, is said to the visitor; gradio would print a traceback here."""
     import gradio as gr
 
-    def quiet(value: Any) -> Any:
+    async def quiet(*given: Any, **options: Any) -> Any:
         try:
-            return preprocess(value)
+            return await preprocess(*given, **options)
         except gr.Error as error:
             error.print_exception = False
             raise
+        except Exception as error:
+            raise gr.Error(f"the inputs cannot be read: {one_line(error, 150)}", print_exception=False) from error
 
     return quiet
