@@ -19,21 +19,21 @@ from tinct.errors import TinctError, one_line, out_of_memory
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "demo": ("tinct.demo:demo", "see all of it on the photographs inside scikit-image"),
+    "demo": ("tinct.demo:demo", "try all of it on the photographs that come with scikit-image"),
     "pretrain": ("tinct.pretrain:pretrain", "learn from unlabelled photographs by colouring them"),
-    "colorize": ("tinct.coloring.files:colorize", "colour photographs"),
-    "evaluate": ("tinct.evaluate:evaluate", "score a colorizer on photographs"),
-    "transfer": ("tinct.transfer:transfer", "train on labels from an encoder, and score it"),
+    "colorize": ("tinct.coloring.files:colorize", "colour photographs and films"),
+    "evaluate": ("tinct.evaluate:evaluate", "score a colorizer on colour photographs"),
+    "transfer": ("tinct.transfer:transfer", "train a classifier or segmenter from an encoder, and score it"),
     "predict": ("tinct.predict:predict", "apply a trained classifier or segmenter to pictures"),
     "compare": ("tinct.compare:compare", "measure what pretraining adds on your labels"),
-    "report": ("tinct.report:report", "make a page of what was measured"),
-    "serve": ("tinct.app:serve", "colour photographs on a page in the browser"),
-    "weights": ("tinct.fetch:weights", "list, verify and fetch weights that have names"),
-    "export": ("tinct.export:export", "write weights for timm, torchvision, ONNX and others, and prove it"),
+    "report": ("tinct.report:report", "make a page from the records of experiments"),
+    "serve": ("tinct.app:serve", "colour photographs on a web page on this machine"),
+    "weights": ("tinct.fetch:weights", "list, verify, fetch and add named weights"),
+    "export": ("tinct.export:export", "write weights for timm, torchvision, ONNX and others, and check them"),
     "embed": ("tinct.embed:embed", "write a row of features for each picture"),
     "card": ("tinct.cards:card", "describe a run in Markdown, from its record"),
     "reproduce": ("tinct.reproduce:reproduce", "run a whole experiment: pretrain every arm, compare, report"),
-    "data": ("tinct.data.inspect:data", "report what is in a set of photographs"),
+    "data": ("tinct.data.inspect:data", "show what is in a set of photographs"),
 }
 """name: where its function is, and what it does in a few words."""
 WAIT_POLICY = "passive"
@@ -188,4 +188,4 @@ def usage() -> str:
     """The commands, a line each."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
-    return "\n".join(["usage: tinct COMMAND ...", "", *lines, "", "tinct COMMAND --help says more of one."])
+    return "\n".join(["usage: tinct COMMAND ...", "", *lines, "", "tinct COMMAND --help lists its options."])

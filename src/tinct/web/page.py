@@ -61,16 +61,16 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as blocks:
         gr.Markdown(
             f"# Colour a photograph\n"
-            f"The picture stays on this machine. JPEG, PNG, TIFF, WebP, AVIF, {phones}JPEG 2000 and others, of at most "
-            f"{limits.megabytes} MB and {limits.megapixels} megapixels. "
-            f"Colours are {Path(colorizer.name).name}'s guess, not the truth."
+            f"The picture stays on this machine. It may be JPEG, PNG, TIFF, WebP, AVIF, {phones}JPEG 2000 or others, "
+            f"up to {limits.megabytes} MB and {limits.megapixels} megapixels. "
+            f"The colours are {Path(colorizer.name).name}'s guess, not the truth."
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 picture = gr.File(label="Photograph", file_types=[*SUFFIXES, *READ_SUFFIXES], height=120)
                 gallery = gr.Gallery(
                     value=[(thumbnail(pixels), name) for name, pixels in grey.items()],
-                    label="Or take an example",
+                    label="Or pick an example",
                     elem_id="examples",
                     columns=4,
                     height="auto",
@@ -92,7 +92,7 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
                         1.0,
                         step=0.05,
                         label="Saturation",
-                        info="1 leaves the colours as found.",
+                        info="1 keeps the predicted colours.",
                         min_width=220,
                     )
                     size = gr.Slider(
@@ -101,7 +101,7 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
                         colorizer.size,
                         step=32,
                         label="Size",
-                        info="Short side that the network sees, in pixels.",
+                        info="Short side of what the network sees, in pixels.",
                         min_width=220,
                     )
                     versions = gr.Slider(
@@ -110,7 +110,7 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
                         1,
                         step=1,
                         label="Versions",
-                        info="Plausible answers to choose from.",
+                        info="Plausible results to choose from.",
                         min_width=220,
                         visible=sampling,
                     )
@@ -150,15 +150,15 @@ def _colouring(colorizer: Colorizer, limits: Limits) -> Callable[..., tuple[list
         Args:
             picture: the photograph's file.
             saturation: chroma is multiplied by this, 0 to 4.
-            size: short side, in pixels, at which the network looks.
-            versions: how many plausible answers to give, 1 to 4; 1 gives the best.
+            size: short side of what the network sees, in pixels.
+            versions: how many plausible results to give, 1 to 4; 1 gives the best.
 
         Returns:
             A file for each version.
         """
         try:
             if picture is None:
-                raise PictureError("no photograph yet: drop one, or take an example")
+                raise PictureError("no photograph yet: drop one, or pick an example")
             return coloured(Path(picture), colorizer, limits, saturation, int(size), int(versions))
         except TinctError as error:
             raise gr.Error(f"{error}.", title="This did not work", print_exception=False) from error
