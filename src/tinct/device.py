@@ -9,7 +9,7 @@ import torch
 
 from tinct.errors import TinctError
 
-__all__ = ["memory_format", "named_device", "own_draws"]
+__all__ = ["in_single_precision", "memory_format", "named_device", "own_draws"]
 
 TURNS = threading.RLock()
 """Held by whoever seeds torch's numbers or draws from them: there is one stream of them for all threads."""
@@ -39,6 +39,13 @@ def memory_format(device: torch.device) -> torch.memory_format:
     Not on MPS, where batch norm's gradient then failed up to the middle of 2026 (pytorch/pytorch#188371).
     """
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+def in_single_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """What single-precision tensors are put into within it stays single precision, where mixed precision is on, too."""
+    if torch.amp.is_autocast_available(device.type):  # not on meta
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -241,6 +241,17 @@ def test_nt_xent_is_the_mean_of_the_papers_terms():
     assert math.isclose(float(nt_xent(first, second, 0.5)), total / 10, rel_tol=1e-5)
 
 
+def test_views_are_compared_in_single_precision_where_the_rest_is_not():
+    first, second = torch.randn(2, 20, 8, requires_grad=True)
+    expected = nt_xent(first, second, TEMPERATURE)
+    (gradient,) = torch.autograd.grad(expected, first)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (first @ second.T).dtype == torch.bfloat16
+        found = nt_xent(first, second, TEMPERATURE)
+    assert torch.equal(found, expected)
+    assert torch.equal(torch.autograd.grad(found, first)[0], gradient)
+
+
 def test_views_follow_from_keys_and_colours_from_their_view():
     l = F.interpolate(torch.rand(6, 1, 4, 4), (32, 32), mode="bicubic").clamp(0, 1) * 100
     batch = Batch(l, F.avg_pool2d(l, 4).expand(-1, 2, -1, -1), torch.arange(6) * 7919)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tinct.device import memory_format
+from tinct.device import in_single_precision, memory_format
 from tinct.objectives.base import Batch, FeatureTerm, Stream, drawn
 
 __all__ = ["MultiCrop", "Siamese", "nt_xent", "view"]
@@ -118,11 +118,12 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """Each vector's partner is to be told from all other vectors (equation 1): a mean over both directions.
 
     Args:
-        first: (B, D), of any length.
+        first: (B, D) in single precision, of any length.
         second: (B, D), their partners.
         temperature: of the softmax over cosines.
     """
     vectors = F.normalize(torch.cat((first, second)))
-    logits = vectors @ vectors.T / temperature
+    with in_single_precision(vectors.device):
+        logits = vectors @ vectors.T / temperature
     logits.fill_diagonal_(-torch.inf)
     return F.cross_entropy(logits, torch.arange(len(vectors), device=logits.device).roll(len(first)))
