@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinct.coloring import upsample
-from tinct.coloring.film_sound import Onward, Sound, decodable, decoded, sound_track, start_of
+from tinct.coloring.film_sound import Onward, Sound, decodable, decoded, lasting, sound_track, start_of
 from tinct.coloring.steady import Steady
 from tinct.colorize import Colorizer, check_number, paint
 from tinct.errors import PictureError, TinctError
@@ -95,7 +95,7 @@ def colorize_film(
     lightest = np.zeros((0, 0, 3), np.uint8)
     with _opened(source) as (film, video), atomic_path(out) as unfinished, _created(unfinished, film) as result:
         track = _picture_track(result, video, height, width, turned)
-        frames = _frames(film, video, sound_track(film, result, damaged), damaged)
+        frames = lasting(_frames(film, video, sound_track(film, result, damaged), damaged))
         while batch := list(itertools.islice(frames, batch_size)):
             pictures = [Picture(_upright(frame), name=f"{source}, frame {n}") for n, frame in enumerate(batch, done)]
             boxes = []
@@ -196,8 +196,7 @@ def _frames(
     """The film's frames, their times rising; sound is passed on as it comes by, what is wrong is put in `damaged`."""
     import av
 
-    onward = Onward(start_of(film))
-    held, last, lasts = None, 0, 0
+    last, lasts, onward = None, 0, Onward(start_of(film))
     for packet in _packets(film, video, sound, damaged):
         try:
             if sound is not None and packet.stream == sound.stream:
@@ -210,16 +209,11 @@ def _frames(
         for frame in decoded(packet, damaged):
             _check_frame(film.name.removeprefix("file:"), frame.width, frame.height)  # which may change on the way
             time = 0 if frame.pts is None else frame.pts + onward.shift(frame.pts, float(frame.time_base or 1))
-            if held is not None:
-                time = max(time, last + 1)
-                held.duration = time - last
-                yield held
-            held, frame.pts, last = frame, time, time
+            frame.pts = last = time if last is None else max(time, last + 1)
+            frame.duration = lasts  # its own packet may say what is between decoding times
+            yield frame
     if sound is not None:
         sound.take(None)
-    if held is not None:
-        held.duration = lasts  # of the last packet: others' are those between decoding times
-        yield held
 
 
 def _packets(

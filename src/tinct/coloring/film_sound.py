@@ -1,15 +1,16 @@
 """The sound of a film in colour: copied, or recoded where results cannot hold it, its times going on."""
 
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from av import AudioStream, Packet, VideoStream
+    from av import AudioStream, Packet, VideoFrame, VideoStream
     from av.container import InputContainer, OutputContainer
 
-__all__ = ["Onward", "Sound", "decodable", "decoded", "sound_track", "start_of"]
+__all__ = ["Onward", "Sound", "decodable", "decoded", "lasting", "sound_track", "start_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,15 @@ def decoded(packet: "Packet[Any]", damaged: list[str]) -> list[Any]:
         return []
     damaged.extend("what was missing in a frame was made up" for frame in frames if frame.is_corrupt)
     return frames
+
+
+def lasting(frames: Iterator["VideoFrame"]) -> Iterator["VideoFrame"]:
+    """Frames each of which lasts until the next; the last one, as long as it says."""
+    for frame, following in itertools.pairwise(itertools.chain(frames, [None])):
+        if frame is not None:
+            if following is not None:
+                frame.duration = (following.pts or 0) - (frame.pts or 0)
+            yield frame
 
 
 def sound_track(film: "InputContainer", result: "OutputContainer", damaged: list[str]) -> Sound | None:
