@@ -341,6 +341,41 @@ def test_where_a_film_breaks_off_is_said_and_counted(tmp_path, colorizer, caplog
     assert re.search(rf"old\.{ending} breaks off at [012]\.\d of 3\.[34] s", caplog.text)
 
 
+def test_a_film_that_breaks_off_after_a_frame_says_so_once(tmp_path, colorizer, caplog):
+    frames = [np.roll(photograph(), 3 * number, 1) for number in range(40)]
+    source = write_film(tmp_path / "old.mp4", frames, sound=None, header_first=True)
+    with av.open(source) as film:
+        first = next(film.demux(video=0))
+    source.write_bytes(source.read_bytes()[: first.pos + first.size])
+    assert colorize_film(source, tmp_path / "new.mp4", colorizer)[0] == 1
+    assert caplog.text.count("breaks off") == 1
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov"])
+def test_a_film_with_tracks_that_are_not_read_breaks_off_too(tmp_path, colorizer, caplog, ending):
+    source = tmp_path / f"old.{ending}"
+    with av.open(source, "w", container_options={"movflags": "faststart"}) as film:
+        track = film.add_stream("mpeg4", rate=12)
+        track.width, track.height, track.pix_fmt = 96, 64, "yuv420p"
+        short, long = (film.add_stream("aac", rate=SOUND_RATE) for _ in range(2))
+        for number in range(96):
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 4000), np.int16), "s16", "stereo")
+            sound.rate, sound.pts = SOUND_RATE, 4000 * number
+            film.mux(long.encode(sound))  # as a comment may go on after the end
+            if number < 48:
+                film.mux(track.encode(av.VideoFrame.from_ndarray(np.roll(photograph(), 3 * number, 1), "gray")))
+                film.mux(short.encode(sound))
+        for one in (track, short, long):
+            film.mux(one.encode(None))
+    assert colorize_film(source, tmp_path / "whole.mp4", colorizer) == (48, 0)
+    assert not caplog.text
+    content = source.read_bytes()
+    source.write_bytes(content[: len(content) // 2])
+    assert colorize_film(source, tmp_path / "new.mp4", colorizer)[1] > 0
+    assert caplog.text.count("breaks off") == 1
+    assert re.search(rf"old\.{ending} breaks off at [0-2]\.\d of 4\.\d s", caplog.text)
+
+
 @pytest.mark.parametrize("ending", ["avi", "mkv", "mp4"])
 @pytest.mark.parametrize("shift", [0, 5000, -1500])
 def test_whole_films_of_varying_rate_do_not_break_off(tmp_path, colorizer, caplog, ending, shift):

@@ -236,8 +236,7 @@ def _packets(
     else:
         if end + longest + MISSING < promised:
             damaged.append("broken off")
-            name = film.name.removeprefix("file:")
-            logger.warning("%s breaks off at %.1f of %.1f s", name, end, promised)
+            logger.warning("%s breaks off at %.1f of %.1f s", film.name.removeprefix("file:"), end, promised)
 
 
 def _promised(film: "InputContainer", video: "VideoStream", sound: Sound | None) -> float:
@@ -245,10 +244,11 @@ def _promised(film: "InputContainer", video: "VideoStream", sound: Sound | None)
     kind = film.format.name
     if kind == "avi" and video.average_rate:  # its duration FFmpeg guesses from what is there
         return float(video.frames / video.average_rate)
+    read: list[Any] = [video] if sound is None else [video, sound.stream]
+    if kind.startswith("mov"):  # which says it of each track
+        return max(float((track.duration or 0) * track.time_base) for track in read)
     tracks = [stream for stream in film.streams if stream.type in ("video", "audio", "subtitle")]
-    if kind.startswith(("mov", "matroska")) and len(tracks) == 1 + (sound is not None):
-        return (film.duration or 0) / 1_000_000
-    return 0.0
+    return (film.duration or 0) / 1_000_000 if kind.startswith("matroska") and len(tracks) == len(read) else 0.0
 
 
 def _shape(source: Path) -> tuple[int, int, bool]:
