@@ -104,7 +104,7 @@ def test_tuning_is_no_evidence_and_nothing_counts_twice(tmp_path):
     fake_grid(tmp_path / "grid", {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2)
     fake_transfer(TransferSettings("voc:pictures", "multilabel", labels="50", evaluate="tuning"), tmp_path / "t")
     (tmp_path / "link").symlink_to(tmp_path / "grid")
-    records = find_records([tmp_path, tmp_path / "grid", tmp_path / "grid" / "cells"])
+    records = find_records([tmp_path, tmp_path / "grid", tmp_path / "grid" / "cells", tmp_path / "link"])
     assert len(records.cells) == 4
     assert {found.arm for found in records.cells} == {"random", "cgan"}
 

@@ -56,7 +56,7 @@ def edit(path, where, value):
         *[("metric", value, "metric") for value in ("psnr", ABSENT)],
         ("metrics.average_precision", ABSENT, "metrics.average_precision"),
         ("metrics.average_precision.dog", None, "metrics.average_precision.dog"),
-        ("settings.lr", "fast", "settings.lr"),
+        *[("settings.lr", value, "settings.lr") for value in ("fast", float("nan"))],
         ("settings.eleven_point", 1.0, "settings.eleven_point"),
         ("data.scored", "cat", "data.scored"),
         ("data.unreadable", 3, "data.unreadable"),

@@ -157,7 +157,7 @@ def test_what_a_term_learned_of_the_colours_goes_on_in_a_resumed_run(term):
     first, resumed = (Pretext(Encoder("test_resnet"), {term: 1.0}, width=8).eval() for _ in range(2))
     batch = Batch(100 * torch.rand(4, 1, 32, 32), real_ab(4, 8), torch.arange(4))
     before = float(first(batch)[0][term].detach())
-    first.fit(batch.ab)
+    first.fit(batch.ab / 4)  # duller pictures: what is vivid here is rare
     resumed.load_state_dict(first.state_dict())
     found = [float(one(batch)[0][term].detach()) for one in (first, resumed)]
     assert found[0] == found[1]
