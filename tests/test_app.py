@@ -77,7 +77,7 @@ def test_the_page_offers_what_it_takes_says_so_and_colours_one_picture_at_a_time
     ranges = {name: (found[name].minimum, found[name].maximum, found[name].value) for name in SETTINGS}
     assert ranges == {"Saturation": (0, 4, 1), "Size": (64, 1200, 1200), "Versions": (1, 4, 1)}
     (text,) = (block.value for block in blocks.blocks.values() if block.get_block_name() == "markdown")
-    assert "of at most 2 MB and 1 megapixels" in text
+    assert "2 MB and 1 megapixels" in text
     assert blocks.delete_cache == (600, 3600)
     colouring = [one for one in blocks.fns.values() if "colour" in one.name]
     assert [(one.concurrency_limit, one.concurrency_id) for one in colouring] == [(1, "colour")] * 3
