@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from skimage import data
+from skimage.color import lab2rgb, rgb2lab
 
 from tinct.app import running, serve
 from tinct.colorize import Colorizer
@@ -24,7 +25,7 @@ from tinct.errors import PictureError, TinctError
 from tinct.pictures.picture import Picture
 from tinct.pictures.readers import read
 from tinct.pictures.writers import write
-from tinct.web.jobs import Limits, coloured
+from tinct.web.jobs import Limits, coloured, examples, thumbnail
 from tinct.web.page import page
 
 gradio_client = pytest.importorskip("gradio_client")
@@ -48,9 +49,11 @@ class Network(torch.nn.Module):
         return ab
 
 
+Network.gate.set()
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    Network.gate.set()
     folder = tmp_path_factory.mktemp("temporary")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))
@@ -65,6 +68,22 @@ def test_a_model_of_one_answer_is_served_too():
     (versions,) = (block for block in blocks if getattr(block, "label", "") == "Versions")
     assert not versions.visible
     assert versions.value == 1
+
+
+def test_the_page_offers_what_it_takes_says_so_and_colours_one_picture_at_a_time():
+    colorizer = Colorizer(Network(), 1200, "fake", "cpu")
+    blocks = page(colorizer, LIMITS)
+    found = {getattr(block, "label", None): block for block in blocks.blocks.values()}
+    ranges = {name: (found[name].minimum, found[name].maximum, found[name].value) for name in SETTINGS}
+    assert ranges == {"Saturation": (0, 4, 1), "Size": (64, 1200, 1200), "Versions": (1, 4, 1)}
+    (text,) = (block.value for block in blocks.blocks.values() if block.get_block_name() == "markdown")
+    assert "2 MB and 1 megapixels" in text
+    assert blocks.delete_cache == (600, 3600)
+    colouring = [one for one in blocks.fns.values() if "colour" in one.name]
+    assert [(one.concurrency_limit, one.concurrency_id) for one in colouring] == [(1, "colour")] * 3
+
+
+SETTINGS = ("Saturation", "Size", "Versions")
 
 
 @pytest.fixture
@@ -165,8 +184,56 @@ def test_an_upload_that_was_cleaned_away_gets_a_sentence(tmp_path):
         coloured(tmp_path / "a.png", colorizer, LIMITS, saturation=1.0, size=64, versions=1)
 
 
+def test_what_is_shown_is_the_picture_and_then_what_each_file_holds(photograph, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    files, views = coloured(photograph, Colorizer(Network(), 64, "fake", "cpu"), LIMITS, 1.0, 64, 3)
+    folder = Path(files[0]).parent
+    assert files == [str(folder / f"camera-coloured-{number}.png") for number in (1, 2, 3)]
+    assert folder.parent == tmp_path  # from where the page may serve it
+    for path, shown in zip((photograph, *files), views, strict=True):
+        upright = np.rot90(read(Path(path)).pixels, -1) / 257  # as orientation 6 says
+        assert shown.shape == (*upright.shape[:2], 3)
+        opacity = 30000 / 65535
+        assert np.abs(shown - np.atleast_3d(opacity * upright + 255 * (1 - opacity))).max() < 2
+    jpeg = tmp_path / "an old.photo.jpg"
+    Image.fromarray(data.camera()[::8, ::8]).save(jpeg)
+    (file,), _ = coloured(jpeg, Colorizer(Network(), 64, "fake", "cpu"), LIMITS, 1.0, 64, 1)
+    assert Path(file).name == "an old.photo-coloured.jpg"
+    assert Path(file).parent not in (folder, tmp_path)
+
+
+def test_settings_beyond_those_of_the_page_are_refused_without_it_too(photograph):
+    small, large = (Colorizer(Network(), size, "fake", "cpu") for size in (64, 1040))
+    for colorizer, size, versions, said in (
+        (small, 1025, 1, "size is 1025; expected at most 1024"),
+        (large, 1041, 1, "size is 1041; expected at most 1040"),
+        (small, 64, 0, "versions is 0; expected 1 to 4"),
+        (small, 64, 5, "versions is 5; expected 1 to 4"),
+    ):
+        with pytest.raises(TinctError, match=said):
+            coloured(photograph, colorizer, LIMITS, 1.0, size, versions)
+    assert coloured(photograph, large, LIMITS, 1.0, 1040, 1)
+
+
+def test_examples_are_grey_and_their_thumbnails_the_middle(monkeypatch):
+    photograph = data.astronaut()[:200:4, ::4]
+    monkeypatch.setattr("tinct.web.jobs.photographs", lambda: {"an astronaut": photograph})
+    lab = rgb2lab(photograph) * (1, 0, 0)
+    (found,) = examples().values()
+    assert np.abs(found - 255 * lab2rgb(lab)[..., 0]).max() < 1.5
+    for shape, middle in (((60, 100), np.s_[:, 20:80]), ((100, 60), np.s_[20:80])):
+        pixels = np.zeros(shape, np.uint8)
+        pixels[middle] = 200
+        shown = thumbnail(pixels)
+        assert shown.size == (160, 160)
+        assert np.asarray(shown)[8:-8, 8:-8].min() > 190  # at its rim it sees what lies beyond
+
+
 def test_too_large_a_file_is_not_read(tmp_path, monkeypatch):
     with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(LIMITS.megabytes << 20)
+        with pytest.raises(PictureError, match="not a picture"):
+            coloured(tmp_path / "a.png", Colorizer(Network(), 64, "fake", "cpu"), LIMITS, 1.0, 64, 1)
         file.truncate((LIMITS.megabytes << 20) + 1)
     monkeypatch.setattr(Path, "read_bytes", None)
     with pytest.raises(PictureError, match=f"^a.png: .* bytes, over the limit of {LIMITS.megabytes} MB$"):
@@ -252,6 +319,14 @@ def test_no_file_of_the_host_is_readable(address, path):
             answer = httpx.get(f"{address}/gradio_api/call/colour/{asked.json()['event_id']}").text
             assert answer.startswith("event: error")
             assert "root:" not in answer
+
+
+@pytest.mark.parametrize("given", ["http://127.0.0.1:9/a.png", "https://pictures.invalid/a.png"])
+def test_no_address_is_fetched(address, given):
+    payload = {"path": given, "meta": {"_type": "gradio.FileData"}}
+    asked = httpx.post(f"{address}/gradio_api/call/colour", json={"data": [payload, 1.0, 64, 1]})
+    answer = httpx.get(f"{address}/gradio_api/call/colour/{asked.json()['event_id']}").text
+    assert "upload the picture itself, not its address" in answer
 
 
 def test_the_page_names_no_path_and_loads_nothing_from_elsewhere(address):

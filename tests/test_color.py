@@ -64,9 +64,21 @@ def test_float32_under_autocast(dtype):
     assert torch.equal(lab, color.srgb_to_lab(rgb))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_any_floats_give_float32(dtype):
+    rgb = cube(9).to(dtype)
+    lab = color.srgb_to_lab(rgb)
+    assert torch.equal(lab, color.srgb_to_lab(rgb.float()))
+    for function in (color.lab_to_srgb, color.clip_to_gamut):
+        assert torch.equal(function(lab.to(dtype)), function(lab.to(dtype).float()))
+
+
 def test_batches_and_pictures_agree():
     rgb = torch.rand(2, 5, 3, 4, 6)
     assert torch.allclose(color.srgb_to_lab(rgb)[1, 3], color.srgb_to_lab(rgb[1, 3]), atol=1e-4)
+    lab = 300 * rgb - 100  # most of it outside the gamut
+    for function in (color.lab_to_srgb, color.clip_to_gamut):
+        assert torch.allclose(function(lab)[1, 3], function(lab[1, 3]), atol=0.1)
 
 
 def test_gradients_are_finite_at_black_white_and_the_edge_of_the_gamut():
@@ -79,6 +91,8 @@ def test_gradients_are_finite_at_black_white_and_the_edge_of_the_gamut():
     color.lab_to_srgb(lab).sum().backward()
     assert lab.grad is not None
     assert lab.grad.isfinite().all()
+    rgb = color.lab_to_srgb(lab)
+    assert 0 == rgb.min() < 0.999 < rgb.max() <= 1
 
 
 def test_gradient_equals_finite_differences():
@@ -105,6 +119,12 @@ def test_gamut_clipping_keeps_lightness_and_hue():
     shown = color.srgb_to_lab(color.lab_to_srgb(clipped))
     assert (shown[0] - lab[0]).abs().max() < 0.1
     assert torch.equal(clipped[:, ~outside], lab[:, ~outside])
+    share = clipped[1:].norm(dim=0) / lab[1:].norm(dim=0)
+    more = torch.cat((lab[:1], lab[1:] * (share + 2**-12)))  # the next larger share that is tried
+    assert color.in_gamut(more)[0, outside].float().mean() < 0.01
+    beyond = color.clip_to_gamut(torch.tensor([-9.0, 120.0]).view(1, 2, 1).expand(3, 2, 1))
+    assert beyond[0, :, 0].tolist() == [0, 100]
+    assert beyond[1:].abs().max() < 0.1  # black and white
 
 
 def test_gamut_clipping_leaves_real_colours_alone():
@@ -114,11 +134,13 @@ def test_gamut_clipping_leaves_real_colours_alone():
 
 def test_normalisation_round_trip():
     ab = torch.linspace(-110, 110, 45)
+    assert torch.allclose(color.normalize_ab(ab), torch.linspace(-1, 1, 45), atol=1e-6)
     assert torch.allclose(color.denormalize_ab(color.normalize_ab(ab)), ab)
     assert color.normalize_l(torch.tensor([0.0, 50.0, 100.0])).tolist() == [-1, 0, 1]
 
 
 def test_ab_centres_cover_the_gamut():
+    assert len(color.ab_centres(20)) == 75  # as files of colorizers have it
     centres = color.ab_centres(10)
     assert 260 <= len(centres) <= 320  # Zhang et al. count 313 with a coarser test of what is in the gamut
     assert [0, 0] in centres.tolist()
@@ -148,7 +170,7 @@ def test_contrast_that_is_hardly_there_is_not_blown_up():
     assert torch.allclose(color.stretch_levels(flat), flat)
     fog = 40 + 10 * torch.rand(1, 1, 64, 64)
     stretched = color.stretch_levels(fog)
-    assert torch.allclose(stretched - stretched.min(), color.MOST * (fog - fog.min()), atol=1e-3)
+    assert torch.allclose(stretched - stretched.min(), 4 * (fog - fog.min()), atol=1e-3)
     assert 20 < stretched.min() < stretched.max() < 80  # neither black nor white
     whole = 100 * torch.linspace(0, 1, 4096).reshape(1, 1, 64, 64).round()  # half black, half white
     assert torch.equal(color.stretch_levels(whole), whole)

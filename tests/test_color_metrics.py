@@ -63,12 +63,15 @@ def test_no_value_depends_on_the_batch(pairs):
 def test_ssim_of_tiny_pictures_is_refused():
     with pytest.raises(TinctError, match="10x20"):
         ssim(torch.zeros(1, 3, 20, 10), torch.zeros(1, 3, 20, 10))
+    assert ssim(torch.rand(1, 3, 11, 12), torch.rand(1, 3, 11, 12)).isfinite().all()
 
 
 def test_ab_error_by_hand():
-    ab = torch.tensor([3.0, -4.0]).view(1, 2, 1, 1).expand(2, 2, 5, 6)
-    assert ab_l1(ab, torch.zeros(2, 2, 5, 6)).tolist() == [3.5, 3.5]
-    assert ab_distance(ab, torch.zeros(2, 2, 5, 6)).tolist() == [5, 5]
+    ab = torch.tensor([3.0, -4.0]).view(1, 2, 1, 1).expand(2, 2, 4, 6).clone()
+    ab[1, :, ::2] *= -3  # half of the second picture is three times as far
+    assert ab_l1(ab, torch.zeros(2, 2, 4, 6)).tolist() == [3.5, 7]
+    assert ab_distance(ab, torch.zeros(2, 2, 4, 6)).tolist() == [5, 10]
+    assert ab_distance(ab, ab.flip(2)).tolist() == [0, 20]
 
 
 @pytest.mark.parametrize(("one", "other", "expected"), SHARMA)

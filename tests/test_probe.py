@@ -91,6 +91,26 @@ def test_strength_is_chosen_by_the_tuning_part(monkeypatch):
     assert told.strengths[0] != 1e6
 
 
+def test_each_classs_strength_is_the_one_of_best_average_precision_by_scikit_learn():
+    x, y = problem(pictures=120)
+    x = torch.cat((x, torch.randn(120, 40, generator=torch.Generator().manual_seed(2))), dim=1)
+    y = torch.cat((y, (y[:, :1] + y[:, 1:2]).clamp(max=1)), dim=1)
+    y[40:, 3][y[40:, 3] == 0] = torch.nan  # nothing to choose by: what is best over the others
+    scaled = ((x - x[:40].mean(0)) / x[:40].std(0, correction=0)).numpy()
+    table = np.full((len(probe.STRENGTHS), 3), np.nan)
+    for row, strength in enumerate(probe.STRENGTHS):
+        for column in range(3):
+            model = LogisticRegression(C=1 / (strength * 40), tol=1e-8, max_iter=1000)
+            scores = model.fit(scaled[:40], y[:40, column].numpy()).decision_function(scaled[40:])
+            table[row, column] = average_precision_score(y[40:, column].numpy(), scores)
+    best = [*table.argmax(0), table.mean(1).argmax()]
+    assert len({*best}) > 2  # or the test would show little
+    fit = fit_linear(x[:40], y[:40], x[40:], y[40:])
+    assert fit.strengths == tuple(probe.STRENGTHS[row] for row in best)
+    found = multilabel_scores(fit.scores(x[40:]), y[40:], "abcd").average_precision
+    assert [found[name] for name in "abc"] == pytest.approx(table.max(0), abs=1e-3)
+
+
 def test_neighbours_vote_as_scikit_learns_do():
     x, y = problem()
     fit = fit_knn(x[:60], y[:60], x[60:], y[60:])
@@ -100,12 +120,19 @@ def test_neighbours_vote_as_scikit_learns_do():
     def weights(distances):
         return np.exp((1 - distances) / 0.07)
 
-    for column in range(3):
-        reference = KNeighborsClassifier(fit.k, weights=weights, metric="cosine", algorithm="brute")
+    def votes(k, column):
+        reference = KNeighborsClassifier(k, weights=weights, metric="cosine", algorithm="brute")
         reference.fit(unit[:60], y[:60, column].numpy())
-        assert fit.scores(x[60:])[:, column].numpy() == pytest.approx(
-            reference.predict_proba(unit[60:])[:, list(reference.classes_).index(1.0)], abs=1e-4
-        )
+        return reference.predict_proba(unit[60:])[:, list(reference.classes_).index(1.0)]
+
+    for column in range(3):
+        assert fit.scores(x[60:])[:, column].numpy() == pytest.approx(votes(fit.k, column), abs=1e-4)
+    precision = {
+        k: np.mean([average_precision_score(y[60:, column].numpy(), votes(k, column)) for column in range(3)])
+        for k in (1, 3, 5, 10, 20, 50)  # and no more than there are
+    }
+    assert precision[fit.k] == max(precision.values())
+    assert len({round(value, 6) for value in precision.values()}) > 3
 
 
 def test_unknown_labels_have_no_vote():
@@ -243,6 +270,10 @@ def test_a_probe_during_pretraining_is_fitted_chosen_and_scored_on_three_parts(t
     right, *others = (value(*used) for used in ((0, 1, 2), (0, 0, 2), (0, 2, 2), (1, 1, 2), (0, 1, 1)))
     assert probe_encoder(encoder, spec, 32) == pytest.approx(right, abs=1e-3)
     assert min(abs(other - right) for other in others) > 0.01
+    larger = probe_encoder(encoder, spec, 48)  # not of the pictures that are held for another size
+    probe._HELD.clear()
+    assert probe_encoder(encoder, spec, 48) == larger
+    assert abs(larger - right) > 0.01
 
 
 def test_a_probe_holds_no_more_pictures_than_there_is_memory_for(encoder, tmp_path, monkeypatch):

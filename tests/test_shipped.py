@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,11 @@ from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives.bins import Bins
 from tinct.pictures.picture import Picture
-from tinct.shipped import SHIPPED, Entry, add, entries, put, resolve, verify
+from tinct.shipped import SHIPPED, Entry, add, entries, own_shelf, put, resolve, verify
 from tinct.weights import (
     copy_in_half,
     load_colorizer,
+    load_strict,
     packed,
     read_weights,
     save_colorizer,
@@ -62,8 +64,15 @@ def shelves(tmp_path, monkeypatch):
     """An empty shelf in place of the package's, and one in place of the user's."""
     monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "package")
     monkeypatch.setenv("TINCT_WEIGHTS", str(tmp_path / "own"))
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "300")
     return tmp_path / "package", tmp_path / "own"
+
+
+def made(path: Path, number: float = 0.0, kind: str | None = "encoder") -> Path:
+    """A small file that says it is an encoder."""
+    tensors = {"a": torch.full((2, 3), number), "n": torch.tensor(100_000)}
+    write_weights(path, tensors, {"kind": kind})
+    return path
 
 
 @pytest.fixture
@@ -129,7 +138,10 @@ def test_the_public_loaders_take_names_and_run_folders_too(file, shelves):
     add("tiny-ssl", file.with_name("encoder.safetensors"), None, shelf=shelves[1])
     expected = load_colorizer(file).state_dict()
     for model in ("tiny", Path("tiny"), file, file.parent, str(file.parent)):
-        assert all(torch.equal(value, expected[key]) for key, value in tinct.load_colorizer(model).state_dict().items())
+        network = tinct.load_colorizer(model)
+        assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
+        assert not network.training
+        assert not any(parameter.requires_grad for parameter in network.parameters())
     for model in ("tiny-ssl", Path("tiny-ssl"), file.with_name("encoder.safetensors"), file.parent):
         loaded, meta = tinct.load_encoder(model)
         assert meta["steps"] == 3
@@ -152,8 +164,38 @@ def test_an_unknown_name_lists_what_there_is(file, card, shelves):
         Colorizer.load("tinct-small")
     add("tiny", file, card, shelf=shelves[0])
     add("mine", file, None, shelf=shelves[1])
+    add("seeing", made(file.with_name("small.safetensors")), None, shelf=shelves[1])
     with pytest.raises(TinctError, match=r"expected mine, tiny, a run's folder or its colorizer.safetensors"):
         Colorizer.load("tinct-small")
+    with pytest.raises(TinctError, match=r"expected random, seeing, a run's folder or its encoder.safetensors"):
+        resolve("tinct-small", "encoder", others=("random",))
+
+
+def test_the_own_shelf_is_in_the_cache_folder_unless_the_user_names_another(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    monkeypatch.setenv("TINCT_WEIGHTS", "~/mine")
+    assert own_shelf() == tmp_path / "mine"
+    monkeypatch.delenv("TINCT_WEIGHTS")
+    assert own_shelf() == Path("/caches/tinct/weights")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert own_shelf() == tmp_path / ".cache" / "tinct" / "weights"
+
+
+def test_of_a_name_on_two_shelves_the_first_ones_hash_holds_and_nothing_of_the_other_stays(shelves, card, tmp_path):
+    right, wrong = made(tmp_path / "mirror" / "tiny.safetensors", 1.0), made(tmp_path / "wrong.safetensors", 2.0)
+    np.save(wrong.with_suffix(".seen.npy"), np.arange(3, dtype=np.uint64))
+    add("tiny", wrong, card, shelf=shelves[1])  # before weights of that name came with tinct
+    add("tiny", right, None, shelf=shelves[0], licence="MIT").path.unlink()
+    known = entries()["tiny"]
+    assert (known.sha256, known.licence) == (shipped.digest(right), "MIT")
+    assert known.path == shelves[1] / "tiny.safetensors"
+    with pytest.raises(TinctError, match="damaged, its SHA-256 is"):
+        resolve("tiny", "encoder")
+    assert weights(["fetch", "tiny"], mirror=str(right.parent)) == 0
+    assert resolve("tiny", "encoder").read_bytes() == right.read_bytes()
+    fetched = entries(shelves[1])["tiny"]
+    assert (fetched.card, fetched.seen.exists()) == ("", False)
 
 
 @pytest.mark.parametrize("place", [0, 100, -1])
@@ -206,6 +248,8 @@ def test_only_weights_of_tinct_are_added(file, card, shelves, tmp_path):
     for name, path, message in [
         ("tiny", tmp_path / "junk.safetensors", "cannot be read as safetensors"),
         ("tiny", tmp_path / "absent.safetensors", "no such file"),
+        ("tiny", made(tmp_path / "model.safetensors", kind="model"), "holds model; expected a colorizer or an enc"),
+        ("tiny", made(tmp_path / "other.safetensors", kind=None), "holds weights of another program; expected"),
         ("../tiny", file, "cannot name weights"),
         ("", file, "cannot name weights"),
         ("tiny.safetensors", file, "cannot name weights"),
@@ -302,6 +346,8 @@ def test_encoders_have_names_too_but_do_not_colour(shelves, tmp_path):
         '{"format": 1, "weights": {"a": {"file": "../../a", "sha256": "%s", "size": 1, "kind": "", "licence": ""}}}'
         % ("0" * 64),
         '{"format": 1, "weights": {"a": {"file": "a", "sha256": "0", "size": 1, "kind": "", "licence": ""}}}',
+        '{"format": 1, "weights": {"../a": {"file": "a", "sha256": "%s", "size": 1, "kind": "", "licence": ""}}}'
+        % ("0" * 64),
     ],
 )
 def test_a_damaged_manifest_gets_a_sentence(shelves, content):
@@ -309,6 +355,22 @@ def test_a_damaged_manifest_gets_a_sentence(shelves, content):
     (shelves[1] / "manifest.json").write_text(content)
     with pytest.raises(TinctError, match=r"manifest.json: (damaged|written by a newer tinct)"):
         resolve("a", "colorizer")
+
+
+def test_a_manifest_says_what_there_is_in_order(shelves, card, tmp_path):
+    path = made(tmp_path / "a.safetensors")
+    add("two", path, card, shelf=shelves[1], licence="MIT")
+    add("one", path, None, shelf=shelves[1])
+    content = json.loads((shelves[1] / "manifest.json").read_text())
+    same = {"sha256": shipped.digest(path), "size": path.stat().st_size, "kind": "encoder"}
+    assert content == {
+        "format": 1,
+        "weights": {
+            "one": {"file": "one.safetensors", **same, "licence": "unknown"},
+            "two": {"file": "two.safetensors", **same, "licence": "MIT", "card": "two.md"},
+        },
+    }
+    assert list(content["weights"]) == ["one", "two"]
 
 
 def test_fetch_from_a_folder_and_use(file, shelves, tmp_path):
@@ -405,9 +467,55 @@ def test_the_hub_is_asked_for_revision_and_file(file, monkeypatch, tmp_path):
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    assert weights(["fetch", "some/one/w/tiny.safetensors"], revision="c0ffee", sha256=shipped.digest(file)) == 0
-    assert asked == [("some/one", "w/tiny.safetensors", "c0ffee")]
+    wanted = {"revision": "c0ffee", "sha256": shipped.digest(file), "licence": "MIT"}
+    assert weights(["fetch", "some/one/w/tiny.safetensors"], **wanted) == 0
     assert resolve("tiny", "colorizer").read_bytes() == file.read_bytes()
+    entry = entries()["tiny"]
+    assert (entry.licence, entry.size) == ("MIT", file.stat().st_size)
+    assert weights(["fetch", "tiny"]) == 0  # again, from where it came
+    put(replace(entry, hub={"repo": "other/one", "revision": "beef"}))  # as manifests say it of a repository's top
+    assert weights(["fetch", "tiny"]) == 0
+    assert asked == [
+        *[("some/one", "w/tiny.safetensors", "c0ffee")] * 2,
+        ("other/one", "tiny.safetensors", "beef"),
+    ]
+
+
+def test_no_more_is_fetched_than_any_weights_have(tmp_path, monkeypatch, shelves):
+    path = made(tmp_path / "a.safetensors")
+    wanted = {"revision": "1", "sha256": shipped.digest(path), "mirror": str(tmp_path)}
+    monkeypatch.setattr(fetching, "MAX_BYTES", path.stat().st_size - 1)
+    with pytest.raises(TinctError, match=rf"longer than the {path.stat().st_size - 1} bytes that are expected"):
+        weights(["fetch", "some/one/a.safetensors"], **wanted)
+    monkeypatch.setattr(fetching, "MAX_BYTES", path.stat().st_size)
+    assert weights(["fetch", "some/one/a.safetensors"], **wanted) == 0
+
+
+def test_a_mirror_that_is_silent_is_given_up(monkeypatch, shelves):
+    asked = []
+
+    def opened(request, *, timeout):
+        asked.append((request.full_url, timeout))
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr("urllib.request.urlopen", opened)
+    with pytest.raises(TinctError, match="tiny cannot be fetched: timed out; try again, or --mirror"):
+        weights(["fetch", "a/b/tiny.safetensors"], revision="1", sha256="0" * 64, mirror="https://x.example/y/")
+    assert asked == [("https://x.example/y/tiny.safetensors", fetching.TIMEOUT)]
+
+
+def test_what_a_name_means_is_not_changed_by_fetching(tmp_path, shelves):
+    path = made(tmp_path / "tiny.safetensors")
+    add("tiny", path, None, shelf=shelves[1])
+    for option in ({"revision": "1"}, {"sha256": "0" * 64}, {"licence": "MIT"}):
+        with pytest.raises(TinctError, match="tiny's revision, hash and licence are in the manifest; leave"):
+            weights(["fetch", "tiny"], mirror=str(tmp_path), **option)
+    with pytest.raises(TinctError, match=r"tiny is here already, and no hub is known to have it"):
+        weights(["fetch", "tiny"])
+    words = ["fetch", "some/one/tiny.safetensors"]
+    with pytest.raises(TinctError, match=r"tiny is the name of other weights already \(.*\); rename the file"):
+        weights(words, revision="1", sha256="0" * 64, mirror=str(tmp_path))
+    assert weights(words, revision="1", sha256=shipped.digest(path), mirror=str(tmp_path)) == 0
 
 
 @pytest.mark.parametrize("error", [RuntimeError("xet"), EOFError()])
@@ -420,7 +528,13 @@ def test_whatever_a_hubs_client_raises_is_one_sentence(monkeypatch, shelves, err
         weights(["fetch", "some/one/tiny.safetensors"], revision="c0ffee", sha256="0" * 64)
 
 
-@pytest.mark.parametrize("changes", [{"kind": 3}, {"hub": "x"}, {"hub": {"repo": "a/b"}}, {"size": "1"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"kind": 3}, {"size": "1"}, {"card": "../x"}, {"sha256": "0" * 65}),
+        *({"hub": "x"}, {"hub": {"repo": "a/b"}}, {"hub": {"revision": "1"}}),
+    ],
+)
 def test_a_manifest_of_other_kinds_is_damaged(file, shelves, changes):
     add("tiny", file, None, shelf=shelves[1])
     manifest = shelves[1] / "manifest.json"
@@ -477,6 +591,26 @@ def test_a_hub_out_of_reach_gets_a_sentence(shelves):
 def test_mistakes_get_a_sentence(words, options, message):
     with pytest.raises(TinctError, match=message):
         weights(words, **options)
+
+
+def test_the_list_says_size_and_place_and_of_what_is_not_here_how_to_get_it(tmp_path, shelves, capsys):
+    entry = add("tiny", made(tmp_path / "a.safetensors"), None, shelf=shelves[1])
+    put(replace(entry, name="absent", file="absent.safetensors", size=24_117_248))
+    assert weights(["list"]) == 0
+    lines = capsys.readouterr().out.replace("│", " ").splitlines()
+    absent, tiny = (line.split() for line in lines if entry.sha256[:12] in line)
+    assert absent[:3] == ["absent", "encoder", "24.1"]
+    assert " ".join(absent[5:]).startswith("not here; tinct weights fetch absent --mirror")
+    assert tiny == ["tiny", "encoder", "0.0", "unknown", entry.sha256[:12], str(entry.path)]
+
+
+def test_add_halves_where_it_is_asked_to_and_no_whole_numbers(tmp_path, shelves):
+    path = made(tmp_path / "a.safetensors", 0.1)
+    for half, kind in ((True, torch.half), (False, torch.float)):
+        assert weights(["add", "tiny", str(path)], half=half) == 0
+        tensors, _ = read_weights(shelves[1] / "tiny.safetensors")
+        assert tensors["a"].dtype == kind
+        assert (tensors["n"].dtype, int(tensors["n"])) == (torch.long, 100_000)
 
 
 def test_the_command_line(file, card, shelves, capsys):
@@ -571,13 +705,13 @@ def test_draws_repeat_differ_and_follow_the_distribution(file):
     "name",
     ["format", "kind", "backbone", "in_channels", "chroma_stride", "width", "term", "size", "decoding", "min_crop"],
 )
-@pytest.mark.parametrize("value", [None, -1, 10**9, 7, 0.5, "x", [], {}])
+@pytest.mark.parametrize("value", [None, 0, 10**9, 7, 0.5, "x", [], {}])
 def test_a_damaged_header_gets_a_sentence(file, tmp_path, name, value):
     header, body = taken_apart(file)
     header["tinct"] = {**header["tinct"], name: value}
     put_together(tmp_path / "a.safetensors", header, body)
     # an earlier format; a size that is raised to the least; what may well be said
-    fine = (name, value) in (("format", -1), ("size", 7), ("decoding", {}), ("min_crop", 0.5))
+    fine = (name, value) in (("format", 0), ("size", 7), ("decoding", {}), ("min_crop", 0.5))
     said = r"a.safetensors: |unknown|no backbone|in_channels|chroma_stride|size"
     with nullcontext() if fine else pytest.raises(TinctError, match=said):
         Colorizer.load(tmp_path / "a.safetensors", "cpu")
@@ -631,14 +765,43 @@ def test_softness_does_not_make_the_colorizer_much_louder():
 
 
 def test_the_same_weights_are_the_same_bytes_which_safetensors_reads(tmp_path):
-    tensors = {"b": torch.rand(3, 2), "a": torch.rand(5).half(), "n": torch.tensor(7)}
+    tensors = {"b": torch.rand(2, 3, requires_grad=True).T, "a": torch.rand(5).half(), "n": torch.tensor(7)}
     said = {name: name * 3 for name in ("format", "tinct", "more", "and more")}
     files = {packed(tensors, said) for _ in range(20)}  # 24 orders, of which safetensors takes one by chance
     assert len(files) == 1
+    assert int.from_bytes(next(iter(files))[:8], "little") % 8 == 0  # so that tensors may be mapped into memory
     (tmp_path / "one.safetensors").write_bytes(files.pop())
     with safe_open(tmp_path / "one.safetensors", framework="pt") as opened:
         assert opened.metadata() == said
         assert all(torch.equal(opened.get_tensor(key), value) for key, value in tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bias": None}, "1 missing, 0 left over, 0 of another shape, the first being 'bias'"),
+        ({"more": torch.ones(1)}, "0 missing, 1 left over, 0 of another shape, the first being 'more'"),
+        ({"weight": torch.ones(3, 2)}, "0 missing, 0 left over, 1 of another shape, the first being 'weight'"),
+    ],
+)
+def test_weights_are_loaded_whole_or_not_at_all(changes, said):
+    module, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    tensors = {key: value for key, value in (other.state_dict() | changes).items() if value is not None}
+    with pytest.raises(TinctError, match=f"x: its weights do not fit: {said}; check the backbone"):
+        load_strict(module, tensors, Path("x"))
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    load_strict(module, other.state_dict(), Path("x"))
+    assert torch.equal(module.weight, other.weight)
+
+
+def test_a_digest_is_of_all_that_an_encoder_computes_with():
+    encoder = Encoder("test_resnet")
+    digests = [weights_digest(encoder)]
+    for tensor in (encoder.body.conv1[0].weight, encoder.body.bn1.running_var):
+        tensor.data.flatten()[0] += 1
+        digests.append(weights_digest(encoder))
+    assert len({*digests}) == 3
 
 
 def test_hashes_of_what_was_seen_stay_with_weights(shelves, card, tmp_path):
@@ -652,7 +815,9 @@ def test_hashes_of_what_was_seen_stay_with_weights(shelves, card, tmp_path):
     first = add("one", run / "encoder.safetensors", None, shelf=shelf)
     again = add("one", first.path, card, shelf=shelf)  # its own file, to give it a card
     other = add("two", first.path, None, shelf=shelf)
-    for entry in (again, other):
+    np.save(shelf / "seen.npy", np.arange(9, dtype=np.uint64))  # of a run whose folder is a shelf as well
+    third = add("three", first.path, None, shelf=shelf)
+    for entry in (again, other, third):
         assert np.load(entry.seen).tolist() == [0, 1, 2]
     (run / "seen.npy").unlink()
     assert not add("one", run / "encoder.safetensors", None, shelf=shelf).seen.exists()  # not another encoder's

@@ -146,8 +146,9 @@ def fetch(entry: Entry, mirror: str | None = None) -> Entry:
             )
         kind = read_weights(unfinished)[1].get("kind", "weights of another program")
         entry = dataclasses.replace(entry, size=unfinished.stat().st_size, kind=kind)
-        # of the same weights, on this shelf or the one that knows their name
-        before = [known[entry.name] for known in (entries(entry.shelf), entries()) if entry.name in known]
+        # of the same weights, on this shelf or another; one by one, as a name's file may lie on one that has others
+        shelves = map(entries, (entry.shelf, shipped.SHIPPED, own_shelf()))
+        before = [known[entry.name] for known in shelves if entry.name in known]
         before = [one for one in before if one.sha256 == entry.sha256]
         card = next((one.card for one in before if one.card and (entry.shelf / one.card).is_file()), "")
         seen = (None if copy is None else seen_beside(copy), *(one.seen for one in before))

@@ -39,8 +39,11 @@ def test_a_crop_is_a_function_of_seed_and_position():
     for position in (700, 3, 511, 512):
         assert torch.equal(one[position].pixels, other[position].pixels)
         assert one[position].key == other[position].key
-    assert not torch.equal(one[3].pixels, photographs(seed=1)[3].pixels)
     assert not torch.equal(one[3].pixels, one[4].pixels)
+    alone = [Photographs(Photos(), np.zeros(1, np.uint32), 32, seed)[3] for seed in (0, 0, 1)]  # in one order
+    assert torch.equal(alone[0].pixels, alone[1].pixels)
+    assert not torch.equal(alone[0].pixels, alone[2].pixels)
+    assert alone[0].key == alone[1].key != alone[2].key
 
 
 def test_an_epoch_shows_every_picture_once_and_the_next_in_another_order():

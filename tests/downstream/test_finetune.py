@@ -129,6 +129,19 @@ def test_training_is_as_written_out_by_hand(examples, task, own):
         assert far < 0.05, name
 
 
+def test_what_a_network_draws_in_training_follows_from_seed_and_step(examples):
+    def drawn(seed):
+        settings = TransferSettings("", "multilabel", size=32, batch_size=2, steps=3, seed=seed)
+        network, found = build("multilabel", settings), []
+        network.register_forward_hook(lambda *_: found.append(float(torch.rand(()))))  # as dropout does
+        train(network, examples["multilabel"], settings, make_fabric("cpu", "32-true"), Console(quiet=True))
+        return found
+
+    first, again, other = drawn(1), drawn(1), drawn(2)
+    assert first == again
+    assert len({*first, *other}) == 6
+
+
 class Numbered:
     """Examples whose pictures show their number."""
 

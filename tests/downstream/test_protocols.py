@@ -107,16 +107,19 @@ def test_masks_are_scored_as_scikit_learn_does(tmp_path):
     assert record["data"]["scored"] == ["background", "bars", "disc"]
 
 
-def test_a_seed_draws_subset_random_weights_and_the_head_that_all_arms_share(spec, tmp_path):
+@pytest.mark.parametrize("task", ["multilabel", "segmentation"])
+def test_a_seed_draws_subset_random_weights_and_the_head_that_all_arms_share(spec, tmp_path, task):
     save_encoder(tmp_path / "encoder.safetensors", Encoder("test_resnet"), {"selected_with_labels": False})
     heads, encoders, subsets = {}, {}, {}
     for seed in (0, 1):
         for init in ("random", str(tmp_path)):
             own = {"steps": 1, "lr": 1e-30, "labels": "10", "seed": seed, "init": init}  # so that nothing moves
-            settings = TransferSettings(spec, "multilabel", **TINY, **own)
+            settings = TransferSettings(spec, task, **TINY, **own)
             run_transfer(settings, tmp_path / f"{init == 'random'}{seed}")
             network, _ = load_trained(tmp_path / f"{init == 'random'}{seed}")
-            heads[init, seed], encoders[init, seed] = network.linear.weight, network.encoder.body.conv1[0].weight
+            encoders[init, seed] = network.encoder.body.conv1[0].weight
+            head = {name: value for name, value in network.named_parameters() if not name.startswith("encoder.")}
+            heads[init, seed] = torch.cat([value.flatten() for value in head.values() if value.ndim > 1])
             subsets[init, seed] = parts_of(settings).chosen.tolist()
     for drawn in (heads, encoders):
         assert not torch.equal(drawn["random", 0], drawn["random", 1])

@@ -49,6 +49,22 @@ def test_an_unreadable_labelled_picture_tears_no_pair_apart(tmp_path):
     assert (contrast.labels, contrast.difference.pairs) == (50, 3)
 
 
+def test_a_gain_is_read_off_the_baselines_curve_whatever_seeds_only_one_arm_has(tmp_path):
+    fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50", "5000"), seeds=4)
+    shutil.rmtree(tmp_path / "cells" / "cgan-50-3")
+    (made,) = comparisons(find_records([tmp_path]).cells)
+    contrast = made.contrasts[0]
+    ours, theirs = made.values("cgan", 50), made.values("random", 50)
+    assert (list(ours), list(theirs)) == ([0, 1, 2], [0, 1, 2, 3])
+    few, many = (np.mean(list(made.values("random", labels).values())) for labels in (50, 5000))
+    gain = np.mean([ours[seed] - theirs[seed] for seed in range(3)])
+    assert contrast.worth.times == pytest.approx(100 ** (gain / (many - few)))
+    assert abs(100 ** ((np.mean(list(ours.values())) - few) / (many - few)) - contrast.worth.times) > 0.1
+    ends = [contrast.difference.low, contrast.difference.high]
+    expected = [None if end <= 0 else min(100.0, 100 ** (end / (many - few))) for end in ends]
+    assert [end.times for end in contrast.worth_ends] == pytest.approx(expected)
+
+
 def test_what_differs_is_not_pooled(tmp_path):
     base = TransferSettings("voc:pictures", "multilabel", labels="50")
     variants = [
@@ -87,7 +103,8 @@ def test_an_arm_is_not_made_of_two_encoders_at_two_numbers_of_labels(tmp_path):
 def test_tuning_is_no_evidence_and_nothing_counts_twice(tmp_path):
     fake_grid(tmp_path / "grid", {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2)
     fake_transfer(TransferSettings("voc:pictures", "multilabel", labels="50", evaluate="tuning"), tmp_path / "t")
-    records = find_records([tmp_path, tmp_path / "grid", tmp_path / "grid" / "cells"])
+    (tmp_path / "link").symlink_to(tmp_path / "grid")
+    records = find_records([tmp_path, tmp_path / "grid", tmp_path / "grid" / "cells", tmp_path / "link"])
     assert len(records.cells) == 4
     assert {found.arm for found in records.cells} == {"random", "cgan"}
 

@@ -33,8 +33,11 @@ def test_one_pair_has_no_interval_nor_have_equal_differences():
     assert paired_difference([3.0], [1.0]).low is None
     same = paired_difference([100 / 3 + 5.6, 50.0], [100 / 3, 44.4])  # equal but for rounding
     assert (same.low, same.mean, same.high, same.pairs) == (None, pytest.approx(5.6), None, 2)
-    with pytest.raises(TinctError, match="2 and 1 values"):
-        paired_difference([1.0, 2.0], [1.0])
+    assert paired_difference([1.0, 1.00009], [0.0, 0.0]).low is None
+    assert paired_difference([1.0, 1.00011], [0.0, 0.0]).low is not None
+    for values in ([1.0, 2.0], []):
+        with pytest.raises(TinctError, match=f"{len(values)} and {len(values[1:])} values; expected equal numbers"):
+            paired_difference(values, values[1:])
 
 
 def drawn_resamples(pictures, resamples):
@@ -79,6 +82,18 @@ def test_resampled_miou_is_the_metric_on_naive_resamples(seed, monkeypatch):
         for drawn in drawn_resamples(12, 20)
     ]
     np.testing.assert_allclose(got, expected, atol=1e-9)
+
+
+def test_a_resample_without_any_positive_has_no_score():
+    scores, labels = np.array([[0.5], [0.3], [0.9]]), np.array([[0.0], [1.0], [0.0]])
+    found = resampled_map(scores, labels)
+    missed = [1 not in drawn for drawn in drawn_resamples(3, 1000)]  # a thousand, as docs/compare.md says
+    assert 200 < sum(missed) < 400
+    assert np.isnan(found).tolist() == missed
+    confusions = np.zeros((3, 2, 2), int)
+    confusions[1, 1] = 3, 1
+    assert np.isnan(resampled_miou(confusions, [1])).tolist() == missed
+    assert np.nanmax(resampled_miou(confusions, [1])) == np.nanmin(resampled_miou(confusions, [1])) == 25
 
 
 def test_blocks_of_resamples_do_not_change_them(monkeypatch):

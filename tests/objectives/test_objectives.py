@@ -151,6 +151,19 @@ def test_palette_alone_can_be_learned():
     assert losses["palette"] < 0.1  # log(75) = 4.3 by chance
 
 
+@pytest.mark.parametrize("term", ["bins", "palette"])
+def test_what_a_term_learned_of_the_colours_goes_on_in_a_resumed_run(term):
+    torch.manual_seed(0)
+    first, resumed = (Pretext(Encoder("test_resnet"), {term: 1.0}, width=8).eval() for _ in range(2))
+    batch = Batch(100 * torch.rand(4, 1, 32, 32), real_ab(4, 8), torch.arange(4))
+    before = float(first(batch)[0][term].detach())
+    first.fit(batch.ab / 4)  # duller pictures: what is vivid here is rare
+    resumed.load_state_dict(first.state_dict())
+    found = [float(one(batch)[0][term].detach()) for one in (first, resumed)]
+    assert found[0] == found[1]
+    assert abs(found[0] - before) > 0.01
+
+
 def test_turns_are_those_of_rot90_and_colours_turn_with_their_picture():
     pictures = torch.rand(5, 2, 6, 6)
     turns = torch.tensor([0, 1, 2, 3, 1])
