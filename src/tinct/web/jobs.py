@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tinct.color import as_bytes, as_planes, srgb_to_lab
 from tinct.colorize import Colorizer
@@ -93,10 +93,7 @@ def examples() -> dict[str, NDArray[np.uint8]]:
 
 def thumbnail(pixels: NDArray[np.uint8]) -> Image.Image:
     """The middle square of (H, W) grey, `THUMBNAIL` pixels a side."""
-    image = Image.fromarray(pixels)
-    edge = min(image.size)
-    left, top = (image.width - edge) // 2, (image.height - edge) // 2
-    return image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, (left, top, left + edge, top + edge))
+    return ImageOps.fit(Image.fromarray(pixels), (THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
 
 
 def _bytes(picture: Picture) -> NDArray[np.uint8]:
