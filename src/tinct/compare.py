@@ -252,8 +252,7 @@ def show(result: CompareResult, console: Console, said: Collection[str] = ()) ->
     rates = ", ".join(f"{arm} {rate:g}" for arm, rate in result.rates.items())
     learned = made.record["protocol"] in BY_GRADIENTS
     say(console, "± is the standard deviation over seeds" + (f"; learning rates: {rates}." if learned else "."))
-    page = f"A page of it: tinct report {result.out} --out report.html"
-    say(console, page)
+    say(console, f"A page of it: tinct report {result.out} --out report.html")
     if made.record["protocol"] != "knn":
         say(console, f"To keep the best: {winner(made).command()} --out model")
 
@@ -287,14 +286,11 @@ def listed(rates: Iterable[float]) -> str:
 
 def edges(grid: Grid, rates: dict[str, float]) -> tuple[str, ...]:
     """A line where the best learning rate was the largest or smallest tried, so that a better one may lie beyond."""
-    if not grid.tuning():
-        return ()
     beyond = {max(grid.lrs): 3.0, min(grid.lrs): 1 / 3}
-    at = {arm: rate for arm, rate in rates.items() if rate in beyond}
+    at = {arm: rate for arm, rate in rates.items() if rate in beyond} if grid.tuning() else {}
+    if not at:
+        return ()
     more = {f"{rate * beyond[rate]:.0e}" for rate in at.values()}
     named = ", ".join(f"{arm} {rate:g}" for arm, rate in at.items())
     wider = ",".join([*sorted(more), *(f"{lr:g}" for lr in grid.lrs)])
-    if not at:
-        return ()
-    remedy = f"try --lrs {wider} with another --out"
-    return (f"the best learning rate was at the edge of those tried ({named}); {remedy}",)
+    return (f"the best learning rate was at the edge of those tried ({named}); try --lrs {wider} with another --out",)
