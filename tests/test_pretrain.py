@@ -52,7 +52,7 @@ from tinct.objectives.pretext import Pretext
 from tinct.pretrain import pretrain, run_pretrain
 from tinct.pretraining import monitor
 from tinct.pretraining.learner import Learner, synchronise_norms
-from tinct.pretraining.loop import FREE, stored
+from tinct.pretraining.loop import stored
 from tinct.pretraining.preparation import engine_for, set_aside
 from tinct.pretraining.results import seen_before
 from tinct.probe import probe_encoder
@@ -919,21 +919,21 @@ def test_a_cache_gives_pictures_of_the_same_size(tmp_path):
 def test_a_cache_may_move_but_neither_come_nor_go_when_a_run_is_resumed(tmp_path):
     run = Run(tmp_path / "run")
     begun = stored(tiny(cache="here", workers=1))
-    run.open(begun, False, FREE)
-    run.check_may_open(stored(tiny(cache="there", workers=2)), True, FREE)
+    run.open(begun, False)
+    run.check_may_open(stored(tiny(cache="there", workers=2)), True)
     with pytest.raises(TinctError, match=r"cache is None, but the run in .* began with 'here'; resume with the same"):
-        run.check_may_open(stored(tiny()), True, FREE)
+        run.check_may_open(stored(tiny()), True)
     with pytest.raises(TinctError, match="lr is"):
-        run.check_may_open(begun | {"lr": 1.0}, True, FREE)
+        run.check_may_open(begun | {"lr": 1.0}, True)
 
 
 def test_a_run_from_before_a_setting_was_there_goes_on(tmp_path):
     run = Run(tmp_path / "run")
     begun = stored(tiny())
-    run.open({key: value for key, value in begun.items() if key != "aged"}, False, FREE)
-    run.check_may_open(begun, True, FREE)
+    run.open({key: value for key, value in begun.items() if key != "aged"}, False)
+    run.check_may_open(begun, True)
     with pytest.raises(TinctError, match=r"aged is 0.5, but the run in .* began with 0.0"):
-        run.check_may_open(begun | {"aged": 0.5}, True, FREE)
+        run.check_may_open(begun | {"aged": 0.5}, True)
 
 
 def test_what_others_leave_beside_the_checkpoints_is_left_alone(tmp_path):

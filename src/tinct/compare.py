@@ -188,30 +188,23 @@ def run_grid(grid: Grid, jobs: int) -> CompareResult:
     Raises:
         TinctError: a cell failed, or an arm diverged at all learning rates.
     """
-    with alone_in(grid.out):  # two at once would lose each other's arms in the plan
-        return _run_grid(grid, jobs)
-
-
-def _run_grid(grid: Grid, jobs: int) -> CompareResult:
-    write_plan(grid)
-    tuning = grid.tuning()
     scores: dict[str, dict[float, float]] = {arm.name: {} for arm in grid.arms}
-    for one, record in zip(tuning, run_cells(grid, tuning, jobs, "learning rates"), strict=True):
-        scores[one.arm][one.settings.lr] = record["value"]
-    for arm, tried in scores.items():
-        if tried and max(tried.values()) == -math.inf:
-            raise TinctError(f"{arm} diverged at all learning rates, {listed(tried)}; try smaller --lrs")
-    rates = {
-        arm: max(tried.items(), key=lambda pair: pair[1], default=(grid.lrs[0],))[0] for arm, tried in scores.items()
-    }
-    cells = grid.cells(rates)
-    check_finished(grid, cells, any_rate=False)
-    plan = write_plan(grid, rates, scores) | {"arms": {arm.name: list(arm.inits) for arm in grid.arms}}
-    records = run_cells(grid, cells, jobs, "transfers")
+    with alone_in(grid.out):  # two at once would lose each other's arms in the plan
+        write_plan(grid)
+        tuning = grid.tuning()
+        for one, record in zip(tuning, run_cells(grid, tuning, jobs, "learning rates"), strict=True):
+            scores[one.arm][one.settings.lr] = record["value"]
+        for arm, tried in scores.items():
+            if tried and max(tried.values()) == -math.inf:
+                raise TinctError(f"{arm} diverged at all learning rates, {listed(tried)}; try smaller --lrs")
+        rates = {arm: max(tried, key=tried.__getitem__, default=grid.lrs[0]) for arm, tried in scores.items()}
+        cells = grid.cells(rates)
+        check_finished(grid, cells, any_rate=False)
+        plan = write_plan(grid, rates, scores) | {"arms": {arm.name: list(arm.inits) for arm in grid.arms}}
+        records = run_cells(grid, cells, jobs, "transfers")
     (made,) = comparisons([Cell(one.folder, record, one.arm, plan) for one, record in zip(cells, records, strict=True)])
-    return CompareResult(
-        grid.out, made, rates, leaks(grid) + diverged(scores) + edges(grid, rates) + fed_grey(cells, records)
-    )
+    warnings = leaks(grid) + diverged(scores) + edges(grid, rates) + fed_grey(cells, records)
+    return CompareResult(grid.out, made, rates, warnings)
 
 
 def estimate(grid: Grid, jobs: int, console: Console) -> None:
@@ -252,8 +245,7 @@ def show(result: CompareResult, console: Console, said: Collection[str] = ()) ->
     rates = ", ".join(f"{arm} {rate:g}" for arm, rate in result.rates.items())
     learned = made.record["protocol"] in BY_GRADIENTS
     say(console, "± is the standard deviation over seeds" + (f"; learning rates: {rates}." if learned else "."))
-    page = f"A page of it: tinct report {result.out} --out report.html"
-    say(console, page)
+    say(console, f"A page of it: tinct report {result.out} --out report.html")
     if made.record["protocol"] != "knn":
         say(console, f"To keep the best: {winner(made).command()} --out model")
 
@@ -287,14 +279,11 @@ def listed(rates: Iterable[float]) -> str:
 
 def edges(grid: Grid, rates: dict[str, float]) -> tuple[str, ...]:
     """A line where the best learning rate was the largest or smallest tried, so that a better one may lie beyond."""
-    if not grid.tuning():
-        return ()
     beyond = {max(grid.lrs): 3.0, min(grid.lrs): 1 / 3}
-    at = {arm: rate for arm, rate in rates.items() if rate in beyond}
+    at = {arm: rate for arm, rate in rates.items() if rate in beyond} if grid.tuning() else {}
+    if not at:
+        return ()
     more = {f"{rate * beyond[rate]:.0e}" for rate in at.values()}
     named = ", ".join(f"{arm} {rate:g}" for arm, rate in at.items())
     wider = ",".join([*sorted(more), *(f"{lr:g}" for lr in grid.lrs)])
-    if not at:
-        return ()
-    remedy = f"try --lrs {wider} with another --out"
-    return (f"the best learning rate was at the edge of those tried ({named}); {remedy}",)
+    return (f"the best learning rate was at the edge of those tried ({named}); try --lrs {wider} with another --out",)

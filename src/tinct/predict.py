@@ -170,8 +170,7 @@ def _write(
     if rows:
         table = torch.stack([row for _, row in rows])
         write_table(out / "predictions.csv", [name for name, _ in rows], meta["classes"], table)
-    counts = f"pictures done: {len(answers)}, unreadable: {failed}; see {out}"
-    say(console, counts)
+    say(console, f"pictures done: {len(answers)}, unreadable: {failed}; see {out}")
     return said
 
 

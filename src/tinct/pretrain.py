@@ -15,7 +15,7 @@ from tinct.engine import lost_ranks_told
 from tinct.errors import TinctError
 from tinct.files import alone_in, expanded
 from tinct.pretraining.learner import Learner
-from tinct.pretraining.loop import FREE, Training, stored
+from tinct.pretraining.loop import Training, stored
 from tinct.pretraining.preparation import engine_for, hashes_to_avoid, open_excluded, open_held_out, prepare, set_aside
 from tinct.runs import Run, read_record
 
@@ -95,7 +95,7 @@ def check_run(config: Config, run: Run, resume: bool) -> tuple[Source, Learner] 
         TinctError: see `run_pretrain`.
     """
     config.check()
-    run.check_may_open(stored(config), resume, FREE)
+    run.check_may_open(stored(config), resume)
     if config.probe is not None:  # else a mistake in it would show at the first checkpoint
         open_labels(config.probe, "train", "multilabel", config.size).parts()
     if resume and run.finished():

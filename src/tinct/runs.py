@@ -23,7 +23,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tinct.config import BUDGETS, Config
-from tinct.environment import environment
 from tinct.errors import TinctError, one_line
 from tinct.files import as_json, check_utf8, in_full, read_json, settle, sync, write_json, write_text
 from tinct.outputs import RECORD
@@ -33,6 +32,8 @@ __all__ = ["DAMAGED", "Checkpoint", "Run", "read_record"]
 
 PLACES = {"sources", "exclude", "held_out", "init", "probe"}
 """Settings that name places, however they are spelled."""
+FREE = ("cache", "workers", "accelerator", "devices", "strategy")
+"""Settings that may change when a run is resumed; a cache's place, but not whether there is one."""
 DAMAGED = "the run was damaged from outside: put the file back, or begin a new run"
 
 
@@ -67,7 +68,7 @@ class Run:
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
 
-    def check_may_open(self, config: Mapping[str, Any], resume: bool, free: Sequence[str] = ()) -> None:
+    def check_may_open(self, config: Mapping[str, Any], resume: bool) -> None:
         """Refuse what `open` would refuse; nothing is written.
 
         Raises:
@@ -84,19 +85,17 @@ class Run:
                     f"out is {self.folder}, which holds another run; choose another folder, or --resume "
                     "(from Python, resume=True) to go on"
                 )
-            self.check_same(config, free)
+            self.check_same(config)
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise TinctError(f"out is {self.folder}, which holds other files; choose a new or empty folder")
 
-    def open(self, config: Mapping[str, Any], resume: bool, free: Sequence[str] = ()) -> Checkpoint | None:
+    def open(self, config: Mapping[str, Any], resume: bool) -> Checkpoint | None:
         """Make the folder, or continue the run that is in it; the checkpoint to go on from, if there is one.
-
-        Settings named in `free` may differ from those the run began with.
 
         Raises:
             TinctError: as `check_may_open`, or the folder cannot be written.
         """
-        self.check_may_open(config, resume, free)
+        self.check_may_open(config, resume)
         written = self.folder / "config.yaml"
         if not written.exists():
             write_text(written, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
@@ -104,8 +103,8 @@ class Run:
         self._drop_rows_after(checkpoint.state if checkpoint else {"step": 0})
         return checkpoint
 
-    def check_same(self, config: Mapping[str, Any], free: Sequence[str] = ()) -> None:
-        """Hold settings to those the run began with; those named in `free` may be others, but neither come nor go.
+    def check_same(self, config: Mapping[str, Any]) -> None:
+        """Hold settings to those the run began with; those of `FREE` may be others, but neither come nor go.
 
         A budget of as many steps as the last checkpoint has is taken in place of the run's own: it ends the run there.
 
@@ -121,7 +120,7 @@ class Run:
         both = {key: (before.get(key), config[key]) for key in config}
         for key in PLACES & both.keys():
             both[key] = in_full(both[key][0]), in_full(both[key][1])
-        changed = [key for key, (old, new) in both.items() if old != new and (key not in free or None in (old, new))]
+        changed = [key for key, (old, new) in both.items() if old != new and (key not in FREE or None in (old, new))]
         remedy = "resume with the same settings or choose another folder"
         if changed and set(changed) <= set(BUDGETS) and (last := self.checkpoint("last")):
             if config["steps"] == last.state["step"]:
@@ -218,10 +217,6 @@ class Run:
         rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))[1:] if path.exists() else []
         kept = [["step", "name", "value"], *filter(stays, rows)]
         write_text(path, "".join(f"{','.join(row)}\n" for row in kept))
-
-    def write_record(self, record: Mapping[str, Any]) -> None:
-        """Write record.json, with the environment added."""
-        write_json(self.folder / RECORD, {**record, **environment()})
 
     def finished(self) -> bool:
         """Whether the run has its record."""

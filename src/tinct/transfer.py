@@ -16,16 +16,7 @@ from tinct.data.transforms import WHOLE
 from tinct.device import own_draws
 from tinct.downstream.examples import Labelled, forget_labels, open_labels
 from tinct.downstream.predictions import overlay_places, write_predictions
-from tinct.downstream.protocols import (
-    Parts,
-    Result,
-    fit_probe,
-    learned_pictures,
-    score,
-    scored_in,
-    seen_pictures,
-    train_network,
-)
+from tinct.downstream.protocols import Parts, Result, fit_probe, near_copies, score, scored_in, train_network
 from tinct.downstream.trained import save_trained
 from tinct.engine import make_fabric
 from tinct.environment import environment
@@ -235,7 +226,8 @@ def record_of(
     """All that is said of a transfer but the time it took; `scores` is what `score` gives."""
     value, scored, metrics = scores
     evaluated = parts.evaluated
-    seen, learned = seen_pictures(start, evaluated, result), learned_pictures(evaluated, result)
+    seen = [] if start.seen is None else near_copies(start.seen, evaluated, result)
+    learned = near_copies(np.concatenate([result.learned, result.tuned]), evaluated, result)
     return {
         "what": "transfer",
         "task": settings.task,

@@ -15,7 +15,7 @@ from tinct.color import stretch_levels
 from tinct.config import LARGEST
 from tinct.device import own_draws
 from tinct.errors import TinctError
-from tinct.files import expanded, write_bytes
+from tinct.files import write_bytes
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives import make_terms
@@ -78,13 +78,12 @@ def save_encoder(path: Path, encoder: Encoder, meta: dict[str, Any]) -> None:
     write_weights(path, encoder.body.state_dict(), described)
 
 
-def load_encoder(path: str | Path) -> tuple[Encoder, dict[str, Any]]:
+def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     """Read what `save_encoder` wrote: the encoder, in evaluation mode, and the header's description.
 
     Raises:
         TinctError: the file is absent, damaged, of another kind, or its weights do not fit the backbone it names.
     """
-    path = expanded(path)
     tensors, meta = read_weights(path, "encoder")
     check_header(meta, path, "backbone", "in_channels", *{"size"} & meta.keys())
     with own_draws(), torch.device("cpu"):
@@ -118,13 +117,12 @@ def save_colorizer(path: Path, generator: Generator, colour: ColourTerm, meta: d
     write_weights(path, tensors, described)
 
 
-def load_colorizer(path: str | Path) -> ColourNet:
+def load_colorizer(path: Path) -> ColourNet:
     """Read what `save_colorizer` wrote, in float32 and ready to use.
 
     Raises:
         TinctError: as `load_encoder`.
     """
-    path = expanded(path)
     tensors, meta = read_weights(path, "colorizer")
     check_header(meta, path, "backbone", "in_channels", "chroma_stride", "width", "term", "size")
     shown = meta.get("min_crop", 1.0)
@@ -194,16 +192,9 @@ def read_weights(path: Path, kind: str | None = None) -> tuple[dict[str, Tensor]
 
 
 def fed_with(path: Path) -> str | None:
-    """What an exported file says that its network is fed, `grey` or `rgb`; None in files of others.
-
-    Raises:
-        TinctError: the file cannot be read.
-    """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return (file.metadata() or {}).get(FED_KEY)
-    except (SafetensorError, OSError) as error:
-        raise TinctError(f"{path}: cannot be read as safetensors ({error}); fetch or export it again") from error
+    """What an exported file, which `read_weights` reads, says that its network is fed; None in files of others."""
+    with safe_open(str(path), framework="pt") as file:
+        return (file.metadata() or {}).get(FED_KEY)
 
 
 def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

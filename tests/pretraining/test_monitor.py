@@ -10,7 +10,7 @@ from tinct.data.photos import Photos
 from tinct.engine import make_fabric
 from tinct.pretraining.heldout import colour_scores
 from tinct.pretraining.learner import Learner
-from tinct.pretraining.loop import FREE, stored
+from tinct.pretraining.loop import stored
 from tinct.pretraining.monitor import Monitor
 from tinct.runs import Run
 from tinct.weights import ColourNet
@@ -24,7 +24,7 @@ def test_the_average_is_scored(tmp_path):
         for parameter in learner.pretext.parameters():
             parameter.fill_(torch.nan)
     run = Run(tmp_path / "run")
-    run.open(stored(config), False, FREE)
+    run.open(stored(config), False)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
     with Monitor(run, config, fabric, Ledger(Photos(), 8), pixels, 0, None) as monitor:
         scores = monitor.scores(learner, 1)

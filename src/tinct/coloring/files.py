@@ -74,11 +74,10 @@ def colorize(
     if not overwrite and any(isinstance(job.source, bytes) and done(job, how) for job in jobs):
         raise TinctError(f"{out} has a result already, maybe of another picture; give --overwrite or another name")
     failures = clashes(jobs, samples, compare, keep_colour)
+    why = "" if find_spec("av") else "is a film; pip install 'tinct[film]' to colour films"
     if samples > 1 or compare or keep_colour:
         why = "a film is coloured without --samples, --compare and --keep-colour"
-        failures |= dict.fromkeys((job for job in jobs if job.film), why)
-    elif find_spec("av") is None:
-        why = "is a film; pip install 'tinct[film]' to colour films"
+    if why:
         failures |= dict.fromkeys((job for job in jobs if job.film), why)
     todo = [job for job in jobs if job not in failures and (overwrite or not done(job, how))]
     console = open_console(stderr=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinct.coloring import upsample
-from tinct.coloring.film_sound import Onward, Sound, decodable, decoded, lasting, sound_track, start_of
+from tinct.coloring.film_sound import Onward, Sound, decodable, decoded, lasting, sound_track
 from tinct.coloring.steady import Steady
 from tinct.colorize import Colorizer, check_number, paint
 from tinct.errors import PictureError, TinctError
@@ -196,7 +196,7 @@ def _frames(
     """The film's frames, their times rising; sound is passed on as it comes by, what is wrong is put in `damaged`."""
     import av
 
-    last, lasts, onward = None, 0, Onward(start_of(film))
+    last, lasts, onward = None, 0, Onward(film)
     for packet in _packets(film, video, sound, damaged):
         try:
             if sound is not None and packet.stream == sound.stream:

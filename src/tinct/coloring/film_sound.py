@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from av import AudioStream, Packet, VideoFrame, VideoStream
     from av.container import InputContainer, OutputContainer
 
-__all__ = ["Onward", "Sound", "decodable", "decoded", "lasting", "sound_track", "start_of"]
+__all__ = ["Onward", "Sound", "decodable", "decoded", "lasting", "sound_track"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +43,6 @@ class Sound(NamedTuple):
 def decodable(stream: "AudioStream | VideoStream") -> bool:
     """Whether FFmpeg knows what kind of pictures or sound it is."""
     return getattr(stream, "codec_context", None) is not None
-
-
-def start_of(film: "InputContainer") -> float:
-    """When a film begins, in seconds: a part of a disc or a broadcast goes by the clock of the whole."""
-    return max(0, film.start_time or 0) / 1_000_000
 
 
 def decoded(packet: "Packet[Any]", damaged: list[str]) -> list[Any]:
@@ -86,8 +81,8 @@ def sound_track(film: "InputContainer", result: "OutputContainer", damaged: list
     codec = stream.codec_context.codec.canonical_name
     streamed = "mpeg" in film.format.name  # whose packets lack what MP4 says of them
     if codec in SOUND and not streamed and (codec != "mp3" or stream.rate >= MP3_RATE):
-        return Sound(stream, _copied(stream, result, Onward(start_of(film))))
-    return Sound(stream, _recoded(stream, result, Onward(start_of(film)), damaged))
+        return Sound(stream, _copied(stream, result, Onward(film)))
+    return Sound(stream, _recoded(stream, result, Onward(film), damaged))
 
 
 def _copied(stream: "AudioStream", result: "OutputContainer", onward: "Onward") -> Take:
@@ -139,10 +134,13 @@ def _recoded(stream: "AudioStream", result: "OutputContainer", onward: "Onward",
 
 
 class Onward:
-    """A stream's times from `start` seconds on, which go on where a joined film's begin anew."""
+    """A stream's times from the film's beginning on, which go on where a joined film's begin anew.
 
-    def __init__(self, start: float) -> None:
-        self.start = start
+    A film may not begin at 0: a part of a disc or a broadcast goes by the clock of the whole.
+    """
+
+    def __init__(self, film: "InputContainer") -> None:
+        self.start = max(0, film.start_time or 0) / 1_000_000  # seconds
         self.last: int | None = None
         self.step = self.later = 0
 

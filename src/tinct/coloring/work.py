@@ -108,14 +108,14 @@ def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: 
         views = [view(picture)] if how.compare else []
         last = len(found) - 1
         for index, (target, chroma) in enumerate(zip(job.versions(len(found)), found, strict=True)):
-            if target is not None and _kept(target, how):
+            if target is not None and _there_already(target, how):
                 views += [_earlier(target, views[0])] if how.compare else []
                 continue
             # the last version may take the place of the input, which halves the memory of a large scan
             coloured = paint(picture, chroma, in_place=index == last)
             _put(coloured, target, job.form)
             views += [view(coloured)] if how.compare else []
-        if how.compare and (sheet := job.sheet()) and not _kept(sheet, how):
+        if how.compare and (sheet := job.sheet()) and not _there_already(sheet, how):
             write(Picture(_beside(views), format="JPEG", name=job.name), sheet)
     except (TinctError, RuntimeError, MemoryError) as error:
         return _of_this_picture(error)
@@ -129,7 +129,7 @@ def _earlier(result: Path, like: torch.Tensor) -> torch.Tensor:
     return seen
 
 
-def _kept(result: Path, how: How) -> bool:
+def _there_already(result: Path, how: How) -> bool:
     """Whether a result is there and stays, while another of the same picture's is missing."""
     return not how.overwrite and os.path.isfile(result)
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tinct.data.folder import read_lines, scan, split_folders
 from tinct.data.labelled import LabelledFiles, Task
-from tinct.data.subsets import held_out
+from tinct.data.subsets import drawn_split
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.files import expanded
 from tinct.outputs import holds_results
@@ -41,11 +41,8 @@ class ClassFolders(LabelledFiles):
             self.classes = _with_pictures(root, folders)
             pictures = _of_classes(root, "", self.classes)
             within = [name.partition("/")[2] for name, _ in pictures]  # a picture keeps its side when its class changes
-            in_val = held_out(within, np.array([column for _, column in pictures]))
-            if split in ("train", "val"):
-                pictures = [item for item, val in zip(pictures, in_val, strict=True) if val == (split == "val")]
-            else:
-                pictures = []
+            chosen = drawn_split(within, split, np.array([column for _, column in pictures]))
+            pictures = [pictures[place] for place in np.flatnonzero(chosen)]
             self.note = "has no split folders: about a fifth of each class, drawn by file names, is val, the rest train"
         else:
             train = root / _split_folder(root, folders, "train")

@@ -93,9 +93,9 @@ def held_out(names: Sequence[str], groups: NDArray[np.generic]) -> NDArray[np.bo
     return held
 
 
-def drawn_split(names: Sequence[str], split: str) -> NDArray[np.bool_]:
+def drawn_split(names: Sequence[str], split: str, groups: NDArray[np.generic] | None = None) -> NDArray[np.bool_]:
     """Which of N pictures are `train` or `val` of a set without splits, as `held_out` draws them; none are `test`."""
-    held = held_out(names, np.zeros(len(names)))
+    held = held_out(names, np.zeros(len(names)) if groups is None else groups)
     return {"train": ~held, "val": held}.get(split, np.zeros(len(names), bool))
 
 

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tinct.data.base import Source
 from tinct.data.random import rng
@@ -83,10 +83,7 @@ def augment(picture: Picture, mask: Picture | None, size: int, *key: int) -> tup
 
 def centre(picture: Picture, size: int) -> Picture:
     """Evaluate a classifier on this: the largest centred square, (size, size, 3)."""
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    return _resize(picture, (size, size), (left, top, left + side, top + side))
+    return np.asarray(ImageOps.fit(Image.fromarray(picture), (size, size), Image.Resampling.BILINEAR))
 
 
 def whole(picture: Picture, size: int) -> Picture:
@@ -149,7 +146,7 @@ def _crop_box(height: int, width: int, generator: np.random.Generator) -> Box:
     """A random box of the wanted area and ratio, shrunk where it would not fit: left, top, right, bottom.
 
     The law is that of torchvision's RandomResizedCrop (Szegedy et al. 2015), except that it shrinks a box instead of
-    drawing again; pretraining has another (`loader.random_crop`), since it draws before pictures are opened.
+    drawing again; pretraining has another, see `loader.random_crop`.
     """
     area = generator.uniform(*AREA) * height * width
     ratio = math.exp(generator.uniform(math.log(RATIO[0]), math.log(RATIO[1])))

@@ -28,7 +28,7 @@ from tinct.settings import TransferSettings
 from tinct.shipped import resolve
 from tinct.weights import load_strict
 
-__all__ = ["Parts", "Result", "fit_probe", "learned_pictures", "score", "scored_in", "seen_pictures", "train_network"]
+__all__ = ["Parts", "Result", "fit_probe", "near_copies", "score", "scored_in", "train_network"]
 
 _HEAD = 0x4EAD  # the stream of random numbers that a head is drawn from
 
@@ -229,15 +229,6 @@ def score(
     return 100 * value, [names[index] for index in scored if names[index] in within], {**metrics, **result.metrics}
 
 
-def seen_pictures(start: Start, evaluated: Labelled, result: Result) -> list[str]:
-    """Names of the evaluated pictures that the encoder was pretrained on, or copies of them."""
-    return [] if start.seen is None else _near_copies(start.seen, evaluated, result)
-
-
-def learned_pictures(evaluated: Labelled, result: Result) -> list[str]:
-    """Names of the evaluated pictures that are among the labelled ones used, or copies of them."""
-    return _near_copies(np.concatenate([result.learned, result.tuned]), evaluated, result)
-
-
-def _near_copies(known: NDArray[np.uint64], evaluated: Labelled, result: Result) -> list[str]:
+def near_copies(known: NDArray[np.uint64], evaluated: Labelled, result: Result) -> list[str]:
+    """Names of the evaluated pictures that are among those whose difference hashes are `known`, or copies of them."""
     return [evaluated.source.name(int(index)) for index in result.indices[near(result.hashes, known)]]

@@ -182,14 +182,14 @@ def read_plan(out: Path) -> dict[str, Any]:
 def as_begun(out: Path, source: str, arms: tuple[Arm, ...]) -> tuple[str, tuple[Arm, ...]]:
     """A source and arms, their places spelled as in the grid that is in `out`, so that its cells stay comparable."""
     plan = read_plan(out)
-    settings, begun = plan.get("settings", {}), plan.get("arms", {})
+    settings, arms_before = plan.get("settings", {}), plan.get("arms", {})
 
     def spelled(spec: str, before: Sequence[str]) -> str:
         return next((one for one in before if in_full(one) == in_full(spec)), spec)
 
     source = spelled(source, [settings["source"]] if "source" in settings else [])
     return source, tuple(
-        Arm(arm.name, tuple(spelled(init, begun.get(arm.name, [])) for init in arm.inits)) for arm in arms
+        Arm(arm.name, tuple(spelled(init, arms_before.get(arm.name, [])) for init in arm.inits)) for arm in arms
     )
 
 

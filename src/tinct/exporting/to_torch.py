@@ -67,7 +67,7 @@ def to_timm(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
         "open": f'timm.create_model("local-dir:{folder}", pretrained=True)',
         "fed": FED[subject.input],
         "untrained": sorted(look_at_features(encoder.backbone, body, channels)[2]),
-        **held(subject, left_out(subject)),
+        **held(subject),
         "parity": found,
     }
 
@@ -79,16 +79,11 @@ NO_PLACE = {
 }
 
 
-def left_out(subject: Subject) -> str | None:
-    """In words, what other libraries' networks have no place for; None where they take all that was learned."""
-    if subject.kind == "encoder" or subject.classes():
-        return None
-    return f"the encoder alone: {NO_PLACE[subject.kind]}; --to onnx takes all"
-
-
-def held(subject: Subject, left: str | None) -> dict[str, Any]:
-    """What an export says of its content: what was left out, and how to use the rest."""
-    return {"left_out": left, **subject.use(alone=left is not None)}
+def held(subject: Subject) -> dict[str, Any]:
+    """What an export says of its content: what other libraries' networks have no place for, and how to use the rest."""
+    whole = subject.kind == "encoder" or subject.encoder is None or bool(subject.classes())
+    left = None if whole else f"the encoder alone: {NO_PLACE[subject.kind]}; --to onnx takes all"
+    return {"left_out": left, **subject.use(alone=not whole)}
 
 
 def to_torchvision(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
@@ -127,7 +122,7 @@ def to_torchvision(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
     changes = [f"{head} = Linear({body.num_features}, {len(classes)})" if classes else f"{head} = Identity()"]
     changes += [f"{stem} for 1 channel"] if encoder.in_channels == 1 else []
     return {
-        **held(subject, left_out(subject)),
+        **held(subject),
         "what": f"torchvision's {name}",
         "open": f'{name}() with {" and ".join(changes)}, load_state_dict(safetensors.torch.load_file("{path}"))',
         "fed": FED[subject.input],
@@ -141,7 +136,7 @@ def to_segmentation_models(subject: Subject, folder: Path, half: bool) -> dict[s
         import segmentation_models_pytorch as smp
     except ImportError as error:
         raise TinctError("segmentation-models-pytorch is not installed; pip install 'tinct[segmentation]'") from error
-    backbone, channels = subject.meta["backbone"], subject.meta["in_channels"]
+    backbone = subject.meta["backbone"]
     tolerance = HALF if half else SINGLE
     if subject.meta.get("head") in SMP:
         network: Any = subject.network
@@ -164,12 +159,11 @@ def to_segmentation_models(subject: Subject, folder: Path, half: bool) -> dict[s
         own = encoder.body.state_dict()
         tensors = {theirs: own[key] for theirs, key in smp_keys(encoder, inner).items()}
         save_tensors(tensors, folder / NAME, half, subject.input)
-        again = smp_encoder(smp, backbone, channels)
-        load_strict(again, load_file(folder / NAME), folder / NAME)
+        load_strict(inner, load_file(folder / NAME), folder / NAME)
         levels = len(encoder.reductions)
         found = compare(
             encoder,
-            lambda fed: again(fed)[-levels:],
+            lambda fed: inner(fed)[-levels:],
             sample_inputs(subject.input),
             [f"stride{reduction}" for reduction in encoder.reductions],
             tolerance,
@@ -179,8 +173,7 @@ def to_segmentation_models(subject: Subject, folder: Path, half: bool) -> dict[s
             f'smp.Unet("tu-{backbone}", encoder_weights=None, in_channels={channels}).encoder.load_state_dict('
             f'safetensors.torch.load_file("{folder / NAME}"))'
         )
-    left = None if subject.meta.get("head") in SMP else left_out(subject)
-    return {**held(subject, left), "what": what, "open": opened, "fed": FED[subject.input], "parity": found}
+    return {**held(subject), "what": what, "open": opened, "fed": FED[subject.input], "parity": found}
 
 
 def smp_encoder(smp: Any, backbone: str, channels: int) -> nn.Module:

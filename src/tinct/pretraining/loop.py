@@ -10,7 +10,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from types import FrameType
@@ -33,10 +33,7 @@ from tinct.pretraining.monitor import Monitor, errors_handed_on
 from tinct.pretraining.results import write_results
 from tinct.runs import DAMAGED, Run
 
-__all__ = ["FREE", "Training", "stored"]
-
-FREE = ("cache", "workers", "accelerator", "devices", "strategy")
-"""Settings that may change when a run is resumed; a cache's place, but not whether there is one."""
+__all__ = ["Training", "stored"]
 
 
 class Training:
@@ -63,7 +60,7 @@ class Training:
         self.begun: dict[str, Any] | None = None  # of the metrics' next row
         self.stopping, self.scored = False, True
         self.total = self._known_total()
-        checkpoint = fabric.broadcast(run.open(stored(config), resume, FREE) if fabric.is_global_zero else None)
+        checkpoint = fabric.broadcast(run.open(stored(config), resume) if fabric.is_global_zero else None)
         if checkpoint is not None:
             for name, module in learner.modules().items():
                 checkpoint.load_into(name, module)
@@ -132,7 +129,7 @@ class Training:
         if self.total is None:
             self.durations.append(duration)
             if self.step == TIMED_STEPS:
-                self._fix_total(self.durations)
+                self._fix_total()
 
     def _rate(self) -> float:
         """Share of the peak learning rates; in short runs of known length the warm-up is a fifth at most."""
@@ -183,12 +180,12 @@ class Training:
         path = self.run.folder / "budget.json"
         return int(read_json(path, DAMAGED).get("steps", 0)) or None if path.exists() else None
 
-    def _fix_total(self, durations: Sequence[float]) -> None:
+    def _fix_total(self) -> None:
         """Turn minutes into steps, once, and store it before any further step."""
         minutes = self.config.minutes or 0.0
         half = TIMED_STEPS // 2
-        with_discriminator = statistics.median(durations[5:half])  # the first steps fill caches
-        without = statistics.median(durations[half:])
+        with_discriminator = statistics.median(self.durations[5:half])  # the first steps fill caches
+        without = statistics.median(self.durations[half:])
         share = self.config.adversarial_start
         seconds = share * without + (1 - share) * with_discriminator
         total = self.fabric.broadcast(max(TIMED_STEPS, round(60 * minutes / seconds)))

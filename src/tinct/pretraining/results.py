@@ -10,10 +10,12 @@ from tinct.cards import pretraining_card
 from tinct.config import Config
 from tinct.data.ledger import Ledger
 from tinct.data.transforms import CENTRED
+from tinct.environment import environment
 from tinct.errors import TinctError
 from tinct.files import atomic_path, write_json, write_text
 from tinct.inits import seen_by
 from tinct.models.encoder import Encoder
+from tinct.outputs import RECORD
 from tinct.pretraining.calibrate import recalibrate
 from tinct.pretraining.heldout import colour_scores
 from tinct.pretraining.learner import Learner
@@ -47,7 +49,7 @@ def write_results(
     scores = write_colorizer(run, config, learner, held_out, origin)
     record: dict[str, Any] = {
         "what": "pretrain",
-        "config": run_config(run),
+        "config": yaml.safe_load((run.folder / "config.yaml").read_bytes()),  # as it began
         "data": {
             "spec": ledger.source.spec,
             "split": ledger.source.split,
@@ -64,9 +66,10 @@ def write_results(
         },
         "metrics": scores,
         **{key: origin[key] for key in ("selected_with_labels", "supervised", "began_with") if key in origin},
+        **environment(),
     }
     write_text(run.folder / "README.md", pretraining_card(record))
-    run.write_record(record)
+    write_json(run.folder / RECORD, record)
 
 
 def origin_of(
@@ -141,9 +144,3 @@ def seen_before(config: Config) -> NDArray[np.uint64] | None:
         return seen_by(resolve(config.init, "encoder"))
     except TinctError:  # gone since the run began, which must not cost its results
         return None
-
-
-def run_config(run: Run) -> dict[str, Any]:
-    """The configuration the run began with."""
-    config: dict[str, Any] = yaml.safe_load((run.folder / "config.yaml").read_bytes())
-    return config

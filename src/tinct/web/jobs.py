@@ -9,13 +9,13 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tinct.color import as_bytes, as_planes, srgb_to_lab
 from tinct.colorize import Colorizer
 from tinct.data.photos import photographs
 from tinct.errors import PictureError, TinctError
-from tinct.pictures.picture import FORMATS, Picture, view
+from tinct.pictures.picture import FORMATS, view
 from tinct.pictures.readers import pixel_count, read
 from tinct.pictures.render import srgb
 from tinct.pictures.writers import write
@@ -72,13 +72,13 @@ def coloured(
             raise TinctError(f"{path.name}: {pixels} pixels, over the limit of {limits.megapixels} megapixels")
     picture = read(content, path.name)
     folder = new_folder()
-    files, views = [], [_bytes(picture)]
+    files, views = [], [as_bytes(view(picture))]
     for seed in range(versions) if versions > 1 else (None,):
         result = colorizer.colour([picture], saturation=saturation, size=size, seed=seed)[0]
         number = "" if seed is None else f"-{seed + 1}"
         files.append(folder / f"{path.stem}-coloured{number}{FORMATS[picture.form][0]}")
         write(result, files[-1])
-        views.append(_bytes(result))
+        views.append(as_bytes(view(result)))
     return [str(file) for file in files], views
 
 
@@ -93,15 +93,7 @@ def examples() -> dict[str, NDArray[np.uint8]]:
 
 def thumbnail(pixels: NDArray[np.uint8]) -> Image.Image:
     """The middle square of (H, W) grey, `THUMBNAIL` pixels a side."""
-    image = Image.fromarray(pixels)
-    edge = min(image.size)
-    left, top = (image.width - edge) // 2, (image.height - edge) // 2
-    return image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, (left, top, left + edge, top + edge))
-
-
-def _bytes(picture: Picture) -> NDArray[np.uint8]:
-    """(h, w, 3) to look at."""
-    return as_bytes(view(picture))
+    return ImageOps.fit(Image.fromarray(pixels), (THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
 
 
 def new_folder() -> Path:
