@@ -16,6 +16,7 @@ from tinct.data.decode import decode
 from tinct.errors import PictureError
 from tinct.pictures.metadata import load_exif
 from tinct.pictures.readers import MAX_BYTES, from_pil, read
+from tinct.pictures.writers import encode
 
 RNG = np.random.default_rng(0)
 
@@ -330,6 +331,15 @@ def test_a_smaller_copy_in_a_tiff_lends_it_neither_resolution_nor_profile():
     back = read(file.getvalue())
     assert (back.pixels == 77).all()
     assert back.dpi != (72, 72)
+
+
+@pytest.mark.parametrize("form", ["TIFF", "JPEG", "PNG"])
+def test_a_tiff_that_states_no_resolution_gets_none(form):
+    picture = read(saved(Image.new("I;16", (16, 16), 3000), "TIFF"))
+    assert picture.dpi is None
+    result = io.BytesIO()
+    encode(picture, result, form)
+    assert read(result.getvalue()).dpi is None
 
 
 def test_smaller_copies_in_a_tiff_are_no_further_pictures(tmp_path):

@@ -135,7 +135,9 @@ def _opened(source: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
     except ImportError as error:
         raise TinctError(f"{source} is a film; pip install 'tinct[film]' to colour films") from error
     try:
-        film = av.open(f"file:{source}", "r", options=OPTIONS, metadata_errors="replace")  # a name may hold colons
+        # A name may hold colons. PyAV 19 takes any bytes in what a film says of itself; before, it had to be told.
+        lenient: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+        film = av.open(f"file:{source}", "r", options=OPTIONS, **lenient)
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or "cannot be read"
         raise PictureError(f"{source}: {reason}; expected a film that FFmpeg reads") from error

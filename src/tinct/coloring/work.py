@@ -179,7 +179,8 @@ def _put(picture: Picture, target: Path | None, form: str | None) -> None:
         return
     buffer = io.BytesIO()
     encode(picture, buffer, form)
-    _to_stdout(buffer.getbuffer())
+    with buffer.getbuffer() as content:  # released whatever happens: Python 3.13 objects to buffers that are not
+        _to_stdout(content)
 
 
 def _to_stdout(content: bytes | memoryview) -> None:

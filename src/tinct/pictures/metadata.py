@@ -171,8 +171,9 @@ def _xmp(image: Image.Image) -> bytes:
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    unstated = ExifTags.Base.XResolution not in getattr(image, "tag_v2", {ExifTags.Base.XResolution})
     try:
-        if "dpi" in image.info:
+        if "dpi" in image.info and not unstated:  # of a TIFF that states none, Pillow says 1
             x, y = (float(value) for value in image.info["dpi"])
         else:
             exif = image.getexif()
