@@ -1,4 +1,4 @@
-"""What is scored at a checkpoint."""
+"""What is scored at a checkpoint, and what a run says on its way."""
 
 import numpy as np
 import pytest
@@ -31,3 +31,25 @@ def test_the_average_is_scored(tmp_path):
     average = learner.ema.module
     finished = ColourNet(average.generator, average.colour, {})  # which decodes as it was calibrated by now
     assert scores == pytest.approx(colour_scores(finished, pixels, torch.device("cpu")))
+
+
+@pytest.mark.parametrize(
+    ("waited", "cache", "said"),
+    [
+        ((0.9, 0.1, 0.1), None, ""),  # readers start in the first row
+        ((0.1, 0.3, 0.4), None, "30% of the time is spent waiting for pictures: raise --workers (1 now), or give"),
+        ((0.1, 0.1, 0.4), "cache", "40% of the time is spent waiting for pictures: raise --workers (1 now)\n"),
+    ],
+)
+def test_long_waits_for_pictures_are_said_once(waited, cache, said, tmp_path, capsys):
+    config = Config(sources=["photos:"], steps=60, cache=cache)
+    run = Run(tmp_path / "run")
+    run.open(stored(config), False)
+    none = np.empty((0, 64, 64, 3), np.uint8)
+    with Monitor(run, config, make_fabric("cpu", "32-true"), Ledger(Photos(), 8), none, 0, None) as monitor:
+        for row, share in enumerate(waited):
+            for step in range(20):
+                monitor.step(20 * row + step + 1, 60, {"bins": 1.0}, 1.0, share)
+    lines = capsys.readouterr().err
+    assert said in lines
+    assert lines.count("waiting for pictures") == bool(said)

@@ -31,6 +31,8 @@ __all__ = ["Monitor", "errors_handed_on"]
 
 EVERY = 20
 """Steps between rows of metrics; what is left at the end makes a shorter one."""
+LONG_WAIT = 0.2
+"""Share of the time that is spent waiting for pictures from which a run says how to shorten it."""
 PASSED_OVER = ("grey", "unreadable", "excluded", "vanished")
 SHORT = {"adversarial": "adv", "discriminator": "D", "discriminator_accuracy": "D right"}
 """Names that a terminal has no room for."""
@@ -72,6 +74,8 @@ class Monitor:
         self.console.quiet = not self.active
         self.latest: dict[str, float] = {}
         self._of_step: list[str] = []
+        self._waits_told = False
+        self._starting = True  # readers start in the first row, which says nothing of how fast they are
         self._forget()
         if begun is not None:
             self._sums.update(begun["sums"])
@@ -194,6 +198,12 @@ class Monitor:
         row["images_per_second"] = self._images_per_second()
         row["wait_share"] = self._waited / self._seconds
         self._write(self._step, row)
+        if row["wait_share"] > LONG_WAIT and not (self._starting or self._waits_told):
+            self._waits_told = True
+            waits = f"{row['wait_share']:.0%} of the time is spent waiting for pictures"
+            cached = "" if self.config.cache else ", or give a folder as --cache"
+            say(self.console, f"{waits}: raise --workers ({self.config.workers} now){cached}")
+        self._starting = False
         self._forget()
 
     def _write(self, step: int, values: dict[str, float]) -> None:
