@@ -176,11 +176,29 @@ def test_a_list_that_pandas_or_json_wrote_names_its_classes(write, listed):
 def test_numbered_classes_are_names_where_the_column_is_called_so(write):
     rows = [f"{number}.png,{number % 11},train" for number in range(22)]
     assert Table(write("path,class,split", *rows), "train", "multilabel").classes == tuple(map(str, range(11)))
-    with pytest.raises(TinctError, match="'2'; expected 0, 1 or an empty cell, or a column 'label' in place of 'cat'"):
+    with pytest.raises(TinctError, match="'2'; expected 0, 1 or an empty cell"):
         Table(write("path,cat,split", *rows), "train", "multilabel").labels()
     assert Table(write("path,label", "a.png,1", "b.png,0"), "train", "multilabel").classes == ("label",)
     with pytest.raises(AbsentSplitError, match="masks need a column for each class"):
         Table(write("path,label,mask", "a.png,cat,mask.png"), "train", "segmentation")
+
+
+@pytest.mark.parametrize("label", ["label", "Labels"])
+def test_beside_names_of_classes_other_columns_are_passed_over_and_said_once(write, label):
+    rows = ("a.png,2024-05-01,fox,3,train", "b.png,2024-05-02,,0,train", "a.png,2024-05-03,fox,1,train")
+    source = Table(write(f"path,date,{label},count,split", *rows), "train", "multilabel")
+    assert (source.classes, len(source)) == (("fox",), 2)
+    np.testing.assert_array_equal(source.labels(), np.array([[1], [np.nan]], np.float32))
+    assert source.note == f"has its classes in column '{label}' (passed over: date, count)"
+    many = [f"c{number}" for number in range(12)]
+    source = Table(write(",".join(["path,label", *many]), ",".join(["a.png,fox", *12 * "x"])), "train", "multilabel")
+    assert "(passed over: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 and 2 more); has no column 'split'" in source.note
+
+
+def test_a_column_of_texts_that_is_not_called_label_is_told_what_to_do(write):
+    for header in ("path,date,cat,split", "path,class,family,split"):  # a rank of a taxonomy, not what is to be learned
+        with pytest.raises(TinctError, match=r"'x1'; expected .*; delete the column if it is no class, call it"):
+            Table(write(header, "a.png,x1,0,train"), "train", "multilabel").labels()
 
 
 def test_a_picture_listed_again_counts_once_or_is_refused(write):

@@ -21,8 +21,12 @@ __all__ = ["Table"]
 RESERVED = ("path", "mask", "split")
 PATHS = ("path", "filename", "file_name", "file", "image")
 """What the column of paths may be called, in any case."""
-NAMING = ("label", "labels", "class", "classes")
-"""What a column is called that names classes."""
+NAMING = ("label", "labels")
+"""What a column that names classes is called, in any case."""
+ALONE = ("class", "classes")
+"""What it may be called too where it is the only one: beside others it may be one of a taxonomy's ranks."""
+LISTED = 10
+"""How many columns a note names."""
 SEPARATORS = ",;\t"
 WORDS = {"true": "1.0", "false": "0.0"}
 """What spreadsheets make of 1 and 0."""
@@ -33,11 +37,11 @@ class Table(LabelledFiles):
 
     Columns: `path` (or filename, file_name, file, image); optionally `mask` and `split` (train, val, test, or what
     folders of splits are called); every other column is a class, each cell 1 or TRUE (present), 0 or FALSE (absent) or
-    empty (unknown: left out of losses and metrics). Or one column `label` with names, such as `cat|animal`; separators
-    are | ; and comma, and an empty cell is unknown. Paths start from the file's folder. In masks 0 is the background, k
-    the k-th class column, 255 void; a row without a mask has no part in segmentation. Without a `split` column about a
-    fifth, drawn by the paths as they are written, is `val` and the rest `train`. A picture that is listed again with
-    the same cells counts once.
+    empty (unknown: left out of losses and metrics). Or a column `label` with names, such as `cat|animal`: separators
+    are | ; and comma, an empty cell is unknown, and other columns are passed over. Paths start from the file's folder.
+    In masks 0 is the background, k the k-th class column, 255 void; a row without a mask has no part in segmentation.
+    Without a `split` column about a fifth, drawn by the paths as they are written, is `val` and the rest `train`. A
+    picture that is listed again with the same cells counts once.
 
     Args:
         path: the file.
@@ -55,7 +59,9 @@ class Table(LabelledFiles):
         columns = tuple(column for column in header if column not in RESERVED)
         if not columns:
             raise TinctError(f"{file}: no class column; add one for each class beside {', '.join(RESERVED)}")
-        self._named = columns[0] if _holds_names(columns, rows) else None
+        self._named = _naming(columns, rows)
+        passed_over = [column for column in columns if self._named not in (None, column)]
+        rows = _once(rows, {"path", *passed_over}, file)
         if task == "segmentation" and "mask" not in header:
             raise AbsentSplitError(f"{file}: no column 'mask'; add one, or choose the multilabel task")
         if task == "segmentation" and self._named:
@@ -64,6 +70,9 @@ class Table(LabelledFiles):
             names = {name for _, row in rows for name in _names(row[self._named])}
             columns = tuple(sorted(names, key=lambda name: (int(name) if name.isdecimal() else -1, name)))
         rows = self._of_split(rows, split, file)
+        if passed_over:
+            said = f"has its classes in column {self._named!r} (passed over: {_listed(passed_over)})"
+            self.note = "; ".join(filter(None, (said, self.note)))
         if task == "segmentation":  # after the split, which is the same for both tasks
             rows = [(line, row) for line, row in rows if row["mask"]]
             if not rows:
@@ -115,9 +124,9 @@ class Table(LabelledFiles):
     def _value(self, line: int, column: str, cell: str) -> float:
         value = _truth(cell)
         if value is None:
-            hint = "" if len(self.classes) > 1 else f", or a column 'label' in place of {column!r} for names of classes"
             raise TinctError(
-                f"{self._file}, line {line}, column {column!r}: {cell!r}; expected 0, 1 or an empty cell{hint}"
+                f"{self._file}, line {line}, column {column!r}: {cell!r}; expected 0, 1 or an empty cell; delete the "
+                "column if it is no class, call it 'label' if it names classes"
             )
         return value
 
@@ -155,14 +164,20 @@ def _names(cell: str) -> set[str]:
     return {name for part in parts if (name := part.strip(" '\"" if listed else None))}
 
 
-def _holds_names(columns: tuple[str, ...], rows: list[Row]) -> bool:
-    """Whether the only column beside the reserved ones names classes, rather than being one itself."""
-    sole = len(columns) == 1 and columns[0].lower() in NAMING
-    return sole and any(_truth(row[columns[0]]) is None for _, row in rows)
+def _naming(columns: tuple[str, ...], rows: list[Row]) -> str | None:
+    """The first column that is called so and names classes, rather than being one itself; None without."""
+    called = NAMING if len(columns) > 1 else NAMING + ALONE
+    found = (column for column in columns if column.lower() in called)
+    return next((column for column in found if any(_truth(row[column]) is None for _, row in rows)), None)
+
+
+def _listed(columns: list[str]) -> str:
+    more = f" and {len(columns) - LISTED} more" if len(columns) > LISTED else ""
+    return ", ".join(columns[:LISTED]) + more
 
 
 def _read(file: Path) -> tuple[list[str], list[Row]]:
-    """Read the file's header, with `path` and `split` so called, and its rows; at least one, each picture once."""
+    """Read the file's header, with `path` and `split` so called, and its rows; at least one."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
         if "\0" in text:
@@ -191,7 +206,7 @@ def _read(file: Path) -> tuple[list[str], list[Row]]:
     wrong = next((column for column in header if not column or header.count(column) > 1), None)
     if wrong is not None:
         raise TinctError(f"{file}, line 1: column {wrong!r}: a column needs a name of its own")
-    return header, _once([(line, dict(zip(header, row, strict=True))) for line, row in rows], file)
+    return header, [(line, dict(zip(header, row, strict=True))) for line, row in rows]
 
 
 def _header(text: str, separator: str) -> list[str]:
@@ -205,8 +220,8 @@ def _header(text: str, separator: str) -> list[str]:
     return header
 
 
-def _once(rows: list[Row], file: Path) -> list[Row]:
-    """Each picture's first row.
+def _once(rows: list[Row], free: set[str], file: Path) -> list[Row]:
+    """Each picture's first row; columns that are `free` may differ in others.
 
     Raises:
         TinctError: another row of it says something else.
@@ -214,7 +229,7 @@ def _once(rows: list[Row], file: Path) -> list[Row]:
     first: dict[str, Row] = {}
     for line, row in rows:
         before, other = first.setdefault(_key(row), (line, row))
-        if differing := [column for column in row if column != "path" and not _alike(row[column], other[column])]:
+        if differing := [column for column in row if column not in free and not _alike(row[column], other[column])]:
             raise TinctError(
                 f"{file}, lines {before} and {line}: {_key(row)} has {other[differing[0]]!r} and {row[differing[0]]!r} "
                 f"in column {differing[0]!r}; list a picture once"
