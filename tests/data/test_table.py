@@ -189,10 +189,21 @@ def test_beside_names_of_classes_other_columns_are_passed_over_and_said_once(wri
     source = Table(write(f"path,date,{label},count,split", *rows), "train", "multilabel")
     assert (source.classes, len(source)) == (("fox",), 2)
     np.testing.assert_array_equal(source.labels(), np.array([[1], [np.nan]], np.float32))
-    assert source.note == f"has its classes in column '{label}' (passed over: date, count)"
+    assert source.note.startswith(f"has its classes in column '{label}' (passed over: date, count)")
     many = [f"c{number}" for number in range(12)]
     source = Table(write(",".join(["path,label", *many]), ",".join(["a.png,fox", *12 * "x"])), "train", "multilabel")
     assert "(passed over: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 and 2 more); has no column 'split'" in source.note
+
+
+def test_a_row_for_each_detection_unites_the_names_of_a_picture(write):
+    rows = ("a.png,fox,train,1", "a.png,deer,train,2", "b.png,[],train,1", "./a.png,fox|owl,train,1", "b.png,,train,")
+    source = Table(write("path,label,split,count", *rows, "c.png,,train,", "c.png,,train,"), "train", "multilabel")
+    assert [source.name(index) for index in range(len(source))] == ["a.png", "b.png", "c.png"]
+    assert source.classes == ("deer", "fox", "owl")
+    np.testing.assert_array_equal(source.labels(), np.array([[1, 1, 1], [0, 0, 0], [np.nan] * 3], np.float32))
+    assert source.note.endswith("; has rows that list a picture again (4): the classes of its rows are united")
+    with pytest.raises(TinctError, match=r"lines 2 and 3: a\.png has 'train' and 'val' in column 'split'"):
+        Table(write("path,label,split", "a.png,fox,train", "a.png,deer,val"), "train", "multilabel")
 
 
 def test_a_column_of_texts_that_is_not_called_label_is_told_what_to_do(write):

@@ -41,7 +41,7 @@ class Table(LabelledFiles):
     are | ; and comma, an empty cell is unknown, and other columns are passed over. Paths start from the file's folder.
     In masks 0 is the background, k the k-th class column, 255 void; a row without a mask has no part in segmentation.
     Without a `split` column about a fifth, drawn by the paths as they are written, is `val` and the rest `train`. A
-    picture that is listed again with the same cells counts once.
+    picture that is listed again counts once: with the same cells, or with all the names of its rows.
 
     Args:
         path: the file.
@@ -60,8 +60,8 @@ class Table(LabelledFiles):
         if not columns:
             raise TinctError(f"{file}: no class column; add one for each class beside {', '.join(RESERVED)}")
         self._named = _naming(columns, rows)
-        passed_over = [column for column in columns if self._named not in (None, column)]
-        rows = _once(rows, {"path", *passed_over}, file)
+        listed, rows = len(rows), _once(rows, self._named, file)
+        said = _said(columns, self._named, listed - len(rows)) if self._named else ""
         if task == "segmentation" and "mask" not in header:
             raise AbsentSplitError(f"{file}: no column 'mask'; add one, or choose the multilabel task")
         if task == "segmentation" and self._named:
@@ -70,9 +70,7 @@ class Table(LabelledFiles):
             names = {name for _, row in rows for name in _names(row[self._named])}
             columns = tuple(sorted(names, key=lambda name: (int(name) if name.isdecimal() else -1, name)))
         rows = self._of_split(rows, split, file)
-        if passed_over:
-            said = f"has its classes in column {self._named!r} (passed over: {_listed(passed_over)})"
-            self.note = "; ".join(filter(None, (said, self.note)))
+        self.note = "; ".join(filter(None, (said, self.note)))
         if task == "segmentation":  # after the split, which is the same for both tasks
             rows = [(line, row) for line, row in rows if row["mask"]]
             if not rows:
@@ -171,9 +169,15 @@ def _naming(columns: tuple[str, ...], rows: list[Row]) -> str | None:
     return next((column for column in found if any(_truth(row[column]) is None for _, row in rows)), None)
 
 
-def _listed(columns: list[str]) -> str:
-    more = f" and {len(columns) - LISTED} more" if len(columns) > LISTED else ""
-    return ", ".join(columns[:LISTED]) + more
+def _said(columns: tuple[str, ...], named: str, again: int) -> str:
+    """What becomes of the columns beside the one that names classes, and of the rows that list a picture again."""
+    said, others = [], [column for column in columns if column != named]
+    if others:
+        more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
+        said.append(f"has its classes in column {named!r} (passed over: {', '.join(others[:LISTED])}{more})")
+    if again:
+        said.append(f"has rows that list a picture again ({again:,}): the classes of its rows are united")
+    return "; ".join(said)
 
 
 def _read(file: Path) -> tuple[list[str], list[Row]]:
@@ -220,18 +224,21 @@ def _header(text: str, separator: str) -> list[str]:
     return header
 
 
-def _once(rows: list[Row], free: set[str], file: Path) -> list[Row]:
-    """Each picture's first row; columns that are `free` may differ in others.
+def _once(rows: list[Row], named: str | None, file: Path) -> list[Row]:
+    """Each picture's first row; where a column names classes, with those of all its rows, as of one a detection.
 
     Raises:
-        TinctError: another row of it says something else.
+        TinctError: another row of it says something else; where a column names classes, of its mask or split.
     """
+    compared = [column for column in rows[0][1] if column != "path" and (named is None or column in RESERVED)]
     first: dict[str, Row] = {}
     for line, row in rows:
         before, other = first.setdefault(_key(row), (line, row))
-        if differing := [column for column in row if column not in free and not _alike(row[column], other[column])]:
+        if differing := [column for column in compared if not _alike(row[column], other[column])]:
             raise TinctError(
                 f"{file}, lines {before} and {line}: {_key(row)} has {other[differing[0]]!r} and {row[differing[0]]!r} "
                 f"in column {differing[0]!r}; list a picture once"
             )
+        if named and row is not other:
+            other[named] = "|".join(sorted(_names(other[named]) | _names(row[named]))) or other[named] or row[named]
     return list(first.values())
