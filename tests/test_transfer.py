@@ -329,7 +329,7 @@ def test_a_warning_names_ten_pictures_counts_the_others_and_says_what_to_do():
 
 
 @pytest.mark.parametrize("evaluate", ["val", "tuning"])
-def test_the_digest_of_labels_is_of_all_that_are_learned_or_scored_and_of_no_others(table, evaluate):
+def test_the_digest_of_labels_is_of_all_that_are_learned_or_scored_and_of_no_others(table, evaluate, monkeypatch):
     def digest(train=None, evaluated=None):
         changed = copy.copy(parts)
         for part, index in (("train", train), ("evaluated", evaluated)):
@@ -346,6 +346,20 @@ def test_the_digest_of_labels_is_of_all_that_are_learned_or_scored_and_of_no_oth
     assert len({own, digest(train=29), digest(train=0), digest(evaluated=last), digest(evaluated=parts.where[0])}) == 5
     if evaluate == "tuning":
         assert digest(evaluated=int(parts.chosen[0])) == own  # it is not scored
+    monkeypatch.setattr(parts.train.source, "groups", np.arange(30) // 3)
+    assert digest() != own
+
+
+@pytest.mark.parametrize("evaluate", ["val", "tuning"])
+def test_parts_of_train_have_whole_groups(tmp_path, evaluate):
+    spec = make_table(tmp_path)
+    header, *rows = (tmp_path / "table.csv").read_text().split()
+    grouped = [f"{header},group", *(f"{row},camera {number // 3}" for number, row in enumerate(rows))]
+    (tmp_path / "table.csv").write_text("\n".join(grouped) + "\n")
+    parts = parts_of(settings_for(spec, protocol="linear", evaluate=evaluate))
+    in_train = [parts.chosen, parts.tuning, *[parts.where] * (evaluate == "tuning")]
+    cameras = [camera for part in in_train for camera in np.unique(part // 3)]
+    assert len(cameras) == len(set(cameras)) == 10
 
 
 @pytest.mark.parametrize("protocol", ["linear", "finetune"])

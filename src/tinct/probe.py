@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinct.data.base import MIN_POSITIVES, LabelledSource
-from tinct.data.subsets import tuning_split
 from tinct.downstream.examples import MEMORY, Chunk, Labelled, evaluation_chunks, open_labels
 from tinct.downstream.features import extract
 from tinct.metrics import multilabel_scores
@@ -184,10 +183,10 @@ def probe_encoder(encoder: Encoder, spec: str, size: int, input: Input = "grey")
     """
     labelled = open_labels(spec, "train", "multilabel", size)
     evaluated, rest = labelled.parts()
-    tuning, fitted = tuning_split(labelled.presence[rest])
+    tuning, fitted = labelled.tuning_of(rest)
     device = next(encoder.parameters()).device
     features = extract(encoder, _squares(labelled, size), input, device)
-    parts = [features.of(indices) for indices in (rest[fitted], rest[tuning], evaluated)]
+    parts = [features.of(indices) for indices in (fitted, tuning, evaluated)]
     x, y = zip(*((part.values, torch.from_numpy(labelled.presence[part.indices])) for part in parts), strict=True)
     fit = fit_linear(x[0], y[0], x[1], y[1])
     scored = torch.nonzero((y[2] == 1).sum(0) >= MIN_POSITIVES).flatten().tolist()

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from tinct.data.base import fingerprint_of
-from tinct.data.subsets import label_subset, tuning_split
+from tinct.data.subsets import label_subset
 from tinct.data.transforms import WHOLE
 from tinct.device import own_draws
 from tinct.downstream.examples import Labelled, forget_labels, open_labels
@@ -75,8 +75,7 @@ def parts_of(settings: TransferSettings) -> Parts:
     if settings.evaluate == "tuning":
         evaluated, where = labelled, tuning
         if not settings.trains:  # which need another part to choose their strength on
-            second, rest_of_rest = tuning_split(labelled.presence[rest])
-            tuning, rest = rest[second], rest[rest_of_rest]
+            tuning, rest = labelled.tuning_of(rest)
     else:
         evaluated = _evaluated(settings)
         evaluated.usable()  # or says why none is
@@ -124,6 +123,8 @@ def contents_of(parts: Parts) -> dict[str, str]:
     labels = hashlib.sha256(repr((parts.train.classes, evaluated.classes)).encode())
     for presence in (parts.train.presence, evaluated.presence[parts.where]):
         labels.update(np.ascontiguousarray(presence).tobytes())
+    if parts.train.source.groups is not None:  # they decide which part settings are chosen on
+        labels.update(parts.train.source.groups.tobytes())
     return {
         "train_fingerprint": parts.train.source.fingerprint(),
         "eval_fingerprint": fingerprint_of(evaluated.source.name(int(index)) for index in parts.where),

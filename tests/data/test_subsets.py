@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinct.data.subsets import held_out, label_subset, tuning_split
+from tinct.data.subsets import drawn_split, held_out, label_subset, tuning_split
 from tinct.errors import TinctError
 
 seeds = st.integers(0, 2**32 - 1)
@@ -81,6 +81,22 @@ def test_too_few_pictures_for_a_tuning_part_are_refused():
         tuning_split(np.eye(4))
 
 
+@pytest.mark.parametrize("sizes", [[1] * 100, [5] * 20, [34, 33, 33], [50, 8, 8, 7, 7, 7, 7, 6], [11] * 6 + [1] * 34])
+def test_a_tuning_part_has_whole_groups(sizes):
+    groups = np.random.default_rng(1).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    labels = presence(1, 100)[:, :4]
+    tuning, rest = tuning_split(labels, groups)
+    assert not set(groups[tuning]) & set(groups[rest])
+    np.testing.assert_array_equal(np.sort(np.concatenate([tuning, rest])), np.arange(100))
+    assert 10 <= len(tuning) < 40
+    np.testing.assert_array_equal((labels[rest] == 1).any(0), (labels == 1).any(0))
+
+
+def test_with_too_few_groups_a_tuning_part_is_drawn_as_without():
+    for groups in (np.zeros(200), np.arange(200) // 100, np.arange(200) < 3):
+        np.testing.assert_array_equal(tuning_split(presence(1), groups)[0], tuning_split(presence(1))[0])
+
+
 NAMES = [f"pictures/{number:03}.jpg" for number in range(400)]
 
 
@@ -98,3 +114,15 @@ def test_a_picture_stays_on_its_side_when_others_come_go_or_change_places():
     for part in (order, order[:300], order[300:]):
         names = [NAMES[index] for index in part]
         assert [held[name] for name in names] == held_out(names, np.zeros(len(part))).tolist()
+
+
+def test_pictures_of_one_name_are_on_one_side():
+    for count in (1, 2, 3, 40):  # of two or three, one has to change over
+        names = [f"camera {number % count}" for number in range(120)]
+        train, val = (
+            {name for name, held in zip(names, drawn_split(names, split), strict=True) if held}
+            for split in ("train", "val")
+        )
+        assert not train & val
+        assert len(train | val) == count
+        assert bool(val) == (count > 1)

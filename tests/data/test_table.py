@@ -90,6 +90,36 @@ def test_without_a_split_column_about_a_fifth_is_held_out_whatever_rows_are_besi
     assert val <= names(table, "val")
 
 
+def test_without_a_split_column_whole_groups_are_held_out(write):
+    def sides(rows):
+        parts = {split: Table(write("path,fox,Group", *rows), split, "multilabel") for split in ("train", "val")}
+        assert all("about a fifth of the groups, drawn by their names, is val" in part.note for part in parts.values())
+        return {part.name(index): split for split, part in parts.items() for index in range(len(part))}
+
+    rows = [f"{number}.png,1,camera {number % 20}" for number in range(100)]
+    alone = [f"alone {number}.png,1," for number in range(40)]  # each is a group of its own
+    found = sides(rows + alone)
+    for camera in range(20):
+        assert len({found[f"{number}.png"] for number in range(camera, 100, 20)}) == 1
+    assert 2 <= sum(found[f"alone {number}.png"] == "val" for number in range(40)) <= 14
+    more = [f"more {number}.png,1,camera {number % 30}" for number in range(60)]
+    later = sides(more + rows[::-1] + alone)
+    assert found.items() <= later.items()
+    assert all(later[f"more {number}.png"] == found[f"{number}.png"] for number in range(20))
+
+
+def test_groups_are_no_class_and_those_of_one_picture_agree(write):
+    source = Table(
+        write("path,group,fox,split", "a.png,x,1,train", "b.png,,1,train", "c.png,x,0,train"), "train", "multilabel"
+    )
+    assert (source.classes, source.note) == (("fox",), "")
+    assert source.groups[0] == source.groups[2] != source.groups[1]
+    with pytest.raises(AbsentSplitError, match=r"too few groups \(1\) to draw a val split from"):
+        Table(write("path,group,fox", "a.png,x,1", "b.png,x,1"), "val", "multilabel")
+    with pytest.raises(TinctError, match=r"a\.png has 'x' and 'y' in column 'group'"):
+        Table(write("path,group,label", "a.png,x,fox", "a.png,y,deer"), "train", "multilabel")
+
+
 def test_a_picture_is_in_one_split_whatever_the_task_and_however_often_it_is_listed(write):
     rows = [f"{number}.png,1,{'m.png' if number % 3 else ''}" for number in range(20)]
     table = write("path,cat,mask", *rows, *rows)

@@ -67,11 +67,13 @@ class LabelledSource(Source):
         classes: the names of the multilabel classes; empty when the source has masks only.
         mask_classes: the names of the mask's values 0, 1, 2, ...; empty when the source has no masks.
         background: the index of the mask's background class, or None where every class is an object.
+        groups: (N,) equal for pictures that belong together, of one camera, say; None where nobody said.
     """
 
     classes: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
     background: int | None = None
+    groups: NDArray[np.int64] | None = None
 
     def labels(self) -> NDArray[np.float32]:
         """All multi-labels at once: (N, len(classes)), 1 = present, 0 = absent, NaN = unknown."""

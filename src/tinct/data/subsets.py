@@ -47,11 +47,15 @@ def label_subset(presence: NDArray[np.generic], amount: int | float | str, seed:
     return np.sort(order[:count])
 
 
-def tuning_split(presence: NDArray[np.generic]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def tuning_split(
+    presence: NDArray[np.generic], groups: NDArray[np.generic] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Set `TUNING_SHARE` of the training pictures aside for choosing settings: the same part for every seed.
 
     Args:
         presence: as for `label_subset`.
+        groups: (N,) equal for pictures that should lie on one side. The share is then half to twice of that; where
+            there are too few groups for it, single pictures are drawn as without.
 
     Returns:
         The tuning part and the rest, picture indices, rising; the rest keeps a positive of every class.
@@ -59,13 +63,32 @@ def tuning_split(presence: NDArray[np.generic]) -> tuple[NDArray[np.int64], NDAr
     Raises:
         TinctError: too few pictures for both parts.
     """
-    order, cover = _covering_order(presence, rng(_TUNING_KEY))
-    count = round(TUNING_SHARE * len(order))
-    if not 0 < count <= len(order) - cover:
+    total = len(presence)
+    wanted = round(TUNING_SHARE * total)
+    aside = _set_aside(presence, np.arange(total) if groups is None else groups, wanted)
+    if groups is not None and aside.sum() < wanted / 2:
+        return tuning_split(presence)
+    if not wanted or (groups is None and aside.sum() < wanted):
         raise TinctError(
-            f"{len(order)} pictures are too few to set {TUNING_SHARE:.0%} aside and keep a positive of each class"
+            f"{total} pictures are too few to set {TUNING_SHARE:.0%} aside and keep a positive of each class"
         )
-    return np.sort(order[-count:]), np.sort(order[:-count])
+    return np.flatnonzero(aside), np.flatnonzero(~aside)
+
+
+def _set_aside(presence: NDArray[np.generic], groups: NDArray[np.generic], wanted: int) -> NDArray[np.bool_]:
+    """(N,) True for about `wanted` pictures, groups as a whole, if the others keep a positive of every class."""
+    of = np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(of)
+    pictures, classes = np.nonzero(np.asarray(presence) == 1)
+    within = np.zeros((len(sizes), presence.shape[1]), bool)
+    within[of[pictures], classes] = True
+    order, cover = _covering_order(within, rng(_TUNING_KEY))
+    taken = []
+    for group in order[cover:][::-1]:
+        if sizes[group] < 2 * wanted:  # then it comes nearer to what is wanted
+            taken.append(group)
+            wanted -= sizes[group]
+    return np.isin(of, taken)
 
 
 def held_out(names: Sequence[str], groups: NDArray[np.generic]) -> NDArray[np.bool_]:
@@ -75,7 +98,7 @@ def held_out(names: Sequence[str], groups: NDArray[np.generic]) -> NDArray[np.bo
     Only where that would leave a group of several pictures nothing on one side, the nearest one changes over.
 
     Args:
-        names: of N pictures.
+        names: of N pictures; those of one name, such as their camera's, are on one side.
         groups: (N,) what to draw within, such as each picture's class. A group of one picture is not split.
 
     Returns:
@@ -86,10 +109,11 @@ def held_out(names: Sequence[str], groups: NDArray[np.generic]) -> NDArray[np.bo
     held = place < VAL_SHARE
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
-        if len(members) == 1 or held[members].all():
-            held[members[place[members].argmax()]] = False
-        elif not held[members].any():
-            held[members[place[members].argmin()]] = True
+        there = place[members]
+        if held[members].all():
+            held[members[there == there.max()]] = False
+        elif not held[members].any() and there.min() < there.max():
+            held[members[there == there.min()]] = True
     return held
 
 

@@ -1,4 +1,4 @@
-"""A table of one's own: a CSV file with a path, one column a class, and optionally a mask and a split."""
+"""A table of one's own: a CSV file with a path, one column a class, and optionally a mask, a split and a group."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from tinct.files import expanded
 
 __all__ = ["Table"]
 
-RESERVED = ("path", "mask", "split")
+RESERVED = ("path", "mask", "split", "group")
 PATHS = ("path", "filename", "file_name", "file", "image")
 """What the column of paths may be called, in any case."""
 NAMING = ("label", "labels")
@@ -35,13 +35,15 @@ WORDS = {"true": "1.0", "false": "0.0"}
 class Table(LabelledFiles):
     """`csv:FILE`: comma-separated (or by semicolons or tabs), a header, a row a picture.
 
-    Columns: `path` (or filename, file_name, file, image); optionally `mask` and `split` (train, val, test, or what
-    folders of splits are called); every other column is a class, each cell 1 or TRUE (present), 0 or FALSE (absent) or
-    empty (unknown: left out of losses and metrics). Or a column `label` with names, such as `cat|animal`: separators
-    are | ; and comma, an empty cell is unknown, and other columns are passed over. Paths start from the file's folder.
-    In masks 0 is the background, k the k-th class column, 255 void; a row without a mask has no part in segmentation.
-    Without a `split` column about a fifth, drawn by the paths as they are written, is `val` and the rest `train`. A
-    picture that is listed again counts once: with the same cells, or with all the names of its rows.
+    Columns: `path` (or filename, file_name, file, image); optionally `mask`, `split` (train, val, test, or what folders
+    of splits are called) and `group` (a camera, a site, a series; empty: the picture is one by itself); every other
+    column is a class, each cell 1 or TRUE (present), 0 or FALSE (absent) or empty (unknown: left out of losses and
+    metrics). Or a column `label` with names, such as `cat|animal`: separators are | ; and comma, an empty cell is
+    unknown, and other columns are passed over. Paths start from the file's folder. In masks 0 is the background, k the
+    k-th class column, 255 void; a row without a mask has no part in segmentation.
+    Without a `split` column about a fifth, drawn by the paths as they are written, is `val` and the rest `train`; of
+    groups about a fifth, drawn by their names. A picture that is listed again counts once: with the same cells, or with
+    all the names of its rows.
 
     Args:
         path: the file.
@@ -76,6 +78,8 @@ class Table(LabelledFiles):
             if not rows:
                 raise AbsentSplitError(f"{file}: no row of the {split} split has a mask")
         self._file, self._rows = file, rows
+        if "group" in header:
+            self.groups = np.unique([_group(row) for _, row in rows], return_inverse=True)[1]
         super().__init__((spelled(row["path"], file.parent) for _, row in rows), file.parent, f"csv:{path}", split)
         if task == "multilabel":
             self.classes = columns
@@ -94,11 +98,16 @@ class Table(LabelledFiles):
             chosen = [row for row, found in zip(rows, splits, strict=True) if found == split]
             present = {str(found) for found in splits}
         else:
-            chosen = [rows[place] for place in np.flatnonzero(drawn_split([_key(row) for _, row in rows], split))]
+            names = [_group(row) for _, row in rows]
+            chosen = [rows[place] for place in np.flatnonzero(drawn_split(names, split))]
             present = {"train", "val"}
+            what, by = ("groups", "names") if "group" in rows[0][1] else ("rows", "paths")
             if not chosen and split in present:
-                raise AbsentSplitError(f"{file}: too few rows ({len(rows)}) to draw a {split} split from; add more")
-            self.note = "has no column 'split': about a fifth of the rows, drawn by their paths, is val, the rest train"
+                few = f"too few {what} ({len(set(names))})"
+                raise AbsentSplitError(f"{file}: {few} to draw a {split} split from; add more")
+            self.note = (
+                f"has no column 'split': about a fifth of the {what}, drawn by their {by}, is val, the rest train"
+            )
         if not chosen:
             raise AbsentSplitError(
                 f"{file}: no rows of the {split} split; its splits are: {', '.join(sorted(present))}"
@@ -143,6 +152,11 @@ def _key(row: dict[str, str]) -> str:
     return PurePath(row["path"]).as_posix()
 
 
+def _group(row: dict[str, str]) -> str:
+    """What a row's picture belongs to; by itself, where nothing is said."""
+    return row.get("group") or _key(row)
+
+
 def _truth(cell: str) -> float | None:
     """1, 0, NaN of an empty cell; None of anything else."""
     with suppress(ValueError):
@@ -181,7 +195,7 @@ def _said(columns: tuple[str, ...], named: str, again: int) -> str:
 
 
 def _read(file: Path) -> tuple[list[str], list[Row]]:
-    """Read the file's header, with `path` and `split` so called, and its rows; at least one."""
+    """Read the file's header, with `path`, `split` and `group` so called, and its rows; at least one."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
         if "\0" in text:
@@ -214,11 +228,11 @@ def _read(file: Path) -> tuple[list[str], list[Row]]:
 
 
 def _header(text: str, separator: str) -> list[str]:
-    """The columns' names, with `path` and `split` so called; one in quotes may hold a line break."""
+    """The columns' names, with `path`, `split` and `group` so called; one in quotes may hold a line break."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     header = [column.strip() for column in next(filter(any, reader), [])]
     lower = [column.lower() for column in header]
-    for name, words in (("path", PATHS), ("split", ("split",))):
+    for name, words in (("path", PATHS), ("split", ("split",)), ("group", ("group",))):
         if name not in header and (word := next((word for word in words if word in lower), None)):
             header[lower.index(word)] = name
     return header
@@ -228,7 +242,7 @@ def _once(rows: list[Row], named: str | None, file: Path) -> list[Row]:
     """Each picture's first row; where a column names classes, with those of all its rows, as of one a detection.
 
     Raises:
-        TinctError: another row of it says something else; where a column names classes, of its mask or split.
+        TinctError: another row of it says something else; where a column names classes, of its mask, split or group.
     """
     compared = [column for column in rows[0][1] if column != "path" and (named is None or column in RESERVED)]
     first: dict[str, Row] = {}

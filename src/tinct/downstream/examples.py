@@ -71,14 +71,19 @@ class Labelled:
         """
         usable = self.usable()
         try:
-            tuning, rest = tuning_split(self.presence[usable])
+            return self.tuning_of(usable)
         except TinctError as error:
             if not self.bad:
                 raise
             name, reason = next(iter(self.bad.items()))
             more = f"the masks of {len(self.bad)} more cannot be used, for instance {name}: {reason}"
             raise TinctError(f"{self.source.spec}, split {self.source.split}: {error}; {more}") from error
-        return usable[tuning], usable[rest]
+
+    def tuning_of(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The part of `indices` to choose settings on, and the rest, see `tuning_split`."""
+        groups = self.source.groups
+        tuning, rest = tuning_split(self.presence[indices], None if groups is None else groups[indices])
+        return indices[tuning], indices[rest]
 
     def usable(self) -> NDArray[np.int64]:
         """The pictures without bad ones.
