@@ -15,6 +15,7 @@ __all__ = [
     "AbsentSplitError",
     "DivergedError",
     "PictureError",
+    "SeveralError",
     "TinctError",
     "about",
     "check_kinds",
@@ -33,6 +34,14 @@ class TinctError(Exception):
 
 class AbsentSplitError(TinctError):
     """A source that has no such split, or no labels for such a task, as few have all of them."""
+
+
+class SeveralError(TinctError):
+    """Mistakes of one kind, an argument each: it says the first, `tinct data` lists them."""
+
+    def __str__(self) -> str:
+        """The first mistake, in full."""
+        return str(self.args[0])
 
 
 class PictureError(TinctError):

@@ -197,6 +197,30 @@ def test_the_report_does_not_hang_on_the_overlays(folder, tmp_path, capsys, monk
         data([bad], out=tmp_path / "file")
 
 
+def test_all_cells_that_are_no_label_are_counted_and_ten_are_named(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    rows = [f"{number}.png,maybe,{number % 2},train" for number in range(13)]
+    (folder / "bad.csv").write_text("\n".join(["path,cat,dog,split", *rows, "a.png,,no,train", ""]))
+    bad = f"csv:{folder}/bad.csv"
+    assert data([bad]) == 0
+    shown = capsys.readouterr().out
+    assert f"{bad}, multilabel (train): 14\n  {folder}/bad.csv, line 2, column 'cat': 'maybe'; expected 0, 1" in shown
+    assert "\n  line 11, column 'cat': 'maybe'\n  … and 4 more" in shown
+    (labels,) = report(capsys, bad)["labels"]
+    assert labels["errors"][-1] == "line 15, column 'dog': 'no'"
+
+
+def test_all_pictures_listed_twice_with_other_labels_are_counted_and_ten_are_named(folder):
+    rows = [f"{number}.png,{number % 12 // 11}" for number in range(12)]
+    (folder / "bad.csv").write_text("\n".join(["path,cat", *rows, *(row[:-1] + "?" for row in rows), ""]))
+    with pytest.raises(TinctError, match="list a picture once") as raised:
+        data([f"csv:{folder}/bad.csv"])
+    first, *others = str(raised.value).split("; lines ")
+    assert first == f"{folder}/bad.csv, lines 2 and 14: 0.png has '0' and '?' in column 'cat'; list a picture once"
+    assert [other.split(":")[0] for other in others] == [f"{line} and {line + 12}" for line in range(3, 12)]
+    assert others[-1].endswith("; … and 2 more")
+
+
 def test_overlays_of_pictures_that_cannot_be_read_are_said_to_be_none(folder, tmp_path, capsys):
     (folder / "labels.csv").write_text("path,cat,split\ne[bold]{0}.jpg,1,train\n")
     found = report(capsys, f"csv:{folder}/labels.csv", out=tmp_path / "out")
@@ -256,4 +280,4 @@ def test_two_categories_of_one_name_are_said(tmp_path, capsys):
     (tmp_path / "labels.json").write_text(json.dumps(content))
     described = report(capsys, f"coco:{tmp_path}/labels.json")["labels"]
     for labels in described:
-        assert labels["error"].endswith("labels.json: two classes are called 'cat'; give each a name of its own")
+        assert labels["errors"][0].endswith("labels.json: two classes are called 'cat'; give each a name of its own")

@@ -1,3 +1,4 @@
+import pickle
 import unicodedata
 
 import numpy as np
@@ -269,6 +270,19 @@ def test_a_picture_listed_again_counts_once_or_is_refused(write):
 def test_mistakes_are_named_with_file_row_and_column(write, lines, message):
     with pytest.raises(TinctError, match=message):
         Table(write(*lines), "train", "multilabel").labels()
+
+
+def test_the_first_of_several_mistakes_is_said(write):
+    for lines, said in (
+        (("a.png,yes,train", "b.png,no,train"), "line 2, column 'cat': 'yes'; expected"),
+        (("a.png,1,train", "a.png,0,train", "b.png,1,train", "b.png,0,train"), "lines 2 and 3: a.png has '1' and '0'"),
+    ):
+        with pytest.raises(TinctError) as raised:
+            Table(write("path,cat,split", *lines), "train", "multilabel").labels()
+        for error in (raised.value, pickle.loads(pickle.dumps(raised.value))):  # also from another process
+            assert f"table.csv, {said}" in str(error)
+            assert len(error.args) == 2
+            assert error.args[1] not in str(error)
 
 
 def test_unreadable_files_are_named(tmp_path, write):

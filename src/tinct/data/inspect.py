@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from json import dumps
@@ -22,7 +23,7 @@ from tinct.data.labelled import LabelledFiles, Task, require_names
 from tinct.data.overlay import file_stems, write_samples
 from tinct.data.sources import check_split, is_labelled, open_labelled, open_sources, results_in
 from tinct.data.survey import Survey, mask_pixels, survey
-from tinct.errors import AbsentSplitError, TinctError
+from tinct.errors import AbsentSplitError, SeveralError, TinctError
 from tinct.screen import column, open_console, say
 
 __all__ = ["data"]
@@ -37,7 +38,8 @@ def data(sources: list[str], *, split: str = "train", json: bool = False, out: P
     Counts, sizes, modes, grey and nearly grey pictures, unreadable files by name and reason, how many files are passed
     over because their names do not end as a picture's do, and near-duplicates within and across sources. For labelled
     sources, of every split: positives of each class, mask values and their share of the pixels, classes too rare to
-    score, masks that do not fit their picture, and pictures that appear in two splits.
+    score, cells of a table that are no label, masks that do not fit their picture, and pictures that appear in two
+    splits.
 
     Args:
         sources: folders, text files of paths, `photos:`, or labelled sources such as `voc:DIR`.
@@ -96,6 +98,8 @@ def _open(spec: str, split: str) -> list[_Set]:
             sets.append(_Set(open_labelled(spec, part, task), task))
         except AbsentSplitError as error:  # few sets have every split and both tasks
             refusals.append(error)
+        except SeveralError as error:
+            raise TinctError("; ".join(_first(error.args))) from error
     if not sets:
         raise refusals[0]
     return sets
@@ -160,7 +164,7 @@ def _describe_labels(part: _Set) -> dict[str, Any]:
         require_names(source)
         labels = source.labels() if source.classes else None
     except TinctError as error:
-        return described | {"error": str(error)}
+        return described | {"errors": [*error.args]}
     if labels is not None:
         names, positives = source.classes, (labels == 1).sum(0).tolist()
         described["unknown"] = dict(zip(names, np.isnan(labels).sum(0).tolist(), strict=True))
@@ -242,7 +246,7 @@ def _show_labels(splits: list[dict[str, Any]], console: Console) -> None:
     title = f"{splits[0]['spec']}, {splits[0]['task']}"
     usable = [labels for labels in splits if "positives" in labels]
     for labels in splits:
-        _list(console, f"{title} ({labels['split']})", [labels["error"]] if "error" in labels else [])
+        _list(console, f"{title} ({labels['split']})", labels.get("errors", []))
         mismatches = [bad["reason"] for bad in labels.get("mismatches", [])]
         _list(console, f"Masks that do not fit in {title} ({labels['split']})", mismatches)
     if not usable:
@@ -280,8 +284,12 @@ def _endings(others: dict[str, int]) -> str:
 
 def _list(console: Console, title: str, lines: list[str]) -> None:
     if lines:
-        more = [f"… and {len(lines) - SHOWN:,} more (--json lists all)"] if len(lines) > SHOWN else []
-        say(console, "\n  ".join([f"{title}: {len(lines):,}", *lines[:SHOWN], *more]))
+        say(console, "\n  ".join([f"{title}: {len(lines):,}", *_first(lines, " (--json lists all)")]))
+
+
+def _first(lines: Sequence[str], hint: str = "") -> list[str]:
+    """As many as are shown, and how many there are more."""
+    return [*lines[:SHOWN], *[f"… and {len(lines) - SHOWN:,} more{hint}"] * (len(lines) > SHOWN)]
 
 
 def _plain(text: str) -> Text:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tinct.data.folder import split_of
 from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices, require_positives, spelled
 from tinct.data.subsets import drawn_split
-from tinct.errors import AbsentSplitError, TinctError
+from tinct.errors import AbsentSplitError, SeveralError, TinctError
 from tinct.files import expanded
 
 __all__ = ["Table"]
@@ -124,18 +124,23 @@ class Table(LabelledFiles):
             cells = [row[self._named] for _, row in self._rows]
             found = [_names(cell) if cell else None for cell in cells]
             values = [[np.nan if given is None else float(name in given) for name in self.classes] for given in found]
-        else:
-            values = [[self._value(line, name, row[name]) for name in self.classes] for line, row in self._rows]
-        return require_positives(np.array(values, np.float32), self.spec, self.split)
+            return require_positives(np.array(values, np.float32), self.spec, self.split)
+        return require_positives(self._truths(), self.spec, self.split)
 
-    def _value(self, line: int, column: str, cell: str) -> float:
-        value = _truth(cell)
-        if value is None:
-            raise TinctError(
-                f"{self._file}, line {line}, column {column!r}: {cell!r}; expected 0, 1 or an empty cell; delete the "
-                "column if it is no class, call it 'label' if it names classes"
-            )
-        return value
+    def _truths(self) -> NDArray[np.float32]:
+        """The cells of a table with a column for each class."""
+        values = [[_truth(row[name]) for name in self.classes] for _, row in self._rows]
+        wrong = [
+            f"line {line}, column {name!r}: {row[name]!r}"
+            for (line, row), found in zip(self._rows, values, strict=True)
+            if None in found
+            for name, value in zip(self.classes, found, strict=True)
+            if value is None
+        ]
+        if wrong:
+            remedy = "delete the column if it is no class, call it 'label' if it names classes"
+            raise SeveralError(f"{self._file}, {wrong[0]}; expected 0, 1 or an empty cell; {remedy}", *wrong[1:])
+        return np.array(values, np.float32)
 
     def mask(self, index: int) -> NDArray[np.uint8]:
         """See `LabelledSource.mask`."""
@@ -242,17 +247,18 @@ def _once(rows: list[Row], named: str | None, file: Path) -> list[Row]:
     """Each picture's first row; where a column names classes, with those of all its rows, as of one a detection.
 
     Raises:
-        TinctError: another row of it says something else; where a column names classes, of its mask, split or group.
+        SeveralError: another row of it says something else; where a column names classes, of its mask, split or group.
     """
     compared = [column for column in rows[0][1] if column != "path" and (named is None or column in RESERVED)]
     first: dict[str, Row] = {}
+    wrong = []
     for line, row in rows:
         before, other = first.setdefault(_key(row), (line, row))
         if differing := [column for column in compared if not _alike(row[column], other[column])]:
-            raise TinctError(
-                f"{file}, lines {before} and {line}: {_key(row)} has {other[differing[0]]!r} and {row[differing[0]]!r} "
-                f"in column {differing[0]!r}; list a picture once"
-            )
+            said = f"{other[differing[0]]!r} and {row[differing[0]]!r} in column {differing[0]!r}"
+            wrong.append(f"lines {before} and {line}: {_key(row)} has {said}")
         if named and row is not other:
             other[named] = "|".join(sorted(_names(other[named]) | _names(row[named]))) or other[named] or row[named]
+    if wrong:
+        raise SeveralError(f"{file}, {wrong[0]}; list a picture once", *wrong[1:])
     return list(first.values())
