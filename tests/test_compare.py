@@ -148,6 +148,26 @@ def test_a_grid_goes_on_whatever_way_its_places_are_spelled(tmp_path, transfers,
         run_compare(spec, inits="random,x=run2:run1", out=tmp_path / "out", **named)
 
 
+def test_another_baseline_is_kept_and_changed_without_running_anything_again(tmp_path, transfers, runs, capsys):
+    words = ["compare", "mosaic:", "--task", "multilabel", "--inits", f"random,l1={runs[0]},cgan={runs[1]}"]
+    words += ["--protocol", "linear", "--labels", "50", "--seeds", "2", "--out", str(tmp_path / "out")]
+    assert main([*words, "--baseline", "l2"]) == 2
+    assert capsys.readouterr().err == "tinct compare: baseline is 'l2'; expected one of the arms, random, l1, cgan\n"
+    assert main([*words, "--baseline", "l1"]) == 0
+    done, plan = len(transfers), tmp_path / "out" / "compare.json"
+    for further, baseline in (([], "l1"), (["--baseline", "random"], "random"), ([], "random")):
+        assert ("compared with l1" in " ".join(capsys.readouterr().out.split())) == (baseline == "l1" or bool(further))
+        assert main([*words, *further]) == 0
+        assert json.loads(plan.read_text())["baseline"] == baseline
+    assert len(transfers) == done
+    page = tmp_path / "report.html"
+    assert main(["report", str(tmp_path / "out"), "--baseline", "l2", "--out", str(page)]) == 2
+    assert capsys.readouterr().err == "tinct report: baseline is 'l2'; expected one of the arms, random, l1, cgan\n"
+    assert not page.exists()
+    assert main(["report", str(tmp_path / "out"), "--baseline", "cgan", "--out", str(page)]) == 0
+    assert "compared with cgan" in page.with_suffix(".md").read_text()
+
+
 def test_the_best_rate_on_the_tuning_part_is_taken(tmp_path, transfers, runs, monkeypatch):
     def better_when_slow(settings, out, **options):
         settings_ = replace(settings, lr=1e-3 if settings.lr == 3e-4 and settings.init == "random" else 1e-2)

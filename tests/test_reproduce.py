@@ -38,6 +38,8 @@ def test_shipped_experiments_hold_together(name, arms):
         assert config.init == "random"  # no labels, nor weights that saw some, before the transfer
         for keywords in plan.comparisons.values():
             assert keywords["source"] in config.exclude  # the evaluated pictures are kept out
+    if name == "paper":  # whether the GAN adds to L1 is its question
+        assert {keywords["baseline"] for keywords in plan.comparisons.values()} == {"l1"}
     adversarial = {run: config.adversarial for run, config in plan.runs.items()}
     assert adversarial["l1-0"] == "none"
     assert adversarial["cgan-0"] != "none"
@@ -65,6 +67,7 @@ def test_the_yardstick_is_kept_from_the_val_split_and_its_budgets_are_in_steps()
         ("random,cgan", "random,cgna", "cgan, random, imagenet-lite"),
         ('"20"', '"20000"', "comparison classes: 20000 labels"),
         ("1e-3", "fast", "comparison classes: lrs is 'fast'"),
+        ("seeds: 2, steps", "baseline: l1, steps", "comparison classes: baseline is 'l1'; expected one of the arms"),
         ("seeds: 2, steps", "seeds: 0, steps", "comparison classes: seeds is 0"),
         ("seeds: 2, steps", "jobs: 0, steps", "comparison classes: jobs is 0"),
         ("seeds: 2, steps", 'seeds: "2", steps', "seeds is '2'; expected int"),

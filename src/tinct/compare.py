@@ -66,6 +66,7 @@ def compare(
     steps: int | None = None,
     size: int | None = None,
     lrs: str = LRS,
+    baseline: str | None = None,
     settings: list[str] = [],  # noqa: B006  (the command line's way to say: several words)
     jobs: int | None = None,
     dry_run: bool = False,
@@ -80,8 +81,7 @@ def compare(
         source: a labelled source, such as `voc:DIR`.
         task: multilabel or segmentation.
         inits: the arms, such as `random,tinct-small-ssl,mine=RUN0:RUN1:RUN2`, each as `tinct transfer` takes it; with
-            several encoders in an arm, seed s starts from number s modulo their count. `random` is the baseline, else
-            the first arm.
+            several encoders in an arm, seed s starts from number s modulo their count.
         out: the grid's folder.
         labels: numbers of labelled pictures, such as `50,400,0.2,all`; shares have a point. By default 50 and all, or
             all alone where 50 are too many, or too few for a positive of each class.
@@ -91,6 +91,8 @@ def compare(
         size: height and width of the input in pixels (of pictures to segment, the shorter side); by default 96, and 64
             for `mosaic:`.
         lrs: learning rates to choose from.
+        baseline: the arm that the others are compared with, such as `l1`; by default what the grid was last given, else
+            `random`, else the first arm.
         settings: further settings of `tinct transfer`, such as `input=rgb layer_decay=0.7`.
         jobs: transfers at a time; by default one for each GPU, or one.
         dry_run: run one cell, list all, and estimate the time of those to do.
@@ -102,17 +104,9 @@ def compare(
         TinctError: as `run_compare`.
     """
     budget: dict[str, Any] = {key: value for key, value in {"steps": steps, "size": size}.items() if value is not None}
+    budget |= {"baseline": baseline, **further(settings)}
     grid = make_grid(
-        source,
-        task=task,
-        inits=inits,
-        out=out,
-        labels=labels,
-        seeds=seeds,
-        protocol=protocol,
-        lrs=lrs,
-        **budget,
-        **further(settings),
+        source, task=task, inits=inits, out=out, labels=labels, seeds=seeds, protocol=protocol, lrs=lrs, **budget
     )
     console = open_console()
     known = leaks(grid)
@@ -143,6 +137,7 @@ def run_compare(
     seeds: int = SEEDS,
     protocol: Protocol = "finetune",
     lrs: Rates = LRS,
+    baseline: str | None = None,
     jobs: int | None = None,
     **settings: Any,
 ) -> CompareResult:
@@ -159,6 +154,7 @@ def run_compare(
         seeds: how many.
         protocol: finetune, frozen, linear or knn.
         lrs: `"1e-3,3e-4"`, `[1e-3, 3e-4]`, or one of them.
+        baseline: see `compare`.
         jobs: transfers at a time; several need an `if __name__ == "__main__":` in a script, which each runs again.
         **settings: further fields of `TransferSettings`, such as `size=128, input="rgb"`.
 
@@ -168,17 +164,8 @@ def run_compare(
     Raises:
         TinctError: an arm, its weights, the labels or the folder make it impossible, or an arm was steered by labels.
     """
-    grid = make_grid(
-        source,
-        task=task,
-        inits=inits,
-        out=expanded(out),
-        labels=labels,
-        seeds=seeds,
-        protocol=protocol,
-        lrs=lrs,
-        **settings,
-    )
+    settings |= {"out": expanded(out), "baseline": baseline}
+    grid = make_grid(source, task=task, inits=inits, labels=labels, seeds=seeds, protocol=protocol, lrs=lrs, **settings)
     return run_grid(grid, parallel(jobs))
 
 

@@ -228,13 +228,13 @@ def compared(title: str, keywords: dict[str, Any], inits: dict[str, str]) -> dic
     Raises:
         TinctError: a keyword is unknown, a setting out of range, or a value of another kind.
     """
-    own = {"source", "task", "inits", "labels", "seeds", "protocol", "lrs", "jobs"}
+    own = {"source", "task", "inits", "labels", "seeds", "protocol", "lrs", "baseline", "jobs"}
     known = own | {"steps", "size", *FURTHER}
     if unknown := sorted(keywords.keys() - known):
         raise TinctError(f"unknown keyword {unknown[0]!r} of comparison {title}; expected some of {sorted(known)}")
     if absent := [key for key in ("source", "task", "inits") if key not in keywords]:
         raise TinctError(f"comparison {title} has no {absent[0]}; expected source, task and inits at least")
-    common = {key: keywords[key] for key in keywords.keys() - {"inits", "seeds", "lrs", "jobs", "labels"}}
+    common = {key: keywords[key] for key in keywords.keys() - {"inits", "seeds", "lrs", "baseline", "jobs", "labels"}}
     with about(f"comparison {title}"):
         TransferSettings(**common).check()
         arms = words(keywords["inits"], "inits")

@@ -52,6 +52,7 @@ class Grid:
         untold: the arms with an encoder of which nobody knows all the pictures that it saw.
         seen: for each arm, the names of evaluated pictures that are among those its encoders saw, or copies of them.
         out: the folder.
+        baseline: the arm that the others are compared with; None for what the plan says, else `random`, else the first.
     """
 
     arms: tuple[Arm, ...]
@@ -65,6 +66,7 @@ class Grid:
     untold: tuple[str, ...]
     seen: dict[str, list[str]]
     out: Path
+    baseline: str | None = None
 
     def tuning(self) -> list[Planned]:
         """The cells that learning rates are chosen by; none where the protocol has no rate, or there is no choice."""
@@ -215,6 +217,7 @@ def write_plan(
     plan = {
         "what": "compare",
         "arms": before.get("arms", {}) | {arm.name: list(arm.inits) for arm in grid.arms},
+        "baseline": grid.baseline or before.get("baseline"),
         "labels": list(grid.amounts),
         "seeds": grid.seeds,
         "settings": {key: value for key, value in asdict(grid.common).items() if key not in PER_CELL},
