@@ -390,7 +390,10 @@ def test_an_encoder_that_saw_colour_is_fed_colour_unless_told_otherwise(tmp_path
     def fed_in(out, inits, **given):
         shared = {"size": 32, "min_positives": 1, "accelerator": "cpu", "task": "multilabel", "protocol": "linear"}
         found = run_compare(spec, out=tmp_path / out, labels="all", seeds=1, inits=inits, **shared, **given)
-        warned = "x: saw colour in pretraining, and was fed grey; try --settings input=rgb" in found.warnings
+        warned = (
+            "x: saw colour in pretraining, and was fed grey; try input=rgb (in tinct compare: --settings input=rgb)"
+            in found.warnings
+        )
         return {cell.record["input"] for cell in found.comparison.cells}, warned
 
     both = {"random": "random", "x": saw}

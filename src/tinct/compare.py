@@ -187,7 +187,7 @@ def _run_grid(grid: Grid, jobs: int) -> CompareResult:
         scores[one.arm][one.settings.lr] = record["value"]
     for arm, tried in scores.items():
         if tried and max(tried.values()) == -math.inf:
-            raise TinctError(f"{arm} diverged at all learning rates, {listed(tried)}; try smaller --lrs")
+            raise TinctError(f"{arm} diverged at all learning rates, {listed(tried)}; try smaller lrs")
     rates = {
         arm: max(tried.items(), key=lambda pair: pair[1], default=(grid.lrs[0],))[0] for arm, tried in scores.items()
     }
@@ -264,7 +264,8 @@ def fed_grey(cells: Sequence[Planned], records: Sequence[dict[str, Any]]) -> tup
     """A line where encoders that saw colour in pretraining were fed grey."""
     saw = [bool(record["init"]["provenance"].get("in_colour")) and record["input"] == "grey" for record in records]
     named = ", ".join(sorted({one.arm for one, blind in zip(cells, saw, strict=True) if blind}))
-    return (f"{named}: saw colour in pretraining, and was fed grey; try --settings input=rgb",) if named else ()
+    remedy = "try input=rgb (in tinct compare: --settings input=rgb)"
+    return (f"{named}: saw colour in pretraining, and was fed grey; {remedy}",) if named else ()
 
 
 def listed(rates: Iterable[float]) -> str:
@@ -283,5 +284,4 @@ def edges(grid: Grid, rates: dict[str, float]) -> tuple[str, ...]:
     wider = ",".join([*sorted(more), *(f"{lr:g}" for lr in grid.lrs)])
     if not at:
         return ()
-    remedy = f"try --lrs {wider} with another --out"
-    return (f"the best learning rate was at the edge of those tried ({named}); {remedy}",)
+    return (f"the best learning rate was at the edge of those tried ({named}); try lrs {wider} in another folder",)

@@ -177,12 +177,13 @@ def _timm(name: str, input: Input, backbone: str | None, weights: str | None) ->
         tensors, _ = read_weights(file)
         said = {"weights": f"timm:{name}", "file": str(file), "sha256": digest(file)[:16]}
     else:
-        logger.warning("downloading the weights of %s through timm; --weights FILE takes them from a file", name)
+        remedy = f"a file of its weights may take the place of timm:{name}, with backbone {architecture}"
+        logger.warning("downloading the weights of %s through timm; %s", name, remedy)
         try:
             tensors = timm.create_model(name, pretrained=True).state_dict()
         except Exception as error:  # the hub's client raises errors of many libraries
             reason = one_line(error, 200)
-            raise TinctError(f"timm:{name}: cannot be downloaded ({reason}); give --weights FILE") from error
+            raise TinctError(f"timm:{name}: cannot be downloaded ({reason}); {remedy}") from error
         said = {"weights": f"timm:{name}"}
     return _fitted(architecture, tensors, input, (cfg.mean, cfg.std), {**said, "supervised": None})
 
@@ -204,7 +205,10 @@ def _file(path: Path, input: Input | None, backbone: str | None) -> Start:
             f"{path}: holds a {meta.get('kind')}, no encoder; name the run's folder or encoder.safetensors"
         )
     if backbone is None:
-        raise TinctError(f"{path}: does not say its backbone; give --backbone with the timm name it was made with")
+        raise TinctError(
+            f"{path}: does not say its backbone; set backbone to the timm name it was made with (in tinct compare: "
+            "--settings backbone=NAME)"
+        )
     body = Encoder(backbone).body
     tensors, layout = translate(tensors, body, path)
     stem = tensors.get(f"{stem_name(body)}.weight")
@@ -240,4 +244,4 @@ def _fitted(
 
 def _same_backbone(name: str, own: str, asked: str | None) -> None:
     if asked is not None and asked != own:
-        raise TinctError(f"backbone is {asked}, but {name} is a {own}; leave --backbone out or compare like with like")
+        raise TinctError(f"backbone is {asked}, but {name} is a {own}; leave backbone out or compare like with like")
