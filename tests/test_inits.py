@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from tinct.errors import TinctError
-from tinct.inits import load_init
+from tinct.inits import load_init, seen_before
 from tinct.models.encoder import Encoder
 from tinct.weights import save_encoder
 
@@ -162,3 +162,8 @@ def test_hashes_that_are_none_are_named(run, seen):
     np.save(folder / "seen.npy", seen)
     with pytest.raises(TinctError, match=r"seen.npy: holds no row of hashes, which are uint64; remove it, or put it"):
         load_init(str(folder))
+
+
+def test_a_run_whose_first_weights_are_gone_by_its_end_keeps_its_results(tmp_path):
+    assert seen_before(str(tmp_path / "gone.safetensors")) is None
+    assert len(seen_before("random")) == 0

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tinct.data.hashes import near
 from tinct.data.random import torch_seed
 from tinct.device import own_draws
 from tinct.errors import TinctError, one_line
@@ -23,7 +24,7 @@ from tinct.runs import Run
 from tinct.shipped import RESERVED, digest, entries, resolve, seen_beside
 from tinct.weights import cast, check_header, fed_with, load_strict, read_weights
 
-__all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init", "seen_by"]
+__all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "inherited", "load_init", "seen_before", "seen_by"]
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +130,28 @@ def seen_by(path: Path) -> NDArray[np.uint64] | None:
     if not isinstance(hashes, np.ndarray) or hashes.ndim != 1 or hashes.dtype != np.uint64:
         raise TinctError(f"{beside}: holds no row of hashes, which are uint64; remove it, or put it back")
     return hashes
+
+
+def seen_before(init: str) -> NDArray[np.uint64] | None:
+    """Hashes of what the weights that pretraining begins with had seen; None where they do not lie beside them."""
+    if init == "random":
+        return np.empty(0, np.uint64)
+    if init == "imagenet-lite":
+        return None
+    try:
+        return seen_by(resolve(init, "encoder"))
+    except TinctError:  # gone since the run began, which must not cost its results
+        return None
+
+
+def inherited(start: Start, hashes: NDArray[np.uint64]) -> str | None:
+    """What an encoder's own pretraining began with, where that had seen pictures of such `hashes`; None where not.
+
+    None for weights that have a name, too: whoever uses them cannot begin them anew.
+    """
+    init = start.provenance.get("init", "random")
+    before = None if start.provenance.get("weights") in entries() else seen_before(init)
+    return init if before is not None and near(hashes, before).any() else None
 
 
 def carried_decoder(name: str) -> tuple[dict[str, Tensor], int, int, str]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,7 @@ class Grid:
         seen: for each arm, the names of evaluated pictures that are among those its encoders saw, or copies of them.
         out: the folder.
         baseline: the arm that the others are compared with; None for what the plan says, else `random`, else the first.
+        inherited: of arms whose encoders began with weights that had seen such pictures, the name of those weights.
     """
 
     arms: tuple[Arm, ...]
@@ -67,6 +68,7 @@ class Grid:
     seen: dict[str, list[str]]
     out: Path
     baseline: str | None = None
+    inherited: dict[str, str] = field(default_factory=dict)
 
     def tuning(self) -> list[Planned]:
         """The cells that learning rates are chosen by; none where the protocol has no rate, or there is no choice."""

@@ -100,7 +100,8 @@ def make_grid(
                 contents[one.settings.evaluate] = contents_of(parts)
     grid = replace(grid, contents=contents)
     check_finished(grid, [*grid.tuning(), *grid.cells(rates)])
-    return replace(grid, seen=evaluated_and_seen(arms, starts, common))
+    seen, before = evaluated_and_seen(arms, starts, common)
+    return replace(grid, seen=seen, inherited=before)
 
 
 def default_amounts(common: TransferSettings) -> tuple[str, ...]:
