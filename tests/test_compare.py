@@ -168,6 +168,15 @@ def test_another_baseline_is_kept_and_changed_without_running_anything_again(tmp
     assert "compared with cgan" in page.with_suffix(".md").read_text()
 
 
+def test_a_progress_line_names_its_grid(tmp_path, transfers, runs, monkeypatch, capsys):
+    monkeypatch.setattr("tinct.screen.LOGGED_EVERY", 0.0)
+    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "labels": "50", "seeds": 1, "lrs": "1e-3,3e-4"}
+    run_compare("mosaic:", out=tmp_path / "voc", **arguments)
+    said = capsys.readouterr().err
+    assert "voc, learning rates: 4 of 4, 0:00:" in said
+    assert "voc, transfers: 2 of 2, 0:00:" in said
+
+
 def test_the_best_rate_on_the_tuning_part_is_taken(tmp_path, transfers, runs, monkeypatch):
     def better_when_slow(settings, out, **options):
         settings_ = replace(settings, lr=1e-3 if settings.lr == 3e-4 and settings.init == "random" else 1e-2)

@@ -157,9 +157,15 @@ def test_an_experiment_runs_and_goes_on(tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.count("pretrain ") == 2
     assert "l1 + hinge GAN" in said
+    assert "lrs 1e-3 (0 of 4 cells)\n" in said
+    assert "(done)" not in said
     assert not out.exists()
     assert main(words) == 0
     assert "2 paired seeds" in capsys.readouterr().out
+    assert main([*words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("2 steps (done)\n") == 2
+    assert "lrs 1e-3 (4 of 4 cells)\n" in said
     cells = sorted((out / "classes" / "cells").glob("*/record.json"))
     assert [path.parent.name for path in cells] == ["cgan-20-0", "cgan-20-1", "random-20-0", "random-20-1"]
     starts = [json.loads(path.read_text())["init"]["name"] for path in cells[:2]]

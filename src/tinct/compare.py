@@ -181,9 +181,9 @@ def run_grid(grid: Grid, jobs: int) -> CompareResult:
 
 def _run_grid(grid: Grid, jobs: int) -> CompareResult:
     write_plan(grid)
-    tuning = grid.tuning()
+    tuning, name = grid.tuning(), grid.out.absolute().name  # one of several in an experiment
     scores: dict[str, dict[float, float]] = {arm.name: {} for arm in grid.arms}
-    for one, record in zip(tuning, run_cells(grid, tuning, jobs, "learning rates"), strict=True):
+    for one, record in zip(tuning, run_cells(grid, tuning, jobs, f"{name}, learning rates"), strict=True):
         scores[one.arm][one.settings.lr] = record["value"]
     for arm, tried in scores.items():
         if tried and max(tried.values()) == -math.inf:
@@ -194,7 +194,7 @@ def _run_grid(grid: Grid, jobs: int) -> CompareResult:
     cells = grid.cells(rates)
     check_finished(grid, cells, any_rate=False)
     plan = write_plan(grid, rates, scores) | {"arms": {arm.name: list(arm.inits) for arm in grid.arms}}
-    records = run_cells(grid, cells, jobs, "transfers")
+    records = run_cells(grid, cells, jobs, f"{name}, transfers")
     (made,) = comparisons([Cell(one.folder, record, one.arm, plan) for one, record in zip(cells, records, strict=True)])
     return CompareResult(
         grid.out, made, rates, leaks(grid) + diverged(scores) + edges(grid, rates) + fed_grey(cells, records)
