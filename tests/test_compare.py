@@ -200,12 +200,20 @@ def test_where_there_is_no_rate_to_choose_none_is(tmp_path, transfers, runs, pro
 
 
 @pytest.mark.parametrize(("protocol", "refused"), [("linear", False), ("knn", False), ("finetune", True)])
-def test_a_grid_goes_on_with_other_rates_where_no_rate_plays_a_part(tmp_path, transfers, runs, protocol, refused):
+def test_a_grid_goes_on_with_other_rates_and_steps_where_they_play_no_part(
+    tmp_path, transfers, runs, protocol, refused
+):
     arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "protocol": protocol}
-    run_compare("mosaic:", **arguments, seeds=1, lrs="1e-3")
+    first = run_compare("mosaic:", **arguments, seeds=1, lrs="1e-3")
     with pytest.raises(TinctError, match=r"was made with lr 0\.001, now it is 0\.0003") if refused else nullcontext():
         run_compare("mosaic:", **arguments, seeds=2, lrs="3e-4")
     assert len(transfers) == (4 if refused else 8)
+    further = {"steps": 90, "batch_size": 8, "weight_decay": 0.1}
+    with pytest.raises(TinctError, match="was made with weight_decay") if refused else nullcontext():
+        again = run_compare("mosaic:", **arguments, seeds=3, lrs="1e-3", **further)
+        assert again.comparison.values("x", 50).items() > first.comparison.values("x", 50).items()
+    (made,) = comparisons(find_records([tmp_path / "out"]).cells)
+    assert len(made.cells) == (4 if refused else 12)
 
 
 def test_rates_are_never_chosen_on_what_is_scored(tmp_path, transfers, runs):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinct.data.labelled import BY_GRADIENTS
+from tinct.data.labelled import BY_GRADIENTS, FOR_GRADIENTS
 from tinct.errors import TinctError
 from tinct.evidence.records import Cell, overlap, padded
 from tinct.evidence.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
@@ -174,9 +174,8 @@ class Comparison:
             # over the baseline's curve, not the arm's own mean: seeds that only one of them has must not count
             return worth_in_labels(curve, labels, curve[labels] + gain)
 
-        ends = None
-        if difference.low is not None and difference.high is not None:
-            ends = worth(difference.low), worth(difference.high)
+        low, high = difference.low, difference.high
+        ends = None if low is None or high is None else (worth(low), worth(high))
         return Contrast(
             arm=arm,
             labels=labels,
@@ -223,7 +222,8 @@ def comparisons(cells: Sequence[Cell], baseline: str | None = None) -> list[Comp
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         record = cell.record
-        same = {key: value for key, value in record["settings"].items() if key not in PER_CELL}
+        free = PER_CELL if record["protocol"] in BY_GRADIENTS else (*PER_CELL, *FOR_GRADIENTS)
+        same = {key: value for key, value in record["settings"].items() if key not in free}
         data = {key: record["data"][key] for key in ("spec", "train_fingerprint", "eval_split", "eval_fingerprint")}
         kind = {key: record[key] for key in ("task", "protocol", "size", "input", "metric")}
         data["view"] = str(record["data"].get("view")).replace(UNSAID, "")

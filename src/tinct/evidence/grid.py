@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from rich.progress import TimeElapsedColumn
 
+from tinct.data.labelled import FOR_GRADIENTS
 from tinct.data.subsets import TUNING_SHARE
 from tinct.environment import environment
 from tinct.errors import TinctError
@@ -153,8 +154,8 @@ def _finished(grid: Grid, planned: Planned, any_rate: bool = False) -> dict[str,
         return None
     record = read_checked(planned.folder / RECORD)
     remedy = "choose another --out, or remove that folder"
-    any_rate = any_rate or not planned.settings.trains
     no_matter = {"cache", "accelerator"} | ({"lr"} if any_rate else set())
+    no_matter |= set() if planned.settings.trains else set(FOR_GRADIENTS)
     digest = grid.digests.get(planned.settings.init)
     same = record["init"]["provenance"].get("sha256") == digest
     no_matter |= {"init"} if same and digest else set()  # they may lie elsewhere now
