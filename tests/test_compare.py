@@ -148,6 +148,35 @@ def test_a_grid_goes_on_whatever_way_its_places_are_spelled(tmp_path, transfers,
         run_compare(spec, inits="random,x=run2:run1", out=tmp_path / "out", **named)
 
 
+def test_another_baseline_is_kept_and_changed_without_running_anything_again(tmp_path, transfers, runs, capsys):
+    words = ["compare", "mosaic:", "--task", "multilabel", "--inits", f"random,l1={runs[0]},cgan={runs[1]}"]
+    words += ["--protocol", "linear", "--labels", "50", "--seeds", "2", "--out", str(tmp_path / "out")]
+    assert main([*words, "--baseline", "l2"]) == 2
+    assert capsys.readouterr().err == "tinct compare: baseline is 'l2'; expected one of the arms, random, l1, cgan\n"
+    assert main([*words, "--baseline", "l1"]) == 0
+    done, plan = len(transfers), tmp_path / "out" / "compare.json"
+    for further, baseline in (([], "l1"), (["--baseline", "random"], "random"), ([], "random")):
+        assert ("compared with l1" in " ".join(capsys.readouterr().out.split())) == (baseline == "l1" or bool(further))
+        assert main([*words, *further]) == 0
+        assert json.loads(plan.read_text())["baseline"] == baseline
+    assert len(transfers) == done
+    page = tmp_path / "report.html"
+    assert main(["report", str(tmp_path / "out"), "--baseline", "l2", "--out", str(page)]) == 2
+    assert capsys.readouterr().err == "tinct report: baseline is 'l2'; expected one of the arms, random, l1, cgan\n"
+    assert not page.exists()
+    assert main(["report", str(tmp_path / "out"), "--baseline", "cgan", "--out", str(page)]) == 0
+    assert "compared with cgan" in page.with_suffix(".md").read_text()
+
+
+def test_a_progress_line_names_its_grid(tmp_path, transfers, runs, monkeypatch, capsys):
+    monkeypatch.setattr("tinct.screen.LOGGED_EVERY", 0.0)
+    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "labels": "50", "seeds": 1, "lrs": "1e-3,3e-4"}
+    run_compare("mosaic:", out=tmp_path / "voc", **arguments)
+    said = capsys.readouterr().err
+    assert "voc, learning rates: 4 of 4, 0:00:" in said
+    assert "voc, transfers: 2 of 2, 0:00:" in said
+
+
 def test_the_best_rate_on_the_tuning_part_is_taken(tmp_path, transfers, runs, monkeypatch):
     def better_when_slow(settings, out, **options):
         settings_ = replace(settings, lr=1e-3 if settings.lr == 3e-4 and settings.init == "random" else 1e-2)
@@ -171,12 +200,20 @@ def test_where_there_is_no_rate_to_choose_none_is(tmp_path, transfers, runs, pro
 
 
 @pytest.mark.parametrize(("protocol", "refused"), [("linear", False), ("knn", False), ("finetune", True)])
-def test_a_grid_goes_on_with_other_rates_where_no_rate_plays_a_part(tmp_path, transfers, runs, protocol, refused):
+def test_a_grid_goes_on_with_other_rates_and_steps_where_they_play_no_part(
+    tmp_path, transfers, runs, protocol, refused
+):
     arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "protocol": protocol}
-    run_compare("mosaic:", **arguments, seeds=1, lrs="1e-3")
+    first = run_compare("mosaic:", **arguments, seeds=1, lrs="1e-3")
     with pytest.raises(TinctError, match=r"was made with lr 0\.001, now it is 0\.0003") if refused else nullcontext():
         run_compare("mosaic:", **arguments, seeds=2, lrs="3e-4")
     assert len(transfers) == (4 if refused else 8)
+    further = {"steps": 90, "batch_size": 8, "weight_decay": 0.1}
+    with pytest.raises(TinctError, match="was made with weight_decay") if refused else nullcontext():
+        again = run_compare("mosaic:", **arguments, seeds=3, lrs="1e-3", **further)
+        assert again.comparison.values("x", 50).items() > first.comparison.values("x", 50).items()
+    (made,) = comparisons(find_records([tmp_path / "out"]).cells)
+    assert len(made.cells) == (4 if refused else 12)
 
 
 def test_rates_are_never_chosen_on_what_is_scored(tmp_path, transfers, runs):
@@ -271,9 +308,9 @@ def test_more_labels_than_there_are_are_refused_before_anything_is_written(tmp_p
 @pytest.mark.parametrize(
     ("best", "says"),
     [
-        (1e-2, ["(random 0.01, x 0.01); try --lrs 3e-02,0.01,0.003,0.001,0.0003"]),
+        (1e-2, ["(random 0.01, x 0.01); try lrs 3e-02,0.01,0.003,0.001,0.0003 in another folder"]),
         (3e-3, []),
-        (3e-4, ["try --lrs 1e-04,"]),
+        (3e-4, ["try lrs 1e-04,"]),
     ],
 )
 def test_a_best_rate_at_the_edge_is_said(tmp_path, transfers, runs, monkeypatch, best, says):
@@ -332,7 +369,7 @@ def test_a_rate_that_diverges_is_not_taken_and_said(tmp_path, transfers, runs, m
         done,
         ["random", "random", runs[0], runs[0]] * 2,
     )  # tried again, and nothing else
-    with pytest.raises(TinctError, match=r"random diverged at all learning rates, 0\.003, 0\.01; try smaller --lrs"):
+    with pytest.raises(TinctError, match=r"random diverged at all learning rates, 0\.003, 0\.01; try smaller lrs"):
         run_compare("mosaic:", **{**arguments, "out": tmp_path / "all", "lrs": "3e-3,1e-2"})
     with pytest.raises(TinctError, match=r"cells/random-50-0: the loss became nan at step 7"):
         run_compare("mosaic:", **{**arguments, "out": tmp_path / "one", "lrs": "3e-3"})
@@ -444,6 +481,13 @@ def test_evaluated_pictures_that_an_encoder_saw_are_named(tmp_path, transfers, r
     assert "mosaic:val/0, mosaic:val/1," in said
     assert "and 2 more" in said
     assert "; pretrain with --exclude mosaic:" in said
+    on = tmp_path / "on"
+    on.mkdir()
+    shutil.copy(f"{runs[1]}/seen.npy", on)
+    save_encoder(on / "encoder.safetensors", Encoder(TINY), {"init": runs[1]})
+    assert compare("mosaic:", task="multilabel", inits=f"random,on={on}", out=tmp_path / "2", labels="50", seeds=1) == 0
+    remedy = f"; it started from {runs[1]}, which saw them: start from random with --exclude mosaic:, or leave them out"
+    assert remedy in " ".join(capsys.readouterr().out.split())
     monkeypatch.setattr("tinct.evidence.leaks.entries", lambda: dict.fromkeys(runs))  # as if they came with tinct
     assert compare("mosaic:", task="multilabel", inits=inits, out=tmp_path / "out", labels="50", seeds=2) == 0
     remedy = "; leave them out of the val split, or pretrain an encoder of your own with --exclude mosaic:"

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from tinct.errors import TinctError
-from tinct.inits import load_init
+from tinct.inits import load_init, seen_before
 from tinct.models.encoder import Encoder
 from tinct.weights import save_encoder
 
@@ -106,7 +106,7 @@ def test_any_file_in_timms_names_needs_its_backbone_and_every_key(tmp_path):
     weights = timm.create_model("resnet10t", num_classes=0, in_chans=1).state_dict()
     path = tmp_path / "mine.safetensors"
     save_file(weights, path)
-    with pytest.raises(TinctError, match="--backbone"):
+    with pytest.raises(TinctError, match="does not say its backbone; set backbone to the timm name"):
         load_init(str(path))
     start = load_init(str(path), backbone="resnet10t")
     assert same(weights, start.encoder.body.state_dict())
@@ -123,9 +123,10 @@ def test_downloads_are_announced_and_their_failure_is_one_line(monkeypatch, caps
         raise OSError("no route\nto host")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(TinctError, match=r"no route to host\); give --weights FILE"):
-        load_init("timm:resnet18")
-    assert "downloading" in caplog.text
+    remedy = "a file of its weights may take the place of timm:resnet18.a1_in1k, with backbone resnet18"
+    with pytest.raises(TinctError, match=rf"no route to host\); {remedy}"):
+        load_init("timm:resnet18.a1_in1k")
+    assert f"downloading the weights of resnet18.a1_in1k through timm; {remedy}" in caplog.text
     assert capsys.readouterr().out == ""
 
 
@@ -161,3 +162,8 @@ def test_hashes_that_are_none_are_named(run, seen):
     np.save(folder / "seen.npy", seen)
     with pytest.raises(TinctError, match=r"seen.npy: holds no row of hashes, which are uint64; remove it, or put it"):
         load_init(str(folder))
+
+
+def test_a_run_whose_first_weights_are_gone_by_its_end_keeps_its_results(tmp_path):
+    assert seen_before(str(tmp_path / "gone.safetensors")) is None
+    assert len(seen_before("random")) == 0

@@ -38,6 +38,8 @@ def test_shipped_experiments_hold_together(name, arms):
         assert config.init == "random"  # no labels, nor weights that saw some, before the transfer
         for keywords in plan.comparisons.values():
             assert keywords["source"] in config.exclude  # the evaluated pictures are kept out
+    if name == "paper":  # whether the GAN adds to L1 is its question
+        assert {keywords["baseline"] for keywords in plan.comparisons.values()} == {"l1"}
     adversarial = {run: config.adversarial for run, config in plan.runs.items()}
     assert adversarial["l1-0"] == "none"
     assert adversarial["cgan-0"] != "none"
@@ -65,6 +67,7 @@ def test_the_yardstick_is_kept_from_the_val_split_and_its_budgets_are_in_steps()
         ("random,cgan", "random,cgna", "cgan, random, imagenet-lite"),
         ('"20"', '"20000"', "comparison classes: 20000 labels"),
         ("1e-3", "fast", "comparison classes: lrs is 'fast'"),
+        ("seeds: 2, steps", "baseline: l1, steps", "comparison classes: baseline is 'l1'; expected one of the arms"),
         ("seeds: 2, steps", "seeds: 0, steps", "comparison classes: seeds is 0"),
         ("seeds: 2, steps", "jobs: 0, steps", "comparison classes: jobs is 0"),
         ("seeds: 2, steps", 'seeds: "2", steps', "seeds is '2'; expected int"),
@@ -154,9 +157,15 @@ def test_an_experiment_runs_and_goes_on(tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.count("pretrain ") == 2
     assert "l1 + hinge GAN" in said
+    assert "lrs 1e-3 (0 of 4 cells)\n" in said
+    assert "(done)" not in said
     assert not out.exists()
     assert main(words) == 0
     assert "2 paired seeds" in capsys.readouterr().out
+    assert main([*words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("2 steps (done)\n") == 2
+    assert "lrs 1e-3 (4 of 4 cells)\n" in said
     cells = sorted((out / "classes" / "cells").glob("*/record.json"))
     assert [path.parent.name for path in cells] == ["cgan-20-0", "cgan-20-1", "random-20-0", "random-20-1"]
     starts = [json.loads(path.read_text())["init"]["name"] for path in cells[:2]]

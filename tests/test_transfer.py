@@ -312,6 +312,13 @@ def test_a_picture_that_pretraining_saw_is_named(table, tmp_path):
     record = run_transfer(settings_for(table, init=str(tmp_path)), tmp_path / "out")
     assert "31.png" in record["data"]["seen_by_encoder"]["names"]
     assert record["init"]["keys_taken"] == len(Encoder("resnet10t").body.state_dict())
+    (tmp_path / "on").mkdir()
+    shutil.copy(tmp_path / "seen.npy", tmp_path / "on")
+    save_encoder(tmp_path / "on" / "encoder.safetensors", Encoder("resnet10t"), {"init": str(tmp_path)})
+    lines = Console(record=True, width=1000, file=io.StringIO())
+    for init, remedy in ((tmp_path, "pretrain an encoder of your own"), (tmp_path / "on", f"started from {tmp_path},")):
+        run_transfer(settings_for(table, init=str(init)), tmp_path / f"{init.name}-out", console=lines)
+        assert remedy in lines.export_text()
     np.save(tmp_path / "seen.npy", np.zeros(0, np.uint64))
     record = run_transfer(settings_for(table, init=str(tmp_path)), tmp_path / "again")
     assert record["data"]["seen_by_encoder"] == {"pictures": 0, "names": []}
@@ -404,7 +411,10 @@ def test_an_encoder_that_saw_colour_is_fed_colour_unless_told_otherwise(tmp_path
     def fed_in(out, inits, **given):
         shared = {"size": 32, "min_positives": 1, "accelerator": "cpu", "task": "multilabel", "protocol": "linear"}
         found = run_compare(spec, out=tmp_path / out, labels="all", seeds=1, inits=inits, **shared, **given)
-        warned = "x: saw colour in pretraining, and was fed grey; try --settings input=rgb" in found.warnings
+        warned = (
+            "x: saw colour in pretraining, and was fed grey; try input=rgb (in tinct compare: --settings input=rgb)"
+            in found.warnings
+        )
         return {cell.record["input"] for cell in found.comparison.cells}, warned
 
     both = {"random": "random", "x": saw}

@@ -66,6 +66,7 @@ def compare(
     steps: int | None = None,
     size: int | None = None,
     lrs: str = LRS,
+    baseline: str | None = None,
     settings: list[str] = [],  # noqa: B006  (the command line's way to say: several words)
     jobs: int | None = None,
     dry_run: bool = False,
@@ -80,8 +81,7 @@ def compare(
         source: a labelled source, such as `voc:DIR`.
         task: multilabel or segmentation.
         inits: the arms, such as `random,tinct-small-ssl,mine=RUN0:RUN1:RUN2`, each as `tinct transfer` takes it; with
-            several encoders in an arm, seed s starts from number s modulo their count. `random` is the baseline, else
-            the first arm.
+            several encoders in an arm, seed s starts from number s modulo their count.
         out: the grid's folder.
         labels: numbers of labelled pictures, such as `50,400,0.2,all`; shares have a point. By default 50 and all, or
             all alone where 50 are too many, or too few for a positive of each class.
@@ -91,6 +91,8 @@ def compare(
         size: height and width of the input in pixels (of pictures to segment, the shorter side); by default 96, and 64
             for `mosaic:`.
         lrs: learning rates to choose from.
+        baseline: the arm that the others are compared with, such as `l1`; by default what the grid was last given, else
+            `random`, else the first arm.
         settings: further settings of `tinct transfer`, such as `input=rgb layer_decay=0.7`.
         jobs: transfers at a time; by default one for each GPU, or one.
         dry_run: run one cell, list all, and estimate the time of those to do.
@@ -102,17 +104,9 @@ def compare(
         TinctError: as `run_compare`.
     """
     budget: dict[str, Any] = {key: value for key, value in {"steps": steps, "size": size}.items() if value is not None}
+    budget |= {"baseline": baseline, **further(settings)}
     grid = make_grid(
-        source,
-        task=task,
-        inits=inits,
-        out=out,
-        labels=labels,
-        seeds=seeds,
-        protocol=protocol,
-        lrs=lrs,
-        **budget,
-        **further(settings),
+        source, task=task, inits=inits, out=out, labels=labels, seeds=seeds, protocol=protocol, lrs=lrs, **budget
     )
     console = open_console()
     known = leaks(grid)
@@ -143,6 +137,7 @@ def run_compare(
     seeds: int = SEEDS,
     protocol: Protocol = "finetune",
     lrs: Rates = LRS,
+    baseline: str | None = None,
     jobs: int | None = None,
     **settings: Any,
 ) -> CompareResult:
@@ -159,6 +154,7 @@ def run_compare(
         seeds: how many.
         protocol: finetune, frozen, linear or knn.
         lrs: `"1e-3,3e-4"`, `[1e-3, 3e-4]`, or one of them.
+        baseline: see `compare`.
         jobs: transfers at a time; several need an `if __name__ == "__main__":` in a script, which each runs again.
         **settings: further fields of `TransferSettings`, such as `size=128, input="rgb"`.
 
@@ -168,17 +164,8 @@ def run_compare(
     Raises:
         TinctError: an arm, its weights, the labels or the folder make it impossible, or an arm was steered by labels.
     """
-    grid = make_grid(
-        source,
-        task=task,
-        inits=inits,
-        out=expanded(out),
-        labels=labels,
-        seeds=seeds,
-        protocol=protocol,
-        lrs=lrs,
-        **settings,
-    )
+    settings |= {"out": expanded(out), "baseline": baseline}
+    grid = make_grid(source, task=task, inits=inits, labels=labels, seeds=seeds, protocol=protocol, lrs=lrs, **settings)
     return run_grid(grid, parallel(jobs))
 
 
@@ -188,20 +175,21 @@ def run_grid(grid: Grid, jobs: int) -> CompareResult:
     Raises:
         TinctError: a cell failed, or an arm diverged at all learning rates.
     """
+    name = grid.out.absolute().name  # one of several in an experiment
     scores: dict[str, dict[float, float]] = {arm.name: {} for arm in grid.arms}
     with alone_in(grid.out):  # two at once would lose each other's arms in the plan
         write_plan(grid)
         tuning = grid.tuning()
-        for one, record in zip(tuning, run_cells(grid, tuning, jobs, "learning rates"), strict=True):
+        for one, record in zip(tuning, run_cells(grid, tuning, jobs, f"{name}, learning rates"), strict=True):
             scores[one.arm][one.settings.lr] = record["value"]
         for arm, tried in scores.items():
             if tried and max(tried.values()) == -math.inf:
-                raise TinctError(f"{arm} diverged at all learning rates, {listed(tried)}; try smaller --lrs")
+                raise TinctError(f"{arm} diverged at all learning rates, {listed(tried)}; try smaller lrs")
         rates = {arm: max(tried, key=tried.__getitem__, default=grid.lrs[0]) for arm, tried in scores.items()}
         cells = grid.cells(rates)
         check_finished(grid, cells, any_rate=False)
         plan = write_plan(grid, rates, scores) | {"arms": {arm.name: list(arm.inits) for arm in grid.arms}}
-        records = run_cells(grid, cells, jobs, "transfers")
+        records = run_cells(grid, cells, jobs, f"{name}, transfers")
     (made,) = comparisons([Cell(one.folder, record, one.arm, plan) for one, record in zip(cells, records, strict=True)])
     warnings = leaks(grid) + diverged(scores) + edges(grid, rates) + fed_grey(cells, records)
     return CompareResult(grid.out, made, rates, warnings)
@@ -269,7 +257,8 @@ def fed_grey(cells: Sequence[Planned], records: Sequence[dict[str, Any]]) -> tup
     """A line where encoders that saw colour in pretraining were fed grey."""
     saw = [bool(record["init"]["provenance"].get("in_colour")) and record["input"] == "grey" for record in records]
     named = ", ".join(sorted({one.arm for one, blind in zip(cells, saw, strict=True) if blind}))
-    return (f"{named}: saw colour in pretraining, and was fed grey; try --settings input=rgb",) if named else ()
+    remedy = "try input=rgb (in tinct compare: --settings input=rgb)"
+    return (f"{named}: saw colour in pretraining, and was fed grey; {remedy}",) if named else ()
 
 
 def listed(rates: Iterable[float]) -> str:
@@ -286,4 +275,4 @@ def edges(grid: Grid, rates: dict[str, float]) -> tuple[str, ...]:
     more = {f"{rate * beyond[rate]:.0e}" for rate in at.values()}
     named = ", ".join(f"{arm} {rate:g}" for arm, rate in at.items())
     wider = ",".join([*sorted(more), *(f"{lr:g}" for lr in grid.lrs)])
-    return (f"the best learning rate was at the edge of those tried ({named}); try --lrs {wider} with another --out",)
+    return (f"the best learning rate was at the edge of those tried ({named}); try lrs {wider} in another folder",)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tinct.data.hashes import near
 from tinct.data.random import torch_seed
 from tinct.device import own_draws
 from tinct.errors import TinctError, one_line
@@ -23,7 +24,7 @@ from tinct.runs import Run
 from tinct.shipped import RESERVED, digest, entries, resolve, seen_beside
 from tinct.weights import cast, check_header, fed_with, load_strict, read_weights
 
-__all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "load_init", "seen_by"]
+__all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "inherited", "load_init", "seen_before", "seen_by"]
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,28 @@ def seen_by(path: Path) -> NDArray[np.uint64] | None:
     return hashes
 
 
+def seen_before(init: str) -> NDArray[np.uint64] | None:
+    """Hashes of what the weights that pretraining begins with had seen; None where they do not lie beside them."""
+    if init == "random":
+        return np.empty(0, np.uint64)
+    if init == "imagenet-lite":
+        return None
+    try:
+        return seen_by(resolve(init, "encoder"))
+    except TinctError:  # gone since the run began, which must not cost its results
+        return None
+
+
+def inherited(start: Start, hashes: NDArray[np.uint64]) -> str | None:
+    """What an encoder's own pretraining began with, where that had seen pictures of such `hashes`; None where not.
+
+    None for weights that have a name, too: whoever uses them cannot begin them anew.
+    """
+    init = start.provenance.get("init", "random")
+    before = None if start.provenance.get("weights") in entries() else seen_before(init)
+    return init if before is not None and near(hashes, before).any() else None
+
+
 def carried_decoder(name: str) -> tuple[dict[str, Tensor], int, int, str]:
     """The decoder of a run: its weights, stride, width, and the file of its folder they came from.
 
@@ -177,12 +200,13 @@ def _timm(name: str, input: Input, backbone: str | None, weights: str | None) ->
         tensors, _ = read_weights(file)
         said = {"weights": f"timm:{name}", "file": str(file), "sha256": digest(file)[:16]}
     else:
-        logger.warning("downloading the weights of %s through timm; --weights FILE takes them from a file", name)
+        remedy = f"a file of its weights may take the place of timm:{name}, with backbone {architecture}"
+        logger.warning("downloading the weights of %s through timm; %s", name, remedy)
         try:
             tensors = timm.create_model(name, pretrained=True).state_dict()
         except Exception as error:  # the hub's client raises errors of many libraries
             reason = one_line(error, 200)
-            raise TinctError(f"timm:{name}: cannot be downloaded ({reason}); give --weights FILE") from error
+            raise TinctError(f"timm:{name}: cannot be downloaded ({reason}); {remedy}") from error
         said = {"weights": f"timm:{name}"}
     return _fitted(architecture, tensors, input, (cfg.mean, cfg.std), {**said, "supervised": None})
 
@@ -204,7 +228,10 @@ def _file(path: Path, input: Input | None, backbone: str | None) -> Start:
             f"{path}: holds a {meta.get('kind')}, no encoder; name the run's folder or encoder.safetensors"
         )
     if backbone is None:
-        raise TinctError(f"{path}: does not say its backbone; give --backbone with the timm name it was made with")
+        raise TinctError(
+            f"{path}: does not say its backbone; set backbone to the timm name it was made with (in tinct compare: "
+            "--settings backbone=NAME)"
+        )
     body = Encoder(backbone).body
     tensors, layout = translate(tensors, body, path)
     stem = tensors.get(f"{stem_name(body)}.weight")
@@ -240,4 +267,4 @@ def _fitted(
 
 def _same_backbone(name: str, own: str, asked: str | None) -> None:
     if asked is not None and asked != own:
-        raise TinctError(f"backbone is {asked}, but {name} is a {own}; leave --backbone out or compare like with like")
+        raise TinctError(f"backbone is {asked}, but {name} is a {own}; leave backbone out or compare like with like")

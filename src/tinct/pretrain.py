@@ -5,19 +5,25 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tinct.config import Config
 from tinct.data.base import Source
 from tinct.data.cache import CachedSource
+from tinct.data.hashes import near
 from tinct.data.loader import Photographs
 from tinct.data.sources import open_sources
 from tinct.downstream.examples import open_labels
 from tinct.engine import lost_ranks_told
 from tinct.errors import TinctError
 from tinct.files import alone_in, expanded
+from tinct.inits import seen_before
 from tinct.pretraining.learner import Learner
 from tinct.pretraining.loop import Training, stored
 from tinct.pretraining.preparation import engine_for, hashes_to_avoid, open_excluded, open_held_out, prepare, set_aside
 from tinct.runs import Run, read_record
+from tinct.screen import open_console, say
 
 __all__ = ["check_run", "pretrain", "run_pretrain"]
 
@@ -73,7 +79,10 @@ def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> di
     if begun is None:
         return read_record(out)
     source, learner = begun
-    pool, held_out, avoided = set_aside(config, source, hashes_to_avoid(config.exclude))
+    excluded = hashes_to_avoid(config.exclude)
+    if learner.fabric.is_global_zero:
+        warn_of_seen(config.init, excluded)
+    pool, held_out, avoided = set_aside(config, source, excluded)
     if config.cache:
         with learner.fabric.rank_zero_first(local=True):  # the machine's other ranks find what the first has built
             source = CachedSource(source, expanded(config.cache), math.ceil(config.size / config.min_crop))
@@ -107,3 +116,14 @@ def check_run(config: Config, run: Run, resume: bool) -> tuple[Source, Learner] 
     if config.held_out is not None:
         open_held_out(config.held_out)
     return source, Learner(config, fabric)
+
+
+def warn_of_seen(init: str, excluded: NDArray[np.uint64]) -> None:
+    """Say how many of the pictures with hashes `excluded` (N,) are no news to the weights that a run begins with."""
+    before = seen_before(init)
+    if before is not None and (count := int(near(excluded, before).sum())):
+        line = (
+            f"warning: init {init} saw {count} of the excluded pictures, or copies of them, and the encoder counts as "
+            "having seen them; start from random to keep them out"
+        )
+        say(open_console(stderr=True), line, "yellow")

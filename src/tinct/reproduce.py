@@ -13,7 +13,7 @@ from tinct.evidence.parsing import FURTHER, NAME, parallel, words
 from tinct.evidence.planning import make_grid
 from tinct.files import expanded
 from tinct.objectives import COLOUR
-from tinct.outputs import check_out
+from tinct.outputs import RECORD, check_out
 from tinct.pretrain import check_run, run_pretrain
 from tinct.report import check_page, write_report
 from tinct.runs import Run
@@ -48,7 +48,7 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
         experiment: paper, paper-cpu, yardstick, scaling, or a YAML file of the same form.
         data: the folder that the file's `{data}` stands for.
         out: folder for runs, comparisons and report.html.
-        dry_run: say what would be run, check that it could begin, and stop.
+        dry_run: say what would be run and what of it is done, check that it could begin, and stop.
 
     Returns:
         0.
@@ -64,8 +64,10 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
     check_out(out, "reproduce")
     check_page(page := out / "report.html")
     check_runs(plan, out)  # a mistake must not show after hours of pretraining
-    check_comparisons(plan, out)
+    grids = check_comparisons(plan, out)
     if dry_run:
+        for line in compared_so_far(plan, grids):
+            say(console, line)
         return 0
     for name, config in plan.runs.items():
         run_pretrain(config, out=out / "pretrained" / name, resume=True)
@@ -96,20 +98,25 @@ def check_runs(plan: Experiment, out: Path) -> None:
             check_run(config, Run(pretrained / name), resume=True)
 
 
-def check_comparisons(plan: Experiment, out: Path) -> None:
+def check_comparisons(plan: Experiment, out: Path) -> dict[str, Grid]:
     """Refuse comparisons that could not be run, or not go on with what is in `out`, once all runs are there.
+
+    Returns:
+        What each would transfer, by its name.
 
     Raises:
         TinctError: one cannot.
     """
     runs = {str(out / "pretrained" / name): config for name, config in plan.runs.items()}
     later = {run for run in runs if not (Path(run) / "encoder.safetensors").exists()}
+    grids = {}
     for title, keywords in plan.comparisons.items():
         own = {key: value for key, value in keywords.items() if key != "jobs"}
         with about(f"comparison {title}"):
             parallel(keywords.get("jobs"))
-            grid = make_grid(**own, out=out / title, later=later)
+            grids[title] = grid = make_grid(**own, out=out / title, later=later)
             check_arms(grid, {run: runs[run] for run in later}, keywords.get("backbone"))
+    return grids
 
 
 def check_arms(grid: Grid, later: dict[str, Config], asked: str | None) -> None:
@@ -228,13 +235,13 @@ def compared(title: str, keywords: dict[str, Any], inits: dict[str, str]) -> dic
     Raises:
         TinctError: a keyword is unknown, a setting out of range, or a value of another kind.
     """
-    own = {"source", "task", "inits", "labels", "seeds", "protocol", "lrs", "jobs"}
+    own = {"source", "task", "inits", "labels", "seeds", "protocol", "lrs", "baseline", "jobs"}
     known = own | {"steps", "size", *FURTHER}
     if unknown := sorted(keywords.keys() - known):
         raise TinctError(f"unknown keyword {unknown[0]!r} of comparison {title}; expected some of {sorted(known)}")
     if absent := [key for key in ("source", "task", "inits") if key not in keywords]:
         raise TinctError(f"comparison {title} has no {absent[0]}; expected source, task and inits at least")
-    common = {key: keywords[key] for key in keywords.keys() - {"inits", "seeds", "lrs", "jobs", "labels"}}
+    common = {key: keywords[key] for key in keywords.keys() - {"inits", "seeds", "lrs", "baseline", "jobs", "labels"}}
     with about(f"comparison {title}"):
         TransferSettings(**common).check()
         arms = words(keywords["inits"], "inits")
@@ -245,11 +252,19 @@ def compared(title: str, keywords: dict[str, Any], inits: dict[str, str]) -> dic
 
 
 def described(plan: Experiment, out: Path) -> Iterator[str]:
-    """What would be run, a line each."""
+    """The runs that would be pretrained, a line each."""
     for name, config in plan.runs.items():
         budget = next(f"{getattr(config, one)} {one}" for one in BUDGETS if getattr(config, one) is not None)
         terms = " + ".join(config.terms) + (f" + {config.adversarial} GAN" if config.adversarial != "none" else "")
-        yield f"pretrain {out / 'pretrained' / name}: {terms}, {config.backbone}, {config.size} px, {budget}"
-    for name, keywords in plan.comparisons.items():
-        listed = ", ".join(f"{key} {value}" for key, value in keywords.items())
-        yield f"compare {out / name}: {listed}"
+        run = out / "pretrained" / name
+        done = " (done)" if Run(run).finished() else ""
+        yield f"pretrain {run}: {terms}, {config.backbone}, {config.size} px, {budget}{done}"
+
+
+def compared_so_far(plan: Experiment, grids: dict[str, Grid]) -> Iterator[str]:
+    """The comparisons that would be made, a line each, with how many of their transfers are there."""
+    for title, grid in grids.items():
+        listed = ", ".join(f"{key} {value}" for key, value in plan.comparisons[title].items())
+        cells = [*grid.tuning(), *grid.cells({arm.name: grid.lrs[0] for arm in grid.arms})]
+        done = sum((one.folder / RECORD).exists() for one in cells)
+        yield f"compare {grid.out}: {listed} ({done} of {len(cells)} cells)"

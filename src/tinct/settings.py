@@ -6,7 +6,7 @@ from typing import Any, Literal, get_type_hints
 
 from tinct.config import LARGEST, Precision
 from tinct.data.base import MIN_POSITIVES
-from tinct.data.labelled import BY_GRADIENTS, Protocol, Task
+from tinct.data.labelled import BY_GRADIENTS, FOR_GRADIENTS, Protocol, Task
 from tinct.errors import TinctError, check_kinds
 from tinct.files import as_plain
 from tinct.models.stem import Input
@@ -100,7 +100,7 @@ class TransferSettings:
 
     def command(self) -> str:
         """The `tinct transfer` that repeats it, but for `--out`: what is not a default, quoted for a shell."""
-        idle = () if self.trains else ("lr", "steps", "batch_size", "weight_decay")
+        idle = () if self.trains else FOR_GRADIENTS
         words = ["tinct", "transfer", self.source]
         for key in fields(self)[1:]:
             value = getattr(self, key.name)

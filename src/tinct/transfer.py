@@ -23,7 +23,7 @@ from tinct.environment import environment
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.evidence.findings import METRICS
 from tinct.files import alone_in, expanded, write_json
-from tinct.inits import Start, load_init
+from tinct.inits import Start, inherited, load_init
 from tinct.outputs import RECORD, check_out
 from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
@@ -198,7 +198,7 @@ def run_cell(
         result = work(settings, start, parts, fabric, console)
         record = record_of(settings, start, parts, result, score(result, evaluated, settings, classes))
         record["seconds"] = round(time.perf_counter() - began, 3)
-        warn(console, {**parts.train.bad, **result.skipped}, record["data"])
+        warn(console, {**parts.train.bad, **result.skipped}, record["data"], inherited(start, result.hashes))
         try:
             if keep_model and result.network is not None:
                 keep = ("task", "data", "init", "labels", "n_labels", "seed", "metric", "value")
@@ -265,19 +265,18 @@ def record_of(
     }
 
 
-def warn(console: Console, skipped: dict[str, str], data: dict[str, Any]) -> None:
+def warn(console: Console, skipped: dict[str, str], data: dict[str, Any], began: str | None = None) -> None:
     """Say which pictures were passed over, and which evaluated ones the encoder or the labels had shown before.
 
-    `data` is that part of the record.
+    `data` is that part of the record; `began` names what the encoder began with, where that saw such pictures.
     """
     for name, reason in skipped.items():
         say(console, f"passed over: {name}: {reason}")
+    remedy = "leave them out of that split, or pretrain an encoder of your own with --exclude"
+    if began is not None:  # --exclude keeps out what a run reads, not what its init had seen
+        remedy = f"it started from {began}, which saw them: leave them out of that split, or start from random"
     kinds = (
-        (
-            "seen_by_encoder",
-            "pretraining saw",
-            "leave them out of that split, or pretrain an encoder of your own with --exclude",
-        ),
+        ("seen_by_encoder", "pretraining saw", remedy),
         ("seen_in_training", "among the labelled training pictures are", "take them out of one of the two"),
     )
     for key, where, remedy in kinds:

@@ -240,3 +240,22 @@ def test_probes_scored_on_the_tuning_part_are_evidence_and_random_is_the_baselin
     (made,) = comparisons(find_records([tmp_path]).cells)
     assert made.arms == ["random", "cgan"]
     assert len(made.cells) == 4
+
+
+def test_another_baseline_is_the_plans_or_the_callers(tmp_path):
+    fake_grid(tmp_path, {"random": ["random"], "l1": ["a0", "a1"], "cgan": ["b0", "b1"]}, ("50", "all"), seeds=2)
+    cells = find_records([tmp_path]).cells
+    assert comparisons(cells)[0].baseline == "random"
+    assert comparisons(cells, "l1")[0].arms == ["l1", "random", "cgan"]
+    (tmp_path / "compare.json").write_text(json.dumps(cells[0].plan | {"baseline": "l1"}))
+    cells = find_records([tmp_path]).cells
+    (made,) = comparisons(cells)
+    assert made.arms == ["l1", "random", "cgan"]
+    (found,) = (one for one in made.contrasts if (one.arm, one.labels) == ("cgan", 50))
+    before, after = (list(made.values(arm, 50).values()) for arm in ("l1", "cgan"))
+    assert found.difference == paired_difference(after, before)
+    assert comparisons(cells, "random")[0].baseline == "random"
+    assert comparisons([cell for cell in cells if cell.arm != "l1"])[0].baseline == "random"  # until l1 has begun
+    (tmp_path / "compare.json").write_text(json.dumps(cells[0].plan | {"baseline": ["l1"]}))
+    with pytest.raises(TinctError, match=r"compare\.json: baseline is missing or not what a plan has there"):
+        find_records([tmp_path])

@@ -19,15 +19,15 @@ def test_what_is_not_scored_is_no_leak(tmp_path, evaluate):
     part, where = (val, np.arange(12)) if evaluate == "val" else (train, train.parts()[0])
     known = [[hash_of(one.source, index) for index in range(len(one.source))] for one in (train, val)]
     starts = {
-        "all": SimpleNamespace(seen=np.array(known[0] + known[1], np.uint64)),
-        "none": SimpleNamespace(seen=np.zeros(0, np.uint64)),
-        "foreign": SimpleNamespace(seen=None),
+        "all": SimpleNamespace(provenance={}, seen=np.array(known[0] + known[1], np.uint64)),
+        "none": SimpleNamespace(provenance={}, seen=np.zeros(0, np.uint64)),
+        "foreign": SimpleNamespace(provenance={}, seen=None),
     }
     arms = [
         Arm(name, inits) for name, inits in (("x", ("none", "all")), ("y", ("foreign", "none")), ("z", ("random",)))
     ]
     found = evaluated_and_seen(arms, starts, TransferSettings(spec, "multilabel", evaluate=evaluate, size=32))
-    assert found == {"x": [part.source.name(int(index)) for index in where]}
+    assert found == ({"x": [part.source.name(int(index)) for index in where]}, {})
 
 
 def test_arms_with_an_encoder_of_unknown_pictures_are_told():
@@ -56,6 +56,7 @@ def test_a_leak_names_ten_pictures_and_a_remedy_that_is_at_hand(evaluate, of_its
         arms=[Arm("ours", ("tinct-small-ssl", "run")), Arm("theirs", ("tinct-small-ssl",))],
         seen={"ours": [f"p{number}" for number in range(12)], "theirs": [f"p{number}" for number in range(10)]},
         untold=("x", "y"),
+        inherited={},
         out=Path("grid"),
     )
     ours, theirs, unknown = leaks(grid)

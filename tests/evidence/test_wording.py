@@ -12,7 +12,8 @@ from tinct.evidence.wording import plain, pretraining_of, rows, sentence, senten
 
 def cell(arm, labels, seed, value, init=None, **init_fields):
     """A bare record: enough for words."""
-    named = {"name": init or arm, "provenance": {"terms": {"bins": 1.0}}, **init_fields}
+    made = {"seed": seed} if arm == "random" else {"terms": {"bins": 1.0}}
+    named = {"name": init or arm, "provenance": made, **init_fields}
     record = {"init": named, "n_labels": labels, "seed": seed, "value": value, "metric": "map"}
     record |= {"protocol": "finetune", "labels": str(labels), "data": {"unreadable": []}}
     return Cell(Path("nowhere"), record, arm)
@@ -103,6 +104,15 @@ def test_several_arms_are_told_apart_and_another_baseline_is_named():
     assert first.startswith("Colour pretraining (cgan) adds 6.2 mAP points (95 % CI")
     assert "at 158 labels, compared with l1; what that is worth in labels cannot be told: the baseline" in first
     assert second.startswith("Colour pretraining (bins)")
+
+
+def test_random_weights_are_no_pretraining_and_the_baselines_encoder_counts():
+    made = compared(("l1", [36, 37.5, 38]), ("random", [30, 31, 32]), ("cgan", [36, 37.5, 39]))
+    assert sentences(made)[0].startswith("No gain shown: having random weights (random) costs 6.2 mAP points (95 % CI")
+    for found in made.cells[:3]:
+        found.record["init"]["name"] = "l1"
+    said = sentences(Comparison(made.cells, made.arms))[1]
+    assert said.startswith("No gain shown: colour pretraining (cgan) changes mAP by +0.3 points for this encoder (")
 
 
 def test_pairs_that_share_encoders_are_said_to():

@@ -113,7 +113,7 @@ def test_an_unknown_layout_names_the_closest_and_what_does_not_fit():
     assert "\n" not in message
     with pytest.raises(TinctError, match="of another shape"):
         into_timm(theirs("resnet34").state_dict() | {"layer1.0.conv1.weight": torch.zeros(2)}, "resnet34")
-    with pytest.raises(TinctError, match="check --backbone"):
+    with pytest.raises(TinctError, match="; check backbone"):
         into_timm(theirs("resnet18").state_dict(), "resnet50")
 
 

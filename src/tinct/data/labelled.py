@@ -13,8 +13,8 @@ from tinct.data.folder import PathSource
 from tinct.errors import PictureError, TinctError
 
 __all__ = [
-    *("BY_GRADIENTS", "LabelledFiles", "Protocol", "Task", "checked_mask", "read_indices", "require_names"),
-    *("require_positives", "score_threshold", "spelled"),
+    *("BY_GRADIENTS", "FOR_GRADIENTS", "LabelledFiles", "Protocol", "Task", "checked_mask", "read_indices"),
+    *("require_names", "require_positives", "score_threshold", "spelled"),
 ]
 
 Task = Literal["multilabel", "segmentation"]
@@ -23,6 +23,8 @@ Protocol = Literal["finetune", "frozen", "linear", "knn"]
 """How an encoder learns from labels."""
 BY_GRADIENTS: tuple[Protocol, ...] = ("finetune", "frozen")
 """The protocols that train a network by gradients; the others fit a probe."""
+FOR_GRADIENTS = ("lr", "steps", "batch_size", "weight_decay")
+"""Settings of a transfer that play no part in a probe."""
 
 
 def score_threshold(protocol: Protocol) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinct.data.labelled import BY_GRADIENTS
+from tinct.data.labelled import BY_GRADIENTS, FOR_GRADIENTS
 from tinct.errors import TinctError
 from tinct.evidence.records import Cell, overlap, padded
 from tinct.evidence.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
@@ -47,7 +47,7 @@ class Contrast:
         bootstrap: interval of the same difference over evaluated pictures; None without predictions.
         worth: the gain in labels.
         worth_ends: the ends of the difference's interval in labels; None without an interval.
-        encoders: how many pretrained encoders are behind the arm's values.
+        encoders: how many encoders are behind the values, of the arm or the baseline, whichever has fewer.
     """
 
     arm: str
@@ -174,9 +174,8 @@ class Comparison:
             # over the baseline's curve, not the arm's own mean: seeds that only one of them has must not count
             return worth_in_labels(curve, labels, curve[labels] + gain)
 
-        ends = None
-        if difference.low is not None and difference.high is not None:
-            ends = worth(difference.low), worth(difference.high)
+        low, high = difference.low, difference.high
+        ends = None if low is None or high is None else (worth(low), worth(high))
         return Contrast(
             arm=arm,
             labels=labels,
@@ -187,7 +186,7 @@ class Comparison:
             bootstrap=_bootstrap([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]),
             worth=worth(difference.mean),
             worth_ends=ends,
-            encoders=encoders(ours[seed] for seed in seeds),
+            encoders=min(encoders(cells[seed] for seed in seeds) for cells in (ours, theirs)),
         )
 
 
@@ -215,15 +214,16 @@ def fitted_on_all(record: Mapping[str, Any]) -> bool:
     return record.get("protocol") in ("linear", "knn") and record.get("all_labels", record["labels"] in ("all", "1.0"))
 
 
-def comparisons(cells: Sequence[Cell]) -> list[Comparison]:
+def comparisons(cells: Sequence[Cell], baseline: str | None = None) -> list[Comparison]:
     """Group cells by data, task, protocol and whatever else must be equal between arms.
 
-    The baseline of a group is its arm `random`, else the first of its plan, else the first that was read.
+    The baseline of a group is `baseline` where it has that arm, else its plan's, else `random`, else its first arm.
     """
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         record = cell.record
-        same = {key: value for key, value in record["settings"].items() if key not in PER_CELL}
+        free = PER_CELL if record["protocol"] in BY_GRADIENTS else (*PER_CELL, *FOR_GRADIENTS)
+        same = {key: value for key, value in record["settings"].items() if key not in free}
         data = {key: record["data"][key] for key in ("spec", "train_fingerprint", "eval_split", "eval_fingerprint")}
         kind = {key: record[key] for key in ("task", "protocol", "size", "input", "metric")}
         data["view"] = str(record["data"].get("view")).replace(UNSAID, "")
@@ -233,7 +233,9 @@ def comparisons(cells: Sequence[Cell]) -> list[Comparison]:
         present = {cell.arm for cell in group}
         planned = [arm for cell in group for arm in cell.plan.get("arms", {}) if arm in present]
         arms = list(dict.fromkeys([*planned, *(cell.arm for cell in group)]))
-        arms.sort(key=lambda arm: arm != "random")
+        wanted = (baseline, *(cell.plan.get("baseline") for cell in group), "random", arms[0])
+        first = next(arm for arm in wanted if arm in arms)
+        arms.sort(key=lambda arm: arm != first)
         used: dict[str, int] = {}
         for cell in group:
             used[cell.record["labels"]] = max(cell.labels, used.get(cell.record["labels"], 0))

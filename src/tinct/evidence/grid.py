@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.progress import TimeElapsedColumn
 
+from tinct.data.labelled import FOR_GRADIENTS
 from tinct.data.subsets import TUNING_SHARE
 from tinct.environment import environment
 from tinct.errors import TinctError
@@ -52,6 +53,8 @@ class Grid:
         untold: the arms with an encoder of which nobody knows all the pictures that it saw.
         seen: for each arm, the names of evaluated pictures that are among those its encoders saw, or copies of them.
         out: the folder.
+        baseline: the arm that the others are compared with; None for what the plan says, else `random`, else the first.
+        inherited: of arms whose encoders began with weights that had seen such pictures, the name of those weights.
     """
 
     arms: tuple[Arm, ...]
@@ -65,6 +68,8 @@ class Grid:
     untold: tuple[str, ...]
     seen: dict[str, list[str]]
     out: Path
+    baseline: str | None = None
+    inherited: dict[str, str] = field(default_factory=dict)
 
     def tuning(self) -> list[Planned]:
         """The cells that learning rates are chosen by; none where the protocol has no rate, or there is no choice."""
@@ -149,8 +154,8 @@ def _finished(grid: Grid, planned: Planned, any_rate: bool = False) -> dict[str,
         return None
     record = read_checked(planned.folder / RECORD)
     remedy = "choose another --out, or remove that folder"
-    any_rate = any_rate or not planned.settings.trains
     no_matter = {"cache", "accelerator"} | ({"lr"} if any_rate else set())
+    no_matter |= set() if planned.settings.trains else set(FOR_GRADIENTS)
     digest = grid.digests.get(planned.settings.init)
     same = record["init"]["provenance"].get("sha256") == digest
     no_matter |= {"init"} if same and digest else set()  # they may lie elsewhere now
@@ -215,6 +220,7 @@ def write_plan(
     plan = {
         "what": "compare",
         "arms": before.get("arms", {}) | {arm.name: list(arm.inits) for arm in grid.arms},
+        "baseline": grid.baseline or before.get("baseline"),
         "labels": list(grid.amounts),
         "seeds": grid.seeds,
         "settings": {key: value for key, value in asdict(grid.common).items() if key not in PER_CELL},

@@ -11,7 +11,7 @@ from tinct.data.sources import open_labelled
 from tinct.downstream.examples import open_labels
 from tinct.evidence.grid import Arm, Grid
 from tinct.evidence.records import NAMED, not_known
-from tinct.inits import Start
+from tinct.inits import Start, inherited
 from tinct.outputs import PLAN
 from tinct.settings import TransferSettings
 from tinct.shipped import entries
@@ -19,14 +19,19 @@ from tinct.shipped import entries
 __all__ = ["evaluated_and_seen", "leaks", "untold"]
 
 
-def evaluated_and_seen(arms: Sequence[Arm], starts: dict[str, Start], common: TransferSettings) -> dict[str, list[str]]:
-    """For each arm, the names of evaluated pictures within reach of one that its encoders saw."""
+def evaluated_and_seen(
+    arms: Sequence[Arm], starts: dict[str, Start], common: TransferSettings
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """For each arm, the names of evaluated pictures within reach of one that its encoders saw.
+
+    And of arms whose encoders began with weights that had seen some of them, the name of those weights.
+    """
     seen: dict[str, list[NDArray[np.uint64]]] = {
         arm.name: [hashes for init in arm.inits if init in starts and (hashes := starts[init].seen) is not None]
         for arm in arms
     }
     if not any(seen.values()):
-        return {}
+        return {}, {}
     if common.evaluate == "tuning":
         labelled = open_labels(common.source, "train", common.task, common.size)
         source, evaluated = labelled.source, set(labelled.parts()[0].tolist())
@@ -41,7 +46,13 @@ def evaluated_and_seen(arms: Sequence[Arm], starts: dict[str, Start], common: Tr
         for arm, hashes in seen.items()
         if hashes
     }
-    return {arm: listed for arm, listed in names.items() if listed}
+    before = {
+        arm.name: began
+        for arm in arms
+        for init in arm.inits
+        if init in starts and (began := inherited(starts[init], values))
+    }
+    return {arm: listed for arm, listed in names.items() if listed}, before
 
 
 def untold(arms: Sequence[Arm], starts: dict[str, Start]) -> tuple[str, ...]:
@@ -63,6 +74,9 @@ def leaks(grid: Grid) -> tuple[str, ...]:
             remedy = "they are training pictures, which --exclude leaves in"
         elif set(inits[arm]) <= entries().keys():  # made by somebody else, and as they are
             remedy = f"leave them out of the {grid.common.evaluate} split, or pretrain an encoder of your own {exclude}"
+        elif began := grid.inherited.get(arm):  # --exclude keeps out what a run reads, not what its init had seen
+            remedy = f"it started from {began}, which saw them: start from random {exclude}, or leave them out of the "
+            remedy += f"{grid.common.evaluate} split"
         more = f" and {len(names) - NAMED} more (see {grid.out / PLAN})" if len(names) > NAMED else ""
         lines.append(
             f"{arm}: {len(names)} evaluated pictures, or near-copies of them, are among those that its encoder saw: "

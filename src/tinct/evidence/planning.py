@@ -39,6 +39,7 @@ def make_grid(
     seeds: int = SEEDS,
     protocol: Protocol = "finetune",
     lrs: Rates = LRS,
+    baseline: str | None = None,
     later: Collection[str] = (),
     **settings: Any,
 ) -> Grid:
@@ -54,6 +55,8 @@ def make_grid(
     if seeds < 1:
         raise TinctError(f"seeds is {seeds}; expected 1 or more (an interval needs 2)")
     spec, arms = as_begun(out, str(source), parse_arms(inits))
+    if baseline is not None and baseline not in (names := [arm.name for arm in arms]):
+        raise TinctError(f"baseline is {baseline!r}; expected one of the arms, {', '.join(names)}")
     quick: dict[str, Any] = QUICK if spec == "mosaic:" else {}
     common = TransferSettings(spec, task, protocol=protocol, **{**quick, **settings})
     common.check()
@@ -85,6 +88,7 @@ def make_grid(
         untold=untold(arms, starts),
         seen={},
         out=out,
+        baseline=baseline,
     )
     rates = {arm.name: grid.lrs[0] for arm in arms}
     contents: dict[str, dict[str, str]] = {}
@@ -96,7 +100,8 @@ def make_grid(
                 contents[one.settings.evaluate] = contents_of(parts)
     grid = replace(grid, contents=contents)
     check_finished(grid, [*grid.tuning(), *grid.cells(rates)])
-    return replace(grid, seen=evaluated_and_seen(arms, starts, common))
+    seen, before = evaluated_and_seen(arms, starts, common)
+    return replace(grid, seen=seen, inherited=before)
 
 
 def default_amounts(common: TransferSettings) -> tuple[str, ...]:

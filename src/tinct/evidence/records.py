@@ -221,7 +221,8 @@ def checked_plan(path: Path) -> dict[str, Any]:
     """
     remedy = "put it back, or choose another folder"
     plan = read_json(path, remedy)
-    if wrong := _wrong(plan, {"arms": {"*": list}, **{key: {} for key in {"settings", "tuning"} & plan.keys()}}):
+    further: dict[str, Any] = {key: {} for key in {"settings", "tuning"} & plan.keys()}
+    if wrong := _wrong(plan, {"arms": {"*": list}, "baseline": (str, NONE), **further}):
         raise TinctError(f"{path}: {wrong} is missing or not what a plan has there; {remedy}")
     return plan
 

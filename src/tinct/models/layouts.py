@@ -112,7 +112,7 @@ def translate(tensors: Mapping[str, Tensor], body: nn.Module, path: Path) -> tup
         raise TinctError(
             f"{path}: its weights do not fit this {type(body).__name__}: by {best.layout} names (the closest layout), "
             f"{len(best.missing)} missing{_some(best.missing)}, {len(best.extra)} left over{_some(best.extra)}, "
-            f"{len(best.wrong)} of another shape{_some(best.wrong)}; check --backbone"
+            f"{len(best.wrong)} of another shape{_some(best.wrong)}; check backbone"
         )
     counters = {key: torch.zeros(shape, dtype=torch.long) for key, shape in wanted.items() if _counter(key)}
     renamed = {

@@ -11,9 +11,8 @@ from tinct.config import Config
 from tinct.data.ledger import Ledger
 from tinct.data.transforms import CENTRED
 from tinct.environment import environment
-from tinct.errors import TinctError
 from tinct.files import atomic_path, write_json, write_text
-from tinct.inits import seen_by
+from tinct.inits import seen_before
 from tinct.models.encoder import Encoder
 from tinct.outputs import RECORD
 from tinct.pretraining.calibrate import recalibrate
@@ -21,7 +20,6 @@ from tinct.pretraining.heldout import colour_scores
 from tinct.pretraining.learner import Learner
 from tinct.runs import Run
 from tinct.settings import encoder_size
-from tinct.shipped import resolve
 from tinct.weights import save_colorizer, save_encoder
 
 __all__ = ["write_results"]
@@ -38,7 +36,7 @@ def write_results(
     The encoder is the last average, whatever the scores say; the colorizer is the average of the best checkpoint by
     `config.best`, or the last one where nothing was held out.
     """
-    before = seen_before(config)
+    before = seen_before(config.init)
     origin = origin_of(config, learner, ledger, step, before)
     average: Any = learner.ema.module
     save_encoder(run.folder / "encoder.safetensors", average.encoder, origin)
@@ -132,15 +130,3 @@ def write_colorizer(
     until = {"steps": steps, "pictures_read": steps * config.batch_size}
     save_colorizer(run.folder / "colorizer.safetensors", average.generator, average.colour, {**origin, **until})
     return scores
-
-
-def seen_before(config: Config) -> NDArray[np.uint64] | None:
-    """Hashes of what the weights that a run begins with had seen; None where they do not lie beside them."""
-    if config.init == "random":
-        return np.empty(0, np.uint64)
-    if config.init == "imagenet-lite":
-        return None
-    try:
-        return seen_by(resolve(config.init, "encoder"))
-    except TinctError:  # gone since the run began, which must not cost its results
-        return None

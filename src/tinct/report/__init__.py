@@ -18,13 +18,15 @@ BEGINNINGS = {
 """How the tables of a report begin, those of earlier versions too."""
 
 
-def report(folders: list[str], *, out: Path) -> int:
+def report(folders: list[str], *, out: Path, baseline: str | None = None) -> int:
     """Make one HTML page of all records in FOLDERS; its tables go into a .md and a .csv beside it.
 
     Args:
         folders: what `tinct compare`, `transfer` or `pretrain` wrote; everything below them is read, also behind links.
         out: the page, such as report.html. A .md or .csv of that name that no report wrote is left as it is, and
             refused.
+        baseline: the arm that the others are compared with, where there is one of that name; by default what each grid
+            was given, else `random`, else the first.
 
     Returns:
         0.
@@ -32,12 +34,14 @@ def report(folders: list[str], *, out: Path) -> int:
     Raises:
         TinctError: as `write_report`.
     """
-    for path in write_report(folders, out):
+    for path in write_report(folders, out, baseline):
         print(f"wrote {path}")  # noqa: T201
     return 0
 
 
-def write_report(folders: str | Path | Sequence[str | Path], out: str | Path) -> list[Path]:
+def write_report(
+    folders: str | Path | Sequence[str | Path], out: str | Path, baseline: str | None = None
+) -> list[Path]:
     """Write the page, and its tables as Markdown and CSV beside it.
 
     Every figure is a record's; pictures and curves are what the records' folders hold. Nothing is measured again.
@@ -45,13 +49,14 @@ def write_report(folders: str | Path | Sequence[str | Path], out: str | Path) ->
     Args:
         folders: folders with records in them or below, or one of them.
         out: the page's file, ending in .html.
+        baseline: see `report`.
 
     Returns:
         The three files.
 
     Raises:
         TinctError: `out` is no .html file, what lies beside it is no report's (see `check_page`), a folder holds no
-            records, or a record cannot be read.
+            records, a record cannot be read, or no arm is called `baseline`.
     """
     from tinct.report.page import render  # matplotlib and jinja2 take a second to import
     from tinct.report.tables import as_csv, as_markdown
@@ -62,7 +67,10 @@ def write_report(folders: str | Path | Sequence[str | Path], out: str | Path) ->
     records = find_records([expanded(folder) for folder in folders])
     if not records.cells and not records.runs:
         raise TinctError(f"{', '.join(map(str, folders))}: no records of transfers or pretraining runs in there")
-    made = comparisons(records.cells)
+    made = comparisons(records.cells, baseline)
+    arms = dict.fromkeys(arm for one in made for arm in one.arms)
+    if baseline is not None and baseline not in arms:
+        raise TinctError(f"baseline is {baseline!r}; expected one of the arms, {', '.join(arms)}")
     texts = {
         out: render(made, records.runs),
         out.with_suffix(".md"): as_markdown(made, records.runs),
