@@ -123,10 +123,15 @@ def test_downloads_are_announced_and_their_failure_is_one_line(monkeypatch, caps
         raise OSError("no route\nto host")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    remedy = "a file of its weights may take the place of timm:resnet18.a1_in1k, with backbone resnet18"
+    remedy = (
+        "tinct transfer takes them from a file by --weights FILE, other commands where FILE stands in place of "
+        "timm:resnet18.a1_in1k, with backbone resnet18"
+    )
     with pytest.raises(TinctError, match=rf"no route to host\); {remedy}"):
         load_init("timm:resnet18.a1_in1k")
     assert f"downloading the weights of resnet18.a1_in1k through timm; {remedy}" in caplog.text
+    with pytest.raises(TinctError, match=r"by --weights FILE$"):  # a file alone would be fed as the usual weights are
+        load_init("timm:tf_efficientnet_b0.ap_in1k")
     assert capsys.readouterr().out == ""
 
 

@@ -91,8 +91,8 @@ def compare(
         size: height and width of the input in pixels (of pictures to segment, the shorter side); by default 96, and 64
             for `mosaic:`.
         lrs: learning rates to choose from.
-        baseline: the arm that the others are compared with, such as `l1`; by default what the grid was last given, else
-            `random`, else the first arm.
+        baseline: the arm that the others are compared with, such as `l1`; by default what the grid was last given, if
+            it is among the arms, else `random`, else the first arm.
         settings: further settings of `tinct transfer`, such as `input=rgb layer_decay=0.7`.
         jobs: transfers at a time; by default one for each GPU, or one.
         dry_run: run one cell, list all, and estimate the time of those to do.

@@ -200,7 +200,10 @@ def _timm(name: str, input: Input, backbone: str | None, weights: str | None) ->
         tensors, _ = read_weights(file)
         said = {"weights": f"timm:{name}", "file": str(file), "sha256": digest(file)[:16]}
     else:
-        remedy = f"a file of its weights may take the place of timm:{name}, with backbone {architecture}"
+        remedy = "tinct transfer takes them from a file by --weights FILE"
+        usual = timm.get_pretrained_cfg(architecture)
+        if usual is not None and (usual.mean, usual.std) == (cfg.mean, cfg.std):  # which a file alone is taken to have
+            remedy += f", other commands where FILE stands in place of timm:{name}, with backbone {architecture}"
         logger.warning("downloading the weights of %s through timm; %s", name, remedy)
         try:
             tensors = timm.create_model(name, pretrained=True).state_dict()

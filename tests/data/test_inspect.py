@@ -205,9 +205,10 @@ def test_all_cells_that_are_no_label_are_counted_and_ten_are_named(folder, capsy
     assert data([bad]) == 0
     shown = capsys.readouterr().out
     assert f"{bad}, multilabel (train): 14\n  {folder}/bad.csv, line 2, column 'cat': 'maybe'; expected 0, 1" in shown
-    assert "\n  line 11, column 'cat': 'maybe'\n  … and 4 more" in shown
+    assert "\n  line 15, column 'dog': 'no'\n  line 3, column 'cat': 'maybe'\n" in shown  # each column has its turn
+    assert "\n  line 10, column 'cat': 'maybe'\n  … and 4 more" in shown
     (labels,) = report(capsys, bad)["labels"]
-    assert labels["errors"][-1] == "line 15, column 'dog': 'no'"
+    assert labels["errors"][-1] == "line 14, column 'cat': 'maybe'"
 
 
 def test_all_pictures_listed_twice_with_other_labels_are_counted_and_ten_are_named(folder):

@@ -112,7 +112,7 @@ def test_random_weights_are_no_pretraining_and_the_baselines_encoder_counts():
     for found in made.cells[:3]:
         found.record["init"]["name"] = "l1"
     said = sentences(Comparison(made.cells, made.arms))[1]
-    assert said.startswith("No gain shown: colour pretraining (cgan) changes mAP by +0.3 points for this encoder (")
+    assert said.startswith("No gain shown: colour pretraining (cgan) changes mAP by +0.3 points against this encoder (")
 
 
 def test_pairs_that_share_encoders_are_said_to():

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 from contextlib import suppress
 from functools import cached_property
@@ -130,13 +131,13 @@ class Table(LabelledFiles):
     def _truths(self) -> NDArray[np.float32]:
         """The cells of a table with a column for each class."""
         values = [[_truth(row[name]) for name in self.classes] for _, row in self._rows]
-        wrong = [
-            f"line {line}, column {name!r}: {row[name]!r}"
-            for (line, row), found in zip(self._rows, values, strict=True)
+        cells = [
+            [f"line {line}, column {name!r}: {row[name]!r}" for line, row in self._rows if _truth(row[name]) is None]
+            for name, found in zip(self.classes, zip(*values, strict=True), strict=True)
             if None in found
-            for name, value in zip(self.classes, found, strict=True)
-            if value is None
         ]
+        # a cell of each column comes first: what is no class at all is wrong in every row
+        wrong = [cell for layer in itertools.zip_longest(*cells) for cell in layer if cell]
         if wrong:
             remedy = "delete the column if it is no class, call it 'label' if it names classes"
             raise SeveralError(f"{self._file}, {wrong[0]}; expected 0, 1 or an empty cell; {remedy}", *wrong[1:])

@@ -90,6 +90,7 @@ def trends(made: Comparison) -> list[Trend]:
     parents = _parents(made)
     gone_on = {earlier for later, earlier in parents.items() if _recipe(made, later) == _recipe(made, earlier)}
     gains = {(one.arm, one.labels): one.difference.mean for one in made.contrasts}
+    gains |= {(made.baseline, labels): 0.0 for labels in made.amounts}  # where a stage is what others are compared with
     found = []
     for last in parents.keys() - gone_on:
         arms = [last]

@@ -47,7 +47,7 @@ class Contrast:
         bootstrap: interval of the same difference over evaluated pictures; None without predictions.
         worth: the gain in labels.
         worth_ends: the ends of the difference's interval in labels; None without an interval.
-        encoders: how many encoders are behind the values, of the arm or the baseline, whichever has fewer.
+        encoders: how many encoders are behind the values of the arm, and of the baseline.
     """
 
     arm: str
@@ -59,7 +59,7 @@ class Contrast:
     bootstrap: tuple[float, float] | None
     worth: Worth
     worth_ends: tuple[Worth, Worth] | None
-    encoders: int
+    encoders: tuple[int, int]
 
     @property
     def gain(self) -> bool:
@@ -186,7 +186,7 @@ class Comparison:
             bootstrap=_bootstrap([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]),
             worth=worth(difference.mean),
             worth_ends=ends,
-            encoders=min(encoders(cells[seed] for seed in seeds) for cells in (ours, theirs)),
+            encoders=(encoders(ours[seed] for seed in seeds), encoders(theirs[seed] for seed in seeds)),
         )
 
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinct.evidence.continuation import Step, pictures_read, stages_of, steps, trends
+from tinct.evidence.continuation import pictures_read, stages_of, steps, trends
 from tinct.evidence.findings import Comparison, Contrast, fitted_on_all
 from tinct.evidence.statistics import Worth
 
@@ -103,7 +103,7 @@ def continuation(comparison: Comparison) -> list[str]:
             verdict = "; the interval contains 0" if low <= 0 <= high else ""
         said.append(
             f"Going on from {step.earlier} to {step.later}, from {read} pictures read, changes {comparison.metric} by "
-            f"{signed(change)} points{_scope(step)}{interval} at {step.labels:,} labels{verdict}."
+            f"{signed(change)} points{_scope(step.encoders, pairs)}{interval} at {step.labels:,} labels{verdict}."
         )
     for trend in trends(comparison):
         slope, arms = trend.per_doubling, ", ".join(trend.arms)
@@ -172,7 +172,7 @@ def sentence(comparison: Comparison, contrast: Contrast) -> str:
             why = f"all {difference.pairs} pairs agree, as they easily do on few pictures or labels, which gives"
         return (
             f"No gain shown: {why} no interval. {subject} changed {metric} by "
-            f"{signed(difference.mean)} points{_scope(contrast)} {where}."
+            f"{signed(difference.mean)} points{_reach(contrast)} {where}."
         )
     low, high = plain(difference.low), plain(difference.high)
     pictures = _over_pictures(comparison, contrast)
@@ -180,11 +180,11 @@ def sentence(comparison: Comparison, contrast: Contrast) -> str:
     lower = subject if subject.startswith("ImageNet") else subject[0].lower() + subject[1:]
     if difference.high < 0:
         size = plain(-difference.mean)
-        return f"No gain shown: {lower} costs {size} {metric} points{_scope(contrast)} {interval} {where}."
+        return f"No gain shown: {lower} costs {size} {metric} points{_reach(contrast)} {interval} {where}."
     if difference.low <= 0:
-        change = f"changes {metric} by {signed(difference.mean)} points{_scope(contrast)}"
+        change = f"changes {metric} by {signed(difference.mean)} points{_reach(contrast)}"
         return f"No gain shown: {lower} {change} {interval} {where}; the interval contains 0."
-    gain = f"{subject} adds {plain(difference.mean)} {metric} points{_scope(contrast)} {interval} {where}; "
+    gain = f"{subject} adds {plain(difference.mean)} {metric} points{_reach(contrast)} {interval} {where}; "
     gain += _in_labels(contrast)
     if contrast.bootstrap is not None and contrast.bootstrap[0] <= 0:
         known = "" if pictures else " (bootstrap {} to {})".format(*map(plain, contrast.bootstrap))
@@ -253,11 +253,18 @@ def _in_labels(contrast: Contrast) -> str:
     return f"that is what {times} the labels would give{_range(contrast)}."
 
 
-def _scope(found: Contrast | Step) -> str:
-    """How far the interval reaches: pairs that share an encoder say nothing of other encoders."""
-    if found.encoders == found.difference.pairs > 1:
+def _reach(contrast: Contrast) -> str:
+    """How far the interval reaches, by whichever of arm and baseline has fewer encoders."""
+    ours, theirs = contrast.encoders
+    pairs = contrast.difference.pairs
+    return _scope(ours, pairs) if ours <= theirs else _scope(theirs, pairs, "against")
+
+
+def _scope(encoders: int, pairs: int, word: str = "for") -> str:
+    """Pairs that share an encoder say nothing of other encoders."""
+    if encoders == pairs > 1:
         return ""
-    return " for this encoder" if found.encoders == 1 else f" for these {found.encoders} encoders"
+    return f" {word} this encoder" if encoders == 1 else f" {word} these {encoders} encoders"
 
 
 def _over_pictures(comparison: Comparison, contrast: Contrast) -> str:

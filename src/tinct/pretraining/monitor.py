@@ -75,7 +75,7 @@ class Monitor:
         self.latest: dict[str, float] = {}
         self._of_step: list[str] = []
         self._waits_told = False
-        self._starting = True  # readers start in the first row, which says nothing of how fast they are
+        self._wait_shares: list[float] = []  # of full rows
         self._forget()
         if begun is not None:
             self._sums.update(begun["sums"])
@@ -198,13 +198,19 @@ class Monitor:
         row["images_per_second"] = self._images_per_second()
         row["wait_share"] = self._waited / self._seconds
         self._write(self._step, row)
-        if row["wait_share"] > LONG_WAIT and not (self._starting or self._waits_told):
-            self._waits_told = True
-            waits = f"{row['wait_share']:.0%} of the time is spent waiting for pictures"
-            cached = "" if self.config.cache else ", or give a folder as --cache"
-            say(self.console, f"{waits}: raise --workers ({self.config.workers} now){cached}")
-        self._starting = False
+        if self._steps == EVERY and not self._waits_told:
+            self._wait_shares.append(row["wait_share"])
+            self._tell_of_waits()
         self._forget()
+
+    def _tell_of_waits(self) -> None:
+        """Say once how to wait less, if waiting takes long; the first row, in which readers start, does not count."""
+        share = float(np.mean(self._wait_shares[1:] or [0.0]))
+        if share > LONG_WAIT:
+            self._waits_told = True
+            cached = "" if self.config.cache else ", or begin a run with --cache FOLDER"
+            waits = f"{share:.0%} of the time is spent waiting for pictures"
+            say(self.console, f"{waits}: raise --workers ({self.config.workers} now){cached}")
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         self.run.metrics(step, values)

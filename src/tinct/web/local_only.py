@@ -88,5 +88,6 @@ class LocalOnly:
         except Exception as error:  # mostly of requests for what there is not
             failed = f"{scope['method']} {scope['path']!r:.100} failed: {one_line(error, 150)}"
             logger.warning("%s", failed)
+            logger.debug("where it failed", exc_info=True)
             if not begun:
                 await PlainTextResponse(failed, 500)(scope, receive, guarded)
