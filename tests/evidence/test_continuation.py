@@ -8,7 +8,7 @@ from fake_records import fake_grid
 from scipy import stats
 
 from tinct.evidence.continuation import pictures_read, steps, trends
-from tinct.evidence.findings import comparisons
+from tinct.evidence.findings import Comparison, comparisons
 from tinct.evidence.records import find_records
 from tinct.evidence.wording import continuation
 from tinct.report import figures
@@ -73,6 +73,16 @@ def test_the_trend_is_the_least_squares_line_over_doublings(made):
     low, high = stats.t.interval(0.95, 2, np.mean(by_seed), stats.sem(by_seed))
     assert (few.per_doubling.low, few.per_doubling.high) == (pytest.approx(low), pytest.approx(high))
     assert (few.pictures, few.gain) == (16_000, pytest.approx(level + 4 * slope))
+
+
+def test_a_stage_that_others_are_compared_with_is_on_the_line_at_0(made):
+    against = Comparison(made.cells, sorted(made.arms, key=lambda arm: arm != "second"))
+    assert against.baseline == "second"
+    for trend, before in zip(trends(against), trends(made), strict=True):
+        assert (trend.arms, trend.per_doubling) == (before.arms, before.per_doubling)
+        gain = np.mean(list(made.values("second", trend.labels).values()))
+        gain -= np.mean(list(made.values(made.baseline, trend.labels).values()))
+        assert trend.gain == pytest.approx(before.gain - gain)
 
 
 def test_a_curve_that_has_flattened_is_said_and_no_line_is_extended(made):
