@@ -1,9 +1,14 @@
 """Processes that work for another."""
 
+import gc
+import os
 import subprocess
 import sys
 
 import pytest
+
+from tinct.data.parallel import each_picture
+from tinct.data.photos import Photos
 
 HASHING = """
 def work(source, index):
@@ -52,3 +57,38 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path, code):
         program.kill()  # before it is waited for
         assert lines == ["begun\n"] * 2
         program.communicate(timeout=60)  # which waits for all that could still write
+
+
+class Many(Photos):
+    def __len__(self):
+        return 64
+
+
+class Left:
+    """Garbage that only a collection finds, and that says in which process it is freed."""
+
+    def __init__(self, file):
+        self.file, self.own = file, self
+
+    def __del__(self):
+        with self.file.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+
+def collected(source, index):
+    gc.collect()
+    return index
+
+
+def test_a_worker_frees_nothing_that_its_parent_left(tmp_path):
+    gc.collect()
+    gc.disable()
+    try:
+        Left(tmp_path / "freed")
+        with each_picture(Many(), collected, "working", 2) as results:
+            assert list(results) == list(range(64))
+        assert not (tmp_path / "freed").exists()
+    finally:
+        gc.enable()
+    gc.collect()
+    assert (tmp_path / "freed").read_text() == f"{os.getpid()}\n"

@@ -1,5 +1,6 @@
 """The same work on every picture of a source, spread over processes."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -82,6 +83,7 @@ def begin_worker() -> None:
 
     What SIGTERM does is left to the caller.
     """
+    gc.freeze()  # what a forked parent left behind is not freed here: it may wait for threads that only the parent has
     hide_warnings()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
     if (parent := multiprocessing.parent_process()) is not None:
