@@ -213,7 +213,7 @@ def test_unusable_files_are_named_with_a_reason(photo, tmp_path):
     for name, reason in (("absent", "No such file"), ("", "not a regular file"), ("pipe", "not a regular file")):
         with pytest.raises(PictureError, match=reason):
             decode(tmp_path / name)
-    with pytest.raises(PictureError, match="null byte"):
+    with pytest.raises(PictureError, match=r"null (byte|character)"):
         decode(tmp_path / "a\0b")
     with pytest.raises(PictureError, match="picture: empty file"):
         decode(b"")
