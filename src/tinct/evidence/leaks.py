@@ -50,7 +50,7 @@ def evaluated_and_seen(
         arm.name: began
         for arm in arms
         for init in arm.inits
-        if init in starts and (began := inherited(starts[init], values))
+        if names.get(arm.name) and init in starts and (began := inherited(starts[init], values))
     }
     return {arm: listed for arm, listed in names.items() if listed}, before
 

@@ -171,9 +171,9 @@ def _xmp(image: Image.Image) -> bytes:
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
-    unstated = ExifTags.Base.XResolution not in getattr(image, "tag_v2", {ExifTags.Base.XResolution})
+    tags = getattr(image, "tag_v2", None)  # a TIFF's; where they state none, Pillow says 1
     try:
-        if "dpi" in image.info and not unstated:  # of a TIFF that states none, Pillow says 1
+        if "dpi" in image.info and (tags is None or ExifTags.Base.XResolution in tags):
             x, y = (float(value) for value in image.info["dpi"])
         else:
             exif = image.getexif()

@@ -205,7 +205,7 @@ def _quiet(preprocess: Callable[..., Any]) -> Callable[..., Any]:
         except gr.Error as error:
             error.print_exception = False
             raise
-        except Exception as error:
+        except Exception as error:  # gradio's components raise what they like for inputs of other kinds
             raise gr.Error(f"the inputs cannot be read: {one_line(error, 150)}", print_exception=False) from error
 
     return quiet
