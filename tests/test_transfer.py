@@ -357,16 +357,39 @@ def test_the_digest_of_labels_is_of_all_that_are_learned_or_scored_and_of_no_oth
     assert digest() != own
 
 
+def make_grouped(folder):
+    """The same table with three pictures in a row of one camera each."""
+    spec = make_table(folder)
+    header, *rows = (folder / "table.csv").read_text().split()
+    grouped = [f"{header},group", *(f"{row},camera {number // 3}" for number, row in enumerate(rows))]
+    (folder / "table.csv").write_text("\n".join(grouped) + "\n")
+    return spec
+
+
 @pytest.mark.parametrize("evaluate", ["val", "tuning"])
 def test_parts_of_train_have_whole_groups(tmp_path, evaluate):
-    spec = make_table(tmp_path)
-    header, *rows = (tmp_path / "table.csv").read_text().split()
-    grouped = [f"{header},group", *(f"{row},camera {number // 3}" for number, row in enumerate(rows))]
-    (tmp_path / "table.csv").write_text("\n".join(grouped) + "\n")
-    parts = parts_of(settings_for(spec, protocol="linear", evaluate=evaluate))
+    parts = parts_of(settings_for(make_grouped(tmp_path), protocol="linear", evaluate=evaluate))
     in_train = [parts.chosen, parts.tuning, *[parts.where] * (evaluate == "tuning")]
     cameras = [camera for part in in_train for camera in np.unique(part // 3)]
     assert len(cameras) == len(set(cameras)) == 10
+
+
+def test_groups_of_evaluated_pictures_are_kept_and_drawn_as_a_whole(tmp_path, monkeypatch):
+    spec = make_grouped(tmp_path)
+    (tmp_path / "33.png").unlink()
+    (tmp_path / "34.png").unlink()
+    record = run_transfer(settings_for(spec, protocol="linear"), tmp_path / "out")
+    evaluated = record["data"]["eval_pictures"]
+    assert record["data"]["eval_groups"] == (evaluated + 2) // 3
+    kept = load_file(tmp_path / "out" / "predictions.safetensors")["groups"].tolist()
+    assert [kept.count(group) for group in dict.fromkeys(kept)] == [3, 1, *[3] * (evaluated // 3 - 1)]
+    seen = []
+    monkeypatch.setattr(
+        "tinct.evidence.statistics._weights", lambda n, groups: seen.append(list(groups)) or iter([np.ones((1, n))])
+    )
+    (cell,) = find_records([tmp_path / "out"]).cells
+    assert cell.resampled == pytest.approx([cell.value], abs=1e-4)
+    assert seen == [kept]
 
 
 @pytest.mark.parametrize("protocol", ["linear", "finetune"])

@@ -226,7 +226,7 @@ def record_of(
 ) -> dict[str, Any]:
     """All that is said of a transfer but the time it took; `scores` is what `score` gives."""
     value, scored, metrics = scores
-    evaluated = parts.evaluated
+    evaluated, groups = parts.evaluated, parts.evaluated.source.groups
     seen = [] if start.seen is None else near_copies(start.seen, evaluated, result)
     learned = near_copies(np.concatenate([result.learned, result.tuned]), evaluated, result)
     return {
@@ -238,6 +238,7 @@ def record_of(
             **contents_of(parts),
             "eval_split": settings.evaluate,
             "eval_pictures": len(result.indices),
+            **({} if groups is None else {"eval_groups": len(np.unique(groups[result.indices]))}),
             "classes": list(evaluated.classes),
             "scored": scored,
             "unreadable": sorted({**parts.train.bad, **result.skipped}),

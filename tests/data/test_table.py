@@ -109,6 +109,17 @@ def test_without_a_split_column_whole_groups_are_held_out(write):
     assert all(later[f"more {number}.png"] == found[f"{number}.png"] for number in range(20))
 
 
+def test_groups_that_a_written_split_tears_are_named(write):
+    header, rows = "path,group,fox,split", ("a.png,x,1,train", "b.png,x,0,val", "c.png,y,1,val", "d.png,,1,train")
+    source = Table(write(header, *rows, "e.png,,1,val"), "val", "multilabel")
+    assert source.note == "has groups in more than one split, so that scores may be too high: x"
+    assert not Table(write(header, rows[0], *rows[2:]), "val", "multilabel").note
+    many = [f"{number}{part}.png,cam {number:02},1,{part}" for number in range(12) for part in ("train", "val")]
+    assert Table(write(header, *many), "val", "multilabel").note.endswith(
+        ": cam 00, cam 01, cam 02, cam 03, cam 04, cam 05, cam 06, cam 07, cam 08, cam 09 and 2 more"
+    )
+
+
 def test_groups_are_no_class_and_those_of_one_picture_agree(write):
     source = Table(
         write("path,group,fox,split", "a.png,x,1,train", "b.png,,1,train", "c.png,x,0,train"), "train", "multilabel"

@@ -35,7 +35,7 @@ def test_a_grid_read_back(tmp_path, task):
 @pytest.mark.parametrize("task", ["multilabel", "segmentation"])
 def test_the_bootstrap_scores_as_the_record_did(tmp_path, task, monkeypatch):
     """With every picture drawn once, a resample is the evaluated set."""
-    monkeypatch.setattr("tinct.evidence.statistics._weights", lambda n: iter([np.ones((1, n))]))
+    monkeypatch.setattr("tinct.evidence.statistics._weights", lambda n, _: iter([np.ones((1, n))]))
     fake_transfer(TransferSettings("voc:pictures", task, labels="50"), tmp_path / "cell")
     (found,) = find_records([tmp_path]).cells
     assert found.resampled == pytest.approx([found.value], abs=1e-4)

@@ -103,7 +103,7 @@ def test_a_runs_record_is_held_to_what_reports_ask_of_it(tmp_path, where, value,
 
 @pytest.mark.parametrize("eleven_point", [False, True])
 def test_classes_that_are_not_scored_are_left_out_of_a_cells_figures(tmp_path, monkeypatch, eleven_point):
-    monkeypatch.setattr("tinct.evidence.statistics._weights", lambda n: iter([np.ones((1, n))]))
+    monkeypatch.setattr("tinct.evidence.statistics._weights", lambda n, _: iter([np.ones((1, n))]))
     record = fake_transfer(TransferSettings("voc:pictures", "multilabel", labels="50"), tmp_path)
     edit(tmp_path / "record.json", "data.scored", ["sheep", "cat"])
     edit(tmp_path / "record.json", "settings.eleven_point", eleven_point)
@@ -116,7 +116,7 @@ def test_classes_that_are_not_scored_are_left_out_of_a_cells_figures(tmp_path, m
 
 
 def test_classes_of_masks_that_are_not_scored_are_left_out_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("tinct.evidence.statistics._weights", lambda n: iter([np.ones((1, n))]))
+    monkeypatch.setattr("tinct.evidence.statistics._weights", lambda n, _: iter([np.ones((1, n))]))
     record = fake_transfer(TransferSettings("voc:pictures", "segmentation", labels="50"), tmp_path)
     edit(tmp_path / "record.json", "data.scored", ["background", "dog"])
     (cell,) = find_records([tmp_path]).cells

@@ -104,6 +104,19 @@ def test_blocks_of_resamples_do_not_change_them(monkeypatch):
     np.testing.assert_array_equal(resampled_map(scores, labels), whole)
 
 
+def test_pictures_of_a_group_are_drawn_together(monkeypatch):
+    """Each picture three times over: in groups, that is as if each were there once."""
+    monkeypatch.setattr("tinct.evidence.statistics.RESAMPLES", 50)
+    scores, labels = multilabel_case(0)
+    copied = rng(7).permutation(np.repeat(np.arange(30), 3))
+    found = resampled_map(scores[copied], labels[copied], groups=10 * copied - 5)
+    np.testing.assert_allclose(found, resampled_map(scores, labels), rtol=1e-12)
+    assert not np.allclose(found, resampled_map(scores[copied], labels[copied]))
+    confusions = rng(8).integers(0, 50, (30, 4, 4))
+    found = resampled_miou(confusions[copied], [0, 2, 3], copied)
+    np.testing.assert_allclose(found, resampled_miou(confusions, [0, 2, 3]), rtol=1e-12)
+
+
 def test_the_ends_of_the_bootstrap_are_its_quantiles():
     generator = np.random.default_rng(0)
     treated, baseline = generator.normal(3, 2, (2, 1001)), generator.normal(0, 1, (2, 1001))

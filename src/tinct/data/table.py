@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import re
+from collections import Counter
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -27,7 +28,7 @@ NAMING = ("label", "labels")
 ALONE = ("class", "classes")
 """What it may be called too where it is the only one: beside others it may be one of a taxonomy's ranks."""
 LISTED = 10
-"""How many columns a note names."""
+"""How many columns or groups a note names."""
 SEPARATORS = ",;\t"
 WORDS = {"true": "1.0", "false": "0.0"}
 """What spreadsheets make of 1 and 0."""
@@ -98,6 +99,10 @@ class Table(LabelledFiles):
                     )
             chosen = [row for row, found in zip(rows, splits, strict=True) if found == split]
             present = {str(found) for found in splits}
+            sides = {(row["group"], found) for (_, row), found in zip(rows, splits, strict=True) if row.get("group")}
+            counts = Counter(group for group, _ in sides)
+            if torn := sorted(group for group, count in counts.items() if count > 1):
+                self.note = f"has groups in more than one split, so that scores may be too high: {_listed(torn)}"
         else:
             names = [_group(row) for _, row in rows]
             chosen = [rows[place] for place in np.flatnonzero(drawn_split(names, split))]
@@ -193,11 +198,15 @@ def _said(columns: tuple[str, ...], named: str, again: int) -> str:
     """What becomes of the columns beside the one that names classes, and of the rows that list a picture again."""
     said, others = [], [column for column in columns if column != named]
     if others:
-        more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
-        said.append(f"has its classes in column {named!r} (passed over: {', '.join(others[:LISTED])}{more})")
+        said.append(f"has its classes in column {named!r} (passed over: {_listed(others)})")
     if again:
         said.append(f"has rows that list a picture again ({again:,}): the classes of its rows are united")
     return "; ".join(said)
+
+
+def _listed(names: list[str]) -> str:
+    """The first of some names, and how many there are more."""
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
 def _read(file: Path) -> tuple[list[str], list[Row]]:

@@ -37,8 +37,9 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
     """Write predictions.safetensors, and on request predictions.csv (multilabel: probabilities) and overlays.
 
     predictions.safetensors holds `scores` (N, C) and `labels` (N, C), or `confusions` (N, K, K) int32, with the N
-    pictures' names and the classes in its header; and, for some of them, their numbers `shown` (M,), `pictures`
-    (M, S, S, 3) uint8, and for segmentation `masks` and `truths` (M, S, S) uint8, void around what is not square.
+    pictures' names and the classes in its header; where the source has them, their `groups` (N,) int64; and, for some
+    of them, their numbers `shown` (M,), `pictures` (M, S, S, 3) uint8, and for segmentation `masks` and `truths`
+    (M, S, S) uint8, void around what is not square.
     """
     names = [evaluated.source.name(int(index)) for index in result.indices]
     shown = np.unique(np.linspace(0, len(names) - 1, OVERLAYS if overlays else SHOWN).astype(np.int64))
@@ -52,6 +53,8 @@ def write_predictions(out: Path, result: Result, evaluated: Labelled, size: int,
         pictures, masks, truths = _masked(result, evaluated, result.indices[shown], size, input)
         tensors |= {"confusions": result.output, "masks": torch.from_numpy(masks), "truths": torch.from_numpy(truths)}
     tensors["pictures"] = torch.from_numpy(pictures)
+    if (groups := evaluated.source.groups) is not None:
+        tensors["groups"] = torch.from_numpy(groups[result.indices])
     said = {"kind": "predictions", "names": names, "classes": evaluated.classes}
     write_weights(out / "predictions.safetensors", tensors, said)
     if not overlays:

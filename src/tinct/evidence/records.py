@@ -56,6 +56,7 @@ TRANSFER: dict[str, Any] = {
         **dict.fromkeys(("spec", "train_fingerprint", "eval_split", "eval_fingerprint"), str),
         **dict.fromkeys(("classes", "scored"), list),
         "eval_pictures": int,
+        "eval_groups": (int, NONE),
         "unreadable": (list, NONE),
         **dict.fromkeys(SEEN, (dict, NONE)),
     },
@@ -129,11 +130,12 @@ class Cell:
             return None
         with damaged(path):
             kept, data = load_file(path), self.record["data"]
+            groups = kept.get("groups")
             scored = [data["classes"].index(name) for name in data["scored"]]
             if self.record["metric"] == "miou":
-                return resampled_miou(kept["confusions"], scored)
+                return resampled_miou(kept["confusions"], scored, groups)
             eleven_point = self.record["settings"]["eleven_point"]
-            return resampled_map(kept["scores"][:, scored], kept["labels"][:, scored], eleven_point)
+            return resampled_map(kept["scores"][:, scored], kept["labels"][:, scored], eleven_point, groups)
 
 
 class Records(NamedTuple):

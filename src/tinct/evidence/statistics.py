@@ -108,11 +108,14 @@ def bootstrap_difference(
 
 
 def resampled_map(
-    scores: NDArray[np.floating], labels: NDArray[np.floating], eleven_point: bool = False
+    scores: NDArray[np.floating],
+    labels: NDArray[np.floating],
+    eleven_point: bool = False,
+    groups: NDArray[np.integer] | None = None,
 ) -> NDArray[np.float64]:
     """mAP in 0..100 on bootstrap resamples of the pictures: (RESAMPLES,).
 
-    The resamples follow from the number of pictures, so two models scored on one set are scored on the same ones.
+    The resamples follow from the pictures' number and groups, so two models scored on one set are scored on the same.
     AP is what `tinct.metrics.multilabel_scores` computes, ties taken together; a class that a resample holds no
     positive of is left out of that resample's mean.
 
@@ -120,10 +123,11 @@ def resampled_map(
         scores: (N, C) of any range, the scored classes only.
         labels: (N, C), 1, 0, or NaN = unknown.
         eleven_point: VOC2007's AP (Everingham et al. 2010, section 4.2) rather than the area.
+        groups: (N,) equal for pictures that are drawn together; each is by itself without.
     """
     order = np.argsort(-scores, axis=0, kind="stable")
     parts = []
-    for weights in _weights(len(scores)):
+    for weights in _weights(len(scores), groups):
         precision = [
             _average_precision(weights, scores[order[:, c], c], labels[order[:, c], c], order[:, c], eleven_point)
             for c in range(scores.shape[1])
@@ -132,19 +136,22 @@ def resampled_map(
     return 100 * np.concatenate(parts)
 
 
-def resampled_miou(confusions: NDArray[np.integer], scored: Sequence[int]) -> NDArray[np.float64]:
+def resampled_miou(
+    confusions: NDArray[np.integer], scored: Sequence[int], groups: NDArray[np.integer] | None = None
+) -> NDArray[np.float64]:
     """mIoU in 0..100 on bootstrap resamples of the pictures: (RESAMPLES,); the same resamples as `resampled_map`.
 
     Args:
         confusions: (N, K, K) pixel counts of each picture, row = truth, column = prediction.
         scored: the classes of the mean, background included where it counts; one without a true pixel in a resample
             is left out of that resample's mean.
+        groups: as of `resampled_map`.
     """
     counts = np.asarray(confusions, np.float64)
     right = np.diagonal(counts, axis1=1, axis2=2)[:, scored]
     truth, predicted = counts.sum(2)[:, scored], counts.sum(1)[:, scored]
     parts = []
-    for weights in _weights(len(counts)):
+    for weights in _weights(len(counts), groups):
         hit, true, said = weights @ right, weights @ truth, weights @ predicted
         iou = np.divide(hit, true + said - hit, out=np.full_like(hit, np.nan), where=true > 0)
         parts.append(_mean_of_known(iou))
@@ -173,13 +180,19 @@ def worth_in_labels(curve: Mapping[int, float], labels: int, value: float) -> Wo
     return Worth(points[-1][0] / labels, at_least=True)
 
 
-def _weights(pictures: int) -> Iterator[NDArray[np.float64]]:
-    """How often each picture is in each resample, (block, pictures), block after block."""
-    generator = rng(0, pictures)
+def _weights(pictures: int, groups: NDArray[np.integer] | None = None) -> Iterator[NDArray[np.float64]]:
+    """How often each picture is in each resample, (block, pictures), block after block.
+
+    Pictures of one group are drawn together, as many groups as there are (Davison and Hinkley 1997, section 3.8): those
+    of one camera are alike, so that drawn one by one they would seem to tell more than they do.
+    """
+    of = np.arange(pictures) if groups is None else np.unique(groups, return_inverse=True)[1]
+    drawn = int(of.max()) + 1
+    generator = rng(0, drawn)
     block = max(1, _BLOCK // pictures)
-    share = np.full(pictures, 1 / pictures)
+    share = np.full(drawn, 1 / drawn)
     for start in range(0, RESAMPLES, block):
-        yield generator.multinomial(pictures, share, size=min(block, RESAMPLES - start)).astype(np.float64)
+        yield generator.multinomial(drawn, share, size=min(block, RESAMPLES - start))[:, of].astype(np.float64)
 
 
 def _average_precision(

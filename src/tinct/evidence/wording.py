@@ -24,6 +24,8 @@ __all__ = [
 
 NAMED = 3
 """Unreadable pictures that are named where many may be."""
+FEW = 20
+"""Groups below which a bootstrap of them is known to be too sure (Cameron, Gelbach and Miller 2008, section IV)."""
 COLOUR_TERMS = {"l1", "huber", "bins", "palette"}
 
 
@@ -128,6 +130,9 @@ def provisos(comparison: Comparison) -> list[str]:
     said, names = [], comparison.unreadable
     if comparison.note:
         said.append(f"{comparison.record['data']['spec']} {comparison.note}.")
+    if groups := comparison.record["data"].get("eval_groups"):
+        few = ", and with so few it is too narrow" if groups < FEW else ""
+        said.append(f"The interval over pictures is over {groups} groups of them, each drawn as a whole{few}.")
     if names:
         more = ", …" if len(names) > NAMED else ""
         said.append(
