@@ -2,14 +2,11 @@
 
 import doctest
 import importlib
-import io
 import lzma
 import re
 import shlex
 import subprocess
 import sys
-import types
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +18,6 @@ from PIL import Image
 
 from tinct.arguments import parse
 from tinct.cli import COMMANDS
-from tinct.data import sources
-from tinct.errors import AbsentSplitError
 from tinct.evaluate import PROTOCOLS
 from tinct.evidence.records import COLOUR_SCORES
 from tinct.objectives.base import Decoding
@@ -118,9 +113,10 @@ def test_colouring_from_python_as_the_docs_have_it(tmp_path, monkeypatch):
         assert new.info["icc_profile"] == names["coloured"].info["icc_profile"]
 
 
-def test_an_objective_and_sources_as_the_docs_have_them(tmp_path, monkeypatch):
+def test_an_objective_and_sources_as_the_docs_have_them():
+    """They run as a package in test_plugins."""
     objective, source, labelled = blocks(ROOT / "docs" / "extend.md", "python")
-    for example in (objective, source, labelled):  # which people copy into the package
+    for example in (objective, source, labelled):  # which people copy
         as_a_module = f'"""A docstring."""\n\n{example}'
         ruff = ["ruff", "check", "--stdin-filename", str(ROOT / "src" / "tinct" / "data" / "example.py"), "-"]
         checked = subprocess.run([sys.executable, "-m", *ruff], input=as_a_module, capture_output=True, text=True)
@@ -132,27 +128,3 @@ def test_an_objective_and_sources_as_the_docs_have_them(tmp_path, monkeypatch):
     assert float(term.loss(ab / 110, ab)) == pytest.approx(1)  # ab_norm is ab / 110
     term.decoding = Decoding(gain=1.5)  # as calibration sets it
     assert torch.allclose(term.decode(ab / 110), 1.5 * ab)
-    exec(source, names)
-    picture = np.full((8, 12, 3), (200, 30, 90), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
-        archive.writestr("one.png", buffer.getvalue())
-        archive.writestr("notes.txt", "no picture")
-    opened = names["Archive"](tmp_path / "archive.zip")
-    assert (len(opened), opened.name(0)) == (1, "one.png")
-    assert np.array_equal(opened.picture(0), picture)
-    named = types.ModuleType("tinct.data.named")
-    exec(labelled, named.__dict__)
-    monkeypatch.setitem(sys.modules, "tinct.data.named", named)
-    monkeypatch.setitem(sources._LABELLED, "named", ("named", "Named"))
-    (tmp_path / "train").mkdir()
-    for name in ("fox-deer-1.png", "deer-2.png"):
-        Image.fromarray(picture).save(tmp_path / "train" / name)
-    few = sources.open_labelled(f"named:{tmp_path}", "train", "multilabel")
-    assert [few.name(0), few.name(1)] == ["train/deer-2.png", "train/fox-deer-1.png"]
-    assert few.labels().tolist() == [[0, 1], [1, 1]]
-    assert len(sources.open_sources([f"named:{tmp_path}"])) == 2  # without a task
-    for split, task in (("val", "multilabel"), ("train", "segmentation")):
-        with pytest.raises(AbsentSplitError, match=f"no {split} split for {task}"):
-            sources.open_labelled(f"named:{tmp_path}", split, task)

@@ -19,9 +19,9 @@ PARTS = (
     r"color|config|device|engine|environment|runs|probe|metrics|color_metrics|cards|weights|loading|shipped|inits|settings|"
     r"(models|objectives|data)(\..+)?"
 )
-# modules: what they may import of tinct, beside errors, files, outputs and screen
+# modules: what they may import of tinct, beside errors, files, outputs, plugins and screen
 ALLOWED = {
-    "errors|files|outputs|screen|device|engine": "",
+    "errors|files|outputs|screen|plugins|device|engine": "",
     "color": "",
     r"models(\..+)?": r"color|device|models\..+",
     r"objectives(\..+)?": r"color|device|models\..+|objectives(\..+)?",
@@ -93,7 +93,7 @@ def test_imports_point_one_way(modules):
     inside = {name: used for name, used in IMPORTS.items() if re.fullmatch(modules, name)}
     assert inside
     wrong = {
-        name: [one for one in used if not re.fullmatch(f"errors|files|outputs|screen|{ALLOWED[modules]}", one)]
+        name: [one for one in used if not re.fullmatch(f"errors|files|outputs|plugins|screen|{ALLOWED[modules]}", one)]
         for name, used in inside.items()
     }
     assert {name: used for name, used in wrong.items() if used} == {}

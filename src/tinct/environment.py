@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from tinct.plugins import brought_by
+
 __all__ = ["environment"]
 
 
@@ -19,7 +21,8 @@ def environment() -> dict[str, Any]:
     packages = ("tinct", "torch", "torchvision", "timm", "lightning-fabric", "torchmetrics", "numpy", "Pillow")
     return {
         "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in packages},
+        | {name: importlib.metadata.version(name) for name in packages}
+        | brought_by(),
         "commit": _commit(),
         "machine": {
             "system": platform.system(),

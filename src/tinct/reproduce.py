@@ -12,7 +12,7 @@ from tinct.evidence.grid import Grid
 from tinct.evidence.parsing import FURTHER, NAME, parallel, words
 from tinct.evidence.planning import make_grid
 from tinct.files import expanded
-from tinct.objectives import COLOUR
+from tinct.objectives import colour_terms
 from tinct.outputs import RECORD, check_out
 from tinct.pretrain import check_run, run_pretrain
 from tinct.report import check_page, write_report
@@ -134,7 +134,7 @@ def check_arms(grid: Grid, later: dict[str, Config], asked: str | None) -> None:
             raise TinctError(f"{name}: probe is {config.probe}; a run that labels steer is no evidence, leave it out")
         if config.backbone != backbone:
             raise TinctError(f"{name} is a {config.backbone}, another arm a {backbone}; expected one backbone")
-        if grid.common.decoder == "carried" and COLOUR.keys().isdisjoint(config.terms):
+        if grid.common.decoder == "carried" and not colour_terms(config.terms):
             raise TinctError(f"decoder is carried, but {name} makes no colorizer; use fresh, or leave that arm out")
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from tinct.data.base import VOID, LabelledSource, Source
 from tinct.data.decode import PICTURE_SUFFIXES
@@ -15,6 +15,7 @@ from tinct.data.labelled import Task
 from tinct.data.photos import Photos
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.files import expanded
+from tinct.plugins import brought, load
 
 __all__ = [
     "check_split",
@@ -91,7 +92,7 @@ def results_in(source: Source) -> list[str]:
 def is_labelled(spec: str) -> bool:
     """Whether a spec has the prefix of a labelled source."""
     prefix, colon, _ = spec.partition(":")
-    return bool(colon) and prefix in _LABELLED
+    return bool(colon) and (prefix in _LABELLED or issubclass(_brought(prefix), LabelledSource))
 
 
 def open_labelled(spec: str | Path, split: str, task: Task) -> LabelledSource:
@@ -121,10 +122,11 @@ def open_labelled(spec: str | Path, split: str, task: Task) -> LabelledSource:
     if not is_labelled(spec):
         raise TinctError(f"{spec}: not a labelled source; write {', '.join(f'{known}:…' for known in _LABELLED)}")
     prefix, _, path = spec.partition(":")
-    if prefix != "mosaic":
+    if prefix in _LABELLED and prefix != "mosaic":
         _check_path(spec, re.sub(r"@20\d\d$", "", path) if prefix == "voc" else path)
-    module, name = _LABELLED[prefix]
-    source: LabelledSource = getattr(importlib.import_module(f"tinct.data.{module}"), name)(path, split, task)
+    module, name = _LABELLED.get(prefix, ("", ""))
+    kind = getattr(importlib.import_module(f"tinct.data.{module}"), name) if module else _brought(prefix)
+    source: LabelledSource = kind(path, split, task)
     if not len(source):
         raise AbsentSplitError(f"{spec}: no pictures of the {split} split in it")
     if task == "segmentation" and len(source.mask_classes) > VOID:
@@ -150,9 +152,14 @@ def _open(spec: str, split: str) -> Source:
     if is_labelled(spec):
         return _pictures_of(spec, split)
     _check_path(spec, spec)
-    prefix, colon, _ = spec.partition(":")
+    prefix, colon, path = spec.partition(":")
+    if colon and prefix in brought("sources"):
+        source: Source = _brought(prefix)(path, split)
+        if not len(source):
+            raise AbsentSplitError(f"{spec}: no pictures of the {split} split in it")
+        return source
     if colon and len(prefix) > 1 and not Path(spec).exists():  # C: is a drive
-        known = ", ".join(f"{known}:" for known in ("photos", *_LABELLED))
+        known = ", ".join(f"{known}:" for known in ("photos", *_LABELLED, *brought("sources")))
         raise TinctError(f"{spec}: no such path, and {prefix}: is no kind of source; the kinds are {known}")
     return open_folder(spec, split)
 
@@ -199,6 +206,11 @@ def _parts_of(spec: str, splits: Sequence[str]) -> list[Source]:
     if not found:
         raise refusals[0]
     return found
+
+
+def _brought(prefix: str) -> Any:
+    """The class of another package's source; `Source` itself where none brings that prefix."""
+    return load("sources", prefix, Source) if prefix in brought("sources") else Source
 
 
 def check_split(split: str) -> None:

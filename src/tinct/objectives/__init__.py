@@ -3,10 +3,12 @@
 A colour term (`pixel.py`, `bins.py`) says what the generator's output means; at most one is used. A feature term
 (`palette.py`, `rotation.py`, `siamese.py`) has a small head of its own on the encoder's deepest feature maps. The
 adversary (`adversarial.py`) judges the colours that a colour term decodes. A new term is one file and one line in
-`COLOUR` or `FEATURE`; one that learns colours has its name in `COLOUR_TERMS` of `tinct.evidence.wording` too.
+`TERMS`; one that learns colours has its name in `COLOUR_TERMS` of `tinct.evidence.wording` too. Other packages bring
+theirs by entry points (`tinct.plugins`).
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
@@ -17,16 +19,20 @@ from tinct.objectives.palette import Palette
 from tinct.objectives.pixel import L1, Huber
 from tinct.objectives.rotation import Rotation
 from tinct.objectives.siamese import MultiCrop, Siamese
+from tinct.plugins import brought, load
 
-__all__ = ["COLOUR", "Batch", "ColourTerm", "FeatureTerm", "make_terms"]
+__all__ = ["TERMS", "Batch", "ColourTerm", "FeatureTerm", "colour_terms", "make_terms"]
 
-COLOUR: dict[str, Callable[[], ColourTerm]] = {"l1": L1, "huber": Huber, "bins": Bins}
-FEATURE: dict[str, Callable[[list[int]], FeatureTerm]] = {
+TERMS: dict[str, type[ColourTerm] | type[FeatureTerm]] = {
+    "l1": L1,
+    "huber": Huber,
+    "bins": Bins,
     "palette": Palette,
     "rotation": Rotation,
     "siamese": Siamese,
     "multicrop": MultiCrop,
 }
+"""tinct's own. A `ColourTerm` is made without arguments, a `FeatureTerm` with the encoder's channels."""
 
 
 def make_terms(weights: dict[str, float], channels: list[int]) -> tuple[ColourTerm | None, nn.ModuleDict]:
@@ -39,20 +45,38 @@ def make_terms(weights: dict[str, float], channels: list[int]) -> tuple[ColourTe
     Raises:
         TinctError: an unknown name, two terms that do not go together, none at all, or a weight that is not positive.
     """
-    known = [*COLOUR, *FEATURE]
     for name, weight in weights.items():
-        if name not in known:
-            raise TinctError(f"unknown term {name!r}; expected some of {', '.join(known)}")
         if not weight > 0:
             raise TinctError(
                 f"the weight of term {name!r} is {weight}; expected a positive number (leave the term out)"
             )
-    colours = [name for name in weights if name in COLOUR]
+    colours = colour_terms(weights)
     if not weights or len(colours) > 1:
-        raise TinctError(
-            f"terms are {sorted(weights)}; expected at most one of {', '.join(COLOUR)}, and at least one term"
-        )
+        own = ", ".join(colour_terms(TERMS))
+        raise TinctError(f"terms are {sorted(weights)}; expected at most one of {own}, and at least one term")
     if {"siamese", "multicrop"} <= weights.keys():
         raise TinctError("terms has siamese and multicrop; multicrop compares the two views, too, so leave siamese out")
-    colour = COLOUR[colours[0]]() if colours else None
-    return colour, nn.ModuleDict({name: FEATURE[name](channels) for name in weights if name in FEATURE})
+    colour = _kind(colours[0])() if colours else None
+    return colour, nn.ModuleDict({name: _kind(name)(channels) for name in weights if name not in colours})
+
+
+def colour_terms(names: Iterable[str]) -> list[str]:
+    """Those of `names` that make a colorizer.
+
+    Raises:
+        TinctError: there is no such term.
+    """
+    return [name for name in names if issubclass(_kind(name), ColourTerm)]
+
+
+def _kind(name: str) -> Any:
+    """The class of a term."""
+    if name in TERMS:
+        return TERMS[name]
+    if name not in brought("terms"):
+        known = ", ".join([*TERMS, *brought("terms")])
+        raise TinctError(f"unknown term {name!r}; expected some of {known}, or install the package that brings it")
+    kind = load("terms", name, ColourTerm, FeatureTerm)
+    if kind.name != name:
+        raise TinctError(f"term {name!r}: its class calls itself {kind.name!r}; expected the same name in both")
+    return kind

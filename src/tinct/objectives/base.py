@@ -69,7 +69,10 @@ class Batch:
 
 
 class Stream(IntEnum):
-    """What a picture's key draws: numbers of one stream say nothing of those of another."""
+    """What a picture's key draws: numbers of one stream say nothing of those of another.
+
+    Terms of other packages take whole numbers of 1000 or more.
+    """
 
     VIEWS = 0
     SMALL_VIEWS = 1
@@ -79,7 +82,7 @@ class Stream(IntEnum):
     COLOUR_OF_SMALL_VIEWS = 5
 
 
-def drawn(keys: Tensor, shape: Sequence[int], stream: Stream) -> Tensor:
+def drawn(keys: Tensor, shape: Sequence[int], stream: int) -> Tensor:
     """Numbers in [0, 1) that follow from the pictures' keys alone, (B, *shape) on the CPU; other streams are others."""
     generators = [torch.Generator().manual_seed(key + stream) for key in keys.tolist()]
     return torch.stack([torch.rand(*shape, generator=generator) for generator in generators])

@@ -22,7 +22,7 @@ from tinct.inits import load_init
 from tinct.models.discriminator import PatchDiscriminator
 from tinct.models.encoder import Encoder
 from tinct.models.stem import refit, trained_on
-from tinct.objectives import COLOUR
+from tinct.objectives import TERMS, colour_terms
 from tinct.objectives.adversarial import discriminator_loss, generator_loss
 from tinct.objectives.base import Batch
 from tinct.objectives.pretext import Pretext, take_apart, to_chroma_resolution
@@ -61,7 +61,7 @@ class Learner:
         if config.adversarial != "none" and pretext.colour is None:
             raise TinctError(
                 f"adversarial is {config.adversarial}, which judges colours, and terms ({', '.join(config.terms)}) "
-                f"make none: set adversarial to none, or add one of {', '.join(COLOUR)} to terms"
+                f"make none: set adversarial to none, or add one of {', '.join(colour_terms(TERMS))} to terms"
             )
         if config.in_colour and pretext.colour is not None:
             raise TinctError(
