@@ -260,6 +260,10 @@ def test_a_colorizer_runs_in_onnxruntime_without_torch(tmp_path):
     assert torch.allclose(given[0], load_colorizer(path)(l), atol=1e-4)
     assert "whole picture" in said
     assert "own L*, through CIE Lab" in said
+    run_export(path, tmp_path / "p.onnx", "onnx", pixels=True)
+    pixels = torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8)
+    given, _ = run_without_torch(tmp_path / "p.onnx", pixels, tmp_path)
+    assert torch.allclose(given[0], load_colorizer(path)(srgb_to_lab(pixels.permute(0, 3, 1, 2))[:, :1]), atol=1e-3)
     with pytest.raises(TinctError, match="fed lightness"):
         run_export(path, tmp_path / "d.onnx", "onnx", input="rgb")
     report = run_export(path, tmp_path / "timm", "timm")
@@ -277,6 +281,28 @@ def test_a_photograph_is_coloured_by_onnxruntime_as_the_page_says(tmp_path, monk
     lab, wanted, grey = (srgb_to_lab(x.permute(2, 0, 1)) for x in (theirs, ours, truth))
     assert (lab[0] - grey[0]).abs().mean() < 0.5
     assert (lab[1:] - wanted[1:]).abs().mean() < 0.2 * wanted[1:].abs().mean()
+
+
+@needs_onnx
+@pytest.mark.parametrize("stem", ["grey", "rgb"])
+def test_a_classifier_in_onnx_takes_pictures_as_they_are(table, tmp_path, monkeypatch, stem):
+    out = trained_on(table, tmp_path / "run", "multilabel", backbone="test_efficientnet", input=stem)
+    monkeypatch.chdir(tmp_path)
+    report = run_export(out, "classifier.onnx", "onnx", pixels=True)
+    assert report["fed"].startswith("sRGB of 8 bits, as pictures are decoded: uint8 (B, H, W, 3); any batch; sides")
+    pixels = torch.randint(0, 256, (3, 96, 64, 3), dtype=torch.uint8)
+    given, said = run_without_torch("classifier.onnx", pixels, tmp_path)
+    assert "['batch', 'height', 'width', 3]" in said
+    expected = load_trained(out)[0](network_input(pixels.permute(0, 3, 1, 2), stem))
+    assert torch.allclose(given[0], expected, atol=1e-4)
+    Image.fromarray(data.coffee()).save("photo.jpg", quality=95)
+    main(["predict", str(out), "photo.jpg", "-o", "predicted", "--device", "cpu"])
+    (known,) = json.loads(Path("predicted", "predictions.json").read_text())["pictures"]
+    code = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[2]
+    assert not {"torch", "tinct"} & set(re.findall(r"\w+", code))
+    names: dict = {}
+    exec(code, names)
+    assert names["probabilities"] == pytest.approx(known["probabilities"], abs=1e-5)
 
 
 @needs_onnx
@@ -512,6 +538,7 @@ def test_what_is_pushed_is_the_folder(runs, tmp_path, monkeypatch, capsys):
     ("words", "message"),
     [
         (("--to", "onnx", "out"), "ending in .onnx"),
+        (("--to", "timm", "out", "--pixels"), "pixels goes with --to onnx only, not with timm"),
         (("--to", "torchvision", "out.pth"), "ending in .safetensors"),
         (("--to", "timm", "full"), "which exists"),
         (("--to", "timm", os.fsdecode(b"\xff")), "expected a name in UTF-8"),

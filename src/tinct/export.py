@@ -38,6 +38,7 @@ def export(
     to: Target,
     input: Input | None = None,
     half: bool = False,
+    pixels: bool = False,
     push: str | None = None,
 ) -> int:
     """Write weights for another library, and prove that it computes the same with them.
@@ -52,6 +53,8 @@ def export(
         input: grey (L*) or rgb; by default rgb for encoders that saw colour in pretraining, for a trained classifier or
             segmenter what it was trained on, and grey for all others.
         half: store kernels and matrices in half precision.
+        pixels: with onnx: take pictures as they are decoded, sRGB bytes (B, H, W, 3), and turn them into what the
+            network is fed inside the file.
         push: with hub: upload the folder to this repository (OWNER/NAME), created private if it is not there.
 
     Returns:
@@ -62,7 +65,7 @@ def export(
     """
     if push is not None and to != "hub":
         raise TinctError(f"push is {push} with --to {to}; it goes with --to hub only")
-    report = run_export(run, dest, to, input=input, half=half)
+    report = run_export(run, dest, to, input=input, half=half, pixels=pixels)
     found = report["parity"]
     print(  # noqa: T201
         f"{dest}: {report['what']}; largest difference {found['largest_difference']:.2g}, "
@@ -91,7 +94,13 @@ def export(
 
 @own_draws()
 def run_export(
-    run: str | Path, dest: str | Path, to: Target, *, input: Input | None = None, half: bool = False
+    run: str | Path,
+    dest: str | Path,
+    to: Target,
+    *,
+    input: Input | None = None,
+    half: bool = False,
+    pixels: bool = False,
 ) -> dict[str, Any]:
     """See `export`; without the printing and the pushing.
 
@@ -104,6 +113,8 @@ def run_export(
     """
     dest = expanded(dest)
     check_kinds({"to": to, "input": input}, {"to": Target, "input": Input | None})
+    if pixels and to != "onnx":
+        raise TinctError(f"pixels goes with --to onnx only, not with {to}")
     suffix = SUFFIX.get(to, "")
     if suffix and dest.suffix != suffix:
         raise TinctError(f"dest is {dest}; expected a file ending in {suffix} for --to {to}")
@@ -119,7 +130,7 @@ def run_export(
         rounding = rounding_error(exact.network, subject.network, sample_inputs(subject.fed))
     with staging(dest, single=bool(suffix)) as folder:
         target = folder / dest.name if suffix else folder
-        written = WRITERS[to](subject, target, half)
+        written = to_onnx(subject, target, half, pixels) if to == "onnx" else WRITERS[to](subject, target, half)
         report = {
             "to": to,
             "from": str(subject.path),
@@ -153,7 +164,6 @@ def to_hub(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
 WRITERS: dict[Target, Callable[[Subject, Path, bool], dict[str, Any]]] = {
     "timm": to_timm,
     "torchvision": to_torchvision,
-    "onnx": to_onnx,
     "hub": to_hub,
     "segmentation-models": to_segmentation_models,
 }

@@ -17,7 +17,17 @@ from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.models.stem import Input, lightness_of, network_input
 
-__all__ = ["HALF", "SINGLE", "as_list", "compare", "fold_error", "rounding_error", "sample_inputs", "sample_pictures"]
+__all__ = [
+    "HALF",
+    "SINGLE",
+    "as_list",
+    "compare",
+    "fed_with",
+    "fold_error",
+    "rounding_error",
+    "sample_inputs",
+    "sample_pictures",
+]
 
 SINGLE = 1e-4
 HALF = 1e-3
@@ -34,10 +44,15 @@ def sample_pictures() -> list[Tensor]:
 
 
 def sample_inputs(kind: Input | str) -> list[Tensor]:
-    """What networks are fed for `sample_pictures`: `grey`, `rgb`, or `lightness`, which is L* (B, 1, H, W)."""
+    """What networks are fed for `sample_pictures`, see `fed_with`."""
+    return [fed_with(pixels, kind) for pixels in sample_pictures()]
+
+
+def fed_with(pixels: Tensor, kind: Input | str) -> Tensor:
+    """Pictures (B, 3, H, W) uint8 as `grey`, `rgb`, or `lightness`, which is L* (B, 1, H, W)."""
     if kind == "lightness":
-        return [srgb_to_lab(pixels)[:, :1] for pixels in sample_pictures()]
-    return [network_input(pixels, "grey" if kind == "grey" else "rgb") for pixels in sample_pictures()]
+        return srgb_to_lab(pixels.float() / 255)[:, :1]
+    return network_input(pixels, "grey" if kind == "grey" else "rgb")
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from tinct.settings import encoder_size
 from tinct.shipped import resolve
 from tinct.weights import load_colorizer, load_encoder, load_strict, read_weights
 
-__all__ = ["FED", "Subject", "load_subject"]
+__all__ = ["FED", "Fed", "Subject", "load_subject"]
 
 Fed = Literal["grey", "rgb", "lightness"]
 FED: dict[Fed, str] = {

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from tinct.data.transforms import MULTIPLE
 from tinct.errors import TinctError
-from tinct.exporting.parity import HALF, SINGLE, as_list, compare, sample_inputs
-from tinct.exporting.subject import FED, Subject
+from tinct.exporting.parity import HALF, SINGLE, as_list, compare, fed_with, sample_inputs, sample_pictures
+from tinct.exporting.subject import FED, Fed, Subject
 from tinct.files import write_bytes
 
 __all__ = ["OPSET", "Maps", "open_onnx", "to_onnx", "write_onnx"]
@@ -37,6 +37,18 @@ class Maps(nn.Module):
         return (*features, features[-1].mean((2, 3)))
 
 
+class FromPixels(nn.Module):
+    """A network that is fed pictures as they are decoded."""
+
+    def __init__(self, network: nn.Module, fed: Fed) -> None:
+        super().__init__()
+        self.network, self.fed = network, fed
+
+    def forward(self, pixels: Tensor) -> Any:
+        """(B, H, W, 3) sRGB of 8 bits to what the network gives for `fed`."""
+        return self.network(fed_with(pixels.permute(0, 3, 1, 2), self.fed))
+
+
 def require_onnx() -> None:
     """Raise TinctError where a package that exporting needs is missing."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -44,8 +56,8 @@ def require_onnx() -> None:
         raise TinctError(f"exporting to onnx needs {', '.join(missing)}; pip install 'tinct[onnx]'")
 
 
-def to_onnx(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
-    """The whole network that the file held."""
+def to_onnx(subject: Subject, path: Path, half: bool, pixels: bool = False) -> dict[str, Any]:
+    """The whole network that the file held; with `pixels`, from `FromPixels` on."""
     require_onnx()
     kind, fed, network = subject.kind, subject.fed, subject.network
     names = ["ab" if kind == "colorizer" else "logits"]
@@ -55,17 +67,19 @@ def to_onnx(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
         names = [*(f"stride{reduction}" for reduction in encoder.reductions), "pooled"]
     elif kind == "colorizer" and subject.input == "rgb":
         raise TinctError(f"{subject.path}: a colorizer is fed lightness; leave --input out")
-    said = {"kind": kind, "backbone": subject.meta["backbone"], "input": f"{FED[fed]}; sides multiples of {MULTIPLE}"}
+    inputs, asked = sample_inputs(fed), FED[fed]
+    if pixels:
+        network, asked = FromPixels(network, fed), "sRGB of 8 bits, as pictures are decoded: uint8 (B, H, W, 3)"
+        inputs = [pictures.permute(0, 2, 3, 1) for pictures in sample_pictures()]
+    said = {"kind": kind, "backbone": subject.meta["backbone"], "input": f"{asked}; sides multiples of {MULTIPLE}"}
     use = subject.use(alone=False)
     said |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in use.items()}
-    write_onnx(path, network, 3 if fed == "rgb" else 1, names, said, half)
-    found = compare(
-        lambda given: as_list(network(given)), open_onnx(path), sample_inputs(fed), names, HALF if half else SINGLE
-    )
+    write_onnx(path, network, None if pixels else 3 if fed == "rgb" else 1, names, said, half)
+    found = compare(lambda given: as_list(network(given)), open_onnx(path), inputs, names, HALF if half else SINGLE)
     return {
         "what": f"{kind} in ONNX, opset {OPSET}, outputs {', '.join(names)}",
         "open": f'onnxruntime.InferenceSession("{path}").run(None, {{"input": ...}})',
-        "fed": f"{FED[fed]}; any batch; sides multiples of {MULTIPLE}",
+        "fed": f"{asked}; any batch; sides multiples of {MULTIPLE}",
         "opset": OPSET,
         **use,
         "parity": found,
@@ -73,32 +87,35 @@ def to_onnx(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
 
 
 def write_onnx(
-    path: Path, network: nn.Module, channels: int, outputs: Sequence[str], said: dict[str, str], half: bool
+    path: Path, network: nn.Module, channels: int | None, outputs: Sequence[str], said: dict[str, str], half: bool
 ) -> None:
     """Write a network with its weights inside the file.
 
     Args:
         path: where to.
         network: from one input (B, channels, H, W) to a tensor, or a tuple of them.
-        channels: of the input, which is called `input`.
+        channels: of the input, which is called `input`; None: it is (B, H, W, 3) uint8.
         outputs: names.
         said: what the file's metadata shall say.
         half: store kernels and matrices in half precision; everything is still computed in float32.
     """
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
+    example, first = torch.zeros(2, 64, 96, 3, dtype=torch.uint8), 1
+    if channels is not None:
+        example, first = torch.zeros(2, channels, 64, 96), 2
     program: Any = torch.onnx.export(
         static_padding(network).eval(),
-        (torch.zeros(2, channels, 64, 96),),
+        (example,),
         dynamo=True,
         opset_version=OPSET,
         input_names=["input"],
         output_names=list(outputs),
-        dynamic_shapes=({0: batch, 2: MULTIPLE * height, 3: MULTIPLE * width},),
+        dynamic_shapes=({0: batch, first: MULTIPLE * height, first + 1: MULTIPLE * width},),
         optimize=not half,  # it would multiply norms into kernels, which half precision would round again
         verbose=False,
     )
     model = program.model_proto
-    name_sides(model)
+    name_sides(model, first)
     if half:
         halve(model)
     for key, value in said.items():
@@ -145,14 +162,17 @@ def static_padding(network: nn.Module) -> nn.Module:
     return network
 
 
-def name_sides(model: Any) -> None:
-    """Give open sides names, in place of symbols such as `16*s39`, which say nothing to a reader."""
+def name_sides(model: Any, first: int) -> None:
+    """Give open sides names, in place of symbols such as `16*s39`, which say nothing to a reader.
+
+    Of the input, axis `first` is the height; of outputs, axis 2.
+    """
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
-        start = "" if value.name == "input" else f"{value.name}_"
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if axis >= 2 and dim.dim_param:
-                dim.dim_param = f"{start}{('height', 'width')[axis - 2]}"
+        start, height = ("", first) if value.name == "input" else (f"{value.name}_", 2)
+        for name, dim in zip(("height", "width"), value.type.tensor_type.shape.dim[height:], strict=False):
+            if dim.dim_param:
+                dim.dim_param = f"{start}{name}"
 
 
 def halve(model: Any) -> None:
