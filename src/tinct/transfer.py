@@ -123,8 +123,10 @@ def contents_of(parts: Parts) -> dict[str, str]:
     labels = hashlib.sha256(repr((parts.train.classes, evaluated.classes)).encode())
     for presence in (parts.train.presence, evaluated.presence[parts.where]):
         labels.update(np.ascontiguousarray(presence).tobytes())
-    if parts.train.source.groups is not None:  # they decide which part settings are chosen on
-        labels.update(parts.train.source.groups.tobytes())
+    # groups decide which part settings are chosen on, and what an interval over pictures draws
+    for groups in (parts.train.source.groups, None if (of := evaluated.source.groups) is None else of[parts.where]):
+        if groups is not None:
+            labels.update(groups.tobytes())
     return {
         "train_fingerprint": parts.train.source.fingerprint(),
         "eval_fingerprint": fingerprint_of(evaluated.source.name(int(index)) for index in parts.where),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from fake_records import fake_grid, fake_transfer
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from tinct.errors import TinctError
 from tinct.evidence.records import find_records, read_checked
@@ -123,6 +123,16 @@ def test_classes_of_masks_that_are_not_scored_are_left_out_too(tmp_path, monkeyp
     shares = record["metrics"]["iou"]
     assert cell.per_class == {name: 100 * shares[name] for name in ("background", "dog")}
     assert cell.resampled == pytest.approx([50 * (shares["background"] + shares["dog"])])
+
+
+def test_of_one_group_nothing_can_be_drawn(tmp_path):
+    fake_transfer(TransferSettings("voc:pictures", "multilabel", labels="50"), tmp_path)
+    path = tmp_path / "predictions.safetensors"
+    kept = load_file(path)
+    for groups, drawn in ((np.zeros(80, np.int64), False), (np.arange(80) // 40, True)):
+        save_file(kept | {"groups": groups}, path)
+        (cell,) = find_records([tmp_path]).cells
+        assert (cell.resampled is not None) == drawn
 
 
 def test_predictions_that_are_damaged_are_named(tmp_path):

@@ -192,15 +192,15 @@ def test_each_arm_whose_encoders_saw_evaluated_pictures_is_said_once():
     ]
 
 
-@pytest.mark.parametrize(("groups", "after"), [(19, ", and with so few it is too narrow."), (20, ".")])
+@pytest.mark.parametrize(("groups", "after"), [(2, ", and with so few it is too narrow."), (20, ".")])
 def test_groups_of_evaluated_pictures_are_said(groups, after):
     made = compared(("random", [1.0, 2.0]), ("mine", [3.0, 4.5]))
     for found in made.cells:
         found.record["data"]["eval_groups"] = groups
-    assert (
-        sentences(made)[-1]
-        == f"The interval over pictures is over {groups} groups of them, each drawn as a whole{after}"
-    )
+    said = f"The interval over pictures is over {groups} groups of them, each drawn as a whole{after}"
+    assert sentences(made)[-1] == said
+    made.record["data"]["eval_groups"] = 1
+    assert sentences(made)[-1] == "All evaluated pictures are of one group: there is no interval over them."
 
 
 def test_pictures_that_could_not_be_read_are_said():

@@ -124,13 +124,18 @@ class Cell:
 
     @cached_property
     def resampled(self) -> NDArray[np.float64] | None:
-        """The metric on bootstrap resamples of the evaluated pictures; None where predictions were not kept."""
+        """The metric on bootstrap resamples of the evaluated pictures; None where predictions were not kept.
+
+        None, too, where all of them are of one group.
+        """
         path = self.folder / "predictions.safetensors"
         if not path.exists():
             return None
         with damaged(path):
             kept, data = load_file(path), self.record["data"]
             groups = kept.get("groups")
+            if groups is not None and len(set(groups.tolist())) == 1:  # nothing to draw from
+                return None
             scored = [data["classes"].index(name) for name in data["scored"]]
             if self.record["metric"] == "miou":
                 return resampled_miou(kept["confusions"], scored, groups)

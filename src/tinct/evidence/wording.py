@@ -132,7 +132,8 @@ def provisos(comparison: Comparison) -> list[str]:
         said.append(f"{comparison.record['data']['spec']} {comparison.note}.")
     if groups := comparison.record["data"].get("eval_groups"):
         few = ", and with so few it is too narrow" if groups < FEW else ""
-        said.append(f"The interval over pictures is over {groups} groups of them, each drawn as a whole{few}.")
+        over = f"The interval over pictures is over {groups} groups of them, each drawn as a whole{few}."
+        said.append(over if groups > 1 else "All evaluated pictures are of one group: there is no interval over them.")
     if names:
         more = ", …" if len(names) > NAMED else ""
         said.append(
