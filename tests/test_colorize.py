@@ -259,9 +259,9 @@ def test_wrong_settings_are_refused(settings):
 
 
 def test_text_is_no_number():
-    with pytest.raises(TinctError, match="working size is '128', a str; expected a number"):
+    with pytest.raises(TinctError, match="working size is '128', a str; expected a whole number"):
         Colorizer(smooth, "128", "test", "cpu")
-    with pytest.raises(TinctError, match="count is '3', a str; expected a number"):
+    with pytest.raises(TinctError, match="count is '3', a str; expected a whole number"):
         colorizer().samples(np.zeros((4, 4), np.uint8), "3")
 
 

@@ -277,7 +277,8 @@ def check_number(name: str, value: object, kind: type = numbers.Integral) -> Non
         TinctError: names it.
     """
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise TinctError(f"{name} is {value!r}, a {type(value).__name__}; expected a number")
+        wanted = "a whole number" if kind is numbers.Integral else "a number"
+        raise TinctError(f"{name} is {value!r}, a {type(value).__name__}; expected {wanted}")
 
 
 def check_saturation(saturation: float) -> None:
