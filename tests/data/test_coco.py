@@ -319,6 +319,40 @@ def test_one_file_as_labelling_tools_write_it(root, tmp_path, file, pictures, wr
     assert len(open_sources([f"coco:{home}/{file}"], "all")) == 3
 
 
+@pytest.mark.parametrize("said", ["location", "seq_id", "both"])
+def test_cameras_of_camera_traps_lie_on_one_side(tmp_path, said):
+    """COCO Camera Traps: labels of whole pictures, without boxes or sizes, and which camera or series they are of."""
+    keys = {"both": ("location", "seq_id")}.get(said, (said,))
+    images = [
+        {"id": f"id-{number}", "file_name": f"{number % 7}/{number}.jpg"}
+        | {key: number // 4 if key == keys[0] else f"other {number}" for key in keys}
+        for number in range(80)
+    ] + [{"id": "alone", "file_name": "alone.jpg", "location": None}]
+    content = {
+        "images": images,
+        "annotations": [
+            {"id": image["id"], "image_id": image["id"], "category_id": number % 2}
+            for number, image in enumerate(images)
+        ],
+        "categories": [{"id": 0, "name": "empty"}, {"id": 1, "name": "fox"}],
+    }
+    (tmp_path / "traps.json").write_text(json.dumps(content))
+    parts = [Coco(f"{tmp_path}/traps.json", split, "multilabel") for split in ("train", "val")]
+    assert "about a fifth of its locations or series, drawn by their names, is val" in parts[0].note
+    camera = {image["file_name"]: image.get(keys[0], "alone") for image in images}
+    sides = [{camera[part.name(index)] for index in range(len(part))} for part in parts]
+    assert not sides[0] & sides[1]
+    assert len(sides[0] | sides[1]) == 21
+    assert 2 <= len(sides[1]) <= 8
+    for part in parts:
+        together = {(group, camera[part.name(index)]) for index, group in enumerate(part.groups)}
+        assert len(together) == len(set(part.groups)) == len({of for _, of in together})
+    assert parts[0].classes == ("empty", "fox")
+    content["images"] = [{"id": image["id"], "file_name": image["file_name"]} for image in images]
+    (tmp_path / "traps.json").write_text(json.dumps(content))
+    assert Coco(f"{tmp_path}/traps.json", "train", "multilabel").groups is None
+
+
 def test_a_folder_in_front_of_a_file_name_is_not_put_there_twice(root):
     def in_front(content):
         for image in content["images"]:

@@ -28,6 +28,8 @@ __all__ = ["Coco"]
 
 ROBOFLOW = "_annotations.coco.json"
 """What Roboflow calls the annotations in each of its folders `train`, `valid` and `test`."""
+TOGETHER = ("location", "seq_id")
+"""What COCO Camera Traps says of a picture's camera, or of the series that it is of: such pictures are alike."""
 
 
 class Coco(LabelledFiles):
@@ -39,7 +41,8 @@ class Coco(LabelledFiles):
     negatives. DIR may also be of Roboflow's layout, `train/_annotations.coco.json`.
 
     `coco:FILE.json` is one file of that format, as labelling tools write it, with its pictures in its folder, in
-    `images` there or beside that folder. About a fifth, drawn by the file names, is `val` and the rest `train`.
+    `images` there or beside that folder. About a fifth, drawn by the file names, is `val` and the rest `train`; where
+    pictures have a `location`, or else a `seq_id`, a fifth of these.
 
     Args:
         path: the folder or the file.
@@ -65,12 +68,14 @@ class Coco(LabelledFiles):
         self._coco = _load(file, stamp(file))
         self._ids = sorted(self._coco.imgs)
         names = [str(self._coco.imgs[key]["file_name"]) for key in self._ids]
+        names = [_without_machine(name) for name in names] if single else names
+        groups = [_together(self._coco.imgs[key]) or name for key, name in zip(self._ids, names, strict=True)]
         subset = file.stem.removeprefix("instances_")
         if single:
-            names = [_without_machine(name) for name in names]
-            chosen = np.flatnonzero(drawn_split(names, split))
-            self._ids, names = [self._ids[place] for place in chosen], [names[place] for place in chosen]
-            self.note = "has no splits: about a fifth of its pictures, drawn by their names, is val, the rest train"
+            what = "pictures" if groups == names else "locations or series"
+            chosen = np.flatnonzero(drawn_split(groups, split))
+            self._ids, names, groups = ([part[place] for place in chosen] for part in (self._ids, names, groups))
+            self.note = f"has no splits: about a fifth of its {what}, drawn by their names, is val, the rest train"
             near = [file.parent, file.parent / "images", *(file.parent.parent / one for one in ("images", subset))]
             places = [*near, near[2] / subset]
         else:
@@ -82,6 +87,8 @@ class Coco(LabelledFiles):
         within = folder.relative_to(root)
         pictures = ((within / spelled(name, folder)).as_posix() for name in names)
         super().__init__(pictures, root, f"coco:{path}", split)
+        if groups != names:
+            self.groups = np.unique(groups, return_inverse=True)[1]
         said = [self.note]
         if self._coco.orphans:
             said.append(
@@ -171,6 +178,11 @@ class Coco(LabelledFiles):
         for _, value, shape in sorted(shapes, key=lambda item: item[0]):
             mask[shape] = value
         return checked_mask(mask, self._file, self.path(index), len(self.mask_classes))
+
+
+def _together(entry: dict[str, Any]) -> str:
+    """The camera that a picture is of, or else the series; "" where neither is said."""
+    return next((f"{key} {entry[key]}" for key in TOGETHER if entry.get(key) not in (None, "")), "")
 
 
 def _pixels(entry: dict[str, Any], side: str) -> int:
