@@ -25,7 +25,8 @@ __all__ = [
 NAMED = 3
 """Unreadable pictures that are named where many may be."""
 FEW = 20
-"""Groups below which a bootstrap of them is known to be too sure (Cameron, Gelbach and Miller 2008, section IV)."""
+"""Groups below which an interval over them is said to be too narrow, as it is with few (to Cameron, Gelbach and Miller
+2008, 5 to 30 are)."""
 COLOUR_TERMS = {"l1", "huber", "bins", "palette"}
 
 
