@@ -79,7 +79,7 @@ def main() -> None:
         for case, (backbone, colour, side) in cases.items():
             network, names = build(backbone, colour)
             path = Path(folder) / "network.onnx"
-            write_onnx(path, network, 1, names, {}, half=False)
+            write_onnx(path, network, torch.zeros(2, 1, 64, 96), names, {}, half=False)
             session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             for batch in (1, 8):
                 found = measure(network, session, torch.rand(batch, 1, side, side), 3 if arguments.quick else 15)

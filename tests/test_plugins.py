@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_without_its_package_a_colorizer_says_what_it_lacks(as_in_the_docs, tmp_
     Image.fromarray(data.coffee()[::8, ::8]).save(tmp_path / "in.png")
     assert main(["colorize", str(tmp_path / "in.png"), "-o", str(tmp_path / "out"), "--model", str(path)]) == 2
     said = capsys.readouterr().err
-    assert "unknown term 'charbonnier'" in said
+    assert f"{path}: unknown term 'charbonnier'" in said
     assert "or install the package that brings it" in said
 
 
@@ -116,24 +117,67 @@ def test_sources_of_others_are_opened_by_their_prefix(as_in_the_docs, tmp_path):
         open_sources(["zap:x"])
 
 
+TERM = "from tinct.objectives.base import ColourTerm\nclass Mine(ColourTerm):\n    pass\n"
+WHOLE = TERM + "    loss = decode = lambda *_: 0\n"
+
+
 @pytest.mark.parametrize(
-    ("module", "said"),
+    ("name", "module", "said"),
     [
-        ("import nothing_like_this", "my_colours:Mine cannot be imported .ModuleNotFoundError: No module named"),
-        ("Other = 1", "my_colours:Mine cannot be imported .AttributeError"),
-        ("Mine = int", "my_colours:Mine derives from none of ColourTerm, FeatureTerm"),
-        ("def Mine(): pass", "my_colours:Mine derives from none of ColourTerm, FeatureTerm"),
         (
-            "from tinct.objectives.pixel import L1 as Mine",
-            "term 'mine': its class calls itself 'l1'; expected the same",
+            "mine",
+            "import nothing_like_this",
+            "cannot be imported .ModuleNotFoundError: .*; mend or uninstall my-",
         ),
+        ("mine", "Other = 1", "Mine cannot be imported .AttributeError"),
+        ("mine", "Mine = int", "Mine is no class that derives from ColourTerm or FeatureTerm; mend or uninstall my-"),
+        ("mine", "def Mine(): pass", "Mine is no class that derives from ColourTerm or FeatureTerm"),
+        ("mine", TERM, "Mine lacks decode, loss; mend"),
+        ("mine", WHOLE, "term 'mine': its class has the name None; expected one for both"),
+        (
+            "mine",
+            "from tinct.objectives.pixel import L1 as Mine",
+            "term 'mine': its class has the name 'l1'; expected one",
+        ),
+        ("my.own", WHOLE + "    name = 'my.own'\n", "expected one for both: letters, digits, _"),
     ],
 )
-def test_what_cannot_be_a_term_is_refused_when_it_is_named(package, module, said):
-    package(module, terms={"mine": "my_colours:Mine"})
+def test_what_cannot_be_a_term_is_refused_when_it_is_named(package, name, module, said):
+    package(module, terms={name: "my_colours:Mine"})
     assert make_terms({"l1": 1.0}, [64])[0] is not None  # what nobody asks for does no harm
     with pytest.raises(TinctError, match=said):
+        make_terms({name: 1.0}, [64])
+
+
+def test_a_name_that_two_packages_bring_is_refused(package, tmp_path):
+    package(WHOLE + "    name = 'mine'\n", terms={"mine": "my_colours:Mine"})
+    shutil.copytree(tmp_path / "site" / "my_colours-0.1.dist-info", other := tmp_path / "site" / "other-2.0.dist-info")
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 2.0\n")
+    brought.cache_clear()
+    with pytest.raises(TinctError, match=r"mine: is brought by (my-colours and other|other and my-colours); uninstall"):
         make_terms({"mine": 1.0}, [64])
+
+
+def test_two_terms_that_colour_are_named(as_in_the_docs):
+    with pytest.raises(TinctError, match=r"at most one that makes a colorizer \(here charbonnier, l1\)"):
+        make_terms({"charbonnier": 1.0, "l1": 1.0}, [64])
+
+
+@pytest.mark.parametrize("length", [3, 2])
+def test_groups_of_other_packages_may_be_texts(package, tmp_path, length):
+    groups = f'self.groups = [name.partition("-")[2] for name in names][:{length}]\n        self._labels ='
+    module = blocks("python")[2].replace("self._labels =", groups)
+    package(module, sources={"named": "my_colours:Named"})
+    (tmp_path / "train").mkdir()
+    for name in ("fox-b.png", "deer-a.png", "fox-a.png"):
+        Image.new("RGB", (40, 30), "red").save(tmp_path / "train" / name)
+    if length == 3:  # in the order of their names
+        assert open_labelled(f"named:{tmp_path}", "train", "multilabel").groups.tolist() == [0, 0, 1]
+    else:
+        with pytest.raises(TinctError, match="2 groups for 3 pictures; expected one for each"):
+            open_labelled(f"named:{tmp_path}", "train", "multilabel")
+    with pytest.raises(TinctError, match=r"not a labelled source; write voc:.*, named:…"):
+        open_labelled("nothing:x", "train", "multilabel")
 
 
 def test_tincts_own_names_come_first(package):

@@ -353,10 +353,12 @@ def test_the_digest_of_labels_is_of_all_that_are_learned_or_scored_and_of_no_oth
     assert len({own, digest(train=29), digest(train=0), digest(evaluated=last), digest(evaluated=parts.where[0])}) == 5
     if evaluate == "tuning":
         assert digest(evaluated=int(parts.chosen[0])) == own  # it is not scored
-    for part in (parts.train, parts.evaluated):
-        with monkeypatch.context() as patch:
-            patch.setattr(part.source, "groups", np.arange(len(part.source)) // 3)
-            assert digest() != own
+    monkeypatch.setattr(parts.train.source, "groups", np.arange(30) // 3)
+    assert digest() != own
+    monkeypatch.setattr(parts.evaluated.source, "groups", np.arange(len(parts.evaluated.source)) // 3)
+    known = contents_of(parts)["groups_sha256"]
+    parts.evaluated.source.groups[last] += 1
+    assert contents_of(parts)["groups_sha256"] != known
 
 
 def make_grouped(folder):

@@ -53,8 +53,8 @@ def export(
         input: grey (L*) or rgb; by default rgb for encoders that saw colour in pretraining, for a trained classifier or
             segmenter what it was trained on, and grey for all others.
         half: store kernels and matrices in half precision.
-        pixels: with onnx: take pictures as they are decoded, sRGB bytes (B, H, W, 3), and turn them into what the
-            network is fed inside the file.
+        pixels: with onnx: take pictures as they are decoded, sRGB bytes (B, H, W, 3) with sides that are multiples of
+            32, and turn them into what the network is fed inside the file.
         push: with hub: upload the folder to this repository (OWNER/NAME), created private if it is not there.
 
     Returns:

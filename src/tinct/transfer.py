@@ -116,6 +116,8 @@ def _evaluated(settings: TransferSettings) -> Labelled:
 def contents_of(parts: Parts) -> dict[str, str]:
     """What tells the pictures and labels of a record from others: digests of names, and of labels with their classes.
 
+    Where evaluated pictures have groups, by which an interval over pictures draws them, of these too.
+
     Of masks it is which classes each holds, not where they are; and what a segmenter sees of a picture that is scored,
     since that was a padded square once.
     """
@@ -123,14 +125,15 @@ def contents_of(parts: Parts) -> dict[str, str]:
     labels = hashlib.sha256(repr((parts.train.classes, evaluated.classes)).encode())
     for presence in (parts.train.presence, evaluated.presence[parts.where]):
         labels.update(np.ascontiguousarray(presence).tobytes())
-    # groups decide which part settings are chosen on, and what an interval over pictures draws
-    for groups in (parts.train.source.groups, None if (of := evaluated.source.groups) is None else of[parts.where]):
-        if groups is not None:
-            labels.update(groups.tobytes())
+    if parts.train.source.groups is not None:  # they decide which part settings are chosen on
+        labels.update(parts.train.source.groups.tobytes())
+    groups = evaluated.source.groups
+    drawn = {} if groups is None else {"groups_sha256": hashlib.sha256(groups[parts.where].tobytes()).hexdigest()[:16]}
     return {
         "train_fingerprint": parts.train.source.fingerprint(),
         "eval_fingerprint": fingerprint_of(evaluated.source.name(int(index)) for index in parts.where),
         "labels_sha256": labels.hexdigest()[:16],
+        **drawn,
         **({"view": WHOLE} if evaluated.task == "segmentation" else {}),
     }
 

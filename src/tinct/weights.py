@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tinct.color import stretch_levels
 from tinct.config import LARGEST
 from tinct.device import own_draws
-from tinct.errors import TinctError
+from tinct.errors import TinctError, about
 from tinct.files import write_bytes
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
@@ -130,7 +130,8 @@ def load_colorizer(path: Path) -> ColourNet:
         raise header_error(path, "min_crop", shown)
     with own_draws(), torch.device("cpu"):
         encoder = Encoder(meta["backbone"], meta["in_channels"])
-        colour, _ = make_terms({meta["term"]: 1.0}, encoder.channels)
+        with about(path):
+            colour, _ = make_terms({meta["term"]: 1.0}, encoder.channels)
         if colour is None:
             raise TinctError(f"{path}: its term {meta['term']!r} is not one that colours; export the run again")
         generator = Generator(encoder, colour.out_channels, meta["chroma_stride"], meta["width"])

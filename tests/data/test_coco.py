@@ -327,7 +327,7 @@ def test_cameras_of_camera_traps_lie_on_one_side(tmp_path, said):
         {"id": f"id-{number}", "file_name": f"{number % 7}/{number}.jpg"}
         | {key: number // 4 if key == keys[0] else f"other {number}" for key in keys}
         for number in range(80)
-    ] + [{"id": "alone", "file_name": "alone.jpg", "location": None}]
+    ] + [{"id": f"alone {value}", "file_name": f"alone {value}.jpg", "location": value} for value in (None, np.nan)]
     content = {
         "images": images,
         "annotations": [
@@ -339,18 +339,23 @@ def test_cameras_of_camera_traps_lie_on_one_side(tmp_path, said):
     (tmp_path / "traps.json").write_text(json.dumps(content))
     parts = [Coco(f"{tmp_path}/traps.json", split, "multilabel") for split in ("train", "val")]
     assert "about a fifth of its locations or series, drawn by their names, is val" in parts[0].note
-    camera = {image["file_name"]: image.get(keys[0], "alone") for image in images}
+    camera = {image["file_name"]: image.get(keys[0]) for image in images[:80]}
+    camera |= {image["file_name"]: image["file_name"] for image in images[80:]}
     sides = [{camera[part.name(index)] for index in range(len(part))} for part in parts]
     assert not sides[0] & sides[1]
-    assert len(sides[0] | sides[1]) == 21
+    assert len(sides[0] | sides[1]) == 22
     assert 2 <= len(sides[1]) <= 8
     for part in parts:
         together = {(group, camera[part.name(index)]) for index, group in enumerate(part.groups)}
         assert len(together) == len(set(part.groups)) == len({of for _, of in together})
     assert parts[0].classes == ("empty", "fox")
-    content["images"] = [{"id": image["id"], "file_name": image["file_name"]} for image in images]
-    (tmp_path / "traps.json").write_text(json.dumps(content))
-    assert Coco(f"{tmp_path}/traps.json", "train", "multilabel").groups is None
+    for everywhere in ({}, {"location": "Berlin"}):  # where all pictures are of one place, some have to be val
+        content["images"] = [{"id": image["id"], "file_name": image["file_name"]} | everywhere for image in images]
+        (tmp_path / "traps.json").write_text(json.dumps(content))
+        (tmp_path / "traps.json").touch()
+        parts = [Coco(f"{tmp_path}/traps.json", split, "multilabel") for split in ("train", "val")]
+        assert [part.groups for part in parts] == [None, None]
+        assert min(map(len, parts)) > 5
 
 
 def test_a_folder_in_front_of_a_file_name_is_not_put_there_twice(root):

@@ -118,6 +118,16 @@ def test_grids_fed_grey_and_colour_are_two_comparisons_and_say_so(tmp_path):
     assert colour.title == f"{grey.title} · fed rgb"
 
 
+def test_other_groups_leave_the_bootstrap_out(tmp_path):
+    fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2)
+    for number, path in enumerate(sorted(tmp_path.glob("cells/*/record.json"))):
+        record = json.loads(path.read_text())
+        record["data"]["groups_sha256"] = "one" if number else "other"
+        path.write_text(json.dumps(record))
+    (contrast,) = comparisons(find_records([tmp_path]).cells)[0].contrasts
+    assert contrast.bootstrap is None
+
+
 def test_a_missing_prediction_leaves_the_bootstrap_out(tmp_path):
     fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2)
     (tmp_path / "cells" / "random-50-1" / "predictions.safetensors").unlink()

@@ -192,15 +192,22 @@ def test_each_arm_whose_encoders_saw_evaluated_pictures_is_said_once():
     ]
 
 
-@pytest.mark.parametrize(("groups", "after"), [(2, ", and with so few it is too narrow."), (20, ".")])
-def test_groups_of_evaluated_pictures_are_said(groups, after):
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        (1, "All evaluated pictures are of one group: there is no interval over them."),
+        (2, "over 2 groups of them, each drawn as a whole, and with so few it is too narrow."),
+        (20, "over 20 groups of them, each drawn as a whole."),
+    ],
+)
+def test_groups_of_evaluated_pictures_are_said_where_they_matter(groups, said):
     made = compared(("random", [1.0, 2.0]), ("mine", [3.0, 4.5]))
     for found in made.cells:
         found.record["data"]["eval_groups"] = groups
-    said = f"The interval over pictures is over {groups} groups of them, each drawn as a whole{after}"
-    assert sentences(made)[-1] == said
-    made.record["data"]["eval_groups"] = 1
-    assert sentences(made)[-1] == "All evaluated pictures are of one group: there is no interval over them."
+    assert sentences(made)[-1].endswith(said) == (groups == 1)  # no predictions were kept
+    made.contrasts[0] = replace(made.contrasts[0], bootstrap=(1.0, 2.0))
+    assert sentences(made)[-1].endswith(said)
+    assert sentences(Comparison(made.cells[:2], made.arms[:1])) == []
 
 
 def test_pictures_that_could_not_be_read_are_said():

@@ -70,6 +70,8 @@ class Coco(LabelledFiles):
         names = [str(self._coco.imgs[key]["file_name"]) for key in self._ids]
         names = [_without_machine(name) for name in names] if single else names
         groups = [_together(self._coco.imgs[key]) or name for key, name in zip(self._ids, names, strict=True)]
+        if single and len(set(groups)) == 1:  # one camera, of which something has to be val
+            groups = names
         subset = file.stem.removeprefix("instances_")
         if single:
             what = "pictures" if groups == names else "locations or series"
@@ -182,7 +184,8 @@ class Coco(LabelledFiles):
 
 def _together(entry: dict[str, Any]) -> str:
     """The camera that a picture is of, or else the series; "" where neither is said."""
-    return next((f"{key} {entry[key]}" for key in TOGETHER if entry.get(key) not in (None, "")), "")
+    said = ((key, entry.get(key)) for key in TOGETHER)
+    return next((f"{key} {value}" for key, value in said if value not in (None, "") and value == value), "")  # no NaN
 
 
 def _pixels(entry: dict[str, Any], side: str) -> int:

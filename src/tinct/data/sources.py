@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from tinct.data.base import VOID, LabelledSource, Source
 from tinct.data.decode import PICTURE_SUFFIXES
 from tinct.data.folder import PathSource, open_folder
@@ -120,7 +122,8 @@ def open_labelled(spec: str | Path, split: str, task: Task) -> LabelledSource:
     if task not in get_args(Task):
         raise TinctError(f"{task}: unknown task; choose one of {', '.join(get_args(Task))}")
     if not is_labelled(spec):
-        raise TinctError(f"{spec}: not a labelled source; write {', '.join(f'{known}:…' for known in _LABELLED)}")
+        kinds = [*_LABELLED, *(name for name in brought("sources") if is_labelled(f"{name}:"))]
+        raise TinctError(f"{spec}: not a labelled source; write {', '.join(f'{known}:…' for known in kinds)}")
     prefix, _, path = spec.partition(":")
     if prefix in _LABELLED and prefix != "mosaic":
         _check_path(spec, re.sub(r"@20\d\d$", "", path) if prefix == "voc" else path)
@@ -129,6 +132,10 @@ def open_labelled(spec: str | Path, split: str, task: Task) -> LabelledSource:
     source: LabelledSource = kind(path, split, task)
     if not len(source):
         raise AbsentSplitError(f"{spec}: no pictures of the {split} split in it")
+    if source.groups is not None:
+        if len(source.groups) != len(source):
+            raise TinctError(f"{spec}: {len(source.groups)} groups for {len(source)} pictures; expected one for each")
+        source.groups = np.unique(source.groups, return_inverse=True)[1]
     if task == "segmentation" and len(source.mask_classes) > VOID:
         raise AbsentSplitError(
             f"{spec}: {len(source.mask_classes)} classes of masks; expected {VOID} at most, as masks are of 8 bits"

@@ -4,7 +4,6 @@ import csv
 import io
 import itertools
 import re
-from collections import Counter
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -99,10 +98,11 @@ class Table(LabelledFiles):
                     )
             chosen = [row for row, found in zip(rows, splits, strict=True) if found == split]
             present = {str(found) for found in splits}
-            sides = {(row["group"], found) for (_, row), found in zip(rows, splits, strict=True) if row.get("group")}
-            counts = Counter(group for group, _ in sides)
-            if torn := sorted(group for group, count in counts.items() if count > 1):
-                self.note = f"has groups in more than one split, so that scores may be too high: {_listed(torn)}"
+            learned, scored = set[str](), set[str]()
+            for (_, row), found in zip(rows, splits, strict=True):
+                (learned if found == "train" else scored).add(row.get("group", ""))
+            if torn := sorted(learned & scored - {""}):
+                self.note = f"has groups in train and in another split, so that scores may be too high: {_listed(torn)}"
         else:
             names = [_group(row) for _, row in rows]
             chosen = [rows[place] for place in np.flatnonzero(drawn_split(names, split))]

@@ -293,6 +293,8 @@ def _encoder(init: dict[str, Any]) -> str:
 
 
 def _bootstrap(treated: Sequence[Cell], baseline: Sequence[Cell]) -> tuple[float, float] | None:
+    if len({cell.record["data"].get("groups_sha256") for cell in (*treated, *baseline)}) > 1:  # not the same resamples
+        return None
     ours, theirs = [cell.resampled for cell in treated], [cell.resampled for cell in baseline]
     known = [values for values in (*ours, *theirs) if values is not None]
     if len(known) < len(ours) + len(theirs):

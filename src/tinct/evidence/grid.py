@@ -170,7 +170,8 @@ def _finished(grid: Grid, planned: Planned, any_rate: bool = False) -> dict[str,
     for key, now in grid.contents.get(planned.settings.evaluate, {}).items():
         if record["data"].get(key, now) != now:  # older records lack some
             spec = planned.settings.source
-            raise TinctError(f"{planned.folder} was made with other pictures or labels than {spec} has now; {remedy}")
+            what = "pictures, labels or groups"
+            raise TinctError(f"{planned.folder} was made with other {what} than {spec} has now; {remedy}")
     return record
 
 

@@ -131,10 +131,12 @@ def provisos(comparison: Comparison) -> list[str]:
     said, names = [], comparison.unreadable
     if comparison.note:
         said.append(f"{comparison.record['data']['spec']} {comparison.note}.")
-    if groups := comparison.record["data"].get("eval_groups"):
+    groups = comparison.record["data"].get("eval_groups", 0)
+    if groups == 1 and comparison.contrasts:
+        said.append("All evaluated pictures are of one group: there is no interval over them.")
+    elif groups and any(contrast.bootstrap for contrast in comparison.contrasts):
         few = ", and with so few it is too narrow" if groups < FEW else ""
-        over = f"The interval over pictures is over {groups} groups of them, each drawn as a whole{few}."
-        said.append(over if groups > 1 else "All evaluated pictures are of one group: there is no interval over them.")
+        said.append(f"The interval over pictures is over {groups} groups of them, each drawn as a whole{few}.")
     if names:
         more = ", …" if len(names) > NAMED else ""
         said.append(

@@ -20,9 +20,9 @@ from tinct.models.stem import Input, lightness_of, network_input
 __all__ = [
     "HALF",
     "SINGLE",
+    "as_fed",
     "as_list",
     "compare",
-    "fed_with",
     "fold_error",
     "rounding_error",
     "sample_inputs",
@@ -44,11 +44,11 @@ def sample_pictures() -> list[Tensor]:
 
 
 def sample_inputs(kind: Input | str) -> list[Tensor]:
-    """What networks are fed for `sample_pictures`, see `fed_with`."""
-    return [fed_with(pixels, kind) for pixels in sample_pictures()]
+    """What networks are fed for `sample_pictures`, see `as_fed`."""
+    return [as_fed(pixels, kind) for pixels in sample_pictures()]
 
 
-def fed_with(pixels: Tensor, kind: Input | str) -> Tensor:
+def as_fed(pixels: Tensor, kind: Input | str) -> Tensor:
     """Pictures (B, 3, H, W) uint8 as `grey`, `rgb`, or `lightness`, which is L* (B, 1, H, W)."""
     if kind == "lightness":
         return srgb_to_lab(pixels.float() / 255)[:, :1]

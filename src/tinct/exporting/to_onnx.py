@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tinct.data.transforms import MULTIPLE
 from tinct.errors import TinctError
-from tinct.exporting.parity import HALF, SINGLE, as_list, compare, fed_with, sample_inputs, sample_pictures
+from tinct.exporting.parity import HALF, SINGLE, as_fed, as_list, compare, sample_inputs, sample_pictures
 from tinct.exporting.subject import FED, Fed, Subject
 from tinct.files import write_bytes
 
@@ -46,7 +46,7 @@ class FromPixels(nn.Module):
 
     def forward(self, pixels: Tensor) -> Any:
         """(B, H, W, 3) sRGB of 8 bits to what the network gives for `fed`."""
-        return self.network(fed_with(pixels.permute(0, 3, 1, 2), self.fed))
+        return self.network(as_fed(pixels.permute(0, 3, 1, 2), self.fed))
 
 
 def require_onnx() -> None:
@@ -68,13 +68,15 @@ def to_onnx(subject: Subject, path: Path, half: bool, pixels: bool = False) -> d
     elif kind == "colorizer" and subject.input == "rgb":
         raise TinctError(f"{subject.path}: a colorizer is fed lightness; leave --input out")
     inputs, asked = sample_inputs(fed), FED[fed]
+    example = torch.zeros(2, 3 if fed == "rgb" else 1, 64, 96)
     if pixels:
         network, asked = FromPixels(network, fed), "sRGB of 8 bits, as pictures are decoded: uint8 (B, H, W, 3)"
         inputs = [pictures.permute(0, 2, 3, 1) for pictures in sample_pictures()]
+        example = torch.zeros(2, 64, 96, 3, dtype=torch.uint8)
     said = {"kind": kind, "backbone": subject.meta["backbone"], "input": f"{asked}; sides multiples of {MULTIPLE}"}
     use = subject.use(alone=False)
     said |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in use.items()}
-    write_onnx(path, network, None if pixels else 3 if fed == "rgb" else 1, names, said, half)
+    write_onnx(path, network, example, names, said, half)
     found = compare(lambda given: as_list(network(given)), open_onnx(path), inputs, names, HALF if half else SINGLE)
     return {
         "what": f"{kind} in ONNX, opset {OPSET}, outputs {', '.join(names)}",
@@ -87,22 +89,20 @@ def to_onnx(subject: Subject, path: Path, half: bool, pixels: bool = False) -> d
 
 
 def write_onnx(
-    path: Path, network: nn.Module, channels: int | None, outputs: Sequence[str], said: dict[str, str], half: bool
+    path: Path, network: nn.Module, example: Tensor, outputs: Sequence[str], said: dict[str, str], half: bool
 ) -> None:
     """Write a network with its weights inside the file.
 
     Args:
         path: where to.
-        network: from one input (B, channels, H, W) to a tensor, or a tuple of them.
-        channels: of the input, which is called `input`; None: it is (B, H, W, 3) uint8.
+        network: from one input to a tensor, or a tuple of them.
+        example: of the input, which is called `input`: (2, C, 64, 96), or bytes (2, 64, 96, 3).
         outputs: names.
         said: what the file's metadata shall say.
         half: store kernels and matrices in half precision; everything is still computed in float32.
     """
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
-    example, first = torch.zeros(2, 64, 96, 3, dtype=torch.uint8), 1
-    if channels is not None:
-        example, first = torch.zeros(2, channels, 64, 96), 2
+    rows = 1 if example.dtype == torch.uint8 else 2  # the axis of the height
     program: Any = torch.onnx.export(
         static_padding(network).eval(),
         (example,),
@@ -110,12 +110,12 @@ def write_onnx(
         opset_version=OPSET,
         input_names=["input"],
         output_names=list(outputs),
-        dynamic_shapes=({0: batch, first: MULTIPLE * height, first + 1: MULTIPLE * width},),
+        dynamic_shapes=({0: batch, rows: MULTIPLE * height, rows + 1: MULTIPLE * width},),
         optimize=not half,  # it would multiply norms into kernels, which half precision would round again
         verbose=False,
     )
     model = program.model_proto
-    name_sides(model, first)
+    name_sides(model, rows)
     if half:
         halve(model)
     for key, value in said.items():
@@ -162,14 +162,14 @@ def static_padding(network: nn.Module) -> nn.Module:
     return network
 
 
-def name_sides(model: Any, first: int) -> None:
+def name_sides(model: Any, rows: int) -> None:
     """Give open sides names, in place of symbols such as `16*s39`, which say nothing to a reader.
 
-    Of the input, axis `first` is the height; of outputs, axis 2.
+    The height is axis `rows` of the input, and axis 2 of outputs.
     """
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
-        start, height = ("", first) if value.name == "input" else (f"{value.name}_", 2)
+        start, height = ("", rows) if value.name == "input" else (f"{value.name}_", 2)
         for name, dim in zip(("height", "width"), value.type.tensor_type.shape.dim[height:], strict=False):
             if dim.dim_param:
                 dim.dim_param = f"{start}{name}"

@@ -52,8 +52,10 @@ def make_terms(weights: dict[str, float], channels: list[int]) -> tuple[ColourTe
             )
     colours = colour_terms(weights)
     if not weights or len(colours) > 1:
-        own = ", ".join(colour_terms(TERMS))
-        raise TinctError(f"terms are {sorted(weights)}; expected at most one of {own}, and at least one term")
+        several = f" (here {', '.join(colours)})" if colours else ""
+        raise TinctError(
+            f"terms are {sorted(weights)}; expected at least one, and at most one that makes a colorizer{several}"
+        )
     if {"siamese", "multicrop"} <= weights.keys():
         raise TinctError("terms has siamese and multicrop; multicrop compares the two views, too, so leave siamese out")
     colour = _kind(colours[0])() if colours else None
@@ -77,6 +79,7 @@ def _kind(name: str) -> Any:
         known = ", ".join([*TERMS, *brought("terms")])
         raise TinctError(f"unknown term {name!r}; expected some of {known}, or install the package that brings it")
     kind = load("terms", name, ColourTerm, FeatureTerm)
-    if kind.name != name:
-        raise TinctError(f"term {name!r}: its class calls itself {kind.name!r}; expected the same name in both")
+    own = getattr(kind, "name", None)
+    if own != name or not name.isidentifier():  # by which torch calls it, too
+        raise TinctError(f"term {name!r}: its class has the name {own!r}; expected one for both: letters, digits, _")
     return kind
