@@ -2,8 +2,8 @@
 
     python docs/publish.py EXPERIMENT docs/records/NAME
 
-Records, plans and pretraining curves are copied as they are; of predictions, scores, labels and confusions are kept,
-and the pictures and masks that reports show are left behind. Only finished cells and runs are taken.
+Records, plans and pretraining curves are copied as they are; of predictions, scores, labels, confusions and groups are
+kept, and the pictures and masks that reports show are left behind. Only finished cells and runs are taken.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 KEPT = ("record.json", "compare.json", "metrics.csv")
-TENSORS = ("scores", "labels", "confusions")
+TENSORS = ("scores", "labels", "confusions", "groups")
 
 
 def publish(source: Path, target: Path) -> int:
