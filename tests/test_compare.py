@@ -574,7 +574,7 @@ def test_a_grid_does_not_go_on_with_other_labels(tmp_path, transfers, runs, corr
     before, plan = keep(tmp_path / "out"), (tmp_path / "out" / "compare.json").read_text()
     table = tmp_path / "table.csv"
     table.write_text(correct(table.read_text()))
-    with pytest.raises(TinctError, match=r"was made with other pictures or labels than csv:.* has now"):
+    with pytest.raises(TinctError, match=r"was made with other pictures, labels or groups than csv:.* has now"):
         run_compare(spec, seeds=2, **asked)
     assert keep(tmp_path / "out") == before
     assert (tmp_path / "out" / "compare.json").read_text() == plan

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinct.data.base import LabelledSource
 from tinct.data.joined import Joined
 from tinct.data.photos import Photos
 from tinct.data.sources import open_evaluated, open_labelled, open_pictures, open_sources
@@ -58,7 +59,7 @@ def test_the_fingerprint_tells_order_and_parts(folder):
 
 
 def test_labelled_prefixes_are_imported_when_asked_for(monkeypatch):
-    class Voc(Photos):
+    class Voc(Photos, LabelledSource):
         mask_classes = ("background", "cat")
 
         def __init__(self, path, split, task):
