@@ -67,12 +67,13 @@ def to_onnx(subject: Subject, path: Path, half: bool, pixels: bool = False) -> d
         names = [*(f"stride{reduction}" for reduction in encoder.reductions), "pooled"]
     elif kind == "colorizer" and subject.input == "rgb":
         raise TinctError(f"{subject.path}: a colorizer is fed lightness; leave --input out")
-    inputs, asked = sample_inputs(fed), FED[fed]
-    example = torch.zeros(2, 3 if fed == "rgb" else 1, 64, 96)
     if pixels:
         network, asked = FromPixels(network, fed), "sRGB of 8 bits, as pictures are decoded: uint8 (B, H, W, 3)"
         inputs = [pictures.permute(0, 2, 3, 1) for pictures in sample_pictures()]
         example = torch.zeros(2, 64, 96, 3, dtype=torch.uint8)
+    else:
+        inputs, asked = sample_inputs(fed), FED[fed]
+        example = torch.zeros(2, 3 if fed == "rgb" else 1, 64, 96)
     said = {"kind": kind, "backbone": subject.meta["backbone"], "input": f"{asked}; sides multiples of {MULTIPLE}"}
     use = subject.use(alone=False)
     said |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in use.items()}
@@ -170,7 +171,8 @@ def name_sides(model: Any, rows: int) -> None:
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
         start, height = ("", rows) if value.name == "input" else (f"{value.name}_", 2)
-        for name, dim in zip(("height", "width"), value.type.tensor_type.shape.dim[height:], strict=False):
+        sides = value.type.tensor_type.shape.dim[height:]  # none of logits of a picture, or of pooled features
+        for name, dim in zip(("height", "width"), sides, strict=False):
             if dim.dim_param:
                 dim.dim_param = f"{start}{name}"
 
