@@ -11,7 +11,7 @@ test: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --durations=40
+	$(BIN)/pytest -n 2 --dist worksteal --durations=40
 
 docs: .venv/docs
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build

@@ -28,7 +28,8 @@ def test_exactly_the_parameters_without_use_are_frozen(backbone):
         assert (parameter.grad is not None) == parameter.requires_grad, name
 
 
-def test_looking_for_unused_parameters_leaves_norm_statistics_alone():
+def test_looking_for_unused_parameters_leaves_norm_statistics_alone(monkeypatch):
+    monkeypatch.setattr("tinct.models.encoder._SEEN", {})
     encoder = Encoder("resnet18")
     fresh = timm.create_model("resnet18", num_classes=0, in_chans=1)
     for name, buffer in fresh.named_buffers():
@@ -36,11 +37,28 @@ def test_looking_for_unused_parameters_leaves_norm_statistics_alone():
     assert encoder.body.training
 
 
-def test_an_encoder_can_be_built_without_gradients():
+def test_a_backbone_is_looked_at_once_for_each_kind_of_input(monkeypatch):
+    monkeypatch.setattr("tinct.models.encoder._SEEN", {})
+    first = Encoder("resnet10t")
+    channels = list(first.channels)
+    first.channels.clear()  # its own
+    looked = []
+    monkeypatch.setattr("tinct.models.encoder._look", lambda *told: looked.append(told) or ([1], [8], set()))
+    assert Encoder("resnet10t").channels == channels
+    assert looked == []
+    assert Encoder("resnet10t", 3).channels == [1]
+    assert Encoder("resnet18").channels == [1]
+    assert [(backbone, in_channels) for backbone, _, in_channels in looked] == [("resnet10t", 3), ("resnet18", 1)]
+
+
+def test_an_encoder_can_be_built_without_gradients(monkeypatch):
+    monkeypatch.setattr("tinct.models.encoder._SEEN", {})
     with torch.inference_mode():
         Encoder("mobilenetv3_small_050")
+    monkeypatch.setattr("tinct.models.encoder._SEEN", {})
     with torch.no_grad():
         without = Encoder("mobilenetv3_small_050")
+    monkeypatch.setattr("tinct.models.encoder._SEEN", {})
     usual = Encoder("mobilenetv3_small_050")
     wanted = [parameter.requires_grad for parameter in usual.parameters()]
     assert [parameter.requires_grad for parameter in without.parameters()] == wanted

@@ -8,13 +8,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from tinct.color import lab_to_srgb, normalize_ab, srgb_to_lab
+from tinct.color_metrics import colorfulness
 from tinct.errors import TinctError
 from tinct.models.encoder import Encoder
 from tinct.models.generator import Generator
 from tinct.objectives.base import Decoding
 from tinct.objectives.bins import Bins
 from tinct.objectives.pixel import L1
-from tinct.pretraining.calibrate import COLOURFULNESS, calibrate, recalibrate
+from tinct.pretraining.calibrate import COLOURFULNESS, _judge, calibrate, recalibrate
 from tinct.pretraining.heldout import balance, colour_scores
 from tinct.weights import ColourNet, load_colorizer, save_colorizer
 
@@ -63,17 +64,28 @@ def test_fine_chroma_is_judged_by_a_part_of_its_pixels(pictures, chroma, monkeyp
     fine, judged = [part.repeat_interleave(4, -2).repeat_interleave(4, -1) for part in (chroma / 2, chroma)], []
     truth = (lab_to_srgb(torch.cat((torch.full_like(fine[1][:, :1], 50), fine[1]), 1)) * 255).round().byte()
 
-    def seen(colourer, pictures, *rest):
-        judged.append(pictures.shape)
-        return colour_scores(colourer, pictures, *rest)
+    def seen(rgb):
+        judged.append(rgb.shape)
+        return colorfulness(rgb)
 
-    monkeypatch.setattr("tinct.pretraining.calibrate.colour_scores", seen)
+    monkeypatch.setattr("tinct.pretraining.calibrate.colorfulness", seen)
     monkeypatch.setattr("tinct.pretraining.calibrate.SIDE", 16)
     colour = L1()
     part = calibrate(Answers(normalize_ab(fine[0])), colour, truth.permute(0, 2, 3, 1).numpy(), CPU)
-    assert set(judged) == {(3, 16, 16, 3)}
+    assert set(judged) == {(3, 3, 16, 16)}
     whole = calibrate(Answers(normalize_ab(chroma / 2)), colour, truth[:, :, ::4, ::4].permute(0, 2, 3, 1).numpy(), CPU)
     assert part == whole
+
+
+def test_answers_are_judged_together_as_pictures_are_scored_one_set_after_another(pictures, chroma):
+    small = F.avg_pool2d(torch.from_numpy(pictures).permute(0, 3, 1, 2).float(), 4).round().byte()
+    answers, gains = torch.stack((chroma / 2, chroma.flip(0), chroma)), torch.tensor([1.4, 2.0, 1.0])
+    lacks, errors = _judge(answers, small / 255, gains.double())
+    for gain, answer, lack, error in zip(gains, answers, lacks, errors, strict=True):
+        found = colour_scores(lambda _, ab=gain * answer: ab, small.permute(0, 2, 3, 1).numpy(), CPU)
+        assert float(lack) == pytest.approx(max(0, COLOURFULNESS - found["colourfulness_ratio"]), abs=1e-5)
+        assert float(error) == pytest.approx(found["ab_error"], rel=1e-5)
+    assert lacks[0] > 0 == lacks[2]
 
 
 def test_recalibrating_leaves_the_decoding_that_is_found(pictures, chroma):

@@ -11,6 +11,9 @@ from tinct.errors import TinctError
 
 __all__ = ["Encoder", "look_at_features"]
 
+_SEEN: dict[tuple[str, int], tuple[list[int], list[int], set[str]]] = {}
+"""What `look_at_features` found: that takes longer than to build most backbones, and a grid builds hundreds."""
+
 
 class Encoder(nn.Module):
     """A timm backbone that gives its feature maps, finest first.
@@ -73,7 +76,7 @@ class Encoder(nn.Module):
 
 
 def look_at_features(backbone: str, body: nn.Module, in_channels: int) -> tuple[list[int], list[int], set[str]]:
-    """What the feature maps of a backbone's `body` are, found on a twin without storage.
+    """What the feature maps of a backbone's `body` are, found on a twin without storage, once in a process.
 
     Returns:
         Their channels, their reductions, and the names of the parameters that they do not depend on.
@@ -81,6 +84,13 @@ def look_at_features(backbone: str, body: nn.Module, in_channels: int) -> tuple[
     Raises:
         TinctError: the backbone does not take pictures of any size.
     """
+    if (backbone, in_channels) not in _SEEN:
+        _SEEN[backbone, in_channels] = _look(backbone, body, in_channels)
+    channels, reductions, unused = _SEEN[backbone, in_channels]
+    return list(channels), list(reductions), set(unused)
+
+
+def _look(backbone: str, body: nn.Module, in_channels: int) -> tuple[list[int], list[int], set[str]]:
     side = 64
     with torch.inference_mode(False), torch.enable_grad():
         twin: Any = copy.deepcopy(body).to("meta").requires_grad_().train()

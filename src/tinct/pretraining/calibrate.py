@@ -4,21 +4,23 @@ A network that is unsure answers with dull colours, one that is trained to favou
 decoding strikes the balance depends on what was learned, so it is looked for once training is over.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
-from tinct.color import srgb_to_lab, stretch_levels
+from tinct.color import clip_to_gamut, lab_to_srgb, srgb_to_lab, stretch_levels
+from tinct.color_metrics import ab_distance, colorfulness
 from tinct.models.generator import Generator
 from tinct.objectives.base import ColourTerm, Decoding
 from tinct.objectives.bins import Bins
 from tinct.objectives.pretext import Pretext
-from tinct.pretraining.heldout import Colourer, colour_scores
+from tinct.pretraining.heldout import Colourer
 from tinct.weights import ColourNet
 
 __all__ = ["COLOURFULNESS", "calibrate", "recalibrate"]
@@ -65,32 +67,13 @@ def calibrate(
     if not len(pictures):
         return before
     truth = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-    outputs, every = [], 1
+    parts, every = [], 1
     for part in truth.split(BATCH):
         output = generator(stretch_levels(srgb_to_lab(part.to(device))[:, :1])).cpu()
         every = max(1, output.shape[-1] // SIDE)
-        outputs.append(output[:, :, ::every, ::every])
-    stride = truth.shape[-1] // output.shape[-1]
-    coarse = F.avg_pool2d(truth.float(), stride).round().byte().permute(0, 2, 3, 1).numpy()  # much faster to judge
-    coarse = coarse[:, ::every, ::every]
-    colour.cpu()
-
-    def judged(decoding: Decoding) -> tuple[float, float, Decoding]:
-        colour.decoding = decoding
-        answers = iter(outputs)
-        found = colour_scores(lambda _: colour.decode(next(answers)), coarse, torch.device("cpu"), BATCH)
-        return max(0.0, COLOURFULNESS - found["colourfulness_ratio"]), found["ab_error"], decoding
-
-    def best_gain(decoding: Decoding) -> tuple[float, float, Decoding]:
-        low, high = GAINS  # colourfulness rises with the gain: six bisections find the least that does, within 3 %
-        for _ in range(6):
-            middle = (low * high) ** 0.5
-            reached = judged(replace(decoding, gain=middle))[0] == 0
-            low, high = (low, middle) if reached else (middle, high)
-        return min(
-            (judged(replace(decoding, gain=gain)) for gain in (1.0, math.ceil(1000 * high) / 1000)),
-            key=lambda found: found[:2],
-        )
+        parts.append(output[:, :, ::every, ::every])
+    outputs, stride = torch.cat(parts), truth.shape[-1] // output.shape[-1]
+    coarse = F.avg_pool2d(truth.float(), stride)[:, :, ::every, ::every].round() / 255  # much faster to judge
 
     bins = isinstance(colour, Bins)
     tried = [
@@ -99,10 +82,37 @@ def calibrate(
         for prior in (priors if bins else (before.prior,))
     ]
     try:
-        return min((best_gain(decoding) for decoding in tried), key=lambda found: found[:2])[2]
+        answers = torch.stack([_decoded(colour.cpu(), how, outputs) for how in tried])
     finally:
         colour.decoding = before
         colour.to(device)
+
+    judge = partial(_judge, answers, coarse)  # gains only multiply what was decoded
+    low, high = (torch.full((len(tried),), gain, dtype=torch.float64) for gain in GAINS)
+    for _ in range(6):  # colourfulness rises with the gain: bisections find the least that does, within 3 %
+        middle = (low * high).sqrt()
+        reached = judge(middle)[0] == 0
+        low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
+    choices: list[tuple[float, float, float, Decoding]] = []
+    for gains in (torch.ones_like(high), (1000 * high).ceil() / 1000):
+        choices += zip(*(part.tolist() for part in (*judge(gains), gains)), tried, strict=True)
+    _, _, gain, decoding = min(choices, key=lambda choice: choice[:2])
+    return replace(decoding, gain=gain)
+
+
+def _decoded(colour: ColourTerm, decoding: Decoding, outputs: Tensor) -> Tensor:
+    colour.decoding = decoding
+    return colour.decode(outputs)
+
+
+def _judge(answers: Tensor, truth: Tensor, gains: Tensor) -> tuple[Tensor, Tensor]:
+    """By how much answers (K, N, 2, H, W) times a gain each (K,) lack colourfulness, and their ab errors: (K,) both."""
+    lab = srgb_to_lab(truth).expand(len(answers), -1, -1, -1, -1)
+    scaled = gains.float()[:, None, None, None, None] * answers
+    result = lab_to_srgb(clip_to_gamut(torch.cat((lab[:, :, :1], scaled), dim=2))).flatten(0, 1)
+    errors = ab_distance(srgb_to_lab(result)[:, 1:], lab[:, :, 1:].flatten(0, 1))
+    ratio = colorfulness(result).view(answers.shape[:2]).mean(1) / colorfulness(truth).mean()
+    return (COLOURFULNESS - ratio).clamp(min=0), errors.view(answers.shape[:2]).mean(1)
 
 
 def recalibrate(pretext: Pretext, pictures: NDArray[np.uint8], device: torch.device) -> Colourer | None:
