@@ -89,7 +89,7 @@ class Config:
         devices: their number, or auto.
         strategy: as in Lightning Fabric: auto, or ddp for several devices.
         precision: 32-true, bf16-mixed, or 16-mixed, which goes without an adversary only.
-        workers: processes that read pictures, for each device.
+        workers: processes that read pictures, for each device; unless set, one on a CPU, on a GPU a share of the cores.
 
     Example:
         >>> config = Config(sources=["photos:"], steps=100, size=64)
@@ -142,7 +142,7 @@ class Config:
     devices: str = "auto"
     strategy: Literal["auto", "ddp"] = "auto"
     precision: Precision = "32-true"
-    workers: int = 1
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         """Let paths be text, and NumPy's numbers Python's, those in `terms` too."""
@@ -164,8 +164,9 @@ class Config:
             if getattr(self, name) > most:
                 raise TinctError(f"{name} is {getattr(self, name)}; expected {most} at most")
         for name in ("weight_decay", "warmup_steps", "workers", "adversarial_weight"):
-            if not getattr(self, name) >= 0:
-                raise TinctError(f"{name} is {getattr(self, name)}; expected 0 or more")
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise TinctError(f"{name} is {value}; expected 0 or more")
         shares = [(name, 0, 1) for name in ("aged", "in_colour", "adversarial_start", "ema")]
         for name, low, high in (("min_crop", 0.05, 1), *shares, ("seed", 0, LARGEST_SEED)):
             if not low <= getattr(self, name) <= high:

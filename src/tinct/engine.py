@@ -1,6 +1,7 @@
 """The engine that training runs on: devices, precision, ranks (Lightning Fabric), and the course of its rates."""
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,10 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from tinct.errors import TinctError
 
-__all__ = ["lost_ranks_told", "make_fabric", "warmup_cosine"]
+__all__ = ["lost_ranks_told", "make_fabric", "readers", "warmup_cosine"]
+
+MOST_READERS = 8
+"""For each device; more would take shared memory, of which containers have little."""
 
 
 def make_fabric(accelerator: str, precision: str, devices: str = "1", strategy: str = "auto") -> Fabric:
@@ -33,6 +37,15 @@ def make_fabric(accelerator: str, precision: str, devices: str = "1", strategy: 
             f"{precision}: {reason}; try --accelerator auto"
         ) from error
     return fabric
+
+
+def readers(fabric: Fabric, asked: int | None) -> int:
+    """How many processes read pictures for this rank: what was `asked`, or its share of the cores if none trains."""
+    if asked is not None:
+        return asked
+    if fabric.device.type == "cpu":
+        return 1
+    return max(1, min(MOST_READERS, (os.cpu_count() or 1) // fabric.world_size))
 
 
 @contextmanager

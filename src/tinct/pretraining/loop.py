@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tinct.config import TIMED_STEPS, Config
 from tinct.data.ledger import Ledger
 from tinct.data.loader import Crops, Photographs, crops_loader
-from tinct.engine import warmup_cosine
+from tinct.engine import readers, warmup_cosine
 from tinct.errors import TinctError
 from tinct.files import read_json, write_json
 from tinct.pretraining.learner import Learner
@@ -85,7 +85,7 @@ class Training:
             self.fabric.global_rank,
             self.fabric.world_size,
             config.accumulate,
-            config.workers,
+            readers(self.fabric, config.workers),
             pin_memory=self.fabric.device.type == "cuda",
         )
         with (

@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tinct.config import Config
 from tinct.data.ledger import Ledger
 from tinct.data.sources import results_in
+from tinct.engine import readers
 from tinct.errors import TinctError
 from tinct.pretraining.calibrate import recalibrate
 from tinct.pretraining.heldout import colour_scores, sample_sheet
@@ -70,6 +71,7 @@ class Monitor:
         """Watch `run`, which goes on after `step`, in the middle of a row of metrics where there is one `begun`."""
         self.run, self.config, self.ledger, self.held_out, self._step = run, config, ledger, held_out, step
         self.active = fabric.is_global_zero
+        self._readers = readers(fabric, config.workers)
         self.console = open_console(stderr=True)
         self.console.quiet = not self.active
         self.latest: dict[str, float] = {}
@@ -210,7 +212,7 @@ class Monitor:
             self._waits_told = True
             cached = "" if self.config.cache else ", or begin a run with --cache FOLDER"
             waits = f"{share:.0%} of the time is spent waiting for pictures"
-            say(self.console, f"{waits}: raise --workers ({self.config.workers} now){cached}")
+            say(self.console, f"{waits}: raise --workers ({self._readers} now){cached}")
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         self.run.metrics(step, values)
