@@ -8,7 +8,7 @@ from tinct.cli import main
 
 
 def test_the_chain_holds_and_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
-    fewer = {"train": 160, "val": 40, "test": 40}  # to evaluate
+    fewer = {"train": 400, "val": 80, "test": 80}  # to evaluate
     monkeypatch.setattr("tinct.data.mosaic.COUNTS", fewer)
     words = ["demo", "--out", str(tmp_path / "demo"), "--steps", "3", "--transfer-steps", "2", "--seeds", "2"]
     assert main(words) == 0
