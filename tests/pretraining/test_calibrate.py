@@ -80,7 +80,8 @@ def test_fine_chroma_is_judged_by_a_part_of_its_pixels(pictures, chroma, monkeyp
 def test_answers_are_judged_together_as_pictures_are_scored_one_set_after_another(pictures, chroma):
     small = F.avg_pool2d(torch.from_numpy(pictures).permute(0, 3, 1, 2).float(), 4).round().byte()
     answers, gains = torch.stack((chroma / 2, chroma.flip(0), chroma)), torch.tensor([1.4, 2.0, 1.0])
-    lacks, errors = _judge(answers, small / 255, gains.double())
+    truth = small / 255
+    lacks, errors = _judge(answers, srgb_to_lab(truth), colorfulness(truth).mean(), gains.double())
     for gain, answer, lack, error in zip(gains, answers, lacks, errors, strict=True):
         found = colour_scores(lambda _, ab=gain * answer: ab, small.permute(0, 2, 3, 1).numpy(), CPU)
         assert float(lack) == pytest.approx(max(0, COLOURFULNESS - found["colourfulness_ratio"]), abs=1e-5)

@@ -171,7 +171,8 @@ def name_sides(model: Any, rows: int) -> None:
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
         start, height = ("", rows) if value.name == "input" else (f"{value.name}_", 2)
-        sides = value.type.tensor_type.shape.dim[height:]  # none of logits of a picture, or of pooled features
+        sides = value.type.tensor_type.shape.dim[height : height + 2]
+        # not strict: logits of a picture and pooled features have no sides
         for name, dim in zip(("height", "width"), sides, strict=False):
             if dim.dim_param:
                 dim.dim_param = f"{start}{name}"

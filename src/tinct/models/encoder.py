@@ -12,7 +12,7 @@ from tinct.errors import TinctError
 __all__ = ["Encoder", "look_at_features"]
 
 _SEEN: dict[tuple[str, int], tuple[list[int], list[int], set[str]]] = {}
-"""What `look_at_features` found: that takes longer than to build most backbones, and a grid builds hundreds."""
+"""What `look_at_features` found: that takes longer than to build a small backbone, and a grid builds hundreds."""
 
 
 class Encoder(nn.Module):

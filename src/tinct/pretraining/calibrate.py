@@ -82,12 +82,14 @@ def calibrate(
         for prior in (priors if bins else (before.prior,))
     ]
     try:
-        answers = torch.stack([_decoded(colour.cpu(), how, outputs) for how in tried])
+        colour.cpu()
+        answers = torch.stack([_decoded(colour, how, outputs) for how in tried])
     finally:
         colour.decoding = before
         colour.to(device)
 
-    judge = partial(_judge, answers, coarse)  # gains only multiply what was decoded
+    # gains only multiply what was decoded
+    judge = partial(_judge, answers, srgb_to_lab(coarse), colorfulness(coarse).mean())
     low, high = (torch.full((len(tried),), gain, dtype=torch.float64) for gain in GAINS)
     for _ in range(6):  # colourfulness rises with the gain: bisections find the least that does, within 3 %
         middle = (low * high).sqrt()
@@ -95,7 +97,8 @@ def calibrate(
         low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
     choices: list[tuple[float, float, float, Decoding]] = []
     for gains in (torch.ones_like(high), (1000 * high).ceil() / 1000):
-        choices += zip(*(part.tolist() for part in (*judge(gains), gains)), tried, strict=True)
+        lacks, errors = judge(gains)
+        choices += zip(lacks.tolist(), errors.tolist(), gains.tolist(), tried, strict=True)
     _, _, gain, decoding = min(choices, key=lambda choice: choice[:2])
     return replace(decoding, gain=gain)
 
@@ -105,13 +108,16 @@ def _decoded(colour: ColourTerm, decoding: Decoding, outputs: Tensor) -> Tensor:
     return colour.decode(outputs)
 
 
-def _judge(answers: Tensor, truth: Tensor, gains: Tensor) -> tuple[Tensor, Tensor]:
-    """By how much answers (K, N, 2, H, W) times a gain each (K,) lack colourfulness, and their ab errors: (K,) both."""
-    lab = srgb_to_lab(truth).expand(len(answers), -1, -1, -1, -1)
+def _judge(answers: Tensor, lab: Tensor, colourful: Tensor, gains: Tensor) -> tuple[Tensor, Tensor]:
+    """By how much answers (K, N, 2, H, W) times a gain each (K,) lack colourfulness, and their ab errors: (K,) both.
+
+    `lab` (N, 3, H, W) are the true pictures, and `colourful` is their mean colourfulness.
+    """
+    lab = lab.expand(len(answers), -1, -1, -1, -1)
     scaled = gains.float()[:, None, None, None, None] * answers
     result = lab_to_srgb(clip_to_gamut(torch.cat((lab[:, :, :1], scaled), dim=2))).flatten(0, 1)
     errors = ab_distance(srgb_to_lab(result)[:, 1:], lab[:, :, 1:].flatten(0, 1))
-    ratio = colorfulness(result).view(answers.shape[:2]).mean(1) / colorfulness(truth).mean()
+    ratio = colorfulness(result).view(answers.shape[:2]).mean(1) / colourful
     return (COLOURFULNESS - ratio).clamp(min=0), errors.view(answers.shape[:2]).mean(1)
 
 
