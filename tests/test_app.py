@@ -25,7 +25,7 @@ from tinct.errors import PictureError, TinctError
 from tinct.pictures.picture import Picture
 from tinct.pictures.readers import read
 from tinct.pictures.writers import write
-from tinct.web.jobs import Limits, coloured, examples, thumbnail
+from tinct.web.jobs import Limits, Views, coloured, examples, hint_line, thumbnail
 from tinct.web.page import page
 
 gradio_client = pytest.importorskip("gradio_client")
@@ -76,11 +76,11 @@ def test_the_page_offers_what_it_takes_says_so_and_colours_one_picture_at_a_time
     found = {getattr(block, "label", None): block for block in blocks.blocks.values()}
     ranges = {name: (found[name].minimum, found[name].maximum, found[name].value) for name in SETTINGS}
     assert ranges == {"Saturation": (0, 4, 1), "Size": (64, 1200, 1200), "Versions": (1, 4, 1)}
-    (text,) = (block.value for block in blocks.blocks.values() if block.get_block_name() == "markdown")
+    text = next(block.value for block in blocks.blocks.values() if block.get_block_name() == "markdown")
     assert "2 MB and 1 megapixels" in text
     assert blocks.delete_cache == (600, 3600)
     colouring = [one for one in blocks.fns.values() if "colour" in one.name]
-    assert [(one.concurrency_limit, one.concurrency_id) for one in colouring] == [(1, "colour")] * 3
+    assert [(one.concurrency_limit, one.concurrency_id) for one in colouring] == [(1, "colour")] * 5
 
 
 SETTINGS = ("Saturation", "Size", "Versions")
@@ -109,8 +109,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def ask(client, path, saturation=1.0, size=64, versions=1):
-    return client.predict(gradio_client.handle_file(path), saturation, size, versions, api_name="/colour")
+def ask(client, path, saturation=1.0, size=64, versions=1, hints=""):
+    return client.predict(gradio_client.handle_file(path), saturation, size, versions, hints, api_name="/colour")
 
 
 def redness(path) -> float:
@@ -152,7 +152,7 @@ def test_the_api_is_documented(client):
     assert not described["unnamed_endpoints"]
     endpoint = described["named_endpoints"]["/colour"]
     names = [parameter["parameter_name"] for parameter in endpoint["parameters"]]
-    assert names == ["picture", "saturation", "size", "versions"]
+    assert names == ["picture", "saturation", "size", "versions", "hints"]
     assert "metadata are kept" in endpoint["description"]
 
 
@@ -190,7 +190,8 @@ def test_what_is_shown_is_the_picture_and_then_what_each_file_holds(photograph, 
     folder = Path(files[0]).parent
     assert files == [str(folder / f"camera-coloured-{number}.png") for number in (1, 2, 3)]
     assert folder.parent == tmp_path  # from where the page may serve it
-    for path, shown in zip((photograph, *files), views, strict=True):
+    assert views.size == read(photograph).size
+    for path, shown in zip((photograph, *files), views.small, strict=True):
         upright = np.rot90(read(Path(path)).pixels, -1) / 257  # as orientation 6 says
         assert shown.shape == (*upright.shape[:2], 3)
         opacity = 30000 / 65535
@@ -200,6 +201,19 @@ def test_what_is_shown_is_the_picture_and_then_what_each_file_holds(photograph, 
     (file,), _ = coloured(jpeg, Colorizer(Network(), 64, "fake", "cpu"), LIMITS, 1.0, 64, 1)
     assert Path(file).name == "an old.photo-coloured.jpg"
     assert Path(file).parent not in (folder, tmp_path)
+
+
+def test_hints_are_what_python_takes_and_a_click_writes_one(photograph, client, tmp_path):
+    (file,) = ask(client, photograph, saturation=0.5, hints="20,30=#2040a0\n\n 50,9 = tan")
+    known = [(20, 30, "#2040a0"), (50, 9, "tan")]
+    colorizer = Colorizer(Network(), 64, "fake", "cpu")
+    expected = colorizer.colour([read(photograph)], saturation=0.5, size=64, hints=known)[0]
+    assert np.array_equal(read(Path(file)).pixels, expected.pixels)
+    with pytest.raises(gradio_client.exceptions.AppError, match="hint is 'red'; expected COLUMN,ROW=COLOUR"):
+        ask(client, photograph, hints="red")
+    views = Views((3000, 2000), [np.zeros((1024, 683, 3), np.uint8)])
+    assert hint_line(views, 0, 0, "#2040a0") == "1,1=#2040a0"
+    assert hint_line(views, 682, 1023, "rgba(32.2, 64, 159.9, 1)") == "1998,2998=#2040a0"
 
 
 def test_settings_beyond_those_of_the_page_are_refused_without_it_too(photograph):
@@ -248,13 +262,13 @@ def test_settings_out_of_range_get_a_sentence(client, photograph, capfd):
         with pytest.raises(gradio_client.exceptions.AppError, match=r"expected a (whole )?number"):
             ask(client, photograph, **wrong)
     with pytest.raises(gradio_client.exceptions.AppError, match="no photograph yet"):
-        client.predict(None, 1.0, 64, 1, api_name="/colour")
+        client.predict(None, 1.0, 64, 1, api_name="/colour")  # no hints is what they default to
     assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("settings", ["NaN, 64, 1", "1.0, NaN, 1", "1.0, Infinity, 1", "1.0, 64, -Infinity"])
 def test_numbers_that_json_does_not_have_get_a_sentence(address, settings, capfd):
-    content = f'{{"data": [null, {settings}]}}'
+    content = f'{{"data": [null, {settings}, ""]}}'
     asked = httpx.post(
         f"{address}/gradio_api/call/colour", content=content, headers={"Content-Type": "application/json"}
     )
@@ -268,10 +282,13 @@ def test_numbers_that_json_does_not_have_get_a_sentence(address, settings, capfd
     [
         ([], "enough input values"),
         ([None, 1.0], "enough input values"),
-        ([5, 1.0, 64, 1], "FileData"),
-        ([["a.png"], 1.0, 64, 1], "FileData"),
-        ([{"path": "a\0b", "meta": {"_type": "gradio.FileData"}}, 1.0, 64, 1], "null "),  # byte, or newer: character
-        ([None, {}, 64, 1], "saturation is {}; expected a number"),
+        ([5, 1.0, 64, 1, ""], "FileData"),
+        ([["a.png"], 1.0, 64, 1, ""], "FileData"),
+        (
+            [{"path": "a\0b", "meta": {"_type": "gradio.FileData"}}, 1.0, 64, 1, ""],
+            "null ",
+        ),  # byte, or newer: character
+        ([None, {}, 64, 1, ""], "saturation is {}; expected a number"),
     ],
 )
 def test_inputs_of_another_number_or_kind_get_a_sentence(address, inputs, message, capfd):
@@ -315,7 +332,7 @@ def test_no_file_of_the_host_is_readable(address, path):
     for given in (path, f"file://{path}", f"{address}/config"):
         for more in ({}, {"url": given}, {"url": f"{address}/gradio_api/file={given}"}):
             payload = {"path": given, "meta": {"_type": "gradio.FileData"}, **more}
-            asked = httpx.post(f"{address}/gradio_api/call/colour", json={"data": [payload, 1.0, 64, 1]})
+            asked = httpx.post(f"{address}/gradio_api/call/colour", json={"data": [payload, 1.0, 64, 1, ""]})
             answer = httpx.get(f"{address}/gradio_api/call/colour/{asked.json()['event_id']}").text
             assert answer.startswith("event: error")
             assert "root:" not in answer
@@ -324,7 +341,7 @@ def test_no_file_of_the_host_is_readable(address, path):
 @pytest.mark.parametrize("given", ["http://127.0.0.1:9/a.png", "https://pictures.invalid/a.png"])
 def test_no_address_is_fetched(address, given):
     payload = {"path": given, "meta": {"_type": "gradio.FileData"}}
-    asked = httpx.post(f"{address}/gradio_api/call/colour", json={"data": [payload, 1.0, 64, 1]})
+    asked = httpx.post(f"{address}/gradio_api/call/colour", json={"data": [payload, 1.0, 64, 1, ""]})
     answer = httpx.get(f"{address}/gradio_api/call/colour/{asked.json()['event_id']}").text
     assert "upload the picture itself, not its address" in answer
 
@@ -434,17 +451,22 @@ def contrast(colour: str) -> float:
     return 1.05 / (linear @ (0.2126, 0.7152, 0.0722) + 0.05)
 
 
-def chroma_becomes(page, folder, wanted) -> None:
-    """Wait until the download has the wanted mean difference between a pixel's channels, of 16 bits."""
+def download_becomes(page, folder, wanted) -> None:
+    """Wait until the download's pixels, signed, are as wanted."""
     for _ in range(60):
         with page.expect_download() as download:
             page.get_by_role("button", name="Download at full size").click()
         download.value.save_as(folder / "found.png")
-        chroma = float(np.ptp(read(folder / "found.png").pixels.astype(int), axis=-1).mean())
-        if wanted(chroma):
+        pixels = read(folder / "found.png").pixels.astype(int)
+        if wanted(pixels):
             return
         page.wait_for_timeout(500)
-    raise AssertionError(f"the download's chroma is {chroma}")
+    raise AssertionError(f"the download's mean colour is {pixels.mean(axis=(0, 1))}")
+
+
+def chroma_becomes(page, folder, wanted) -> None:
+    """Wait until the download has the wanted mean difference between a pixel's channels, of 16 bits."""
+    download_becomes(page, folder, lambda pixels: wanted(float(np.ptp(pixels, axis=-1).mean())))
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -484,6 +506,25 @@ def test_in_a_browser(browser, address, photograph, tmp_path, width):
     chroma_becomes(page, tmp_path, lambda chroma: chroma > 10)
     page.get_by_label("Reset to default value").first.click()
     chroma_becomes(page, tmp_path, lambda chroma: chroma > 1000)
+
+    page.get_by_role("button", name="Colours you know").click()
+    canvas = page.locator("#canvas img")
+    canvas.wait_for()
+    box = canvas.bounding_box()
+    canvas.click(position={"x": box["width"] / 4, "y": box["height"] / 2})
+    given = page.get_by_label("Colours you gave")
+    page.wait_for_function("text => text.value", arg=given.element_handle())
+    column, row = map(int, re.fullmatch(r"(\d+),(\d+)=#2040a0", given.input_value()).groups())
+    assert (abs(column - 128 / 4), abs(row - 103 / 2)) < (3, 3)
+
+    def blue(pixels: np.ndarray) -> bool:
+        turned = np.rot90(pixels, -1)  # as orientation 6 says
+        return bool(turned[row, column, 2] > turned[row, column, 0] + 5000)
+
+    download_becomes(page, tmp_path, blue)
+    given.fill("")
+    page.get_by_role("button", name="Colour", exact=True).click()
+    download_becomes(page, tmp_path, lambda pixels: not blue(pixels))
 
     sources = [image.get_attribute("src") for image in images.all()]
     versions = page.get_by_label("number input for Versions")

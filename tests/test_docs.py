@@ -102,12 +102,14 @@ def test_colouring_from_python_as_the_docs_have_it(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     packed = (ROOT / "tests" / "fixtures" / "colorizer-v1.safetensors.xz").read_bytes()
     (tmp_path / "run" / "colorizer.safetensors").write_bytes(lzma.decompress(packed))
-    Image.linear_gradient("L").save("old.jpg", dpi=(300, 300), xmp=b"<x:xmpmeta/>")
+    Image.linear_gradient("L").resize((384, 384)).save("old.jpg", dpi=(300, 300), xmp=b"<x:xmpmeta/>")
     write_film(tmp_path / "old.avi", [photograph()] * 2)
     names: dict = {}
     exec(example, names)
     assert (tmp_path / "coloured.mp4").stat().st_size > 0
-    assert (names["coloured"].mode, names["coloured"].size) == ("RGB", (256, 256))
+    assert (names["coloured"].mode, names["coloured"].size) == ("RGB", (384, 384))
+    red, _, blue = names["blue"].getpixel((120, 340))
+    assert blue > red + 5  # light as the place is
     with Image.open("new.jpg") as new:
         assert (new.info["dpi"], new.info["xmp"]) == ((300, 300), b"<x:xmpmeta/>")
         assert new.info["icc_profile"] == names["coloured"].info["icc_profile"]

@@ -14,7 +14,7 @@ import pytest
 import tinct
 
 ROOT = Path(tinct.__file__).parent
-COLOURING = r"colorize|coloring\.(files|work|jobs|film|film_sound|steady|upsample|sampling)|pictures\.\w+"
+COLOURING = r"colorize|coloring\.(files|work|jobs|checks|hints|film|film_sound|steady|upsample|sampling)|pictures\.\w+"
 PARTS = (
     r"color|config|device|engine|environment|runs|probe|metrics|color_metrics|cards|weights|loading|shipped|inits|settings|"
     r"(models|objectives|data)(\..+)?"

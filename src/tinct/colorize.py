@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import numbers
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,8 @@ from torch.nn import functional as F
 
 from tinct.color import srgb_to_lab
 from tinct.coloring import upsample
+from tinct.coloring.checks import MIN_SIZE, check_number, check_saturation, checked_size
+from tinct.coloring.hints import Hint, corrected, locate
 from tinct.coloring.sampling import Sampling
 from tinct.coloring.upsample import Chroma
 from tinct.data.transforms import MULTIPLE, whole_side
@@ -34,29 +35,12 @@ from tinct.pictures.writers import to_pil
 from tinct.shipped import resolve
 from tinct.weights import load_colorizer
 
-__all__ = [
-    "MAX_SATURATION",
-    "MIN_SIZE",
-    "Colorizer",
-    "check_number",
-    "check_saturation",
-    "checked_size",
-    "paint",
-    "working_size",
-]
+__all__ = ["Colorizer", "paint", "working_size"]
 
 logger = logging.getLogger(__name__)
 
-MIN_SIZE = 64
-"""The smallest working size, in pixels of the short side; too little memory for it is an error."""
-
-MAX_SIZE = 4096
-"""The largest: far beyond what networks were trained at, and a few GB of memory."""
-
 MAX_ASPECT = 4
 """The network's long side is at most this many times its size; longer pictures are seen smaller."""
-
-MAX_SATURATION = 4.0
 
 Network = Callable[..., Tensor]
 Some = TypeVar("Some", Image.Image, NDArray[Any], Tensor)
@@ -133,7 +117,13 @@ class Colorizer:
         return cls(Sampling(network) if isinstance(network.colour, Bins) else network, size, str(model), chosen)
 
     def __call__(
-        self, image: Some, *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
+        self,
+        image: Some,
+        *,
+        saturation: float = 1.0,
+        seed: int | None = None,
+        size: int | None = None,
+        hints: Sequence[Hint] = (),
     ) -> Some:
         """Colour an image, or a batch of them.
 
@@ -144,6 +134,9 @@ class Colorizer:
             saturation: chroma is multiplied by this, 0 to 4.
             seed: draw one of several plausible answers; None asks for the network's best.
             size: working size; the model's by default.
+            hints: known colours of one picture, such as `(120, 340, "#2040a0")`: a column and a row of the upright
+                picture, in pixels from its top left corner, and a colour as CSS writes it, whose lightness does not
+                count. What is near and looks alike changes too; saturation leaves hints as they are.
 
         Returns:
             The same kind: a Pillow image in RGB or RGBA with the metadata of `image`, tagged sRGB; an array (H, W, 3)
@@ -153,7 +146,7 @@ class Colorizer:
             PictureError: the image cannot be decoded, memory does not suffice, or colours are not finite.
             TinctError: the image or a setting is of the wrong kind, shape or range.
         """
-        settings: dict[str, Any] = {"saturation": saturation, "seed": seed, "size": size}
+        settings: dict[str, Any] = {"saturation": saturation, "seed": seed, "size": size, "hints": hints}
         if isinstance(image, Image.Image):
             return to_pil(self.colour([from_pil(image)], **settings)[0])
         if isinstance(image, np.ndarray):
@@ -181,14 +174,15 @@ class Colorizer:
         return [paint(picture, chroma, in_place) for picture, chroma in zip(pictures, found, strict=True)]
 
     @_on_the_cpu()
-    def chroma(
-        self, pictures: Sequence[Picture], *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
-    ) -> list[Chroma]:
+    def chroma(self, pictures: Sequence[Picture], *, hints: Sequence[Hint] = (), **settings: Any) -> list[Chroma]:
         """Find the colour of pictures, each decided on all that its borders (`tinct.pictures.borders`) hold."""
         boxes = [inside(picture.pixels) for picture in pictures]
+        known = locate(hints, pictures, boxes) if hints else None
+        boxes = [known.box] if known else boxes
         within = [picture.cut(box) for picture, box in zip(pictures, boxes, strict=True)]
-        found = self.coarse(within, saturation=saturation, seed=seed, size=size)
-        return [upsample.fit(l, ab, box) for (l, ab), box in zip(found, boxes, strict=True)]
+        found = self.coarse(within, **settings)
+        fitted = [upsample.fit(l, ab, box) for (l, ab), box in zip(found, boxes, strict=True)]
+        return [corrected(fitted[0], found[0][0], known)] if known else fitted
 
     @_on_the_cpu()
     def coarse(
@@ -268,29 +262,3 @@ def working_size(height: int, width: int, size: int) -> tuple[int, int]:
     scale = min(size / min(height, width), MAX_ASPECT * size / max(height, width))
     rows, columns = (max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in (height, width))
     return rows, columns
-
-
-def check_number(name: str, value: object, kind: type = numbers.Integral) -> None:
-    """Refuse what is no whole number, or no `kind` of number: what comes from a form or a file may be text.
-
-    Raises:
-        TinctError: names it.
-    """
-    if not isinstance(value, kind) or isinstance(value, bool):
-        wanted = "a whole number" if kind is numbers.Integral else "a number"
-        raise TinctError(f"{name} is {value!r}, a {type(value).__name__}; expected {wanted}")
-
-
-def check_saturation(saturation: float) -> None:
-    """Refuse a `saturation` that is no number of 0 to `MAX_SATURATION`, with `TinctError`."""
-    check_number("saturation", saturation, numbers.Real)
-    if not 0 <= saturation <= MAX_SATURATION:
-        raise TinctError(f"saturation is {saturation}; expected 0 to {MAX_SATURATION:g}")
-
-
-def checked_size(size: int) -> int:
-    """A working size in range as a plain number; raises `TinctError` for others."""
-    check_number("working size", size)
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise TinctError(f"working size is {size}; expected {MIN_SIZE} to {MAX_SIZE} px")
-    return int(size)

@@ -182,6 +182,20 @@ def test_the_command_colours_as_python_does_with_the_same_settings(photos, tmp_p
     assert np.array_equal(read(tmp_path / "best.png").pixels, colorizer(pixels_before))
 
 
+def test_hints_are_those_of_python(photos, tmp_path):
+    out = tmp_path / "b.png"
+    given = {"hints": ["20,30=#2040a0", "50,9.5=tan"], "saturation": 0.5}
+    assert colorize([str(photos / "deep" / "b.png")], out=out, **given) == 0
+    colorizer = Colorizer(Network(), 64, "fake", "cpu")
+    known = [(20, 30, "#2040a0"), (50, 9.5, "tan")]
+    expected = colorizer.colour([read(photos / "deep" / "b.png")], hints=known, saturation=0.5)[0]
+    assert np.array_equal(read(out).pixels, expected.pixels)
+    assert colorize([str(photos / "a.jpg")], out=tmp_path / "two", samples=2, **given) == 0
+    for number in (1, 2):
+        pixels = read(tmp_path / "two" / f"a-{number}.jpg").pixels.astype(int)
+        assert pixels[30, 20, 2] > pixels[30, 20, 0] + 20
+
+
 def test_samples_and_a_sheet(photos, tmp_path):
     out = tmp_path / "out"
     assert colorize([str(photos / "a.jpg")], out=out, samples=2, seed=1, compare=True) == 0
@@ -467,6 +481,10 @@ def test_two_pictures_with_one_result_name(photos, tmp_path, capsys):
         (["photos"], {"out": "-"}, "name a folder"),
         (["photos"], {"out": "photos", "format": "png"}, "the folder of the pictures themselves"),
         (["photos/a.jpg"], {"out": "-", "compare": True}, "one picture"),
+        (["photos/a.jpg"], {"hints": ["1,2"]}, "hint is '1,2'; expected COLUMN,ROW=COLOUR"),
+        (["photos/a.jpg"], {"hints": ["1,2=blurple"]}, "a hint's colour is 'blurple'"),
+        (["photos/a.jpg"], {"hints": ["99,2=red"]}, "hint at 99,2 is outside .*a.jpg, which has 64x64 pixels"),
+        (["photos"], {"hints": ["1,2=red"]}, "hints are of one picture, but there are 3; colour it alone"),
     ],
 )
 def test_mistakes_are_one_sentence(photos, tmp_path, monkeypatch, inputs, settings, says):

@@ -553,7 +553,7 @@ def test_films_go_with_pictures(tmp_path, colorizer, monkeypatch, capsys):
     assert colorize([str(folder)], out=out) == 0
     assert "2 there already" in capsys.readouterr().err
     assert colorize([str(folder)], out=out, compare=True) == 1
-    assert "a film is coloured without --samples, --compare and --keep-colour" in capsys.readouterr().err
+    assert "a film is coloured without --samples, --compare, --keep-colour and --hints" in capsys.readouterr().err
 
 
 def test_a_film_goes_to_a_file_of_its_kind(tmp_path, colorizer, monkeypatch):

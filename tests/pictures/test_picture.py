@@ -7,7 +7,17 @@ from PIL import Image, ImageOps
 from skimage import data
 from torch.nn import functional as F
 
-from tinct.pictures.picture import Picture, as_stored, is_monochrome, reduced, strips, to_8_bits, upright, view
+from tinct.pictures.picture import (
+    Picture,
+    as_stored,
+    is_monochrome,
+    reduced,
+    strips,
+    to_8_bits,
+    upright,
+    upright_place,
+    view,
+)
 from tinct.pictures.readers import read
 
 
@@ -96,3 +106,13 @@ def test_one_vivid_hue_is_not_a_toner():
     red[..., 0] = ramp
     assert not is_monochrome(Picture(red))
     assert is_monochrome(Picture(np.repeat(ramp[None], 64, axis=0)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_places_are_turned_as_pixels_are(orientation):
+    pixels = np.arange(15, dtype=np.uint8).reshape(3, 5)
+    picture = Picture(pixels, orientation=orientation)
+    turned = upright(torch.from_numpy(pixels), orientation)
+    for row, column in np.ndindex(3, 5):
+        there = upright_place(row + 0.5, column + 0.5, picture)  # the middle of the pixel
+        assert turned[int(there[0]), int(there[1])] == pixels[row, column]

@@ -10,9 +10,11 @@ from rich.progress import ProgressColumn, Task, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from tinct.coloring.checks import check_saturation, checked_size
+from tinct.coloring.hints import parse_hints
 from tinct.coloring.jobs import Job, batches, clashes, find_jobs, form_of
 from tinct.coloring.work import How, batch, done, film
-from tinct.colorize import Colorizer, check_saturation, checked_size
+from tinct.colorize import Colorizer
 from tinct.errors import PictureError, TinctError
 from tinct.screen import column, open_console, progress_bar, say
 
@@ -32,6 +34,7 @@ def colorize(
     samples: int = 1,
     compare: bool = False,
     keep_colour: bool = False,
+    hints: list[str] = [],  # noqa: B006  (the command line's way to say: several words)
     batch_size: int = 8,
     device: str = "auto",
     workers: int = 2,
@@ -50,6 +53,8 @@ def colorize(
         samples: write this many plausible versions (NAME-1, NAME-2, ...), where the model can draw them.
         compare: also write NAME-compare.jpg, a sheet of before and after; NAME.png-compare.jpg beside a NAME.jpg.
         keep_colour: leave colour photographs as they are; sepia and other toned prints count as monochrome.
+        hints: known colours of a single picture, each as COLUMN,ROW=COLOUR (pixels from its top left corner; #2040a0 or
+            a name such as tan); what is near and looks alike changes too.
         batch_size: pictures that go through the network together.
         device: auto, cpu, cuda, cuda:N or mps.
         workers: pictures that are read, or written, at a time.
@@ -67,16 +72,19 @@ def colorize(
     size = None if size is None else checked_size(size)
     if str(out) == "-" and (samples > 1 or compare):
         raise TinctError("standard output takes one picture; leave out --samples and --compare or name a folder")
+    known = tuple(parse_hints(hints))
     jobs = find_jobs(inputs, out, form_of(format))
+    if known and len(jobs) > 1:
+        raise TinctError(f"hints are of one picture, but there are {len(jobs)}; colour it alone")
     drawn = samples > 1 or seed is not None
     seeds = tuple((seed or 0) + sample for sample in range(samples)) if drawn else (None,)
-    how = How(size, saturation, seeds, compare, keep_colour, overwrite)
+    how = How(size, saturation, seeds, compare, keep_colour, overwrite, known)
     if not overwrite and any(isinstance(job.source, bytes) and done(job, how) for job in jobs):
         raise TinctError(f"{out} has a result already, maybe of another picture; give --overwrite or another name")
     failures = clashes(jobs, samples, compare, keep_colour)
     why = "" if find_spec("av") else "is a film; pip install 'tinct[film]' to colour films"
-    if samples > 1 or compare or keep_colour:
-        why = "a film is coloured without --samples, --compare and --keep-colour"
+    if samples > 1 or compare or keep_colour or known:
+        why = "a film is coloured without --samples, --compare, --keep-colour and --hints"
     if why:
         failures |= dict.fromkeys((job for job in jobs if job.film), why)
     todo = [job for job in jobs if job not in failures and (overwrite or not done(job, how))]

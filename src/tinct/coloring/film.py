@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinct.coloring import upsample
+from tinct.coloring.checks import check_number
 from tinct.coloring.film_sound import Onward, Sound, decodable, decoded, lasting, sound_track
 from tinct.coloring.steady import Steady
-from tinct.colorize import Colorizer, check_number, paint
+from tinct.colorize import Colorizer, paint
 from tinct.errors import PictureError, TinctError
 from tinct.files import atomic_path, expanded
 from tinct.pictures.borders import inside

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from tinct.color import as_bytes
+from tinct.coloring.hints import Hint
 from tinct.coloring.jobs import Job
 from tinct.coloring.upsample import Chroma
 from tinct.colorize import Colorizer, paint
@@ -42,6 +44,7 @@ class How:
     compare: bool
     keep_colour: bool
     overwrite: bool
+    hints: tuple[Hint, ...] = ()
 
 
 Outcome = str | PictureError
@@ -90,8 +93,9 @@ def _keep(job: Job, picture: Picture, how: How) -> Outcome | None:
 
 def _chroma(pictures: list[Picture], colorizer: Colorizer, how: How) -> list[list[Chroma] | PictureError]:
     """The colour of each picture, once for each seed; where a batch fails, its pictures are tried one by one."""
+    settings: dict[str, Any] = {"saturation": how.saturation, "size": how.size, "hints": how.hints}
     try:
-        drawn = [colorizer.chroma(pictures, saturation=how.saturation, seed=seed, size=how.size) for seed in how.seeds]
+        drawn = [colorizer.chroma(pictures, seed=seed, **settings) for seed in how.seeds]
     except PictureError as error:
         if len(pictures) == 1:
             return [error]

@@ -37,6 +37,7 @@ __all__ = [
     "top",
     "unit",
     "upright",
+    "upright_place",
     "view",
 ]
 
@@ -161,6 +162,15 @@ def as_stored(planes: Tensor, orientation: int) -> Tensor:
     """The inverse of `upright`."""
     planes = planes.flip(_FLIPS[orientation])
     return planes.mT if orientation > 4 else planes
+
+
+def upright_place(row: float, column: float, picture: Picture) -> tuple[float, float]:
+    """Where a place of a picture as stored is when it is looked at: rows and columns in pixels from the top left."""
+    height, width = picture.size
+    if picture.orientation > 4:
+        row, column = column, row
+    flips = _FLIPS[picture.orientation]
+    return height - row if -2 in flips else row, width - column if -1 in flips else column
 
 
 _FLIPS: dict[int, tuple[int, ...]] = {1: (), 2: (-1,), 3: (-1, -2), 4: (-2,), 5: (), 6: (-1,), 7: (-1, -2), 8: (-2,)}

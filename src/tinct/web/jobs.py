@@ -2,16 +2,17 @@
 
 import contextlib
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from tinct.color import as_bytes, as_planes, srgb_to_lab
+from tinct.coloring.hints import parse_hints
 from tinct.colorize import Colorizer
 from tinct.data.photos import photographs
 from tinct.errors import PictureError, TinctError
@@ -20,7 +21,17 @@ from tinct.pictures.readers import pixel_count, read
 from tinct.pictures.render import srgb
 from tinct.pictures.writers import write
 
-__all__ = ["MAX_SIZE", "MAX_VERSIONS", "Limits", "Views", "coloured", "examples", "new_folder", "thumbnail"]
+__all__ = [
+    "MAX_SIZE",
+    "MAX_VERSIONS",
+    "Limits",
+    "Views",
+    "coloured",
+    "examples",
+    "hint_line",
+    "new_folder",
+    "thumbnail",
+]
 
 MAX_SIZE = 1024
 """The largest working size that the page offers."""
@@ -29,9 +40,6 @@ MAX_VERSIONS = 4
 
 THUMBNAIL = 160
 """Side of an example's picture in pixels."""
-
-Views: TypeAlias = list[NDArray[np.uint8]]
-"""Before, then every version, as small as the page shows them."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +57,25 @@ class Limits:
     queue: int = 16
 
 
+@dataclass(frozen=True)
+class Views:
+    """What the page shows of a picture.
+
+    Attributes:
+        size: (H, W) of the whole picture, upright.
+        small: the picture before, then every version, as small as the page shows them: (h, w, 3).
+    """
+
+    size: tuple[int, int]
+    small: list[NDArray[np.uint8]]
+
+
 def coloured(
-    path: Path, colorizer: Colorizer, limits: Limits, saturation: float, size: int, versions: int
+    path: Path, colorizer: Colorizer, limits: Limits, saturation: float, size: int, versions: int, hints: str = ""
 ) -> tuple[list[str], Views]:
     """Colour the file at `path` in `versions` ways; give the results' paths, and what to show.
+
+    `hints` has one a line, as `tinct colorize` takes them.
 
     Raises:
         TinctError: a setting or the file is over a limit, or the file is no picture that can be coloured.
@@ -70,16 +93,28 @@ def coloured(
     with contextlib.suppress(PictureError):  # reading it will say why
         if (pixels := pixel_count(content)) > limits.megapixels * 1_000_000:
             raise TinctError(f"{path.name}: {pixels} pixels, over the limit of {limits.megapixels} megapixels")
+    known = parse_hints([line for line in hints.splitlines() if line.strip()])
     picture = read(content, path.name)
     folder = new_folder()
     files, views = [], [as_bytes(view(picture))]
     for seed in range(versions) if versions > 1 else (None,):
-        result = colorizer.colour([picture], saturation=saturation, size=size, seed=seed)[0]
+        result = colorizer.colour([picture], saturation=saturation, size=size, seed=seed, hints=known)[0]
         number = "" if seed is None else f"-{seed + 1}"
         files.append(folder / f"{path.stem}-coloured{number}{FORMATS[picture.form][0]}")
         write(result, files[-1])
         views.append(as_bytes(view(result)))
-    return [str(file) for file in files], views
+    return [str(file) for file in files], Views(picture.size, views)
+
+
+def hint_line(views: Views, column: int, row: int, colour: str) -> str:
+    """The hint that a click on what is shown gives, with a colour as gradio writes it: `#2040a0`, `rgba(32.1, ...)`."""
+    (height, width), shown = views.size, views.small[0].shape
+    column, row = (
+        int((at + 0.5) * full / small) for at, full, small in ((column, width, shown[1]), (row, height, shown[0]))
+    )
+    if colour.startswith("rgb"):
+        colour = "#" + "".join(f"{round(float(number)):02x}" for number in re.findall(r"[\d.]+", colour)[:3])
+    return f"{column},{row}={colour}"
 
 
 def examples() -> dict[str, NDArray[np.uint8]]:

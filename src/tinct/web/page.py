@@ -7,10 +7,11 @@ from typing import Any
 
 from PIL import Image
 
-from tinct.colorize import MAX_SATURATION, MIN_SIZE, Colorizer
+from tinct.coloring.checks import MAX_SATURATION, MIN_SIZE
+from tinct.colorize import Colorizer
 from tinct.errors import PictureError, TinctError, one_line
 from tinct.pictures.picture import READ_SUFFIXES, SUFFIXES
-from tinct.web.jobs import MAX_SIZE, MAX_VERSIONS, Limits, Views, coloured, examples, new_folder, thumbnail
+from tinct.web.jobs import MAX_SIZE, MAX_VERSIONS, Limits, Views, coloured, examples, hint_line, new_folder, thumbnail
 
 __all__ = ["STYLE", "page"]
 
@@ -40,22 +41,29 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
     sampling = bool(getattr(colorizer.network, "samples", False))
     colour = _colouring(colorizer, limits)
 
-    def picked(event: gr.SelectData) -> str:
+    def picked(event: gr.SelectData) -> tuple[str, str]:
         name = list(grey)[event.index]
         path = new_folder() / f"{name.replace(' ', '-')}.png"
         Image.fromarray(grey[name]).save(path)
-        return str(path)
+        return str(path), ""
 
-    def recolour(picture: str | None, saturation: float, size: float, versions: float) -> Any:
-        return colour(picture, saturation, size, versions) if picture else gr.skip()
+    def recolour(picture: str | None, *settings: Any) -> Any:
+        return colour(picture, *settings) if picture else gr.skip()
 
-    def show(views: Views, files: list[str] | None, choice: int | None) -> list[Any]:
-        count = len(views) - 1
+    def clicked(event: gr.SelectData, views: Views | None, wanted: str, hints: str) -> str:
+        if views is None:  # the picture was taken away
+            return hints
+        column, row = event.index
+        return f"{hints.rstrip()}\n{hint_line(views, column, row, wanted)}".lstrip()
+
+    def show(views: Views | None, files: list[str] | None, choice: int | None) -> list[Any]:
+        count = len(views.small) - 1 if views else 0
         index = min(choice or 1, max(count, 1))
         several = gr.Radio(choices=list(range(1, max(count, 1) + 1)), value=index, visible=count > 1)
-        if not views or not files:
-            return [None, several, gr.DownloadButton(value=None, interactive=False)]
-        return [(views[0], views[index]), several, gr.DownloadButton(value=files[index - 1], interactive=True)]
+        if views is None or not files:
+            return [None, several, gr.DownloadButton(value=None, interactive=False), None]
+        file = gr.DownloadButton(value=files[index - 1], interactive=True)
+        return [(views.small[0], views.small[index]), several, file, views.small[index]]
 
     phones = "HEIC, " if "HEIF" in Image.OPEN else ""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as blocks:
@@ -114,27 +122,45 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
                         min_width=220,
                         visible=sampling,
                     )
+                with gr.Accordion("Colours you know", open=False):
+                    gr.Markdown("Choose a colour and click where it belongs. What is near and looks alike changes too.")
+                    wanted = gr.ColorPicker("#2040a0", label="A colour")
+                    canvas = gr.Image(
+                        label="Click where it belongs", interactive=False, format="png", buttons=[], elem_id="canvas"
+                    )
+                    hints = gr.Textbox(
+                        "",
+                        label="Colours you gave",
+                        info="One a line: column,row=colour, in pixels from the top left. Change or delete lines, "
+                        "then press Colour.",
+                        placeholder="120,340=#2040a0",
+                        lines=3,
+                    )
                 button = gr.Button("Colour", variant="primary")
         results = gr.File(file_count="multiple", label="Results", visible="hidden")
-        views = gr.State([], time_to_live=KEPT_SECONDS)
+        views = gr.State(None, time_to_live=KEPT_SECONDS)
         picture.async_move_resource_to_block_cache = _files_only(picture.async_move_resource_to_block_cache)
 
         for setting in (saturation, size, versions):
             setting.preprocess = _numbers_only(setting.label, setting is not saturation, setting.preprocess)
-        settings = [picture, saturation, size, versions]
+        settings = [picture, saturation, size, versions, hints]
         how: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "colour", "show_progress_on": slider}
-        found, shown = [results, views], ([views, results, choice], [slider, choice, download])
+        found, shown = [results, views], ([views, results, choice], [slider, choice, download, canvas])
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         latest: dict[str, Any] = {"trigger_mode": "always_last", **how}
-        asked = gr.on([picture.upload, button.click], colour, settings, found, api_name="colour", **latest)
+        asked = button.click(colour, settings, found, api_name="colour", **latest)
         moved = [saturation.release, size.release, versions.release]
         anew = gr.on(moved, recolour, settings, found, api_visibility="private", **latest)
-        taken = gallery.select(picked, None, picture, api_visibility="private")
-        example = taken.success(colour, settings, found, api_visibility="private", **how)
+        told = canvas.select(clicked, [views, wanted, hints], hints, **private)
+        fresh = picture.upload(lambda: "", None, hints, **private)  # hints are of one picture
+        taken = gallery.select(picked, None, [picture, hints], api_visibility="private")
+        steps = [
+            step.success(colour, settings, found, api_visibility="private", **latest) for step in (told, fresh, taken)
+        ]
         results.change(show, *shown, **private)  # what `success` shows would lack what waited for its turn
         choice.input(show, *shown, **private)
-        for event in (picture.clear, asked.failure, anew.failure, example.failure):
-            event(lambda: ([], []), None, found, **private)
+        for event in (picture.clear, asked.failure, anew.failure, *(step.failure for step in steps)):
+            event(lambda: ([], None), None, found, **private)
     blocks.preprocess_data = _quiet(blocks.preprocess_data)
     blocks.queue(max_size=limits.queue)
     return blocks
@@ -144,7 +170,9 @@ def _colouring(colorizer: Colorizer, limits: Limits) -> Callable[..., tuple[list
     """The function behind `/colour`; its docstring is shown to users of the API."""
     import gradio as gr
 
-    def colour(picture: str | None, saturation: float, size: float, versions: float) -> tuple[list[str], Views]:
+    def colour(
+        picture: str | None, saturation: float, size: float, versions: float, hints: str
+    ) -> tuple[list[str], Views]:
         """Colour a photograph at full size; format, depth, transparency and metadata are kept.
 
         Args:
@@ -152,6 +180,7 @@ def _colouring(colorizer: Colorizer, limits: Limits) -> Callable[..., tuple[list
             saturation: chroma is multiplied by this, 0 to 4.
             size: short side of what the network sees, in pixels.
             versions: how many plausible results to give, 1 to 4; 1 gives the best.
+            hints: known colours, one a line: column,row=colour, in pixels from the top left, such as 120,340=#2040a0.
 
         Returns:
             A file for each version.
@@ -159,7 +188,7 @@ def _colouring(colorizer: Colorizer, limits: Limits) -> Callable[..., tuple[list
         try:
             if picture is None:
                 raise PictureError("no photograph yet: drop one, or pick an example")
-            return coloured(Path(picture), colorizer, limits, saturation, int(size), int(versions))
+            return coloured(Path(picture), colorizer, limits, saturation, int(size), int(versions), hints or "")
         except TinctError as error:
             raise gr.Error(f"{error}.", title="This did not work", print_exception=False) from error
 

@@ -1,0 +1,173 @@
+"""What a person knows of a picture's colours, spread over what looks alike.
+
+A hint says the colour of one place, and so by how much the network is wrong there. Its error is taken for a Gaussian
+process over place, lightness and predicted colour, whose mean given all hints (Rasmussen & Williams 2006, equation
+2.25) is added to the prediction. So what is near and looks alike changes too, as in An & Pellacini's edit propagation
+(2008), and what is unlike all hints stays as it was. docs/results-colour.md has what hints are worth.
+"""
+
+import math
+import numbers
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import torch
+from PIL import ImageColor
+from torch import Tensor
+from torch.nn import functional as F
+
+from tinct.color import srgb_to_lab
+from tinct.coloring.checks import check_number
+from tinct.coloring.upsample import Chroma, fit
+from tinct.errors import TinctError
+from tinct.pictures.picture import Box, Picture, upright_place
+
+__all__ = ["Hint", "Known", "corrected", "locate", "parse_hints"]
+
+Hint: TypeAlias = tuple[float, float, str]
+"""A column and a row of the upright picture, in pixels from its top left corner, and a colour as CSS writes it."""
+
+MAX_HINTS = 1000
+
+LONGEST = 100
+"""Characters of a hint as text."""
+
+REACH = 0.3
+"""Distance, in short sides of the picture, at which a hint counts half, where all else is equal."""
+
+LIKE_L = 30.0
+"""Difference in L* at which it does."""
+
+LIKE_AB = 20.0
+"""Distance between predicted colours, in Lab units, at which it does."""
+
+NOISE = 0.03
+"""Variance of what hints say, in those of the network's errors: hints that disagree at one place are averaged."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What hints say of a picture.
+
+    Attributes:
+        box: the rows and columns, as stored, that the network looks at.
+        places: (n, 2), rows and columns in the upright part that `box` holds, as shares of its sides.
+        ab: (n, 2) in Lab units.
+    """
+
+    box: Box
+    places: Tensor
+    ab: Tensor
+
+
+def parse_hints(texts: Sequence[str]) -> list[Hint]:
+    """The hints that are written as COLUMN,ROW=COLOUR; raises `TinctError` where one is none, or there are too many."""
+    if len(texts) > MAX_HINTS:
+        raise TinctError(f"{len(texts)} hints; expected at most {MAX_HINTS}")
+    hints = [_parsed(text) for text in texts]
+    _check(hints)
+    return hints
+
+
+def _parsed(text: str) -> Hint:
+    number = r"\s*(\d+(?:\.\d*)?)\s*"
+    found = re.fullmatch(rf"{number},{number}=(.+)", text) if len(text) <= LONGEST else None
+    if not found:
+        raise TinctError(f"hint is {text!r:.80}; expected COLUMN,ROW=COLOUR, such as 120,340=#2040a0 or 120,340=tan")
+    return float(found[1]), float(found[2]), found[3].strip()
+
+
+def _check(hints: Any) -> None:
+    """Refuse what are no hints, with `TinctError`; whether a picture has these places is left to `locate`."""
+    if isinstance(hints, str) or not isinstance(hints, Sequence) or not all(_is_hint(hint) for hint in hints):
+        raise TinctError(f"hints are {hints!r:.80}; expected tuples such as (120, 340, '#2040a0')")
+    if len(hints) > MAX_HINTS:
+        raise TinctError(f"{len(hints)} hints; expected at most {MAX_HINTS}")
+    for column, row, colour in hints:
+        check_number("a hint's column", column, numbers.Real)
+        check_number("a hint's row", row, numbers.Real)
+        _chroma_of(colour)
+
+
+def locate(hints: Sequence[Hint], pictures: Sequence[Picture], boxes: Sequence[Box]) -> Known:
+    """Find where in their picture hints are, and what they say.
+
+    Args:
+        hints: at least one, all of one picture.
+        pictures: that picture alone.
+        boxes: where in the picture as stored something was found, and a border around. If a hint is on the border,
+            it is none: then the box of the result is the whole picture.
+
+    Raises:
+        TinctError: there are several pictures, or something is no hint, or outside the picture.
+    """
+    _check(hints)
+    if len(pictures) != 1:
+        raise TinctError(f"hints are of one picture, but there are {len(pictures)}; colour it alone")
+    picture = pictures[0]
+    height, width = picture.size
+    for column, row, _ in hints:
+        if not (0 <= column < width and 0 <= row < height):
+            raise TinctError(f"hint at {column:g},{row:g} is outside {picture.name}, which has {width}x{height} pixels")
+    box, places = boxes[0], _places(hints, picture, boxes[0])
+    if ((places < 0) | (places >= 1)).any():
+        box = slice(0, picture.pixels.shape[0]), slice(0, picture.pixels.shape[1])
+        places = _places(hints, picture, box)
+    return Known(box, places, torch.stack([_chroma_of(colour) for *_, colour in hints]))
+
+
+def corrected(chroma: Chroma, l: Tensor, known: Known) -> Chroma:
+    """Add to the colours of a picture what hints say they lack.
+
+    Args:
+        chroma: the prediction, of `known.box`.
+        l: (H, W) L* in [0, 100], as the network saw it.
+        known: the hints.
+
+    Returns:
+        Colours on the grid of `l`, which is finer than the prediction's: a hint may be of a small thing.
+    """
+    height, width = l.shape
+    guess = torch.from_numpy(replace(chroma, box=None).rows(l.numpy(), 0, height))
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    reach = REACH * min(height, width)
+    like = torch.stack([rows / reach, columns / reach, l / LIKE_L, *(guess / LIKE_AB)], dim=-1)
+    row, column = (known.places.T * torch.tensor([[height], [width]])).long()
+    given = like[row, column]
+    lacking = known.ab - guess[:, row, column].T
+    weights = torch.linalg.solve(_covariance(given, given) + NOISE * torch.eye(len(given)), lacking)
+    added = fit(l, torch.stack([_covariance(line, given) @ weights for line in like]).movedim(-1, 0))
+
+    def raised(planes: Tensor) -> Tensor:
+        return F.interpolate(planes[None], (height, width), mode="bilinear", align_corners=False)[0]
+
+    return Chroma(raised(chroma.slope) + added.slope, raised(chroma.offset) + added.offset, chroma.box)
+
+
+def _covariance(these: Tensor, those: Tensor) -> Tensor:
+    """Matérn's, of 3/2 (Rasmussen & Williams, equation 4.17), which is about a half at a distance of 1."""
+    distance = math.sqrt(3) * torch.cdist(these, those, compute_mode="donot_use_mm_for_euclid_dist")
+    return (1 + distance) * torch.exp(-distance)
+
+
+def _places(hints: Sequence[Hint], picture: Picture, box: Box) -> Tensor:
+    """Rows and columns of hints, as shares of the sides of a part of the picture when it is looked at: (n, 2)."""
+    ends = [upright_place(*end, picture) for end in ((box[0].start, box[1].start), (box[0].stop, box[1].stop))]
+    first, last = torch.tensor(ends, dtype=torch.float64).aminmax(dim=0)
+    at = torch.tensor([(row, column) for column, row, _ in hints], dtype=torch.float64)
+    return (at - first) / (last - first)
+
+
+def _is_hint(hint: object) -> bool:
+    return isinstance(hint, Sequence) and len(hint) == 3 and isinstance(hint[2], str)
+
+
+def _chroma_of(colour: str) -> Tensor:
+    """The a* and b* of a colour, (2,); raises `TinctError` where it is none."""
+    try:
+        rgb = ImageColor.getrgb(colour)[:3]
+    except ValueError as error:
+        raise TinctError(f"a hint's colour is {colour!r:.80}; expected #rrggbb or a name such as tan") from error
+    return srgb_to_lab(torch.tensor(rgb, dtype=torch.float32).reshape(3, 1, 1) / 255)[1:, 0, 0]

@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import Matern
+
+from tinct.color import srgb_to_lab
+from tinct.coloring import hints, upsample
+from tinct.coloring.hints import Known, corrected, parse_hints
+from tinct.colorize import Colorizer
+from tinct.errors import TinctError
+from tinct.pictures.picture import Picture, as_stored, unit, upright
+
+NAVY = "#2040a0"
+
+
+def grey(l: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(len(l), 2, l.shape[2] // 4, l.shape[3] // 4)
+
+
+def reddish(l: torch.Tensor) -> torch.Tensor:
+    return grey(l) + torch.tensor([30.0, 10.0])[:, None, None]
+
+
+def halves(light: int = 160) -> np.ndarray:
+    """Dark to the left, lighter to the right, where all the colours of these tests still exist."""
+    pixels = np.full((96, 128), 60, np.uint8)
+    pixels[:, 64:] = light
+    return pixels
+
+
+def ab(pixels: np.ndarray) -> np.ndarray:
+    return srgb_to_lab(unit(pixels).expand(3, -1, -1))[1:].numpy()
+
+
+def chroma_of(colour: str) -> np.ndarray:
+    return ab(np.array(Image.new("RGB", (1, 1), colour)))[:, 0, 0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_what_is_added_is_what_a_gaussian_process_says(count):
+    generator = torch.Generator().manual_seed(count)
+    height, width = 24, 40
+    l = torch.rand(height, width, generator=generator) * 100
+    chroma = upsample.fit(l, torch.randn(2, 6, 10, generator=generator) * 15)
+    places = torch.rand(count, 2, generator=generator, dtype=torch.float64)
+    known = Known((slice(0, height), slice(0, width)), places, torch.randn(count, 2, generator=generator) * 40)
+    guess = chroma.rows(l.numpy(), 0, height)
+    rows, columns = np.mgrid[:height, :width]
+    reach = hints.REACH * height
+    like = np.stack([rows / reach, columns / reach, l / hints.LIKE_L, *(guess / hints.LIKE_AB)]).reshape(5, -1).T
+    at = (places[:, 0] * height).long() * width + (places[:, 1] * width).long()
+    process = GaussianProcessRegressor(Matern(1.0, nu=1.5), alpha=hints.NOISE, optimizer=None)
+    process.fit(like[at].reshape(count, -1), known.ab.numpy() - guess.reshape(2, -1).T[at].reshape(count, -1))
+    change = torch.from_numpy(process.predict(like).T.reshape(2, height, width))
+    expected = guess + upsample.fit(l, change).rows(l.numpy(), 0, height)
+    found = corrected(chroma, l, known).rows(l.numpy(), 0, height)
+    # the prediction is brought to the finer grid first, and only then to the picture's size
+    assert np.abs(found - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_hint_colours_its_place_and_what_looks_alike(orientation):
+    seen = halves(light=220)
+    stored = as_stored(torch.from_numpy(seen)[None], orientation)[0].numpy()
+    picture = Picture(np.ascontiguousarray(stored), orientation=orientation)
+    coloured = Colorizer(grey, 64, "fake", "cpu").colour([picture], hints=[(30, 50, NAVY)])[0]
+    found = ab(upright(torch.from_numpy(coloured.pixels).permute(2, 0, 1), orientation).permute(1, 2, 0).numpy())
+    wanted = chroma_of(NAVY)
+    assert np.abs(found[:, 50, 30] - wanted).max() < 0.1 * np.abs(wanted).max()
+    assert np.abs(found[:, 50, 40] - wanted).max() < np.abs(found[:, 50, 62] - wanted).max()  # less further off
+    assert found[1, :, :60].mean() < 0.4 * wanted[1]
+    assert np.abs(found[:, :, 70:]).max() < 0.1 * np.abs(wanted).max()  # unlike
+
+
+def test_several_hints_and_those_that_disagree():
+    colorizer = Colorizer(reddish, 64, "fake", "cpu")
+    near = ab(colorizer(halves(), hints=[(20, 20, NAVY), (110, 80, "olive")]))
+    assert near[1, 20, 20] < -40
+    assert near[1, 80, 110] > 40
+    # the same place twice: their mean
+    (both, blue, olive) = (
+        ab(colorizer(halves(), hints=[(110, 80, colour) for colour in colours]))[:, 80, 110]
+        for colours in ((NAVY, "olive"), (NAVY, NAVY), ("olive", "olive"))
+    )
+    assert both == pytest.approx((blue + olive) / 2, abs=2.0)
+
+
+def test_grey_is_a_colour_too():
+    found = ab(Colorizer(reddish, 64, "fake", "cpu")(halves(), hints=[(20, 20, "gray")]))
+    assert np.abs(found[:, 20, 20]).max() < 3
+    assert found[0, 20, 120] > 25
+
+
+def test_saturation_leaves_hints_as_they_are():
+    found = ab(Colorizer(reddish, 64, "fake", "cpu")(halves(), saturation=0.0, hints=[(20, 20, NAVY)]))
+    assert np.abs(found[:, 20, 20] - chroma_of(NAVY)).max() < 6
+    assert np.abs(found[:, :, 80:]).max() < 6
+
+
+def test_lightness_alpha_and_depth_are_kept():
+    pixels = np.dstack([data.camera()[::4, ::4].astype(np.uint16) * 257, *[np.full((128, 128), 999, np.uint16)] * 3])
+    pixels[..., 1], pixels[..., 2] = pixels[..., 0], pixels[..., 0]
+    found = Colorizer(reddish, 64, "fake", "cpu")(pixels, hints=[(60, 60, NAVY), (3, 120, "green")])
+    assert found.dtype == np.uint16
+    assert np.array_equal(found[..., 3], pixels[..., 3])
+    before, after = (srgb_to_lab(unit(one[..., :3]))[0] for one in (pixels, found))
+    assert (before - after).abs().max() < 0.1
+
+
+def test_a_hint_on_what_looks_like_a_border_says_that_it_is_none():
+    scan = np.full((160, 200), 215, np.uint8)
+    scan[20:140, 25:175] = data.camera()[100:220, 100:250] // 2
+    colorizer = Colorizer(reddish, 64, "fake", "cpu")
+    left = ab(colorizer(scan))
+    assert np.abs(left[:, 5, 100]).max() < 2
+    inside = ab(colorizer(scan, hints=[(100, 80, NAVY)]))
+    assert np.abs(inside[:, 5, 100]).max() < 2  # still a border
+    on_it = ab(colorizer(scan, hints=[(100, 5, "#f0e0a0")]))
+    assert np.abs(on_it[:, 5, 100] - chroma_of("#f0e0a0")).max() < 6
+
+
+def test_a_tensor_of_one_picture_and_pillow_take_hints_too():
+    colorizer = Colorizer(grey, 64, "fake", "cpu")
+    array = colorizer(halves(), hints=[(20, 20, NAVY)])
+    tensor = colorizer(torch.from_numpy(halves())[None, None], hints=[(20, 20, NAVY)])
+    assert np.array_equal(tensor[0].permute(1, 2, 0).numpy(), array)
+    assert np.array_equal(np.asarray(colorizer(Image.fromarray(halves()), hints=((20, 20, NAVY),))), array)
+    drawn = Colorizer(Drawing(), 64, "fake", "cpu").samples(halves(), 2, hints=[(20, 20, NAVY)])
+    assert [round(float(ab(one)[0, 20, 120])) for one in drawn] == [0, 10]
+    assert all(np.abs(ab(one)[:, 20, 20] - chroma_of(NAVY)).max() < 8 for one in drawn)
+
+
+class Drawing(torch.nn.Module):
+    samples = True
+
+    def forward(self, l: torch.Tensor, seed: int = 0) -> torch.Tensor:
+        return grey(l) + 10.0 * seed * torch.tensor([1.0, 0.0])[:, None, None]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([(128, 5, "red")], "hint at 128,5 is outside picture, which has 128x96 pixels"),
+        ([(5, -1, "red")], "hint at 5,-1 is outside"),
+        ([(float("nan"), 5, "red")], "hint at nan,5 is outside"),
+        ([(5, 5, "blurple")], "a hint's colour is 'blurple'; expected #rrggbb or a name such as tan"),
+        ([("5", 5, "red")], "a hint's column is '5', a str; expected a number"),
+        ([(5, 5)], r"hints are \[\(5, 5\)\]; expected tuples such as"),
+        ("5,5=red", "hints are '5,5=red'; expected tuples"),
+        (7, "hints are 7; expected tuples"),
+        ([(5, 5, "red")] * 1001, "1001 hints; expected at most 1000"),
+    ],
+)
+def test_what_is_no_hint_is_one_sentence(given, says):
+    with pytest.raises(TinctError, match=says):
+        Colorizer(grey, 64, "fake", "cpu")(halves(), hints=given)
+
+
+def test_hints_are_of_one_picture():
+    batch = torch.zeros(2, 1, 64, 64, dtype=torch.uint8)
+    with pytest.raises(TinctError, match="hints are of one picture, but there are 2; colour it alone"):
+        Colorizer(grey, 64, "fake", "cpu")(batch, hints=[(5, 5, "red")])
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("120,340=#2040a0", (120, 340, "#2040a0")),
+        (" 12.5 , 0 = tan ", (12.5, 0, "tan")),
+        ("0,0=rgb(1, 2, 3)", (0, 0, "rgb(1, 2, 3)")),
+    ],
+)
+def test_hints_as_text(text, hint):
+    assert parse_hints([text]) == [hint]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1,2", "1,2=", "1=red", "a,b=red", "-1,2=red", "1,2,3=red", "1.2.3,4=red", "1,2=red" + 100 * " "]
+)
+def test_text_that_is_no_hint(text):
+    with pytest.raises(TinctError, match="expected COLUMN,ROW=COLOUR, such as 120,340=#2040a0"):
+        parse_hints([text])
+
+
+def test_text_whose_colour_is_none():
+    with pytest.raises(TinctError, match="a hint's colour is 'blurple'"):
+        parse_hints(["1,2=tan", "1,2=blurple"])
+
+
+def test_too_many_hints():
+    with pytest.raises(TinctError, match="1001 hints; expected at most 1000"):
+        parse_hints(["1,2=tan"] * 1001)
