@@ -136,7 +136,7 @@ class Colorizer:
             size: working size; the model's by default.
             hints: known colours of one picture, such as `(120, 340, "#2040a0")`: a column and a row of the upright
                 picture, in pixels from its top left corner, and a colour as CSS writes it, whose lightness does not
-                count. What is near and looks alike changes too; saturation leaves hints as they are.
+                count, or "keep". What is near and looks alike changes too; saturation leaves hints as they are.
 
         Returns:
             The same kind: a Pillow image in RGB or RGBA with the metadata of `image`, tagged sRGB; an array (H, W, 3)

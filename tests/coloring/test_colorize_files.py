@@ -196,7 +196,20 @@ def test_hints_are_those_of_python(photos, tmp_path):
         assert pixels[30, 20, 2] > pixels[30, 20, 0] + 20
 
 
-def test_samples_and_a_sheet(photos, tmp_path):
+def test_other_hints_are_not_taken_for_done(photos, tmp_path, capsys):
+    out = tmp_path / "b.png"
+    assert colorize([str(photos / "a.jpg")], out=out) == 0
+    before = out.read_bytes()
+    with pytest.raises(TinctError, match=r"b.png has a result already, maybe with other hints; give --overwrite"):
+        colorize([str(photos / "a.jpg")], out=out, hints=["20,30=navy"])
+    assert out.read_bytes() == before
+    assert colorize([str(photos / "a.jpg")], out=out, hints=["20,30=navy"], overwrite=True) == 0
+    assert out.read_bytes() != before
+    assert colorize([str(photos / "none.jpg")], out=tmp_path / "c.png", hints=["20,30=navy"]) == 1
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_samples_and_a_sheet(photos, tmp_path, capsys):
     out = tmp_path / "out"
     assert colorize([str(photos / "a.jpg")], out=out, samples=2, seed=1, compare=True) == 0
     assert names(out) == ["a-1.jpg", "a-2.jpg", "a-compare.jpg"]
@@ -209,6 +222,9 @@ def test_samples_and_a_sheet(photos, tmp_path):
     calls.clear()
     assert colorize([str(photos / "a.jpg")], out=out, samples=2, seed=1, compare=True) == 0
     assert not calls
+    capsys.readouterr()
+    assert colorize([str(photos / "a.jpg")], out=tmp_path / "b.png", samples=2) == 0
+    assert f"see {tmp_path / 'b-1.png'}" in capsys.readouterr().err
 
 
 def test_what_is_there_stays_where_another_result_is_missing(photos, tmp_path):
@@ -484,6 +500,7 @@ def test_two_pictures_with_one_result_name(photos, tmp_path, capsys):
         (["photos/a.jpg"], {"hints": ["1,2"]}, "hint is '1,2'; expected COLUMN,ROW=COLOUR"),
         (["photos/a.jpg"], {"hints": ["1,2=blurple"]}, "a hint's colour is 'blurple'"),
         (["photos/a.jpg"], {"hints": ["99,2=red"]}, "hint at 99,2 is outside .*a.jpg, which has 64x64 pixels"),
+        (["photos/a.jpg"], {"hints": ["1,2=red"], "keep_colour": True}, "hints change .*; leave one of them out"),
         (["photos"], {"hints": ["1,2=red"]}, "hints are of one picture, but there are 3; colour it alone"),
     ],
 )

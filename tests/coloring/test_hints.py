@@ -94,6 +94,16 @@ def test_grey_is_a_colour_too():
     assert found[0, 20, 120] > 25
 
 
+def test_what_was_right_is_kept():
+    colorizer = Colorizer(reddish, 64, "fake", "cpu")
+    alone, without, kept = (
+        ab(colorizer(halves(), hints=given))[:, 70, 40]
+        for given in ([(20, 20, NAVY)], [], [(20, 20, NAVY), (40, 70, "keep")])
+    )
+    assert np.abs(alone - without).max() > 10
+    assert np.abs(kept - without).max() < 2
+
+
 def test_saturation_leaves_hints_as_they_are():
     found = ab(Colorizer(reddish, 64, "fake", "cpu")(halves(), saturation=0.0, hints=[(20, 20, NAVY)]))
     assert np.abs(found[:, 20, 20] - chroma_of(NAVY)).max() < 6
@@ -110,7 +120,7 @@ def test_lightness_alpha_and_depth_are_kept():
     assert (before - after).abs().max() < 0.1
 
 
-def test_a_hint_on_what_looks_like_a_border_says_that_it_is_none():
+def test_a_hint_on_what_looks_like_a_border_says_that_it_is_none(caplog):
     scan = np.full((160, 200), 215, np.uint8)
     scan[20:140, 25:175] = data.camera()[100:220, 100:250] // 2
     colorizer = Colorizer(reddish, 64, "fake", "cpu")
@@ -118,8 +128,10 @@ def test_a_hint_on_what_looks_like_a_border_says_that_it_is_none():
     assert np.abs(left[:, 5, 100]).max() < 2
     inside = ab(colorizer(scan, hints=[(100, 80, NAVY)]))
     assert np.abs(inside[:, 5, 100]).max() < 2  # still a border
+    assert not caplog.messages
     on_it = ab(colorizer(scan, hints=[(100, 5, "#f0e0a0")]))
     assert np.abs(on_it[:, 5, 100] - chroma_of("#f0e0a0")).max() < 6
+    assert caplog.messages == ["picture: a hint is on what looks like a border, so this is coloured too"]
 
 
 def test_a_tensor_of_one_picture_and_pillow_take_hints_too():
@@ -146,7 +158,7 @@ class Drawing(torch.nn.Module):
         ([(128, 5, "red")], "hint at 128,5 is outside picture, which has 128x96 pixels"),
         ([(5, -1, "red")], "hint at 5,-1 is outside"),
         ([(float("nan"), 5, "red")], "hint at nan,5 is outside"),
-        ([(5, 5, "blurple")], "a hint's colour is 'blurple'; expected #rrggbb or a name such as tan"),
+        ([(5, 5, "blurple")], "a hint's colour is 'blurple'; expected #rrggbb, a CSS name or keep"),
         ([("5", 5, "red")], "a hint's column is '5', a str; expected a number"),
         ([(5, 5)], r"hints are \[\(5, 5\)\]; expected tuples such as"),
         ("5,5=red", "hints are '5,5=red'; expected tuples"),
@@ -157,6 +169,13 @@ class Drawing(torch.nn.Module):
 def test_what_is_no_hint_is_one_sentence(given, says):
     with pytest.raises(TinctError, match=says):
         Colorizer(grey, 64, "fake", "cpu")(halves(), hints=given)
+
+
+@pytest.mark.parametrize("written", ["Sky Blue", "87ceeb", "#87CEEB", "rgb(135, 206, 235)", "hsl(197, 71%, 73%)"])
+def test_colours_as_people_write_them(written):
+    colorizer = Colorizer(grey, 64, "fake", "cpu")
+    same = colorizer(halves(), hints=[(5, 5, "skyblue")]).astype(int)
+    assert np.abs(colorizer(halves(), hints=[(5, 5, written)]) - same).max() <= 2
 
 
 def test_hints_are_of_one_picture():

@@ -76,11 +76,14 @@ def colorize(
     jobs = find_jobs(inputs, out, form_of(format))
     if known and len(jobs) > 1:
         raise TinctError(f"hints are of one picture, but there are {len(jobs)}; colour it alone")
+    if known and keep_colour:
+        raise TinctError("hints change a picture that keep_colour may leave as it is; leave one of them out")
     drawn = samples > 1 or seed is not None
     seeds = tuple((seed or 0) + sample for sample in range(samples)) if drawn else (None,)
     how = How(size, saturation, seeds, compare, keep_colour, overwrite, known)
-    if not overwrite and any(isinstance(job.source, bytes) and done(job, how) for job in jobs):
-        raise TinctError(f"{out} has a result already, maybe of another picture; give --overwrite or another name")
+    if not overwrite and any((known or isinstance(job.source, bytes)) and done(job, how) for job in jobs):
+        other = "with other hints" if known else "of another picture"
+        raise TinctError(f"{out} has a result already, maybe {other}; give --overwrite or another name")
     failures = clashes(jobs, samples, compare, keep_colour)
     why = "" if find_spec("av") else "is a film; pip install 'tinct[film]' to colour films"
     if samples > 1 or compare or keep_colour or known:
@@ -108,7 +111,7 @@ def colorize(
                 progress.stop()
                 _report(console, counts, failures, out)
                 raise
-    _report(console, counts, failures, out)
+    _report(console, counts, failures, out if out.is_dir() or samples == 1 else jobs[0].versions(samples)[0] or out)
     return 1 if failures else 0
 
 

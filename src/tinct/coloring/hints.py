@@ -6,6 +6,7 @@ process over place, lightness and predicted colour, whose mean given all hints (
 (2008), and what is unlike all hints stays as it was. docs/results-colour.md has what hints are worth.
 """
 
+import logging
 import math
 import numbers
 import re
@@ -26,8 +27,14 @@ from tinct.pictures.picture import Box, Picture, upright_place
 
 __all__ = ["Hint", "Known", "corrected", "locate", "parse_hints"]
 
+logger = logging.getLogger(__name__)
+
 Hint: TypeAlias = tuple[float, float, str]
-"""A column and a row of the upright picture, in pixels from its top left corner, and a colour as CSS writes it."""
+"""A column and a row of the upright picture, in pixels from its top left corner, and a colour as CSS writes it, or
+`KEEP`."""
+
+KEEP = "keep"
+"""In place of a colour: the predicted one is right."""
 
 MAX_HINTS = 1000
 
@@ -54,7 +61,7 @@ class Known:
     Attributes:
         box: the rows and columns, as stored, that the network looks at.
         places: (n, 2), rows and columns in the upright part that `box` holds, as shares of its sides.
-        ab: (n, 2) in Lab units.
+        ab: (n, 2) in Lab units, or NaN where the prediction is right.
     """
 
     box: Box
@@ -75,7 +82,7 @@ def _parsed(text: str) -> Hint:
     number = r"\s*(\d+(?:\.\d*)?)\s*"
     found = re.fullmatch(rf"{number},{number}=(.+)", text) if len(text) <= LONGEST else None
     if not found:
-        raise TinctError(f"hint is {text!r:.80}; expected COLUMN,ROW=COLOUR, such as 120,340=#2040a0 or 120,340=tan")
+        raise TinctError(f"hint is {text!r:.80}; expected COLUMN,ROW=COLOUR, such as 120,340=#2040a0 or 120,340=keep")
     return float(found[1]), float(found[2]), found[3].strip()
 
 
@@ -113,6 +120,7 @@ def locate(hints: Sequence[Hint], pictures: Sequence[Picture], boxes: Sequence[B
             raise TinctError(f"hint at {column:g},{row:g} is outside {picture.name}, which has {width}x{height} pixels")
     box, places = boxes[0], _places(hints, picture, boxes[0])
     if ((places < 0) | (places >= 1)).any():
+        logger.warning("%s: a hint is on what looks like a border, so this is coloured too", picture.name)
         box = slice(0, picture.pixels.shape[0]), slice(0, picture.pixels.shape[1])
         places = _places(hints, picture, box)
     return Known(box, places, torch.stack([_chroma_of(colour) for *_, colour in hints]))
@@ -136,7 +144,7 @@ def corrected(chroma: Chroma, l: Tensor, known: Known) -> Chroma:
     like = torch.stack([rows / reach, columns / reach, l / LIKE_L, *(guess / LIKE_AB)], dim=-1)
     row, column = (known.places.T * torch.tensor([[height], [width]])).long()
     given = like[row, column]
-    lacking = known.ab - guess[:, row, column].T
+    lacking = (known.ab - guess[:, row, column].T).nan_to_num(0.0)
     weights = torch.linalg.solve(_covariance(given, given) + NOISE * torch.eye(len(given)), lacking)
     added = fit(l, torch.stack([_covariance(line, given) @ weights for line in like]).movedim(-1, 0))
 
@@ -165,9 +173,12 @@ def _is_hint(hint: object) -> bool:
 
 
 def _chroma_of(colour: str) -> Tensor:
-    """The a* and b* of a colour, (2,); raises `TinctError` where it is none."""
+    """The a* and b* of a colour, (2,), NaN of `KEEP`; raises `TinctError` where it is none."""
+    plain = colour.replace(" ", "")  # Sky Blue
+    if plain == KEEP:
+        return torch.full((2,), math.nan)
     try:
-        rgb = ImageColor.getrgb(colour)[:3]
+        rgb = ImageColor.getrgb(f"#{plain}" if re.fullmatch("[0-9a-fA-F]{6}", plain) else plain)[:3]
     except ValueError as error:
-        raise TinctError(f"a hint's colour is {colour!r:.80}; expected #rrggbb or a name such as tan") from error
+        raise TinctError(f"a hint's colour is {colour!r:.80}; expected #rrggbb, a CSS name or {KEEP}") from error
     return srgb_to_lab(torch.tensor(rgb, dtype=torch.float32).reshape(3, 1, 1) / 255)[1:, 0, 0]

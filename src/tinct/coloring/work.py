@@ -93,6 +93,8 @@ def _keep(job: Job, picture: Picture, how: How) -> Outcome | None:
 
 def _chroma(pictures: list[Picture], colorizer: Colorizer, how: How) -> list[list[Chroma] | PictureError]:
     """The colour of each picture, once for each seed; where a batch fails, its pictures are tried one by one."""
+    if not pictures:
+        return []
     settings: dict[str, Any] = {"saturation": how.saturation, "size": how.size, "hints": how.hints}
     try:
         drawn = [colorizer.chroma(pictures, seed=seed, **settings) for seed in how.seeds]

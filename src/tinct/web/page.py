@@ -131,8 +131,8 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
                     hints = gr.Textbox(
                         "",
                         label="Colours you gave",
-                        info="One a line: column,row=colour, in pixels from the top left. Change or delete lines, "
-                        "then press Colour.",
+                        info="One a line: column,row=colour, in pixels from the top left, or =keep where it was right. "
+                        "Change or delete lines, then press Colour.",
                         placeholder="120,340=#2040a0",
                         lines=3,
                     )
