@@ -211,7 +211,7 @@ def test_hints_are_what_python_takes_and_a_click_writes_one(photograph, client, 
     assert np.array_equal(read(Path(file)).pixels, expected.pixels)
     with pytest.raises(gradio_client.exceptions.AppError, match="hint is 'red'; expected COLUMN,ROW=COLOUR"):
         ask(client, photograph, hints="red")
-    views = Views((3000, 2000), [np.zeros((1024, 683, 3), np.uint8)])
+    views = Views(photograph, (3000, 2000), [np.zeros((1024, 683, 3), np.uint8)])
     assert hint_line(views, 0, 0, "#2040a0") == "1,1=#2040a0"
     assert hint_line(views, 682, 1023, "rgba(32.2, 64, 159.9, 1)") == "1998,2998=#2040a0"
 
@@ -515,7 +515,7 @@ def test_in_a_browser(browser, address, photograph, tmp_path, width):
     given = page.get_by_label("Colours you gave")
     page.wait_for_function("text => text.value", arg=given.element_handle())
     column, row = map(int, re.fullmatch(r"(\d+),(\d+)=#2040a0", given.input_value()).groups())
-    assert (abs(column - 128 / 4), abs(row - 103 / 2)) < (3, 3)
+    assert (column, row) == pytest.approx((128 / 4, 103 / 2), abs=3)
 
     def blue(pixels: np.ndarray) -> bool:
         turned = np.rot90(pixels, -1)  # as orientation 6 says

@@ -105,7 +105,7 @@ def test_added_weights_load_by_name(file, card, shelves):
 
 def test_torchs_defaults_change_nothing(file):
     picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
-    expected = Colorizer.load(file, "cpu")(picture)
+    expected = Colorizer.load(file, "cpu")(picture, hints=[(3, 4, "red")])
     code = (
         "import sys, torch, numpy as np\n"
         "from pathlib import Path\n"
@@ -115,7 +115,7 @@ def test_torchs_defaults_change_nothing(file):
         "from tinct.weights import save_encoder\n"
         "coloured = Colorizer.load(sys.argv[1], 'cpu')\n"
         "picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)\n"
-        "np.save(sys.argv[2], coloured(picture))\n"
+        "np.save(sys.argv[2], coloured(picture, hints=[(3, 4, 'red')]))\n"
         "save_encoder(Path(sys.argv[3]), coloured.network.network.generator.encoder, {})\n"
         "encoder, _ = load_encoder(sys.argv[3])\n"
         "assert {(p.dtype, p.device.type) for p in encoder.parameters()} == {(torch.float32, 'cpu')}\n"

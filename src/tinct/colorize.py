@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tinct.color import srgb_to_lab
 from tinct.coloring import upsample
 from tinct.coloring.checks import MIN_SIZE, check_number, check_saturation, checked_size
-from tinct.coloring.hints import Hint, corrected, locate
+from tinct.coloring.hints import Hint, checked_hints, corrected, locate
 from tinct.coloring.sampling import Sampling
 from tinct.coloring.upsample import Chroma
 from tinct.data.transforms import MULTIPLE, whole_side
@@ -29,7 +29,7 @@ from tinct.objectives.bins import Bins
 from tinct.pictures import render
 from tinct.pictures.arrays import from_array, from_tensor
 from tinct.pictures.borders import inside
-from tinct.pictures.picture import Picture, as_stored, reduced, strips
+from tinct.pictures.picture import Picture, reduced, strips
 from tinct.pictures.readers import from_pil
 from tinct.pictures.writers import to_pil
 from tinct.shipped import resolve
@@ -135,8 +135,8 @@ class Colorizer:
             seed: draw one of several plausible answers; None asks for the network's best.
             size: working size; the model's by default.
             hints: known colours of one picture, such as `(120, 340, "#2040a0")`: a column and a row of the upright
-                picture, in pixels from its top left corner, and a colour as CSS writes it, whose lightness does not
-                count, or "keep". What is near and looks alike changes too; saturation leaves hints as they are.
+                picture, in pixels from its top left corner, and #rrggbb, a CSS name or "keep". Their lightness does
+                not count. What is near and looks alike changes too; saturation leaves hints as they are.
 
         Returns:
             The same kind: a Pillow image in RGB or RGBA with the metadata of `image`, tagged sRGB; an array (H, W, 3)
@@ -174,15 +174,18 @@ class Colorizer:
         return [paint(picture, chroma, in_place) for picture, chroma in zip(pictures, found, strict=True)]
 
     @_on_the_cpu()
-    def chroma(self, pictures: Sequence[Picture], *, hints: Sequence[Hint] = (), **settings: Any) -> list[Chroma]:
+    def chroma(
+        self, pictures: Sequence[Picture], *, saturation: float = 1.0, hints: Sequence[Hint] = (), **settings: Any
+    ) -> list[Chroma]:
         """Find the colour of pictures, each decided on all that its borders (`tinct.pictures.borders`) hold."""
+        check_saturation(saturation)
         boxes = [inside(picture.pixels) for picture in pictures]
-        known = locate(hints, pictures, boxes) if hints else None
+        known = locate(plain, pictures, boxes) if (plain := checked_hints(hints)) else None
         boxes = [known.box] if known else boxes
         within = [picture.cut(box) for picture, box in zip(pictures, boxes, strict=True)]
         found = self.coarse(within, **settings)
-        fitted = [upsample.fit(l, ab, box) for (l, ab), box in zip(found, boxes, strict=True)]
-        return [corrected(fitted[0], found[0][0], known)] if known else fitted
+        fitted = [upsample.fit(l, ab * saturation, box) for (l, ab), box in zip(found, boxes, strict=True)]
+        return [corrected(fitted[0], found[0][0], known, upsample.fit(*found[0]))] if known else fitted
 
     @_on_the_cpu()
     def coarse(
@@ -240,8 +243,7 @@ def paint(picture: Picture, chroma: Chroma, in_place: bool = False) -> Picture:
     `in_place` reuses the pixels of a colour picture.
     """
     height, width = picture.pixels.shape[:2]
-    slope, offset = (as_stored(planes, picture.orientation) for planes in (chroma.slope, chroma.offset))
-    stored = dataclasses.replace(chroma, slope=slope, offset=offset)
+    stored = chroma.turned(picture.orientation)
     reuse = in_place and picture.pixels.ndim == 3
     result = picture.pixels if reuse else np.empty((height, width, 3), picture.pixels.dtype)
 

@@ -44,21 +44,54 @@ def test_what_is_added_is_what_a_gaussian_process_says(count):
     generator = torch.Generator().manual_seed(count)
     height, width = 24, 40
     l = torch.rand(height, width, generator=generator) * 100
-    chroma = upsample.fit(l, torch.randn(2, 6, 10, generator=generator) * 15)
+    ab = torch.randn(2, 6, 10, generator=generator) * 15
+    chroma, predicted = upsample.fit(l, 0.4 * ab), upsample.fit(l, ab)
     places = torch.rand(count, 2, generator=generator, dtype=torch.float64)
     known = Known((slice(0, height), slice(0, width)), places, torch.randn(count, 2, generator=generator) * 40)
-    guess = chroma.rows(l.numpy(), 0, height)
-    rows, columns = np.mgrid[:height, :width]
+    now, guess = (one.rows(l.numpy(), 0, height).reshape(2, -1).T for one in (chroma, predicted))
     reach = hints.REACH * height
-    like = np.stack([rows / reach, columns / reach, l / hints.LIKE_L, *(guess / hints.LIKE_AB)]).reshape(5, -1).T
-    at = (places[:, 0] * height).long() * width + (places[:, 1] * width).long()
+    place = np.mgrid[:height, :width].reshape(2, -1).T / reach
+    like = np.hstack([place, l.reshape(-1, 1) / hints.LIKE_L, guess / hints.LIKE_AB])
+    at = ((places[:, 0] * height).long() * width + (places[:, 1] * width).long()).tolist()
     process = GaussianProcessRegressor(Matern(1.0, nu=1.5), alpha=hints.NOISE, optimizer=None)
-    process.fit(like[at].reshape(count, -1), known.ab.numpy() - guess.reshape(2, -1).T[at].reshape(count, -1))
+    process.fit(like[at], known.ab.numpy() - now[at])
     change = torch.from_numpy(process.predict(like).T.reshape(2, height, width))
-    expected = guess + upsample.fit(l, change).rows(l.numpy(), 0, height)
-    found = corrected(chroma, l, known).rows(l.numpy(), 0, height)
-    # the prediction is brought to the finer grid first, and only then to the picture's size
+    expected = chroma.rows(l.numpy(), 0, height) + upsample.fit(l, change).rows(l.numpy(), 0, height)
+    found = corrected(chroma, l, known, predicted).rows(l.numpy(), 0, height)
     assert np.abs(found - expected).max() < 1e-3
+
+
+def test_far_from_hints_nothing_changes():
+    photograph = data.astronaut()
+    picture = Picture(photograph)
+
+    def varying(l):
+        return 0.4 * torch.nn.functional.avg_pool2d(l - 50, 4).repeat(1, 2, 1, 1)
+
+    colorizer = Colorizer(varying, 64, "fake", "cpu")
+    before = colorizer.chroma([picture])[0]
+    after = colorizer.chroma([picture], hints=[(10, 10, NAVY)])[0]
+    l = srgb_to_lab(unit(photograph))[0].numpy()
+    change = np.linalg.norm(after.rows(l, 0, 512) - before.rows(l, 0, 512), axis=0)
+    assert change[10, 10] > 20
+    assert change[400:, 400:].max() < 1.0
+
+
+def test_what_differs_in_colour_stays_however_it_is_shown():
+    """Saturation changes what a picture looks like, not what is alike in it."""
+
+    def two(l):
+        ab = grey(l)
+        ab[:, 1, :, : ab.shape[3] // 2], ab[:, 1, :, ab.shape[3] // 2 :] = -35.0, 35.0
+        return ab
+
+    colorizer, pixels = Colorizer(two, 64, "fake", "cpu"), np.full((96, 128), 120, np.uint8)
+    for saturation in (0.0, 1.0):
+        before = ab(colorizer(pixels, saturation=saturation))
+        after = ab(colorizer(pixels, saturation=saturation, hints=[(50, 50, "green")]))
+        change = np.linalg.norm(after - before, axis=0)
+        assert change[50, 50] > 30
+        assert change[50, 78] < 0.2 * change[50, 22]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -163,7 +196,12 @@ class Drawing(torch.nn.Module):
         ([(5, 5)], r"hints are \[\(5, 5\)\]; expected tuples such as"),
         ("5,5=red", "hints are '5,5=red'; expected tuples"),
         (7, "hints are 7; expected tuples"),
-        ([(5, 5, "red")] * 1001, "1001 hints; expected at most 1000"),
+        ("", "hints are ''; expected tuples"),
+        (np.array([(5, 5, "red")], dtype=object), r"hints are array\(.*; expected tuples"),
+        ([(10**400, 5, "red")], "a hint's place is beyond all numbers; expected pixels"),
+        ([(5, 5, "rgb(999, 0, 0)")], r"a hint's colour is 'rgb\(999, 0, 0\)'; expected"),
+        ([(5, 5, "#11223344")], "a hint's colour is '#11223344'; expected"),
+        ([(5, 5, "red")] * 101, "more than 100 hints; leave out those of little effect"),
     ],
 )
 def test_what_is_no_hint_is_one_sentence(given, says):
@@ -210,5 +248,5 @@ def test_text_whose_colour_is_none():
 
 
 def test_too_many_hints():
-    with pytest.raises(TinctError, match="1001 hints; expected at most 1000"):
-        parse_hints(["1,2=tan"] * 1001)
+    with pytest.raises(TinctError, match="more than 100 hints; leave out those"):
+        parse_hints(["1,2=tan"] * 101)

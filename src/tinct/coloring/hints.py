@@ -25,21 +25,24 @@ from tinct.coloring.upsample import Chroma, fit
 from tinct.errors import TinctError
 from tinct.pictures.picture import Box, Picture, upright_place
 
-__all__ = ["Hint", "Known", "corrected", "locate", "parse_hints"]
+__all__ = ["Hint", "Known", "checked_hints", "corrected", "locate", "parse_hints"]
 
 logger = logging.getLogger(__name__)
 
 Hint: TypeAlias = tuple[float, float, str]
-"""A column and a row of the upright picture, in pixels from its top left corner, and a colour as CSS writes it, or
+"""A column and a row of the upright picture, in pixels from its top left corner, and `#rrggbb`, a CSS name or
 `KEEP`."""
 
 KEEP = "keep"
 """In place of a colour: the predicted one is right."""
 
-MAX_HINTS = 1000
+MAX_HINTS = 100
 
 LONGEST = 100
 """Characters of a hint as text."""
+
+GRID = 256
+"""Cells on the short side, at most, of the grid on which changes are found."""
 
 REACH = 0.3
 """Distance, in short sides of the picture, at which a hint counts half, where all else is equal."""
@@ -71,11 +74,7 @@ class Known:
 
 def parse_hints(texts: Sequence[str]) -> list[Hint]:
     """The hints that are written as COLUMN,ROW=COLOUR; raises `TinctError` where one is none, or there are too many."""
-    if len(texts) > MAX_HINTS:
-        raise TinctError(f"{len(texts)} hints; expected at most {MAX_HINTS}")
-    hints = [_parsed(text) for text in texts]
-    _check(hints)
-    return hints
+    return checked_hints([_parsed(text) for text in texts[: MAX_HINTS + 1]])
 
 
 def _parsed(text: str) -> Hint:
@@ -86,31 +85,34 @@ def _parsed(text: str) -> Hint:
     return float(found[1]), float(found[2]), found[3].strip()
 
 
-def _check(hints: Any) -> None:
-    """Refuse what are no hints, with `TinctError`; whether a picture has these places is left to `locate`."""
+def checked_hints(hints: Any) -> list[Hint]:
+    """Hints in plain numbers; raises `TinctError` where one is none. Whether a picture has them is left to `locate`."""
     if isinstance(hints, str) or not isinstance(hints, Sequence) or not all(_is_hint(hint) for hint in hints):
         raise TinctError(f"hints are {hints!r:.80}; expected tuples such as (120, 340, '#2040a0')")
     if len(hints) > MAX_HINTS:
-        raise TinctError(f"{len(hints)} hints; expected at most {MAX_HINTS}")
+        raise TinctError(f"more than {MAX_HINTS} hints; leave out those of little effect")
     for column, row, colour in hints:
         check_number("a hint's column", column, numbers.Real)
         check_number("a hint's row", row, numbers.Real)
         _chroma_of(colour)
+    try:
+        return [(float(column), float(row), colour) for column, row, colour in hints]
+    except OverflowError as error:
+        raise TinctError("a hint's place is beyond all numbers; expected pixels") from error
 
 
 def locate(hints: Sequence[Hint], pictures: Sequence[Picture], boxes: Sequence[Box]) -> Known:
     """Find where in their picture hints are, and what they say.
 
     Args:
-        hints: at least one, all of one picture.
+        hints: at least one, as `checked_hints` gives them.
         pictures: that picture alone.
         boxes: where in the picture as stored something was found, and a border around. If a hint is on the border,
             it is none: then the box of the result is the whole picture.
 
     Raises:
-        TinctError: there are several pictures, or something is no hint, or outside the picture.
+        TinctError: there are several pictures, or a place is outside the picture.
     """
-    _check(hints)
     if len(pictures) != 1:
         raise TinctError(f"hints are of one picture, but there are {len(pictures)}; colour it alone")
     picture = pictures[0]
@@ -126,32 +128,33 @@ def locate(hints: Sequence[Hint], pictures: Sequence[Picture], boxes: Sequence[B
     return Known(box, places, torch.stack([_chroma_of(colour) for *_, colour in hints]))
 
 
-def corrected(chroma: Chroma, l: Tensor, known: Known) -> Chroma:
+def corrected(chroma: Chroma, l: Tensor, known: Known, predicted: Chroma) -> Chroma:
     """Add to the colours of a picture what hints say they lack.
 
     Args:
-        chroma: the prediction, of `known.box`.
+        chroma: the picture's colours without hints, of `known.box`.
         l: (H, W) L* in [0, 100], as the network saw it.
         known: the hints.
+        predicted: the network's colours, before saturation, by which places are alike.
 
     Returns:
-        Colours on the grid of `l`, which is finer than the prediction's: a hint may be of a small thing.
+        `chroma` and a change, found on the grid of `l`: a hint may be of something small.
     """
+    if (scale := GRID / min(l.shape)) < 1:
+        size = [max(1, round(side * scale)) for side in l.shape]
+        l = F.interpolate(l[None, None], size, mode="bilinear", antialias=True)[0, 0]
     height, width = l.shape
-    guess = torch.from_numpy(replace(chroma, box=None).rows(l.numpy(), 0, height))
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    reach = REACH * min(height, width)
-    like = torch.stack([rows / reach, columns / reach, l / LIKE_L, *(guess / LIKE_AB)], dim=-1)
+    now, guess = (torch.from_numpy(one.within().rows(l.numpy(), 0, height)) for one in (chroma, predicted))
+    steps = [torch.arange(side, dtype=torch.float64) / (REACH * min(height, width)) for side in (height, width)]
+    like = torch.stack(
+        [*torch.meshgrid(*steps, indexing="ij"), l.double() / LIKE_L, *(guess.double() / LIKE_AB)], dim=-1
+    )
     row, column = (known.places.T * torch.tensor([[height], [width]])).long()
     given = like[row, column]
-    lacking = (known.ab - guess[:, row, column].T).nan_to_num(0.0)
-    weights = torch.linalg.solve(_covariance(given, given) + NOISE * torch.eye(len(given)), lacking)
-    added = fit(l, torch.stack([_covariance(line, given) @ weights for line in like]).movedim(-1, 0))
-
-    def raised(planes: Tensor) -> Tensor:
-        return F.interpolate(planes[None], (height, width), mode="bilinear", align_corners=False)[0]
-
-    return Chroma(raised(chroma.slope) + added.slope, raised(chroma.offset) + added.offset, chroma.box)
+    lacking = (known.ab - now[:, row, column].T).nan_to_num(0.0).double()
+    weights = torch.linalg.solve(_covariance(given, given) + NOISE * torch.eye(len(given), dtype=given.dtype), lacking)
+    change = torch.stack([_covariance(line, given) @ weights for line in like]).movedim(-1, 0)
+    return replace(chroma, change=fit(l, change))
 
 
 def _covariance(these: Tensor, those: Tensor) -> Tensor:
@@ -178,7 +181,9 @@ def _chroma_of(colour: str) -> Tensor:
     if plain == KEEP:
         return torch.full((2,), math.nan)
     try:
-        rgb = ImageColor.getrgb(f"#{plain}" if re.fullmatch("[0-9a-fA-F]{6}", plain) else plain)[:3]
+        rgb = ImageColor.getrgb(f"#{plain}" if re.fullmatch("[0-9a-fA-F]{6}", plain) else plain)
+        if len(rgb) != 3 or max(rgb) > 255:  # Pillow takes rgb(999,0,0)
+            raise ValueError
     except ValueError as error:
         raise TinctError(f"a hint's colour is {colour!r:.80}; expected #rrggbb, a CSS name or {KEEP}") from error
     return srgb_to_lab(torch.tensor(rgb, dtype=torch.float32).reshape(3, 1, 1) / 255)[1:, 0, 0]

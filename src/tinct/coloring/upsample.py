@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinct.pictures.picture import Box
+from tinct.pictures.picture import Box, as_stored
 
 __all__ = ["Chroma", "fit", "rows_of"]
 
@@ -40,11 +40,17 @@ class Chroma:
         slope: (2, h, w), Lab units of a and b for one of L.
         offset: (2, h, w), Lab units.
         box: the rows and columns that they are of, where the rest of the picture stays grey.
+        change: more of the same for these, to be added.
     """
 
     slope: Tensor
     offset: Tensor
     box: Box | None = None
+    change: "Chroma | None" = None
+
+    def within(self) -> "Chroma":
+        """That of the box alone."""
+        return replace(self, box=None)
 
     def rows(self, l: NDArray[np.float32], top: int, height: int) -> NDArray[np.float32]:
         """The colour of some rows of the full picture.
@@ -62,18 +68,25 @@ class Chroma:
             ab = np.zeros((2, *l.shape), np.float32)
             within = slice(max(rows.start - top, 0), max(rows.stop - top, 0)), columns
             if (part := l[within]).size:
-                whole = replace(self, box=None)
-                ab[:, *within] = whole.rows(part, max(top - rows.start, 0), rows.stop - rows.start)
+                ab[:, *within] = self.within().rows(part, max(top - rows.start, 0), rows.stop - rows.start)
             return ab
-        coarse = torch.cat((self.slope, self.offset)).numpy()
-        above, below, share = between(coarse.shape[1], height, top, len(l))
+        above, below, share = between(self.slope.shape[1], height, top, len(l))
         first = above[0]  # only the lines that these rows lie between are widened
-        wide = blended(coarse[:, first : below[-1] + 1], *between(coarse.shape[2], l.shape[1], 0, l.shape[1]), axis=2)
+        coarse = torch.cat([planes[:, first : below[-1] + 1] for planes in (self.slope, self.offset)]).numpy()
+        wide = blended(coarse, *between(coarse.shape[2], l.shape[1], 0, l.shape[1]), axis=2)
         full = blended(wide, above - first, below - first, share, axis=1)
         ab = full[:2]
         ab *= l
         ab += full[2:]
+        if self.change is not None:
+            ab += self.change.rows(l, top, height)
         return ab
+
+    def turned(self, orientation: int) -> "Chroma":
+        """That of the picture as stored, of one that is upright."""
+        slope, offset = (as_stored(planes, orientation) for planes in (self.slope, self.offset))
+        change = None if self.change is None else self.change.turned(orientation)
+        return replace(self, slope=slope, offset=offset, change=change)
 
 
 def rows_of(planes: NDArray[np.float32], top: int, count: int, height: int) -> NDArray[np.float32]:

@@ -62,10 +62,12 @@ class Views:
     """What the page shows of a picture.
 
     Attributes:
+        path: the picture's file.
         size: (H, W) of the whole picture, upright.
         small: the picture before, then every version, as small as the page shows them: (h, w, 3).
     """
 
+    path: Path
     size: tuple[int, int]
     small: list[NDArray[np.uint8]]
 
@@ -103,7 +105,7 @@ def coloured(
         files.append(folder / f"{path.stem}-coloured{number}{FORMATS[picture.form][0]}")
         write(result, files[-1])
         views.append(as_bytes(view(result)))
-    return [str(file) for file in files], Views(picture.size, views)
+    return [str(file) for file in files], Views(path, picture.size, views)
 
 
 def hint_line(views: Views, column: int, row: int, colour: str) -> str:

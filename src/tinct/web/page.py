@@ -50,9 +50,9 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
     def recolour(picture: str | None, *settings: Any) -> Any:
         return colour(picture, *settings) if picture else gr.skip()
 
-    def clicked(event: gr.SelectData, views: Views | None, wanted: str, hints: str) -> str:
-        if views is None:  # the picture was taken away
-            return hints
+    def clicked(event: gr.SelectData, picture: str | None, views: Views | None, wanted: str, hints: str) -> Any:
+        if views is None or str(views.path) != picture:  # another picture is on its way
+            return gr.skip()
         column, row = event.index
         return f"{hints.rstrip()}\n{hint_line(views, column, row, wanted)}".lstrip()
 
@@ -151,8 +151,9 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
         asked = button.click(colour, settings, found, api_name="colour", **latest)
         moved = [saturation.release, size.release, versions.release]
         anew = gr.on(moved, recolour, settings, found, api_visibility="private", **latest)
-        told = canvas.select(clicked, [views, wanted, hints], hints, **private)
+        told = canvas.select(clicked, [picture, views, wanted, hints], hints, **private)
         fresh = picture.upload(lambda: "", None, hints, **private)  # hints are of one picture
+        picture.clear(lambda: "", None, hints, **private)
         taken = gallery.select(picked, None, [picture, hints], api_visibility="private")
         steps = [
             step.success(colour, settings, found, api_visibility="private", **latest) for step in (told, fresh, taken)
