@@ -202,6 +202,8 @@ def test_other_hints_are_not_taken_for_done(photos, tmp_path, capsys):
     before = out.read_bytes()
     with pytest.raises(TinctError, match=r"b.png has a result already, maybe with other hints; give --overwrite"):
         colorize([str(photos / "a.jpg")], out=out, hints=["20,30=navy"])
+    with pytest.raises(TinctError, match=r"b.png has a result already"):  # of which the sheet would show another
+        colorize([str(photos / "a.jpg")], out=out, hints=["20,30=navy"], compare=True)
     assert out.read_bytes() == before
     assert colorize([str(photos / "a.jpg")], out=out, hints=["20,30=navy"], overwrite=True) == 0
     assert out.read_bytes() != before
@@ -224,7 +226,7 @@ def test_samples_and_a_sheet(photos, tmp_path, capsys):
     assert not calls
     capsys.readouterr()
     assert colorize([str(photos / "a.jpg")], out=tmp_path / "b.png", samples=2) == 0
-    assert f"see {tmp_path / 'b-1.png'}" in capsys.readouterr().err
+    assert f"see {tmp_path}\n" in capsys.readouterr().err  # where b-1.png is, and no b.png
 
 
 def test_what_is_there_stays_where_another_result_is_missing(photos, tmp_path):
@@ -499,8 +501,12 @@ def test_two_pictures_with_one_result_name(photos, tmp_path, capsys):
         (["photos/a.jpg"], {"out": "-", "compare": True}, "one picture"),
         (["photos/a.jpg"], {"hints": ["1,2"]}, "hint is '1,2'; expected COLUMN,ROW=COLOUR"),
         (["photos/a.jpg"], {"hints": ["1,2=blurple"]}, "a hint's colour is 'blurple'"),
-        (["photos/a.jpg"], {"hints": ["99,2=red"]}, "hint at 99,2 is outside .*a.jpg, which has 64x64 pixels"),
-        (["photos/a.jpg"], {"hints": ["1,2=red"], "keep_colour": True}, "hints change .*; leave one of them out"),
+        (
+            ["photos/a.jpg"],
+            {"hints": ["99,2=red"]},
+            "hint at 99,2 is outside .*a.jpg; expected columns below 64 and rows below 64",
+        ),
+        (["photos/a.jpg"], {"hints": ["1,2=red"], "keep_colour": True}, "--hints change .*; leave one of them out"),
         (["photos"], {"hints": ["1,2=red"]}, "hints are of one picture, but there are 3; colour it alone"),
     ],
 )

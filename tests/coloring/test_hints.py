@@ -161,6 +161,9 @@ def test_a_hint_on_what_looks_like_a_border_says_that_it_is_none(caplog):
     assert np.abs(left[:, 5, 100]).max() < 2
     inside = ab(colorizer(scan, hints=[(100, 80, NAVY)]))
     assert np.abs(inside[:, 5, 100]).max() < 2  # still a border
+    right = ab(colorizer(scan, hints=[(100, 5, "keep"), (100, 80, "Keep")]))
+    assert np.abs(right - left).max() < 0.1
+    assert np.array_equal(colorizer(scan, hints=[(100, 5, "keep")]), colorizer(scan))
     assert not caplog.messages
     on_it = ab(colorizer(scan, hints=[(100, 5, "#f0e0a0")]))
     assert np.abs(on_it[:, 5, 100] - chroma_of("#f0e0a0")).max() < 6
@@ -188,7 +191,8 @@ class Drawing(torch.nn.Module):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ([(128, 5, "red")], "hint at 128,5 is outside picture, which has 128x96 pixels"),
+        ([(128, 5, "red")], "hint at 128,5 is outside picture; expected columns below 128 and rows below 96, from 0"),
+        ([(1234567.5, 5, "red")], "hint at 1234567.5,5 is outside"),
         ([(5, -1, "red")], "hint at 5,-1 is outside"),
         ([(float("nan"), 5, "red")], "hint at nan,5 is outside"),
         ([(5, 5, "blurple")], "a hint's colour is 'blurple'; expected #rrggbb, a CSS name or keep"),
@@ -198,10 +202,10 @@ class Drawing(torch.nn.Module):
         (7, "hints are 7; expected tuples"),
         ("", "hints are ''; expected tuples"),
         (np.array([(5, 5, "red")], dtype=object), r"hints are array\(.*; expected tuples"),
-        ([(10**400, 5, "red")], "a hint's place is beyond all numbers; expected pixels"),
+        ([(10**400, 5, "red")], r"hints are \[\(1000.*; expected places in the picture, in pixels"),
         ([(5, 5, "rgb(999, 0, 0)")], r"a hint's colour is 'rgb\(999, 0, 0\)'; expected"),
         ([(5, 5, "#11223344")], "a hint's colour is '#11223344'; expected"),
-        ([(5, 5, "red")] * 101, "more than 100 hints; leave out those of little effect"),
+        ([(5, 5, "red")] * 101, "101 hints; expected at most 100; leave out those of little effect"),
     ],
 )
 def test_what_is_no_hint_is_one_sentence(given, says):
@@ -209,7 +213,9 @@ def test_what_is_no_hint_is_one_sentence(given, says):
         Colorizer(grey, 64, "fake", "cpu")(halves(), hints=given)
 
 
-@pytest.mark.parametrize("written", ["Sky Blue", "87ceeb", "#87CEEB", "rgb(135, 206, 235)", "hsl(197, 71%, 73%)"])
+@pytest.mark.parametrize(
+    "written", ["Sky Blue", "SKYBLUE", "87ceeb", "#87CEEB", "rgb(135, 206, 235)", "hsl(197, 71%, 73%)"]
+)
 def test_colours_as_people_write_them(written):
     colorizer = Colorizer(grey, 64, "fake", "cpu")
     same = colorizer(halves(), hints=[(5, 5, "skyblue")]).astype(int)
@@ -248,5 +254,5 @@ def test_text_whose_colour_is_none():
 
 
 def test_too_many_hints():
-    with pytest.raises(TinctError, match="more than 100 hints; leave out those"):
+    with pytest.raises(TinctError, match="101 hints; expected at most 100"):
         parse_hints(["1,2=tan"] * 101)

@@ -1,6 +1,7 @@
 """`tinct colorize`: files, folders, globs or standard input, coloured and written with all they carried; films too."""
 
 import itertools
+import os
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,13 +78,15 @@ def colorize(
     if known and len(jobs) > 1:
         raise TinctError(f"hints are of one picture, but there are {len(jobs)}; colour it alone")
     if known and keep_colour:
-        raise TinctError("hints change a picture that keep_colour may leave as it is; leave one of them out")
+        raise TinctError("--hints change a picture that --keep-colour may leave as it is; leave one of them out")
     drawn = samples > 1 or seed is not None
     seeds = tuple((seed or 0) + sample for sample in range(samples)) if drawn else (None,)
     how = How(size, saturation, seeds, compare, keep_colour, overwrite, known)
-    if not overwrite and any((known or isinstance(job.source, bytes)) and done(job, how) for job in jobs):
-        other = "with other hints" if known else "of another picture"
-        raise TinctError(f"{out} has a result already, maybe {other}; give --overwrite or another name")
+    if not overwrite and any(isinstance(job.source, bytes) and done(job, how) for job in jobs):
+        raise TinctError(f"{out} has a result already, maybe of another picture; give --overwrite or another name")
+    changed = [path for job in jobs if known and not job.film for path in job.results(samples, compare)]
+    if not overwrite and any(map(os.path.isfile, changed)):
+        raise TinctError(f"{out} has a result already, maybe with other hints; give --overwrite or another name")
     failures = clashes(jobs, samples, compare, keep_colour)
     why = "" if find_spec("av") else "is a film; pip install 'tinct[film]' to colour films"
     if samples > 1 or compare or keep_colour or known:
@@ -111,14 +114,15 @@ def colorize(
                 progress.stop()
                 _report(console, counts, failures, out)
                 raise
-    _report(console, counts, failures, out if out.is_dir() or samples == 1 else jobs[0].versions(samples)[0] or out)
+    _report(console, counts, failures, out)
     return 1 if failures else 0
 
 
 def _report(console: Console, counts: dict[str, int], failures: dict[Job, str], out: Path) -> None:
     said = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured")
     again = " (--overwrite colours them anew)" if counts["there already"] else ""
-    where = f"; see {out}" if any(counts.values()) and str(out) != "-" else ""
+    place = out if out.exists() else out.parent  # of several versions, none is called as asked
+    where = f"; see {place}" if any(counts.values()) and str(out) != "-" else ""
     say(console, said + again + where)
     if failures:
         table = Table(column("failed"), column("why"), title=f"{len(failures)} failed", title_justify="left")

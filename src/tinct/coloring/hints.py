@@ -74,7 +74,8 @@ class Known:
 
 def parse_hints(texts: Sequence[str]) -> list[Hint]:
     """The hints that are written as COLUMN,ROW=COLOUR; raises `TinctError` where one is none, or there are too many."""
-    return checked_hints([_parsed(text) for text in texts[: MAX_HINTS + 1]])
+    _check_count(texts)
+    return checked_hints([_parsed(text) for text in texts])
 
 
 def _parsed(text: str) -> Hint:
@@ -89,8 +90,7 @@ def checked_hints(hints: Any) -> list[Hint]:
     """Hints in plain numbers; raises `TinctError` where one is none. Whether a picture has them is left to `locate`."""
     if isinstance(hints, str) or not isinstance(hints, Sequence) or not all(_is_hint(hint) for hint in hints):
         raise TinctError(f"hints are {hints!r:.80}; expected tuples such as (120, 340, '#2040a0')")
-    if len(hints) > MAX_HINTS:
-        raise TinctError(f"more than {MAX_HINTS} hints; leave out those of little effect")
+    _check_count(hints)
     for column, row, colour in hints:
         check_number("a hint's column", column, numbers.Real)
         check_number("a hint's row", row, numbers.Real)
@@ -98,7 +98,12 @@ def checked_hints(hints: Any) -> list[Hint]:
     try:
         return [(float(column), float(row), colour) for column, row, colour in hints]
     except OverflowError as error:
-        raise TinctError("a hint's place is beyond all numbers; expected pixels") from error
+        raise TinctError(f"hints are {hints!r:.80}; expected places in the picture, in pixels") from error
+
+
+def _check_count(hints: Sequence[object]) -> None:
+    if len(hints) > MAX_HINTS:
+        raise TinctError(f"{len(hints)} hints; expected at most {MAX_HINTS}; leave out those of little effect")
 
 
 def locate(hints: Sequence[Hint], pictures: Sequence[Picture], boxes: Sequence[Box]) -> Known:
@@ -107,8 +112,8 @@ def locate(hints: Sequence[Hint], pictures: Sequence[Picture], boxes: Sequence[B
     Args:
         hints: at least one, as `checked_hints` gives them.
         pictures: that picture alone.
-        boxes: where in the picture as stored something was found, and a border around. If a hint is on the border,
-            it is none: then the box of the result is the whole picture.
+        boxes: where in the picture as stored something was found, and a border around. If a hint on the border gives
+            a colour, it is none: then the box of the result is the whole picture.
 
     Raises:
         TinctError: there are several pictures, or a place is outside the picture.
@@ -119,13 +124,18 @@ def locate(hints: Sequence[Hint], pictures: Sequence[Picture], boxes: Sequence[B
     height, width = picture.size
     for column, row, _ in hints:
         if not (0 <= column < width and 0 <= row < height):
-            raise TinctError(f"hint at {column:g},{row:g} is outside {picture.name}, which has {width}x{height} pixels")
+            raise TinctError(
+                f"hint at {_plain(column)},{_plain(row)} is outside {picture.name}; "
+                f"expected columns below {width} and rows below {height}, from 0"
+            )
+    ab = torch.stack([_chroma_of(colour) for *_, colour in hints])
     box, places = boxes[0], _places(hints, picture, boxes[0])
-    if ((places < 0) | (places >= 1)).any():
+    beyond = ((places < 0) | (places >= 1)).any(dim=1)
+    if (beyond & ab.isfinite().all(dim=1)).any():
         logger.warning("%s: a hint is on what looks like a border, so this is coloured too", picture.name)
         box = slice(0, picture.pixels.shape[0]), slice(0, picture.pixels.shape[1])
-        places = _places(hints, picture, box)
-    return Known(box, places, torch.stack([_chroma_of(colour) for *_, colour in hints]))
+        places, beyond = _places(hints, picture, box), torch.zeros_like(beyond)
+    return Known(box, places[~beyond], ab[~beyond])  # a border is grey as it is, which `KEEP` there says
 
 
 def corrected(chroma: Chroma, l: Tensor, known: Known, predicted: Chroma) -> Chroma:
@@ -138,7 +148,7 @@ def corrected(chroma: Chroma, l: Tensor, known: Known, predicted: Chroma) -> Chr
         predicted: the network's colours, before saturation, by which places are alike.
 
     Returns:
-        `chroma` and a change, found on the grid of `l`: a hint may be of something small.
+        `chroma` and a change, found on a finer grid, that of `l` up to `GRID`: a hint may be of something small.
     """
     if (scale := GRID / min(l.shape)) < 1:
         size = [max(1, round(side * scale)) for side in l.shape]
@@ -171,17 +181,21 @@ def _places(hints: Sequence[Hint], picture: Picture, box: Box) -> Tensor:
     return (at - first) / (last - first)
 
 
+def _plain(number: float) -> str:
+    return f"{number:f}".rstrip("0").rstrip(".") if number % 1 else f"{number:.0f}"
+
+
 def _is_hint(hint: object) -> bool:
     return isinstance(hint, Sequence) and len(hint) == 3 and isinstance(hint[2], str)
 
 
 def _chroma_of(colour: str) -> Tensor:
     """The a* and b* of a colour, (2,), NaN of `KEEP`; raises `TinctError` where it is none."""
-    plain = colour.replace(" ", "")  # Sky Blue
+    plain = colour.replace(" ", "").lower()  # Sky Blue
     if plain == KEEP:
         return torch.full((2,), math.nan)
     try:
-        rgb = ImageColor.getrgb(f"#{plain}" if re.fullmatch("[0-9a-fA-F]{6}", plain) else plain)
+        rgb = ImageColor.getrgb(f"#{plain}" if re.fullmatch("[0-9a-f]{6}", plain) else plain)
         if len(rgb) != 3 or max(rgb) > 255:  # Pillow takes rgb(999,0,0)
             raise ValueError
     except ValueError as error:

@@ -44,7 +44,7 @@ class How:
     compare: bool
     keep_colour: bool
     overwrite: bool
-    hints: tuple[Hint, ...] = ()
+    hints: tuple[Hint, ...]
 
 
 Outcome = str | PictureError
@@ -93,7 +93,7 @@ def _keep(job: Job, picture: Picture, how: How) -> Outcome | None:
 
 def _chroma(pictures: list[Picture], colorizer: Colorizer, how: How) -> list[list[Chroma] | PictureError]:
     """The colour of each picture, once for each seed; where a batch fails, its pictures are tried one by one."""
-    if not pictures:
+    if not pictures:  # of which hints would be none
         return []
     settings: dict[str, Any] = {"saturation": how.saturation, "size": how.size, "hints": how.hints}
     try:

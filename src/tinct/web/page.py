@@ -131,7 +131,7 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
                     hints = gr.Textbox(
                         "",
                         label="Colours you gave",
-                        info="One a line: column,row=colour, in pixels from the top left, or =keep where it was right. "
+                        info="One a line: column,row=colour, in pixels at full size, or =keep where it was right. "
                         "Change or delete lines, then press Colour.",
                         placeholder="120,340=#2040a0",
                         lines=3,
@@ -181,7 +181,8 @@ def _colouring(colorizer: Colorizer, limits: Limits) -> Callable[..., tuple[list
             saturation: chroma is multiplied by this, 0 to 4.
             size: short side of what the network sees, in pixels.
             versions: how many plausible results to give, 1 to 4; 1 gives the best.
-            hints: known colours, one a line: column,row=colour, in pixels from the top left, such as 120,340=#2040a0.
+            hints: known colours, one a line: column,row=colour, such as 120,340=#2040a0 (pixels from the top left of
+                the upright picture at full size) or 210,90=keep where the colour was right.
 
         Returns:
             A file for each version.
