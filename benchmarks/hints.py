@@ -137,7 +137,7 @@ def main() -> None:
         chroma = upsample.fit(l, ab)
         without.append(float(error(colours(chroma, l), truth).mean()))
         for user, way in ((user, way) for user in users for way in ways):
-            if (user, way) != ("where it is most wrong", "by a Laplacian"):  # hours
+            if (user, way) != ("where it is most wrong", "by a Laplacian"):  # solves a system for each hint: slow
                 results.setdefault((user, way), []).append(users[user](chroma, l, truth, ways[way], index))
     table = Table("user points", "hints spread", *(f"{count} hints" for count in COUNTS))
     for (user, way), found in results.items():

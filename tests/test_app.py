@@ -284,10 +284,8 @@ def test_numbers_that_json_does_not_have_get_a_sentence(address, settings, capfd
         ([None, 1.0], "enough input values"),
         ([5, 1.0, 64, 1, ""], "FileData"),
         ([["a.png"], 1.0, 64, 1, ""], "FileData"),
-        (
-            [{"path": "a\0b", "meta": {"_type": "gradio.FileData"}}, 1.0, 64, 1, ""],
-            "null ",
-        ),  # byte, or newer: character
+        # null byte, or newer: null character
+        ([{"path": "a\0b", "meta": {"_type": "gradio.FileData"}}, 1.0, 64, 1, ""], "null "),
         ([None, {}, 64, 1, ""], "saturation is {}; expected a number"),
     ],
 )

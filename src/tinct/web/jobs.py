@@ -110,10 +110,8 @@ def coloured(
 
 def hint_line(views: Views, column: int, row: int, colour: str) -> str:
     """The hint that a click on what is shown gives, with a colour as gradio writes it: `#2040a0`, `rgba(32.1, ...)`."""
-    (height, width), shown = views.size, views.small[0].shape
-    column, row = (
-        int((at + 0.5) * full / small) for at, full, small in ((column, width, shown[1]), (row, height, shown[0]))
-    )
+    (height, width), (small_height, small_width, _) = views.size, views.small[0].shape
+    column, row = int((column + 0.5) * width / small_width), int((row + 0.5) * height / small_height)
     if colour.startswith("rgb"):
         colour = "#" + "".join(f"{round(float(number)):02x}" for number in re.findall(r"[\d.]+", colour)[:3])
     return f"{column},{row}={colour}"

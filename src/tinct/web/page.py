@@ -156,7 +156,7 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
         picture.clear(lambda: "", None, hints, **private)
         taken = gallery.select(picked, None, [picture, hints], api_visibility="private")
         steps = [
-            step.success(colour, settings, found, api_visibility="private", **latest) for step in (told, fresh, taken)
+            step.success(recolour, settings, found, api_visibility="private", **latest) for step in (told, fresh, taken)
         ]
         results.change(show, *shown, **private)  # what `success` shows would lack what waited for its turn
         choice.input(show, *shown, **private)
