@@ -17,8 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -42,13 +44,14 @@ def make(path: Path, height: int, width: int, deep: bool) -> None:
         rows = pixels[top : top + 256]
         rows[:] = (rows + tile[: len(rows)]).clip(0, 255)
     if not deep:
-        return Image.fromarray(pixels).save(path, quality=92)
+        Image.fromarray(pixels).save(path, quality=92)
+        return
     import tifffile
 
-    return tifffile.imwrite(path, pixels.astype(np.uint16) * 257, photometric="rgb", compression="zlib")
+    tifffile.imwrite(path, pixels.astype(np.uint16) * 257, photometric="rgb", compression="zlib")
 
 
-def tinct_case(source: Path, model: str):
+def tinct_case(source: Path, model: str) -> Callable[[Path], dict[str, float]]:
     """Give the function that colours `source` with tinct."""
     from tinct.colorize import Colorizer, paint
     from tinct.pictures.readers import read
@@ -72,7 +75,7 @@ def tinct_case(source: Path, model: str):
     return run
 
 
-def peer_case(source: Path, encoder: str):
+def peer_case(source: Path, encoder: str) -> Callable[[Path], dict[str, float]]:
     """Give the function that colours `source` with a U-Net at full size."""
     import dataclasses
 
@@ -136,13 +139,14 @@ def apart(path: Path, height: int, width: int, deep: bool) -> None:
     maker.join()
 
 
-def measure(case: str, source: Path, repeats: int, model: str) -> dict:
+def measure(case: str, source: Path, repeats: int, model: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--case", case, "--source", str(source), "--repeats", str(repeats)]
     command += ["--model", model]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{case} on {source.name} failed: {done.stderr.strip().splitlines()[-1:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def main() -> None:
@@ -158,7 +162,8 @@ def main() -> None:
         return
     sizes = SIZES | ({"12mp": (1500, 2000)} if arguments.quick else {})
     curve = {mp: size for mp, size in CURVE.items() if not arguments.quick or mp != 50}
-    speed, memory = {}, {}
+    speed: dict[tuple[str, str], dict[str, Any]] = {}
+    memory: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for label, size in sizes.items():
             source = Path(folder) / f"{label}.jpg"
@@ -176,7 +181,9 @@ def main() -> None:
     show(speed, memory, arguments)
 
 
-def show(speed: dict, memory: dict, arguments: argparse.Namespace) -> None:
+def show(
+    speed: dict[tuple[str, str], dict[str, Any]], memory: dict[str, dict[str, Any]], arguments: argparse.Namespace
+) -> None:
     console = Console()
     table = Table("picture", "colorizer", "s", "pictures/s", "peak, MB", "parts, s")
     for (label, case), row in speed.items():
@@ -189,7 +196,8 @@ def show(speed: dict, memory: dict, arguments: argparse.Namespace) -> None:
     console.print(table)
 
     def speedup(label: str, case: str) -> float:
-        return round(speed[label, case]["seconds"] / speed[label, "tinct"]["seconds"], 1)
+        ratio: float = speed[label, case]["seconds"] / speed[label, "tinct"]["seconds"]
+        return round(ratio, 1)
 
     result = {
         "model": arguments.model,

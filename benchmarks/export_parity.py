@@ -11,7 +11,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from rich.console import Console
@@ -22,6 +22,7 @@ from tinct.errors import TinctError
 from tinct.export import SUFFIX, Target, run_export
 from tinct.exporting.parity import sample_inputs
 from tinct.models.encoder import Encoder
+from tinct.models.stem import Input
 from tinct.weights import save_encoder
 
 BACKBONES = (
@@ -51,7 +52,7 @@ def uneven_encoder(backbone: str, path: Path) -> None:
     save_encoder(path, encoder, {"size": 64})
 
 
-def attempt(source: Path, target: Target, stem: str, half: bool, folder: Path) -> dict:
+def attempt(source: Path, target: Target, stem: Input, half: bool, folder: Path) -> dict[str, Any]:
     dest = folder / f"{source.stem}-{target}-{stem}-{half}{SUFFIX.get(target, '')}"
     started = time.perf_counter()
     try:

@@ -58,8 +58,8 @@ def measure(film: list[np.ndarray], colorizer: Colorizer) -> list[float]:
     found = [colorizer.coarse([Picture(frame)])[0] for frame in film]
     alone = [ab for _, ab in found]
     truth = [
-        F.adaptive_avg_pool2d(srgb_to_lab(torch.tensor(frame).permute(2, 0, 1) / 255)[1:], ab.shape[1:])
-        for frame, ab in zip(film, alone, strict=True)
+        F.adaptive_avg_pool2d(srgb_to_lab(torch.tensor(frame).permute(2, 0, 1) / 255)[1:], (height, width))
+        for frame, (_, height, width) in zip(film, [ab.shape for ab in alone], strict=True)
     ]
     steady, begin = Steady(), time.perf_counter()
     inline = [steady(l, ab) for l, ab in found]

@@ -83,7 +83,8 @@ def colours(chroma: Chroma, l: Tensor) -> Tensor:
 
 
 def error(ab: Tensor, truth: Tensor) -> Tensor:
-    return (ab - truth).norm(dim=0)
+    distance: Tensor = (ab - truth).norm(dim=0)
+    return distance
 
 
 def told(places: list[tuple[int, int]], truth: Tensor) -> hints.Known:
@@ -100,7 +101,8 @@ def anywhere(chroma: Chroma, l: Tensor, truth: Tensor, spread: Spread, seed: int
 
 
 def where_wrong(chroma: Chroma, l: Tensor, truth: Tensor, spread: Spread, seed: int) -> list[float]:
-    ab, places, found = colours(chroma, l), [], []
+    ab, found = colours(chroma, l), []
+    places: list[tuple[int, int]] = []
     width = min(l.shape) // 28 * 2 + 1
     rows, columns = torch.meshgrid(*(torch.arange(side) for side in l.shape), indexing="ij")
     for count in range(1, max(COUNTS) + 1):

@@ -17,11 +17,10 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import PIL
-import skimage
 import torch
 from PIL import Image
 from rich.console import Console
@@ -152,7 +151,7 @@ def main() -> None:
             result[f"rate_{name}"] = round(measured["tinct"], 1)
     # the cache is for files that are much larger than what is trained on
     result["speedup_cached"] = result[f"speedup_cached_{list(sets)[-1]}"]
-    result |= {"torch": torch.__version__, "pillow": PIL.__version__, "skimage": skimage.__version__}
+    result |= {"torch": torch.__version__, "pillow": version("pillow"), "skimage": version("scikit-image")}
     result |= {"machine": platform.machine(), "threads": 1, "rounds": rounds}
     Console().print(table)
     print("RESULT", json.dumps(result))

@@ -36,11 +36,13 @@ Grey = np.ndarray
 
 def plate(rgb: np.ndarray, *sensitivity: float) -> Grey:
     """What a plate shows that is so sensitive to red, green and blue light."""
-    return ((rgb / 255) ** 2.2 @ np.array(sensitivity)) ** (1 / 2.2)
+    shown: Grey = ((rgb / 255) ** 2.2 @ np.array(sensitivity)) ** (1 / 2.2)
+    return shown
 
 
 def soft(grey: Grey, share: float) -> Grey:
-    return gaussian(grey, share * min(grey.shape))
+    blurred: Grey = gaussian(grey, share * min(grey.shape))
+    return blurred
 
 
 def faded(grey: Grey) -> Grey:
@@ -48,7 +50,8 @@ def faded(grey: Grey) -> Grey:
 
 
 def grainy(grey: Grey, deviation: float) -> Grey:
-    return random_noise(grey, var=deviation**2, rng=0)
+    noisy: Grey = random_noise(grey, var=deviation**2, rng=0)
+    return noisy
 
 
 DEFECTS: dict[str, Callable[[np.ndarray], Grey]] = {
@@ -70,7 +73,8 @@ def measure(colorizer: Colorizer, photographs: list[np.ndarray], age: Callable[[
     for rgb in photographs:
         grey = np.rint(255 * age(rgb).clip(0, 1)).astype(np.uint8)
         _, ab = colorizer.coarse([Picture(grey)])[0]
-        truth = F.adaptive_avg_pool2d(srgb_to_lab(torch.tensor(rgb).permute(2, 0, 1))[1:], ab.shape[1:])
+        height, width = ab.shape[1:]
+        truth = F.adaptive_avg_pool2d(srgb_to_lab(torch.tensor(rgb).permute(2, 0, 1))[1:], (height, width))
         errors.append(float((ab - truth).norm(dim=0).mean()))
         chroma.append(float(ab.norm(dim=0).mean()))
         truths.append(float(truth.norm(dim=0).mean()))

@@ -41,6 +41,7 @@ def build(backbone: str, colour: bool) -> tuple[nn.Module, list[str]]:
     if not colour:
         return Maps(encoder).eval(), [*(f"stride{reduction}" for reduction in encoder.reductions), "pooled"]
     term, _ = make_terms({"bins": 1.0}, encoder.channels)
+    assert term is not None  # bins is one of colours
     return ColourNet(Generator(encoder, term.out_channels), term, {}).eval(), ["ab"]
 
 

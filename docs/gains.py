@@ -46,8 +46,9 @@ def described(gains: list[Contrast]) -> str:
     """The figure in words, which it carries so that a test can tell when it is stale."""
     said = []
     for one in gains:
-        low, high = plain(one.difference.low), plain(one.difference.high)
-        said.append(f"{ARMS[one.arm]}, {one.labels:,} labels: {signed(one.difference.mean)} ({low} to {high})")
+        low, high = one.difference.low, one.difference.high
+        interval = "" if low is None or high is None else f" ({plain(low)} to {plain(high)})"
+        said.append(f"{ARMS[one.arm]}, {one.labels:,} labels: {signed(one.difference.mean)}{interval}")
     return "; ".join(said)
 
 

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import torch
 
-from tinct.config import Config
+from tinct.config import Config, read_yaml
 from tinct.data.sources import open_sources
-from tinct.files import read_yaml
 from tinct.pretraining.calibrate import PRIORS, calibrate
 from tinct.pretraining.heldout import colour_scores
 from tinct.pretraining.preparation import hashes_to_avoid, set_aside
@@ -30,8 +29,11 @@ def mix(
 ) -> dict[str, float]:
     """Write to `out`; how well it colours the held-out pictures. `share` is the run's, the rest the start's."""
     config = Config(**read_yaml(run / "config.yaml"))
+    last = Run(run).checkpoint("last")
+    if last is None:
+        raise SystemExit(f"{run} holds no checkpoint; expected the folder of a finished run")
     before = load_colorizer(start)
-    tensors, _ = read_weights(Run(run).checkpoint("last").folder / "ema.safetensors")
+    tensors, _ = read_weights(last.folder / "ema.safetensors")
     net = load_colorizer(run / "colorizer.safetensors")
     mixed = {
         key: torch.lerp(value, tensors[key], share) if value.is_floating_point() else tensors[key]

@@ -28,7 +28,7 @@ def hinted(colorizer: Colorizer, photograph: np.ndarray, places: list[tuple[int,
         draw.ellipse([x - 9, y - 9, x + 9, y + 9], fill=colour, outline="white", width=2)
     views = [Image.fromarray(colorizer(photograph)), marked, Image.fromarray(photograph)]
     small = [view.resize((250 * view.width // view.height, 250), Image.Resampling.LANCZOS) for view in views]
-    return np.hstack([np.pad(view, ((0, 6), (0, 6), (0, 0)), constant_values=255) for view in small])
+    return np.hstack([np.pad(np.asarray(view), ((0, 6), (0, 6), (0, 0)), constant_values=255) for view in small])
 
 
 if __name__ == "__main__":

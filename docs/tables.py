@@ -3,8 +3,9 @@
     python docs/tables.py
 
 Under each heading that `tinct report` gives a comparison, the table is replaced. Comparisons that no page has yet are
-printed, for somebody to choose their place. The text around the tables, README.md and the cards of the shipped weights
-remain to be changed by hand; tests/test_results.py says where they no longer agree.
+printed, for somebody to choose their place. All else remains to be changed by hand. Where the short tables of README.md
+and results.md and those of the cards no longer agree, tests/test_results.py says so; figures within sentences are
+checked by nobody.
 """
 
 from itertools import takewhile

@@ -15,6 +15,10 @@ DOCS = Path(__file__).parents[1] / "docs"
 docs_tables, docs_gains = (SimpleNamespace(**runpy.run_path(str(DOCS / name))) for name in ("tables.py", "gains.py"))
 
 PAGES = "".join(path.read_text() for path in sorted(DOCS.glob("results*.md")))
+ROWS = [
+    line.strip("| ").split(" | ") for line in PAGES.splitlines() if re.match(r"\| [\d,]+ \| \S+ \| .*, df \d", line)
+]
+"""The rows of generated tables that hold a difference: labels, arm, score, seeds, difference, intervals and more."""
 
 
 def test_tables_follow_from_committed_records():
@@ -31,6 +35,39 @@ def test_a_stale_table_is_renewed_and_all_else_kept():
     tables = {"### A table": ["| new |"], "### Of no page": ["| x |"]}
     assert docs_tables.renewed(page, tables) == page.replace("| old |\n| old |", "| new |")
     assert list(tables) == ["### Of no page"]
+
+
+def test_gains_in_the_short_tables_are_those_of_the_generated_ones():
+    intervals = {(row[4], row[5].partition(",")[0]) for row in ROWS}
+    pictures = {(row[4], row[6]) for row in ROWS}
+    found = 0
+    for page in (DOCS.parent / "README.md", DOCS / "results.md"):
+        for line in (line for line in page.read_text().splitlines() if line.startswith("|")):
+            for gain, interval, over in re.findall(
+                r"([+−][\d.]+)\*{0,2} \((.*? to [^;)]*)(?:; over pictures ([^)]*))?\)", line
+            ):
+                assert (gain, interval) in intervals, line
+                assert not over or (gain, over) in pictures, line
+                found += 1
+    assert found > 20
+
+
+def test_gains_by_minutes_and_pictures_are_those_of_the_generated_tables():
+    gains = {(arm, labels, gain) for labels, arm, _, _, gain, *_ in ROWS}
+    arms = {
+        "3 | 22,036": "features-3min",
+        "10 | 22,036": "features-10min",
+        "10 | 964": "features-1000",
+        "10 | 2,896": "features-3000",
+        "10 | 9,663": "features-10000",
+        "20 | 22,036": "features-20min",
+        "37 (stage 2) | 22,036": "ssl-stage-2",
+        "194 (`tinct-small-ssl`) | 22,036": "tinct-small-ssl",
+    }
+    for start, arm in arms.items():
+        [line] = [line for line in PAGES.splitlines() if line.startswith(f"| {start} | ")]
+        for gain, labels in zip(line.strip("| ").split(" | ")[3:], ("400", "2,276", "400", "774"), strict=False):
+            assert (arm, labels, gain) in gains, line
 
 
 def test_the_drawn_gains_follow_from_committed_records(tmp_path):
