@@ -1,5 +1,6 @@
 """What the functions of `tinct.__all__` have in common."""
 
+import importlib
 import inspect
 import json
 from pathlib import Path
@@ -157,3 +158,21 @@ def test_an_options_path_may_begin_with_a_tilde(home):
 def test_another_kind_of_argument_is_a_sentence(call, says):
     with pytest.raises(tinct.TinctError, match=says):
         call()
+
+
+@pytest.mark.parametrize(
+    ("name", "command_only", "function_only"),
+    [
+        ("embed", set(), {"console"}),
+        ("evaluate", {"out"}, {"console"}),
+        ("export", {"push"}, set()),
+        ("predict", set(), {"console"}),
+    ],
+)
+def test_a_command_and_its_function_take_the_same(name, command_only, function_only):
+    module = importlib.import_module(f"tinct.{name}")
+    command, function = (inspect.signature(getattr(module, one)).parameters for one in (name, f"run_{name}"))
+    assert command.keys() - function.keys() == command_only
+    assert function.keys() - command.keys() == function_only
+    for key in command.keys() & function.keys():
+        assert command[key].default == function[key].default

@@ -79,6 +79,9 @@ def parser_for(name: str, command: Callable[..., int | None]) -> Any:
 
     bundles = bundles_of(command)
     about, texts = described(command)
+    if missing := inspect.signature(command).parameters.keys() - texts.keys() - bundles.keys():
+        about, others = described(command.__globals__[f"run_{command.__name__}"])  # where programs find it
+        texts |= {key: others[key] for key in missing}
     with_recipes = Config in bundles.values()
     about += RECIPE_FIRST if with_recipes else ""
     how: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "print_config": "--print-config"}

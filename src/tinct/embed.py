@@ -56,34 +56,13 @@ def embed(
     workers: int = 2,
     device: str = "auto",
 ) -> int:
-    """Write a row of features for each picture; an interrupted run goes on where it was.
-
-    OUT.npy holds the rows, (N, D) float32, and OUT.npy.txt their paths, a line each; a CSV file has the columns path,
-    f0, f1, ...; a Parquet file has path and vector. Paths are relative to the folder; of several, they begin with the
-    folder as it was given. A file called after it, rows.npy.json beside rows.npy, says how the features were made and
-    what was skipped.
-
-    Args:
-        encoder: a run's folder or its encoder.safetensors, or whatever else `tinct transfer --init` takes.
-        pictures: files, folders of pictures, or text files of paths.
-        out: FILE.npy, FILE.csv or FILE.parquet.
-        pool: avg, max, or avgmax (both, one after the other) over a feature map.
-        layer: which feature map, finest first; -1 is the deepest.
-        size: the largest centred square of a picture is brought to this many pixels, a multiple of 32; by default what
-            the weights were trained with, but at least 96; 224 where they do not say.
-        input: grey or rgb; by default rgb for tinct's encoders that saw colour in pretraining, grey for all others.
-        backbone: a timm name, for weights that do not say theirs.
-        weights: a safetensors file for timm:NAME.
-        batch_size: pictures in a pass.
-        workers: threads that read pictures.
-        device: auto, cpu, cuda, cuda:N or mps.
+    """`run_embed` for the command line: progress, results and warnings are printed.
 
     Returns:
         0, or 1 where a picture could not be read; it is named.
 
     Raises:
-        TinctError: the encoder, the pictures or a setting make it impossible, or `out` is there already or cannot be
-            written.
+        TinctError: as `run_embed`.
     """
     made = run_embed(
         encoder,
@@ -119,14 +98,36 @@ def run_embed(
     device: str = "auto",
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """What `embed` does, for programs; `console` is where to say how far it is, nowhere by default.
+    """Write a row of features for each picture; an interrupted run goes on where it was.
+
+    OUT.npy holds the rows, (N, D) float32, and OUT.npy.txt their paths, a line each; a CSV file has the columns path,
+    f0, f1, ...; a Parquet file has path and vector. Paths are relative to the folder; of several, they begin with the
+    folder as it was given. A file called after it, rows.npy.json beside rows.npy, says how the features were made and
+    what was skipped.
+
+    Args:
+        encoder: a run's folder or its encoder.safetensors, or whatever else `tinct transfer --init` takes.
+        pictures: files, folders of pictures, or text files of paths.
+        out: FILE.npy, FILE.csv or FILE.parquet.
+        pool: avg, max, or avgmax (both, one after the other) over a feature map.
+        layer: which feature map, finest first; -1 is the deepest.
+        size: the largest centred square of a picture is brought to this many pixels, a multiple of 32; by default what
+            the weights were trained with, but at least 96; 224 where they do not say.
+        input: grey or rgb; by default rgb for tinct's encoders that saw colour in pretraining, grey for all others.
+        backbone: a timm name, for weights that do not say theirs.
+        weights: a safetensors file for timm:NAME.
+        batch_size: pictures in a pass.
+        workers: threads that read pictures.
+        device: auto, cpu, cuda, cuda:N or mps.
+        console: where to say how far it is; nowhere by default.
 
     Returns:
         How the features were made, as in OUT.json: `rows` were written for `total` pictures, and `skipped` says which
         could not be read, and why, the first 1000 of them.
 
     Raises:
-        TinctError: as `embed`.
+        TinctError: the encoder, the pictures or a setting make it impossible, or `out` is there already or cannot be
+            written.
         KeyboardInterrupt: Ctrl-C came; the same call goes on from there.
     """
     out, encoder, weights = expanded(out), str(encoder), None if weights is None else str(weights)

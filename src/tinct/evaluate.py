@@ -61,7 +61,7 @@ COMPARED_PIXELS = 1 << 21
 OTHER = "choose another --out"
 
 
-def evaluate(
+def evaluate(  # noqa: D417  (the others: run_evaluate)
     colorizer: str,
     sources: list[str],
     *,
@@ -73,29 +73,16 @@ def evaluate(
     device: str = "auto",
     out: Path | None = None,
 ) -> int:
-    """Colour photographs from their lightness and compare with the truth.
-
-    Pictures go through exactly what `tinct colorize` does, one by one, at their full size unless `side` is given. Grey
-    ones are left out: they have no colour to compare with. Those that the colorizer was trained on, or copies of them,
-    are counted and said.
+    """`run_evaluate` for the command line: progress, results and warnings are printed.
 
     Args:
-        colorizer: the name of a colorizer that comes with tinct, a colorizer.safetensors, or the folder of a run.
-        sources: folders, text files of paths, `photos:`, or labelled sources such as `voc:DIR` (their pictures only).
-        split: train, val, test or all; of `photos:`, all are the right halves, which no training takes.
-        limit: look at this many pictures only, the first ones.
-        size: short side, in pixels, at which the network looks (default: the model's).
-        side: shrink pictures to this shorter side first.
-        saturation: chroma is multiplied by this, 0 to 4.
-        device: auto, cpu, cuda, cuda:N or mps.
         out: a JSON file for the record.
 
     Returns:
         0.
 
     Raises:
-        TinctError: the colorizer or a source cannot be opened, no colour picture is among them, EfficientNet-lite0's
-            weights are not installed, or `out` holds something else.
+        TinctError: as `run_evaluate`.
     """
     if out is not None and out.is_file() and read_json(out, OTHER).get("what") != "evaluate":
         raise TinctError(f"out is {out}, which tinct evaluate did not make; {OTHER}")
@@ -130,14 +117,30 @@ def run_evaluate(
     device: str = "auto",
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """What `evaluate` does, for programs; `console` is where to say how far it is, nowhere by default.
+    """Colour photographs from their lightness and compare with the truth.
+
+    Pictures go through exactly what `tinct colorize` does, one by one, at their full size unless `side` is given. Grey
+    ones are left out: they have no colour to compare with. Those that the colorizer was trained on, or copies of them,
+    are counted and said.
+
+    Args:
+        colorizer: the name of a colorizer that comes with tinct, a colorizer.safetensors, or the folder of a run.
+        sources: folders, text files of paths, `photos:`, or labelled sources such as `voc:DIR` (their pictures only).
+        split: train, val, test or all; of `photos:`, all are the right halves, which no training takes.
+        limit: look at this many pictures only, the first ones.
+        size: short side, in pixels, at which the network looks (default: the model's).
+        side: shrink pictures to this shorter side first.
+        saturation: chroma is multiplied by this, 0 to 4.
+        device: auto, cpu, cuda, cuda:N or mps.
+        console: where to say how far it is; nowhere by default.
 
     Returns:
         The record: `metrics` has the `value` and the `protocol` of each figure, the rest says what was measured.
         `data["seen_by_colorizer"]["pictures"]` is how many it was trained on, None where nobody knows.
 
     Raises:
-        TinctError: as `evaluate`.
+        TinctError: the colorizer or a source cannot be opened, no colour picture is among them, EfficientNet-lite0's
+            weights are not installed, or `out` holds something else.
     """
     limit, side = as_plain((limit, side))
     if side is not None and (type(side) is not int or side < SSIM_WINDOW):

@@ -31,7 +31,7 @@ SUFFIX = {"torchvision": ".safetensors", "onnx": ".onnx"}
 """Targets that are one file; the others are folders."""
 
 
-def export(
+def export(  # noqa: D417  (the others: run_export)
     run: str,
     dest: Path,
     *,
@@ -41,20 +41,9 @@ def export(
     pixels: bool = False,
     push: str | None = None,
 ) -> int:
-    """Write weights for another library, and prove that it computes the same with them.
+    """`run_export` for the command line: progress, results and warnings are printed.
 
     Args:
-        run: the folder of a pretraining or a transfer, or its encoder.safetensors, colorizer.safetensors or
-            model.safetensors; or the name of weights, such as tinct-small-ssl.
-        dest: a folder for timm, hub and segmentation-models; FILE.safetensors for torchvision, FILE.onnx for onnx.
-        to: timm (create_model("local-dir:DEST", pretrained=True)), torchvision (strict state dict), onnx (the file's
-            whole network), hub (timm's folder with a card), segmentation-models (an encoder, or the whole network of
-            its own heads).
-        input: grey (L*) or rgb; by default rgb for encoders that saw colour in pretraining, for a trained classifier or
-            segmenter what it was trained on, and grey for all others.
-        half: store kernels and matrices in half precision.
-        pixels: with onnx: take pictures as they are decoded, sRGB bytes (B, H, W, 3) with sides that are multiples of
-            32, and turn them into what the network is fed inside the file.
         push: with hub: upload the folder to this repository (OWNER/NAME), created private if it is not there.
 
     Returns:
@@ -102,7 +91,20 @@ def run_export(
     half: bool = False,
     pixels: bool = False,
 ) -> dict[str, Any]:
-    """See `export`; without the printing and the pushing.
+    """Write weights for another library, and prove that it computes the same with them.
+
+    Args:
+        run: the folder of a pretraining or a transfer, or its encoder.safetensors, colorizer.safetensors or
+            model.safetensors; or the name of weights, such as tinct-small-ssl.
+        dest: a folder for timm, hub and segmentation-models; FILE.safetensors for torchvision, FILE.onnx for onnx.
+        to: timm (create_model("local-dir:DEST", pretrained=True)), torchvision (strict state dict), onnx (the file's
+            whole network), hub (timm's folder with a card), segmentation-models (an encoder, or the whole network of
+            its own heads).
+        input: grey (L*) or rgb; by default rgb for encoders that saw colour in pretraining, for a trained classifier or
+            segmenter what it was trained on, and grey for all others.
+        half: store kernels and matrices in half precision.
+        pixels: with onnx: take pictures as they are decoded, sRGB bytes (B, H, W, 3) with sides that are multiples of
+            32, and turn them into what the network is fed inside the file.
 
     Returns:
         The report, which is in export.json (of a folder) or beside the file, as FILE.json, too.

@@ -49,28 +49,13 @@ def predict(
     overlays: bool = True,
     device: str = "auto",
 ) -> int:
-    """Apply what `tinct transfer` trained to pictures.
-
-    A classifier writes predictions.json and predictions.csv: a probability for each class (of a classifier trained
-    with --balanced, one that makes both answers equally frequent). A segmenter writes a PNG for each picture into
-    masks/, at the picture's own size, whose values are class numbers, and predictions.json: each class's share of the
-    pixels. Overlays show either on the picture. A PNG is called after its picture, a.png, or a.jpg.png where a.png is
-    there too. Paths are relative to the folder; of several, they begin with the folder as it was given.
-
-    Args:
-        model: a model.safetensors, or the folder of the transfer that wrote it.
-        pictures: files, folders of pictures, or text files of paths.
-        out: the folder to write to.
-        threshold: a class is present, in overlays and in predictions.json, when its probability is above.
-        overlays: draw them.
-        device: auto, cpu, cuda, cuda:N or mps.
+    """`run_predict` for the command line: progress, results and warnings are printed.
 
     Returns:
         0, or 1 when a picture could not be read; it is named.
 
     Raises:
-        TinctError: the model or a source cannot be read, there is no such device, two pictures have one name, or `out`
-            cannot be written, is the pictures' folder, or holds earlier predictions or what another command made.
+        TinctError: as `run_predict`.
     """
     made = run_predict(
         model,
@@ -94,14 +79,30 @@ def run_predict(
     device: str = "auto",
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """What `predict` does, for programs; `console` is where to say what is passed over, nowhere by default.
+    """Apply what `tinct transfer` trained to pictures.
+
+    A classifier writes predictions.json and predictions.csv: a probability for each class (of a classifier trained
+    with --balanced, one that makes both answers equally frequent). A segmenter writes a PNG for each picture into
+    masks/, at the picture's own size, whose values are class numbers, and predictions.json: each class's share of the
+    pixels. Overlays show either on the picture. A PNG is called after its picture, a.png, or a.jpg.png where a.png is
+    there too. Paths are relative to the folder; of several, they begin with the folder as it was given.
+
+    Args:
+        model: a model.safetensors, or the folder of the transfer that wrote it.
+        pictures: files, folders of pictures, or text files of paths.
+        out: the folder to write to.
+        threshold: a class is present, in overlays and in predictions.json, when its probability is above.
+        overlays: draw them.
+        device: auto, cpu, cuda, cuda:N or mps.
+        console: where to say how far it is; nowhere by default.
 
     Returns:
         What predictions.json holds: `pictures`, each with its `path` and the classes that are `present` with the
         `probabilities` of all, or the `shares` of a mask; the `classes`; and how many pictures were `unreadable`.
 
     Raises:
-        TinctError: as `predict`.
+        TinctError: the model or a source cannot be read, there is no such device, two pictures have one name, or `out`
+            cannot be written, is the pictures' folder, or holds earlier predictions or what another command made.
     """
     out, console = expanded(out), console or Console(quiet=True)
     words: list[str] = as_plain([pictures] if isinstance(pictures, str | Path) else pictures)
