@@ -79,8 +79,9 @@ def parser_for(name: str, command: Callable[..., int | None]) -> Any:
 
     bundles = bundles_of(command)
     about, texts = described(command)
-    if missing := inspect.signature(command).parameters.keys() - texts.keys() - bundles.keys():
-        about, others = described(command.__globals__[f"run_{command.__name__}"])  # where programs find it
+    twin = getattr(command, "__globals__", {}).get(f"run_{command.__name__}")  # where programs find what both take
+    if twin and (missing := inspect.signature(command).parameters.keys() - texts.keys() - bundles.keys()):
+        about, others = described(twin)
         texts |= {key: others[key] for key in missing}
     with_recipes = Config in bundles.values()
     about += RECIPE_FIRST if with_recipes else ""
