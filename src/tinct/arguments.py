@@ -79,7 +79,7 @@ def parser_for(name: str, command: Callable[..., int | None]) -> Any:
 
     bundles = bundles_of(command)
     about, texts = described(command)
-    twin = getattr(command, "__globals__", {}).get(f"run_{command.__name__}")  # where programs find what both take
+    twin = inspect.unwrap(command).__globals__.get(f"run_{command.__name__}")  # where programs find what both take
     if twin and (missing := inspect.signature(command).parameters.keys() - texts.keys() - bundles.keys()):
         about, others = described(twin)
         texts |= {key: others[key] for key in missing}
