@@ -104,7 +104,7 @@ def colorize_film(
                 if lightest.shape != picture.pixels.shape:
                     lightest = np.zeros_like(picture.pixels)
                 np.maximum(lightest, picture.pixels, out=lightest)
-                boxes.append(inside(lightest))
+                boxes.append(inside(lightest, paper=False))  # else a white title card's would stay
             within = [picture.cut(box) for picture, box in zip(pictures, boxes, strict=True)]
             found = colorizer.coarse(within, size=size, saturation=saturation, seed=seed)
             if not done and batch[0].interlaced_frame:
