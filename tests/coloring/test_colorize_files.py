@@ -293,7 +293,7 @@ def test_the_sheet_is_upright(tmp_path):
     assert read(tmp_path / "out" / "a.jpg").orientation == 6
 
 
-def test_colour_photographs_can_be_left_alone(photos, tmp_path):
+def test_colour_photographs_can_be_left_alone(photos, tmp_path, caplog):
     Image.fromarray(data.astronaut()).save(photos / "colour.jpg")
     sepia = (data.camera()[::2, ::2, None] * np.array([1, 0.85, 0.65])).astype(np.uint8)
     Image.fromarray(sepia).save(photos / "sepia.jpg")
@@ -301,6 +301,8 @@ def test_colour_photographs_can_be_left_alone(photos, tmp_path):
     assert colorize([str(photos)], out=out, keep_colour=True) == 0
     assert (out / "colour.jpg").read_bytes() == (photos / "colour.jpg").read_bytes()
     assert (out / "sepia.jpg").read_bytes() != (photos / "sepia.jpg").read_bytes()
+    said = "is of one hue, taken for a toned print and coloured; if it is a colour photograph, copy it"
+    assert caplog.messages == [f"{photos / 'sepia.jpg'} {said}"]
     assert colorize([str(photos)], out=tmp_path / "png", keep_colour=True, format="png") == 0
     assert np.array_equal(read(tmp_path / "png" / "colour.png").pixels, read(photos / "colour.jpg").pixels)
 
@@ -582,7 +584,7 @@ def short_of_memory(monkeypatch, step, error):
 
 
 def test_too_little_memory_to_tell_colour_from_grey_is_one_failure(photos, tmp_path, monkeypatch):
-    short_of_memory(monkeypatch, "coloring.work.is_monochrome", RuntimeError("can't allocate memory"))
+    short_of_memory(monkeypatch, "coloring.work.toning", RuntimeError("can't allocate memory"))
     assert colorize([str(photos)], out=tmp_path / "out", keep_colour=True) == 1
     assert names(tmp_path / "out") == ["a.jpg", "deep/er/C.TIF"]
 
