@@ -224,6 +224,8 @@ def test_samples_and_a_sheet(photos, tmp_path, capsys):
     calls.clear()
     assert colorize([str(photos / "a.jpg")], out=out, samples=2, seed=1, compare=True) == 0
     assert not calls
+    assert colorize([str(photos / "a.jpg")], out=out, samples=3, seed=1, compare=True) == 0
+    assert read(out / "a-compare.jpg").size == (height, 4 * width + 24)  # with the version that was added
     capsys.readouterr()
     assert colorize([str(photos / "a.jpg")], out=tmp_path / "b.png", samples=2) == 0
     assert f"see {tmp_path}\n" in capsys.readouterr().err  # where b-1.png is, and no b.png

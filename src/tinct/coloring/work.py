@@ -128,7 +128,7 @@ def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: 
             coloured = paint(picture, chroma, in_place=index == last)
             _put(coloured, target, job.form)
             views += [view(coloured)] if how.compare else []
-        if how.compare and (sheet := job.sheet()) and not _there_already(sheet, how):
+        if how.compare and (sheet := job.sheet()):  # an earlier one lacks a version, or else all would be done
             write(Picture(_beside(views), format="JPEG", name=job.name), sheet)
     except (TinctError, RuntimeError, MemoryError) as error:
         return _of_this_picture(error)
