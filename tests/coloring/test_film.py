@@ -291,6 +291,8 @@ def test_names_with_colons_and_settings_out_of_range(tmp_path, colorizer, monkey
     assert colorize_film("12:30.mkv", "12:31.mkv", colorizer) == (2, 0)
     with pytest.raises(TinctError, match="batch_size is 0"):
         colorize_film("12:30.mkv", "none.mkv", colorizer, batch_size=0)
+    with pytest.raises(TinctError, match="saturation is 5; expected 0 to 4"):
+        colorize_film("12:30.mkv", "none.mkv", colorizer, saturation=5)
     assert not (tmp_path / "none.mkv").exists()
 
 
