@@ -73,7 +73,7 @@ def test_what_cannot_be_scored_is_left_out_and_counted(monkeypatch, photos, tmp_
     assert record["data"]["left_out"] == {"grey": 1, "unreadable": 1, "small": 1, "not coloured": 0}
     shown = capsys.readouterr()
     assert "ab_distance" in shown.out
-    assert f"{photos / 'broken.png'}: cannot be decoded" in shown.err
+    assert f"{photos / 'broken.png'}: not a picture" in shown.err
 
 
 NAMES = ("astronaut", "coffee", "chelsea")
