@@ -1,5 +1,6 @@
 import logging
 import threading
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -276,6 +277,11 @@ def test_numbers_may_be_numpys():
     expected = colorizer(Drawing())(grey, saturation=0.5, seed=3, size=64)
     assert np.array_equal(colorizer(Drawing())(grey, **given), expected)
     assert np.array_equal(colorizer(Drawing()).samples(grey, 1, **given)[0], expected)
+
+
+def test_a_saturation_may_be_a_fraction():
+    grey = data.camera()[::8, ::8]
+    assert np.array_equal(colorizer()(grey, saturation=Fraction(1, 2)), colorizer()(grey, saturation=0.5))
 
 
 def test_a_model_is_named_by_text():

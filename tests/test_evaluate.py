@@ -71,7 +71,9 @@ def test_what_cannot_be_scored_is_left_out_and_counted(monkeypatch, photos, tmp_
     record = measure(monkeypatch, photos, tmp_path)
     assert record["data"]["pictures"] == 3
     assert record["data"]["left_out"] == {"grey": 1, "unreadable": 1, "small": 1, "not coloured": 0}
-    assert "ab_distance" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "ab_distance" in shown.out
+    assert f"{photos / 'broken.png'}: not a picture" in shown.err
 
 
 NAMES = ("astronaut", "coffee", "chelsea")
@@ -264,8 +266,14 @@ def test_nothing_to_compare_with_is_one_sentence(monkeypatch, photos, tmp_path):
     for name in NAMES:
         (photos / f"{name}.png").unlink()
     use(monkeypatch, grey)
-    with pytest.raises(TinctError, match="no colour picture"):
+    with pytest.raises(TinctError, match="no colour picture; left out: 1 grey, 1 unreadable, 1 small; name another"):
         evaluate("fake", [str(photos)])
+
+
+@pytest.mark.parametrize("setting", ["saturation", "size"])
+def test_settings_are_held_to_their_ranges_before_anything_is_loaded(photos, setting):
+    with pytest.raises(TinctError, match=rf"{setting} is 5; expected"):
+        run_evaluate("absent", photos, **{setting: 5})
 
 
 def test_what_another_command_made_is_not_overwritten(monkeypatch, photos, tmp_path):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from tinct.color import srgb_to_lab
 from tinct.coloring import upsample
-from tinct.coloring.checks import MIN_SIZE, check_number, check_saturation, checked_size
+from tinct.coloring.checks import MIN_SIZE, check_number, checked_saturation, checked_size
 from tinct.coloring.hints import Hint, checked_hints, corrected, locate
 from tinct.coloring.sampling import Sampling
 from tinct.coloring.upsample import Chroma
@@ -178,7 +178,7 @@ class Colorizer:
         self, pictures: Sequence[Picture], *, saturation: float = 1.0, hints: Sequence[Hint] = (), **settings: Any
     ) -> list[Chroma]:
         """Find the colour of pictures, each decided on all that its borders (`tinct.pictures.borders`) hold."""
-        check_saturation(saturation)
+        saturation = checked_saturation(saturation)
         boxes = [inside(picture.pixels) for picture in pictures]
         known = locate(plain, pictures, boxes) if (plain := checked_hints(hints)) else None
         boxes = [known.box] if known else boxes
@@ -189,13 +189,12 @@ class Colorizer:
 
     @_on_the_cpu()
     def coarse(
-        self, pictures: Sequence[Picture], *, saturation: float = 1.0, seed: int | None = None, size: int | None = None
+        self, pictures: Sequence[Picture], *, seed: int | None = None, size: int | None = None
     ) -> list[tuple[Tensor, Tensor]]:
         """What the network sees of each picture, (h, w) L*, and the colour it gives, (2, h/s, w/s) in Lab units.
 
         Pictures of one working size share a batch.
         """
-        check_saturation(saturation)
         if seed is not None:
             check_number("seed", seed)
             if not getattr(self.network, "samples", False):
@@ -213,7 +212,7 @@ class Colorizer:
             for index, (seen, ab) in zip(members, self._look(l, seed), strict=True):
                 if not ab.isfinite().all():
                     raise PictureError(f"{pictures[index].name}: {self.name} gave colours that are not finite")
-                found[index] = seen, ab * saturation
+                found[index] = seen, ab
         return [found[index] for index in range(len(pictures))]
 
     def _look(self, l: Tensor, seed: int | None) -> list[tuple[Tensor, Tensor]]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from tinct.color import as_bytes, as_planes, greyed, srgb_to_lab
 from tinct.color_metrics import SSIM_WINDOW, ab_distance, ab_l1, colorfulness, mean_ciede2000, psnr, ssim
+from tinct.coloring.checks import checked_saturation, checked_size
 from tinct.colorize import Colorizer
 from tinct.data.base import Source
 from tinct.data.decode import GREY, is_grey
@@ -147,6 +148,7 @@ def run_evaluate(
         raise TinctError(f"side is {side!r}; expected a whole number of pixels, at least {SSIM_WINDOW}")
     if limit is not None and (type(limit) is not int or limit < 1):
         raise TinctError(f"limit is {limit!r}; expected a whole number of pictures, at least 1")
+    saturation, size = checked_saturation(saturation), None if size is None else checked_size(size)
     specs: list[str] = as_plain([sources] if isinstance(sources, str | Path) else sources)
     check_kinds({"sources": specs}, {"sources": list[str]})
     model = Colorizer.load(colorizer, device)
@@ -154,14 +156,17 @@ def run_evaluate(
     begin = time.perf_counter()
     count = len(source) if limit is None else min(limit, len(source))
     left_out = {"grey": 0, "unreadable": 0, "small": 0, "not coloured": 0}
-    scores: list[dict[str, float]] = []
-    hashes: dict[int, np.uint64] = {}
+    scores, hashes = list[dict[str, float]](), dict[int, np.uint64]()
     with own_draws():
         perceptual, frechet = perceptual_distances(), frechet_distances()
     said = console or Console(quiet=True)
     for index in track(range(count), "evaluating", console=said):
-        truth = _truth(source, index, side, left_out)
-        if truth is None:
+        try:
+            if (truth := _truth(source, index, side, left_out)) is None:
+                continue
+        except PictureError as error:
+            say(said, str(error))
+            left_out["unreadable"] += 1
             continue
         try:
             with own_draws():
@@ -177,7 +182,7 @@ def run_evaluate(
             distance.update(true_rgb, real=True)
             distance.update(rgb, real=False)
     if not scores:
-        raise TinctError(f"{', '.join(specs)}: no colour picture to compare with; left out: {left_out}")
+        raise TinctError(f"{', '.join(specs)}: no colour picture; left out: {_listed(left_out)}; name another source")
     values = {name: [score[name] for score in scores if not math.isnan(score[name])] for name in scores[0]}
     metrics = {name: sum(found) / len(found) for name, found in values.items() if found}
     seen = _seen(resolve(colorizer, "colorizer"), source, hashes)
@@ -239,11 +244,7 @@ def _warn(console: Console, colorizer: str, seen: dict[str, Any]) -> None:
 
 
 def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int]) -> NDArray[np.uint8] | None:
-    try:
-        picture = source.picture(index, side)
-    except PictureError:
-        left_out["unreadable"] += 1
-        return None
+    picture = source.picture(index, side)
     if side is not None and min(picture.shape[:2]) > side:
         # torch's antialiased bilinear, as figures were published by; Pillow's bicubic (`transforms`) gives others
         scale = side / min(picture.shape[:2])
@@ -285,9 +286,12 @@ def _as_seen(rgb: Tensor) -> Tensor:
     return F.interpolate(rgb, size, mode="bilinear", antialias=True)
 
 
+def _listed(left_out: dict[str, int]) -> str:
+    return ", ".join(f"{count} {why}" for why, count in left_out.items() if count) or "none"
+
+
 def _show(record: dict[str, Any], console: Console) -> None:
-    data = record["data"]
-    left_out = ", ".join(f"{count} {why}" for why, count in data["left_out"].items() if count) or "none"
+    data, left_out = record["data"], _listed(record["data"]["left_out"])
     table = Table(column("figure"), column("value", "right"), column("how it is measured"))
     for name, metric in record["metrics"].items():
         table.add_row(name, f"{metric['value']:.3f}", metric["protocol"])

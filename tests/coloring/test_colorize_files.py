@@ -224,6 +224,8 @@ def test_samples_and_a_sheet(photos, tmp_path, capsys):
     calls.clear()
     assert colorize([str(photos / "a.jpg")], out=out, samples=2, seed=1, compare=True) == 0
     assert not calls
+    assert colorize([str(photos / "a.jpg")], out=out, samples=3, seed=1, compare=True) == 0
+    assert read(out / "a-compare.jpg").size == (height, 4 * width + 24)  # with the version that was added
     capsys.readouterr()
     assert colorize([str(photos / "a.jpg")], out=tmp_path / "b.png", samples=2) == 0
     assert f"see {tmp_path}\n" in capsys.readouterr().err  # where b-1.png is, and no b.png
@@ -293,7 +295,7 @@ def test_the_sheet_is_upright(tmp_path):
     assert read(tmp_path / "out" / "a.jpg").orientation == 6
 
 
-def test_colour_photographs_can_be_left_alone(photos, tmp_path):
+def test_colour_photographs_can_be_left_alone(photos, tmp_path, caplog):
     Image.fromarray(data.astronaut()).save(photos / "colour.jpg")
     sepia = (data.camera()[::2, ::2, None] * np.array([1, 0.85, 0.65])).astype(np.uint8)
     Image.fromarray(sepia).save(photos / "sepia.jpg")
@@ -301,6 +303,8 @@ def test_colour_photographs_can_be_left_alone(photos, tmp_path):
     assert colorize([str(photos)], out=out, keep_colour=True) == 0
     assert (out / "colour.jpg").read_bytes() == (photos / "colour.jpg").read_bytes()
     assert (out / "sepia.jpg").read_bytes() != (photos / "sepia.jpg").read_bytes()
+    said = "is of one hue, taken for a toned print and coloured; if it is a colour photograph, copy it"
+    assert caplog.messages == [f"{photos / 'sepia.jpg'} {said}"]
     assert colorize([str(photos)], out=tmp_path / "png", keep_colour=True, format="png") == 0
     assert np.array_equal(read(tmp_path / "png" / "colour.png").pixels, read(photos / "colour.jpg").pixels)
 
@@ -582,7 +586,7 @@ def short_of_memory(monkeypatch, step, error):
 
 
 def test_too_little_memory_to_tell_colour_from_grey_is_one_failure(photos, tmp_path, monkeypatch):
-    short_of_memory(monkeypatch, "coloring.work.is_monochrome", RuntimeError("can't allocate memory"))
+    short_of_memory(monkeypatch, "coloring.work.toning", RuntimeError("can't allocate memory"))
     assert colorize([str(photos)], out=tmp_path / "out", keep_colour=True) == 1
     assert names(tmp_path / "out") == ["a.jpg", "deep/er/C.TIF"]
 

@@ -228,6 +228,15 @@ def test_black_at_the_sides_is_left_out_and_night_is_not(tmp_path):
         assert redness(pixels[:, 84:140]) > 15
 
 
+def test_a_white_card_with_a_picture_in_it_leaves_no_border_behind(tmp_path, colorizer):
+    card = np.full((64, 96), 235, np.uint8)
+    card[16:48, 24:72] = photograph(32, 48)
+    source = write_film(tmp_path / "old.mkv", [card, card, *[photograph()] * 3], codec="ffv1", sound=None)
+    colorize_film(source, tmp_path / "new.mkv", colorizer)
+    last = pictures(tmp_path / "new.mkv")[-1]
+    assert min(redness(side) for side in (last[:14], last[-14:], last[:, :22], last[:, -22:])) > 10
+
+
 def test_frames_that_grow_on_the_way_are_refused(tmp_path, colorizer, monkeypatch):
     small, large = (
         write_film(tmp_path / f"{side}.mts", [photograph(side, 96)] * 12, codec="mpeg2video", sound=None, lasting=25)
@@ -282,6 +291,8 @@ def test_names_with_colons_and_settings_out_of_range(tmp_path, colorizer, monkey
     assert colorize_film("12:30.mkv", "12:31.mkv", colorizer) == (2, 0)
     with pytest.raises(TinctError, match="batch_size is 0"):
         colorize_film("12:30.mkv", "none.mkv", colorizer, batch_size=0)
+    with pytest.raises(TinctError, match="saturation is 5; expected 0 to 4"):
+        colorize_film("12:30.mkv", "none.mkv", colorizer, saturation=5)
     assert not (tmp_path / "none.mkv").exists()
 
 

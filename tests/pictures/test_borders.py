@@ -52,6 +52,13 @@ def test_black_at_two_sides_is_a_border_and_paper_at_two_is_none():
         assert inside(light) == whole(light)
 
 
+def test_without_paper_only_black_is_a_border():
+    card = bordered(PHOTOGRAPHS["coffee"], (40, 40, 40, 40), 235)
+    assert inside(card, paper=False) == whole(card)
+    barred = bordered(card, (0, 0, 50, 50), 5)
+    assert inside(barred, paper=False) == (slice(0, card.shape[0]), slice(50, 50 + card.shape[1]))
+
+
 def test_a_print_on_the_black_lid_of_a_scanner_is_found_within_both():
     photograph = PHOTOGRAPHS["coffee"]
     page = bordered(bordered(photograph, (40, 40, 40, 40), 235), (100, 10, 200, 20), 4)

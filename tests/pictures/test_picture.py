@@ -7,13 +7,14 @@ from PIL import Image, ImageOps
 from skimage import data
 from torch.nn import functional as F
 
+from tinct.data.decode import GREY
 from tinct.pictures.picture import (
     Picture,
     as_stored,
-    is_monochrome,
     reduced,
     strips,
     to_8_bits,
+    toning,
     upright,
     upright_place,
     view,
@@ -90,22 +91,24 @@ def toned(name: str) -> np.ndarray:
     return read(buffer.getvalue()).pixels
 
 
-@pytest.mark.parametrize("name", ["grey", "sepia", "cyanotype"])
-def test_grey_and_toned_prints_are_monochrome(name):
-    assert is_monochrome(Picture(toned(name)))
+@pytest.mark.parametrize(("name", "least", "most"), [("grey", 0, GREY), ("sepia", 8, 30), ("cyanotype", 8, 40)])
+def test_grey_and_toned_prints_have_a_tone(name, least, most):
+    tone = toning(Picture(toned(name)))
+    assert tone is not None
+    assert least <= tone < most
 
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea", "rocket"])
-def test_photographs_are_not_monochrome(name):
-    assert not is_monochrome(Picture(getattr(data, name)()))
+def test_photographs_have_no_tone(name):
+    assert toning(Picture(getattr(data, name)())) is None
 
 
 def test_one_vivid_hue_is_not_a_toner():
     ramp = np.linspace(60, 255, 64).astype(np.uint8)
     red = np.zeros((64, 64, 3), np.uint8)
     red[..., 0] = ramp
-    assert not is_monochrome(Picture(red))
-    assert is_monochrome(Picture(np.repeat(ramp[None], 64, axis=0)))
+    assert toning(Picture(red)) is None
+    assert toning(Picture(np.repeat(ramp[None], 64, axis=0))) == 0
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -4,7 +4,7 @@ import numbers
 
 from tinct.errors import TinctError
 
-__all__ = ["MAX_SATURATION", "MAX_SIZE", "MIN_SIZE", "check_number", "check_saturation", "checked_size"]
+__all__ = ["MAX_SATURATION", "MAX_SIZE", "MIN_SIZE", "check_number", "checked_saturation", "checked_size"]
 
 MIN_SIZE = 64
 """The smallest working size, in pixels of the short side; too little memory for it is an error."""
@@ -26,11 +26,12 @@ def check_number(name: str, value: object, kind: type = numbers.Integral) -> Non
         raise TinctError(f"{name} is {value!r}, a {type(value).__name__}; expected {wanted}")
 
 
-def check_saturation(saturation: float) -> None:
-    """Refuse a `saturation` that is no number of 0 to `MAX_SATURATION`, with `TinctError`."""
+def checked_saturation(saturation: float) -> float:
+    """A saturation of 0 to `MAX_SATURATION` as a plain number; raises `TinctError` for others."""
     check_number("saturation", saturation, numbers.Real)
     if not 0 <= saturation <= MAX_SATURATION:
         raise TinctError(f"saturation is {saturation}; expected 0 to {MAX_SATURATION:g}")
+    return float(saturation)  # a Fraction is a number too, but not torch's
 
 
 def checked_size(size: int) -> int:

@@ -11,7 +11,7 @@ from rich.progress import ProgressColumn, Task, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from tinct.coloring.checks import check_saturation, checked_size
+from tinct.coloring.checks import checked_saturation, checked_size
 from tinct.coloring.hints import parse_hints
 from tinct.coloring.jobs import Job, batches, clashes, find_jobs, form_of
 from tinct.coloring.work import How, batch, done, film
@@ -69,7 +69,7 @@ def colorize(
     for name, count in {"samples": samples, "batch_size": batch_size, "workers": workers}.items():
         if count < 1:
             raise TinctError(f"{name} is {count}; expected at least 1")
-    check_saturation(saturation)
+    saturation = checked_saturation(saturation)
     size = None if size is None else checked_size(size)
     if str(out) == "-" and (samples > 1 or compare):
         raise TinctError("standard output takes one picture; leave out --samples and --compare or name a folder")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinct.coloring import upsample
-from tinct.coloring.checks import check_number
+from tinct.coloring.checks import check_number, checked_saturation
 from tinct.coloring.film_sound import Onward, Sound, decodable, decoded, lasting, sound_track
 from tinct.coloring.steady import Steady
 from tinct.colorize import Colorizer, paint
@@ -89,6 +89,7 @@ def colorize_film(
         raise TinctError(f"batch_size is {batch_size}; expected 1 or more")
     if out.suffix.lower() not in FILM_FORMATS:
         raise TinctError(f"out is {out}; expected a file ending in {', '.join(FILM_FORMATS)}")
+    saturation = checked_saturation(saturation)
     height, width, turned = _shape(source)
     if out.exists() and out.samefile(source):
         raise TinctError(f"{out} is the film itself; choose another out")
@@ -104,13 +105,13 @@ def colorize_film(
                 if lightest.shape != picture.pixels.shape:
                     lightest = np.zeros_like(picture.pixels)
                 np.maximum(lightest, picture.pixels, out=lightest)
-                boxes.append(inside(lightest))
+                boxes.append(inside(lightest, paper=False))  # else a white title card's would stay
             within = [picture.cut(box) for picture, box in zip(pictures, boxes, strict=True)]
-            found = colorizer.coarse(within, size=size, saturation=saturation, seed=seed)
+            found = colorizer.coarse(within, size=size, seed=seed)
             if not done and batch[0].interlaced_frame:
                 logger.warning("%s is interlaced; deinterlace it first, as its lines are of two moments", source)
             for frame, picture, box, (l, ab) in zip(batch, pictures, boxes, found, strict=True):
-                coloured = paint(picture, upsample.fit(l, steady(l, ab), box), in_place=True)
+                coloured = paint(picture, upsample.fit(l, steady(l, ab) * saturation, box), in_place=True)
                 result.mux(track.encode(_encodable(coloured.pixels, frame, height, width)))
                 done += 1
                 after_frame()

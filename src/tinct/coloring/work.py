@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -21,14 +22,17 @@ from tinct.coloring.hints import Hint
 from tinct.coloring.jobs import Job
 from tinct.coloring.upsample import Chroma
 from tinct.colorize import Colorizer, paint
+from tinct.data.decode import GREY
 from tinct.errors import PictureError, TinctError, out_of_memory
 from tinct.files import write_bytes
-from tinct.pictures.picture import Picture, is_monochrome, view
+from tinct.pictures.picture import Picture, toning, view
 from tinct.pictures.readers import read
 from tinct.pictures.writers import encode, write
 from tinct.screen import say
 
 __all__ = ["How", "Outcome", "batch", "done", "film"]
+
+logger = logging.getLogger(__name__)
 
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.ELOOP)
 """What is wrong with one result's name alone."""
@@ -76,7 +80,10 @@ def _read(job: Job) -> Picture | PictureError:
 def _keep(job: Job, picture: Picture, how: How) -> Outcome | None:
     """Pass a colour photograph through, byte for byte where its format stays; None of one that is to be coloured."""
     try:
-        if is_monochrome(picture):
+        if (chroma := toning(picture)) is not None:
+            if chroma >= GREY:
+                said = "is of one hue, taken for a toned print and coloured; if it is a colour photograph, copy it"
+                logger.warning("%s %s", job.name, said)
             return None
         if job.target is not None and job.target.is_file() and not how.overwrite:
             return "there already"  # where samples or a sheet are asked for, whose absence says nothing of these
@@ -121,7 +128,7 @@ def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: 
             coloured = paint(picture, chroma, in_place=index == last)
             _put(coloured, target, job.form)
             views += [view(coloured)] if how.compare else []
-        if how.compare and (sheet := job.sheet()) and not _there_already(sheet, how):
+        if how.compare and (sheet := job.sheet()):  # an earlier one lacks a version, or else all would be done
             write(Picture(_beside(views), format="JPEG", name=job.name), sheet)
     except (TinctError, RuntimeError, MemoryError) as error:
         return _of_this_picture(error)

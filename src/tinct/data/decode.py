@@ -44,6 +44,9 @@ MAX_BYTES = 1 << 28
 MAX_PIXELS = 178_956_970
 """The largest picture that is decoded, in pixels (540 MB as RGB): the size at which Pillow itself calls it a bomb."""
 
+REMEDY = "reduce it, or cut it into parts"
+"""Of a picture over either limit."""
+
 TILE = 1 << 22
 """The largest tile, in pixels, that any TIFF may have; one of a large picture may have four times the picture's."""
 
@@ -193,7 +196,7 @@ def opened(source: bytes | Path, formats: tuple[str, ...] = FORMATS, most_bytes:
             raise PictureError("not a regular file")  # reading a pipe would wait for ever
     length = info.st_size if isinstance(source, Path) else len(source)
     if length > most_bytes or not length:
-        raise PictureError(f"{length} bytes, over the limit of {most_bytes}" if length else "empty file")
+        raise PictureError(f"{length} bytes, over the limit of {most_bytes}; {REMEDY}" if length else "empty file")
     try:
         image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=formats)
     except Exception as error:  # a damaged header makes Pillow's readers raise nearly anything
@@ -222,7 +225,7 @@ def _tile_of(image: Image.Image) -> tuple[int, int]:
 def oversize(width: int, height: int, tile_width: int = 0, tile_height: int = 0) -> str | None:
     """Why a picture, or one of its tiles, has too many pixels to be decoded; None where it does not."""
     if width * height > MAX_PIXELS:
-        return f"{width}x{height} pixels, over the limit of {MAX_PIXELS}"
+        return f"{width}x{height} pixels, over the limit of {MAX_PIXELS}; {REMEDY}"
     if tile_width * tile_height > min(MAX_PIXELS, max(TILE, 4 * width * height)):  # a decoder allots the whole tile
         return f"tiles of {tile_width}x{tile_height} for a picture of {width}x{height} pixels; save it without tiles"
     return None
@@ -241,7 +244,7 @@ def _reason_of(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not a picture, or of a kind that is not read"
     if isinstance(error, Image.DecompressionBombError):
-        return f"over the limit of {MAX_PIXELS} pixels"
+        return f"over the limit of {MAX_PIXELS} pixels; {REMEDY}"
     return "cannot be decoded: " + one_line(error)
 
 

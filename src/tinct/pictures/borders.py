@@ -42,7 +42,7 @@ EDGE = 0.5
 """The share of a line, so far within, that differs from the border. A bird in an even sky has no such edge."""
 
 
-def inside(pixels: Pixels) -> Box:
+def inside(pixels: Pixels, *, paper: bool = True) -> Box:
     """Where the picture lies in what was scanned or filmed: all of it where there is no border.
 
     A border is even and meets the picture in straight lines. It is either light, of one level, at all four sides, or
@@ -50,10 +50,11 @@ def inside(pixels: Pixels) -> Box:
 
     Args:
         pixels: samples as of `tinct.pictures.picture.Picture`.
+        paper: whether a border may be light, as around prints; films have none that is.
     """
     whole = box = _whole(pixels)
     while min(side.stop - side.start for side in box) >= SMALLEST:
-        margins = _margins(pixels[box])
+        margins = _margins(pixels[box], paper)
         if not any(margins):
             break
         box = _cut(box, margins)
@@ -61,14 +62,14 @@ def inside(pixels: Pixels) -> Box:
     return box if large else whole
 
 
-def _margins(pixels: Pixels) -> list[int]:
+def _margins(pixels: Pixels, paper: bool) -> list[int]:
     """Rows that the outermost border has at the top and at the bottom, and columns to the left and to the right."""
     outermost = (pixels[:1], pixels[-1:], pixels[:, :1], pixels[:, -1:])
     levels = [float(np.median(render.lightness(line))) for line in outermost]
-    paper = min(levels) >= PAPER and max(levels) - min(levels) <= EVEN
+    light = paper and min(levels) >= PAPER and max(levels) - min(levels) <= EVEN
     dark = [max(levels[pair]) <= BLACK for pair in PAIRS]
     margins = [0] * 4
-    if not paper and not any(dark):
+    if not light and not any(dark):
         return margins
     sides = _sides(pixels)
     counts = [_even(side, level) for side, level in zip(sides, levels, strict=True)]
@@ -80,7 +81,7 @@ def _margins(pixels: Pixels) -> list[int]:
     straight = []
     for side, level, count, depth in zip(_sides(picture), levels, counts, np.repeat(depths, 2), strict=True):
         straight.append(count > 0 and bool(np.mean(abs(side[depth] - level) > EVEN) >= EDGE))
-    if paper and all(counts) and sum(straight) >= 3:
+    if light and all(counts) and sum(straight) >= 3:
         return _bounded(counts, straight)
     for pair, both in zip(PAIRS, dark, strict=True):
         if both and all(counts[pair]) and any(straight[pair]):
