@@ -142,7 +142,7 @@ def prepare(learner: Learner, photographs: Photographs) -> None:
     ledger = Ledger(photographs.source, len(photographs))
     chroma = []
     for part in crops_loader(photographs, FIRST_BATCH, range(min(FIRST, len(photographs)) // FIRST_BATCH + 1)):
-        ledger.note(part.crops)
+        ledger.note(part.readings)
         chroma.append(take_apart(part.pixels, part.keys, learner.config.chroma_stride).ab)
     photographs.forget()
     learner.pretext.fit(torch.cat(chroma).to(learner.fabric.device))
