@@ -49,7 +49,7 @@ from tinct.models.heads import Segmenter
 from tinct.models.stem import stem_name
 from tinct.objectives import Batch
 from tinct.objectives.pretext import Pretext
-from tinct.pretrain import pretrain, run_pretrain
+from tinct.pretrain import pretrain, pretrain_apart, run_pretrain
 from tinct.pretraining import monitor
 from tinct.pretraining.learner import Learner, synchronise_norms
 from tinct.pretraining.loop import stored
@@ -534,6 +534,43 @@ def test_two_ranks_equal_one(tmp_path):
     named = [sorted(event["picture"] for event in log if event["event"] == "grey") for log in logs]
     assert named[0] == named[1]
     assert len(named[0]) == read_record(tmp_path / "2")["data"]["grey"] > 2
+
+
+@pytest.fixture
+def in_place_of_python(tmp_path, monkeypatch):
+    """Let a shell script be what `sys.executable` names."""
+
+    def put(script: str) -> None:
+        program = tmp_path / "python"
+        program.write_text(f"#!/bin/sh\ncd {tmp_path}\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+
+    return put
+
+
+def test_an_interruption_is_handed_on_to_the_process_that_pretrains_which_may_save(tmp_path, in_place_of_python):
+    in_place_of_python("trap 'touch saved; exit 130' TERM\ntouch begun\nwhile :; do sleep 0.05; done")
+
+    def interrupt() -> None:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        pretrain_apart(tiny(devices="2"), tmp_path / "run")
+    assert (tmp_path / "saved").exists()
+
+
+def test_a_process_that_could_not_pretrain_has_said_why(tmp_path, in_place_of_python):
+    in_place_of_python('cp "${4#--config=}" settings.yaml\nexit 2')
+    terms = {"rotation": 0.5, "bins": 1.0}  # by whose order they get their weights
+    with pytest.raises(TinctError, match=r"run: its pretraining ended with exit code 2 \(it says why above\)"):
+        pretrain_apart(tiny(devices="2", terms=terms), tmp_path / "run")
+    settings = yaml.safe_load((tmp_path / "settings.yaml").read_text())
+    assert settings == stored(tiny(devices="2", terms=terms))
+    assert list(settings["terms"]) == list(terms)
 
 
 def test_the_average_takes_each_weight_once():

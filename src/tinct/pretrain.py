@@ -1,11 +1,15 @@
 """`tinct pretrain`: photographs in, a colour-pretrained encoder and a colorizer out."""
 
 import math
+import subprocess
+import sys
+import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from tinct.config import Config
@@ -17,7 +21,7 @@ from tinct.data.sources import open_sources
 from tinct.downstream.examples import open_labels
 from tinct.engine import lost_ranks_told
 from tinct.errors import TinctError
-from tinct.files import alone_in, expanded
+from tinct.files import alone_in, expanded, write_text
 from tinct.inits import seen_before
 from tinct.pretraining.learner import Learner
 from tinct.pretraining.loop import Training, stored
@@ -25,7 +29,7 @@ from tinct.pretraining.preparation import engine_for, hashes_to_avoid, open_excl
 from tinct.runs import Run, read_record
 from tinct.screen import open_console, say
 
-__all__ = ["check_run", "pretrain", "run_pretrain"]
+__all__ = ["check_run", "pretrain", "pretrain_apart", "run_pretrain"]
 
 
 def pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
@@ -95,6 +99,38 @@ def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> di
 
 
 def check_run(config: Config, run: Run, resume: bool) -> tuple[Source, Learner] | None:
+def pretrain_apart(config: Config, out: Path) -> None:
+    """Pretrain for a program that has more to do, in a process of its own where there are several devices.
+
+    Each further device's process repeats the command that pretrains, which would do the rest again.
+
+    Args:
+        config: what to do.
+        out: the run's folder; what is there is gone on with.
+
+    Raises:
+        TinctError: as `run_pretrain`; what that process was ended by, it has said itself.
+        KeyboardInterrupt: as `run_pretrain`.
+    """
+    if Run(out).finished() or engine_for(config, launch=False).world_size == 1:
+        run_pretrain(config, out=out, resume=True)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder) / "config.yaml"
+        write_text(settings, yaml.safe_dump(stored(config), sort_keys=False, allow_unicode=True))
+        words = ["pretrain", f"--config={settings}", f"--out={out}", "--resume"]
+        # apart from the terminal: Ctrl-C would reach it there too, and a second one ends it without saving
+        with subprocess.Popen([sys.executable, "-m", "tinct", *words], start_new_session=True) as process:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                process.terminate()
+                process.wait()
+                raise
+    if code:
+        raise TinctError(f"{out}: its pretraining ended with exit code {code} (it says why above)")
+
+
     """Open and build all that a run begins with, on every rank and before hours of preparation; nothing is written.
 
     Returns:

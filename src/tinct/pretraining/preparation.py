@@ -34,13 +34,13 @@ FIRST, FIRST_BATCH = 512, 64
 """Before a run, batches of the latter are read until there are more crops than the former, or than photographs."""
 
 
-def engine_for(config: Config) -> Fabric:
-    """The engine, on whose devices a batch has to be divided evenly, into two pictures or more.
+def engine_for(config: Config, launch: bool = True) -> Fabric:
+    """The engine, on whose devices a batch has to be divided evenly, into two pictures or more; see `make_fabric`.
 
     Raises:
         TinctError: it cannot be, or see `make_fabric`.
     """
-    fabric = make_fabric(config.accelerator, config.precision, config.devices, config.strategy)
+    fabric = make_fabric(config.accelerator, config.precision, config.devices, config.strategy, launch)
     parts = fabric.world_size * config.accumulate
     if config.batch_size % parts:
         raise TinctError(f"batch_size is {config.batch_size}; expected a multiple of devices x accumulate = {parts}")
