@@ -804,23 +804,25 @@ from pathlib import Path
 from tinct.cli import main
 from tinct.data.cache import CachedSource
 
-build = CachedSource._build
+def counted(method, word):
+    def called(*arguments):
+        with Path(__file__).with_name("done").open("a") as file:
+            file.write(word)
+        return method(*arguments)
 
-def counted(self, processes):
-    with Path(__file__).with_name("built").open("a") as file:
-        file.write("once ")
-    build(self, processes)
+    return called
 
-CachedSource._build = counted
+CachedSource._build = counted(CachedSource._build, "built ")
+CachedSource._is_current = counted(CachedSource._is_current, "compared ")
 sys.exit(main())
 """,
         encoding="utf-8",
     )
     (tmp_path / "file").touch()
     flags = [*FLAGS, "--steps", "1", "--devices", "2", "--strategy", "ddp"]
-    for cache, code in (("cache", 0), ("file/cache", 2)):
+    for cache, code, out in (("cache", 0, "one"), ("cache", 0, "two"), ("file/cache", 2, "none")):
         done = subprocess.run(
-            [sys.executable, str(script), "pretrain", *flags, "--cache", cache, "--out", f"run-{code}"],
+            [sys.executable, str(script), "pretrain", *flags, "--cache", cache, "--out", out],
             capture_output=True,
             text=True,
             cwd=tmp_path,
@@ -828,7 +830,7 @@ sys.exit(main())
             timeout=300,
         )
         assert done.returncode == code, done.stderr
-        assert code or (tmp_path / "built").read_text() == "once "
+    assert (tmp_path / "done").read_text() == "built compared built "
     assert "cannot write file/cache" in done.stderr
     assert "another process of this run has ended" in done.stderr
     assert "Traceback" not in done.stderr
@@ -874,8 +876,18 @@ def test_a_folder_without_splits_cannot_be_held_out_but_a_list_of_its_pictures_c
     with pytest.raises(TinctError, match="plain, which has no val split; name a text file"):
         run_pretrain(tiny(held_out=str(tmp_path / "plain")), out=tmp_path / "run")
     (tmp_path / "list.txt").write_text("\n".join(map(str, (tmp_path / "plain").iterdir())))
-    _, pictures, _ = set_aside(tiny(held_out=str(tmp_path / "list.txt")), Photos("train"), np.zeros(0, np.uint64))
+    listed, nothing = tiny(held_out=str(tmp_path / "list.txt")), np.zeros(0, np.uint64)
+    _, pictures, avoided = set_aside(listed, Photos("train"), nothing)
     assert len(pictures) == 3
+    _, again, still_avoided = set_aside(listed, Photos("train"), avoided)  # excluded, too
+    assert np.array_equal(again, pictures)
+    assert np.array_equal(still_avoided, avoided)
+    for path in (tmp_path / "plain").iterdir():
+        path.unlink()
+    with pytest.raises(
+        TinctError, match=r"held_out is .*list.txt, of which none of 3 pictures tried can be used; name"
+    ):
+        set_aside(listed, Photos("train"), nothing)
 
 
 def test_copies_of_what_is_held_out_are_not_trained_on(tmp_path):

@@ -88,8 +88,9 @@ def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> di
         warn_of_seen(config.init, excluded)
     pool, held_out, avoided = set_aside(config, source, excluded)
     if config.cache:
-        with learner.fabric.rank_zero_first(local=True):  # the machine's other ranks find what the first has built
-            source = CachedSource(source, expanded(config.cache), math.ceil(config.size / config.min_crop))
+        fabric, side = learner.fabric, math.ceil(config.size / config.min_crop)
+        with fabric.rank_zero_first(local=True):  # the machine's other ranks take what the first has built or compared
+            source = CachedSource(source, expanded(config.cache), side, compared=fabric.local_rank > 0)
     photographs = Photographs(source, pool, config.size, config.seed, config.min_crop, avoided)
     if run.checkpoint("last") is None:
         prepare(learner, photographs)
@@ -98,7 +99,6 @@ def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> di
     return read_record(out)
 
 
-def check_run(config: Config, run: Run, resume: bool) -> tuple[Source, Learner] | None:
 def pretrain_apart(config: Config, out: Path) -> None:
     """Pretrain for a program that has more to do, in a process of its own where there are several devices.
 
@@ -131,6 +131,7 @@ def pretrain_apart(config: Config, out: Path) -> None:
         raise TinctError(f"{out}: its pretraining ended with exit code {code} (it says why above)")
 
 
+def check_run(config: Config, run: Run, resume: bool) -> tuple[Source, Learner] | None:
     """Open and build all that a run begins with, on every rank and before hours of preparation; nothing is written.
 
     Returns:
