@@ -43,8 +43,8 @@ def start(path: str) -> None:
     source.fingerprint()
     photographs = Photographs(source, np.arange(len(source), dtype=np.uint32), size=128, seed=0)
     crop = photographs[0]
-    assert crop.index == -1
-    assert len(crop.skipped) == HOPELESS
+    assert crop.reading.index == -1
+    assert len(crop.reading.skipped) == HOPELESS
     measured = {
         "entries": len(source),
         "open_s": opened - begin,

@@ -23,6 +23,7 @@ def test_the_chain_holds_and_goes_on_where_it_was(tmp_path, capsys, monkeypatch)
     made = {path: path.stat().st_mtime_ns for path in records}
     assert len([path for path in records if "cells" in path.parts]) == 2 * 2 * 2
     assert {json.loads(path.read_text())["what"] for path in records} == {"pretrain", "transfer"}
+    assert json.loads((tmp_path / "demo" / "pretrained" / "record.json").read_text())["config"]["devices"] == "1"
     assert main(words) == 0
     assert "2 paired seeds" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in records} == made

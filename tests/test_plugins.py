@@ -1,4 +1,6 @@
 import json
+import multiprocessing
+import pickle
 import shutil
 import sys
 import zipfile
@@ -11,7 +13,7 @@ from skimage import data
 
 from tinct.cli import main
 from tinct.data.sources import is_labelled, open_labelled, open_sources
-from tinct.errors import AbsentSplitError, TinctError
+from tinct.errors import AbsentSplitError, PictureError, TinctError
 from tinct.objectives import ColourTerm, make_terms
 from tinct.plugins import brought
 
@@ -117,6 +119,30 @@ def test_sources_of_others_are_opened_by_their_prefix(as_in_the_docs, tmp_path):
         open_sources(["zap:x"])
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_file_is_read_once_and_a_damaged_picture_in_it_is_passed_over(
+    as_in_the_docs, tmp_path, monkeypatch, compression
+):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", compression) as archive:
+        for number in range(3):
+            Image.new("RGB", (40, 30), (number, 0, 0)).save(tmp_path / "one.bmp")
+            archive.write(tmp_path / "one.bmp", f"{number}.bmp")
+        place = archive.getinfo("1.bmp").header_offset + 40  # where its bytes have begun
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[place] ^= 255
+    (tmp_path / "a.zip").write_bytes(content)
+    source = open_sources([f"zip:{tmp_path / 'a.zip'}"])
+    read, table = [], zipfile.ZipFile._RealGetContents
+    monkeypatch.setattr(zipfile.ZipFile, "_RealGetContents", lambda self: read.append(self) or table(self))
+    assert [int(source.picture(index)[0, 0, 0]) for index in (0, 2)] == [0, 2]
+    with pytest.raises(PictureError, match="damaged in the zip file"):
+        source.picture(1)
+    assert np.array_equal(pickle.loads(pickle.dumps(source)).picture(2), source.picture(2))
+    with multiprocessing.get_context("fork").Pool(1) as pool:  # which has no use for its parent's handle
+        assert np.array_equal(pool.apply(source.picture, (2,)), source.picture(2))
+    assert len(read) == 1
+
+
 TERM = "from tinct.objectives.base import ColourTerm\nclass Mine(ColourTerm):\n    pass\n"
 WHOLE = TERM + "    loss = decode = lambda *_: 0\n"
 
@@ -138,6 +164,10 @@ WHOLE = TERM + "    loss = decode = lambda *_: 0\n"
             "mine",
             "from tinct.objectives.pixel import L1 as Mine",
             "term 'mine': its class has the name 'l1'; expected one",
+        ),
+        *(
+            (name, f"{WHOLE}    name = {name!r}\n", f"term '{name}': tinct or torch calls something else so; rename it")
+            for name in ("adversarial", "discriminator", "discriminator_accuracy", "type", "training", "keys")
         ),
         ("my.own", WHOLE + "    name = 'my.own'\n", "expected one for both: letters, digits, _"),
     ],

@@ -49,7 +49,7 @@ from tinct.models.heads import Segmenter
 from tinct.models.stem import stem_name
 from tinct.objectives import Batch
 from tinct.objectives.pretext import Pretext
-from tinct.pretrain import pretrain, run_pretrain
+from tinct.pretrain import pretrain, pretrain_apart, run_pretrain
 from tinct.pretraining import monitor
 from tinct.pretraining.learner import Learner, synchronise_norms
 from tinct.pretraining.loop import stored
@@ -536,6 +536,43 @@ def test_two_ranks_equal_one(tmp_path):
     assert len(named[0]) == read_record(tmp_path / "2")["data"]["grey"] > 2
 
 
+@pytest.fixture
+def in_place_of_python(tmp_path, monkeypatch):
+    """Let a shell script be what `sys.executable` names."""
+
+    def put(script: str) -> None:
+        program = tmp_path / "python"
+        program.write_text(f"#!/bin/sh\ncd {tmp_path}\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+
+    return put
+
+
+def test_an_interruption_is_handed_on_to_the_process_that_pretrains_which_may_save(tmp_path, in_place_of_python):
+    in_place_of_python("trap 'touch saved; exit 130' TERM\ntouch begun\nwhile :; do sleep 0.05; done")
+
+    def interrupt() -> None:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        pretrain_apart(tiny(devices="2"), tmp_path / "run")
+    assert (tmp_path / "saved").exists()
+
+
+def test_a_process_that_could_not_pretrain_has_said_why(tmp_path, in_place_of_python):
+    in_place_of_python('cp "${4#--config=}" settings.yaml\nexit 2')
+    terms = {"rotation": 0.5, "bins": 1.0}  # by whose order they get their weights
+    with pytest.raises(TinctError, match=r"run: its pretraining ended with exit code 2 \(it says why above\)"):
+        pretrain_apart(tiny(devices="2", terms=terms), tmp_path / "run")
+    settings = yaml.safe_load((tmp_path / "settings.yaml").read_text())
+    assert settings == stored(tiny(devices="2", terms=terms))
+    assert list(settings["terms"]) == list(terms)
+
+
 def test_the_average_takes_each_weight_once():
     learner = Learner(tiny(adversarial="none", backbone="test_resnet"), make_fabric("cpu", "32-true"))
     before = {key: value.clone() for key, value in learner.ema.module.state_dict().items()}
@@ -767,23 +804,25 @@ from pathlib import Path
 from tinct.cli import main
 from tinct.data.cache import CachedSource
 
-build = CachedSource._build
+def counted(method, word):
+    def called(*arguments):
+        with Path(__file__).with_name("done").open("a") as file:
+            file.write(word)
+        return method(*arguments)
 
-def counted(self, processes):
-    with Path(__file__).with_name("built").open("a") as file:
-        file.write("once ")
-    build(self, processes)
+    return called
 
-CachedSource._build = counted
+CachedSource._build = counted(CachedSource._build, "built ")
+CachedSource._is_current = counted(CachedSource._is_current, "compared ")
 sys.exit(main())
 """,
         encoding="utf-8",
     )
     (tmp_path / "file").touch()
     flags = [*FLAGS, "--steps", "1", "--devices", "2", "--strategy", "ddp"]
-    for cache, code in (("cache", 0), ("file/cache", 2)):
+    for cache, code, out in (("cache", 0, "one"), ("cache", 0, "two"), ("file/cache", 2, "none")):
         done = subprocess.run(
-            [sys.executable, str(script), "pretrain", *flags, "--cache", cache, "--out", f"run-{code}"],
+            [sys.executable, str(script), "pretrain", *flags, "--cache", cache, "--out", out],
             capture_output=True,
             text=True,
             cwd=tmp_path,
@@ -791,7 +830,7 @@ sys.exit(main())
             timeout=300,
         )
         assert done.returncode == code, done.stderr
-        assert code or (tmp_path / "built").read_text() == "once "
+    assert (tmp_path / "done").read_text() == "built compared built "
     assert "cannot write file/cache" in done.stderr
     assert "another process of this run has ended" in done.stderr
     assert "Traceback" not in done.stderr
@@ -837,8 +876,18 @@ def test_a_folder_without_splits_cannot_be_held_out_but_a_list_of_its_pictures_c
     with pytest.raises(TinctError, match="plain, which has no val split; name a text file"):
         run_pretrain(tiny(held_out=str(tmp_path / "plain")), out=tmp_path / "run")
     (tmp_path / "list.txt").write_text("\n".join(map(str, (tmp_path / "plain").iterdir())))
-    _, pictures, _ = set_aside(tiny(held_out=str(tmp_path / "list.txt")), Photos("train"), np.zeros(0, np.uint64))
+    listed, nothing = tiny(held_out=str(tmp_path / "list.txt")), np.zeros(0, np.uint64)
+    _, pictures, avoided = set_aside(listed, Photos("train"), nothing)
     assert len(pictures) == 3
+    _, again, still_avoided = set_aside(listed, Photos("train"), avoided)  # excluded, too
+    assert np.array_equal(again, pictures)
+    assert np.array_equal(still_avoided, avoided)
+    for path in (tmp_path / "plain").iterdir():
+        path.unlink()
+    with pytest.raises(
+        TinctError, match=r"held_out is .*list.txt, of which none of 3 pictures tried can be used; name"
+    ):
+        set_aside(listed, Photos("train"), nothing)
 
 
 def test_copies_of_what_is_held_out_are_not_trained_on(tmp_path):

@@ -1,6 +1,8 @@
 """Whole experiments from a file: parsed, said, run and taken up again."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path, PureWindowsPath
 
 import pytest
@@ -117,13 +119,13 @@ def test_mistakes_show_before_any_pretraining(tmp_path, capsys, was, becomes, sa
 def test_an_arm_may_start_from_a_run_that_is_made_before_it(tmp_path, monkeypatch, capsys):
     first, inits = tmp_path / "out" / "pretrained" / "cgan-0", []
 
-    def pretend(config, **_):
+    def pretend(config, _):
         inits.append(config.init)
         if len(inits) == 4:
             raise KeyboardInterrupt
 
     (tmp_path / "tiny.yaml").write_text(TINY.replace("compare:", f"  later: {{init: {first}}}\ncompare:"))
-    monkeypatch.setattr("tinct.reproduce.run_pretrain", pretend)
+    monkeypatch.setattr("tinct.reproduce.pretrain_apart", pretend)
     assert main(["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out")]) == 130
     assert inits == ["random", str(first)] * 2
     assert capsys.readouterr().err == "interrupted; the same command goes on from there\n"
@@ -132,7 +134,7 @@ def test_an_arm_may_start_from_a_run_that_is_made_before_it(tmp_path, monkeypatc
 def test_a_report_that_could_not_be_written_shows_before_any_pretraining(tmp_path, monkeypatch, capsys):
     (tmp_path / "tiny.yaml").write_text(TINY)
     (tmp_path / "report.md").write_text("my own")
-    monkeypatch.setattr("tinct.reproduce.run_pretrain", None)
+    monkeypatch.setattr("tinct.reproduce.pretrain_apart", None)
     assert main(["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path)]) == 2
     assert "report.md would be replaced, and no report wrote it" in capsys.readouterr().err
 
@@ -174,12 +176,33 @@ def test_an_experiment_runs_and_goes_on(tmp_path, capsys):
     assert (out / "report.html").exists()
 
 
+def test_runs_on_several_devices_leave_the_rest_to_one_process(tmp_path):
+    """Its own process, since what starts ranks starts again whatever program it finds itself in."""
+    file, out = tmp_path / "tiny.yaml", tmp_path / "out"
+    file.write_text(TINY.replace("pretraining_seeds: 2", "pretraining_seeds: 1").replace("workers: 0", 'devices: "2"'))
+    command = [sys.executable, "-m", "tinct", "reproduce", str(file), "--data", "photos", "--out", str(out)]
+    dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, timeout=300)
+    assert (dry.returncode, dry.stdout.count("pretrain ")) == (0, 1), dry.stderr
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Report: ") == 1
+    assert json.loads((out / "pretrained" / "cgan-0" / "record.json").read_text())["config"]["devices"] == "2"
+    assert len(list(out.glob("classes/cells/*/record.json"))) == 4
+
+
+def test_batches_that_several_devices_cannot_share_show_before_any_pretraining(tmp_path, capsys):
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("workers: 0", 'devices: "3"'))
+    words = ["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "run cgan-0: batch_size is 4; expected a multiple of devices x accumulate = 3" in capsys.readouterr().err
+
+
 def test_an_interrupted_experiment_stops_there(tmp_path, monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt("stopped after step 1")
 
     (tmp_path / "tiny.yaml").write_text(TINY)
-    monkeypatch.setattr("tinct.reproduce.run_pretrain", interrupted)
+    monkeypatch.setattr("tinct.reproduce.pretrain_apart", interrupted)
     words = ["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out")]
     assert main(words) == 130
     assert "stopped after step 1" in capsys.readouterr().err

@@ -64,6 +64,7 @@ def demo(*, out: Path = Path("demo"), steps: int = 240, transfer_steps: int = 55
         adversarial="hinge",
         checkpoint_every=max(1, steps // 3),
         warmup_steps=30,
+        devices="1",  # each further one would repeat this command
     )
     run_pretrain(config, out=run, resume=True)
     results = []

@@ -16,8 +16,12 @@ MOST_READERS = 8
 """For each device; more would take shared memory, of which containers have little."""
 
 
-def make_fabric(accelerator: str, precision: str, devices: str = "1", strategy: str = "auto") -> Fabric:
+def make_fabric(
+    accelerator: str, precision: str, devices: str = "1", strategy: str = "auto", launch: bool = True
+) -> Fabric:
     """Start the engine; arguments as Fabric's own.
+
+    Where there are several devices, `launch` starts a process for each further one, which repeats the whole command.
 
     Raises:
         TinctError: the machine has no such device, or Fabric knows no such setting.
@@ -29,12 +33,14 @@ def make_fabric(accelerator: str, precision: str, devices: str = "1", strategy: 
             strategy=strategy,
             precision=precision,  # type: ignore[arg-type]
         )
-        fabric.launch()
+        if launch:
+            fabric.launch()
     except (MisconfigurationException, ValueError, RuntimeError, TypeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
+        remedy = "--accelerator auto" if devices == "1" else "--accelerator auto, or --devices 1"
         raise TinctError(
             f"cannot run with accelerator {accelerator}, devices {devices}, strategy {strategy}, precision "
-            f"{precision}: {reason}; try --accelerator auto"
+            f"{precision}: {reason}; try {remedy}"
         ) from error
     return fabric
 

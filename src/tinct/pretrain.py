@@ -1,11 +1,15 @@
 """`tinct pretrain`: photographs in, a colour-pretrained encoder and a colorizer out."""
 
 import math
+import subprocess
+import sys
+import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from tinct.config import Config
@@ -17,7 +21,7 @@ from tinct.data.sources import open_sources
 from tinct.downstream.examples import open_labels
 from tinct.engine import lost_ranks_told
 from tinct.errors import TinctError
-from tinct.files import alone_in, expanded
+from tinct.files import alone_in, expanded, write_text
 from tinct.inits import seen_before
 from tinct.pretraining.learner import Learner
 from tinct.pretraining.loop import Training, stored
@@ -25,7 +29,7 @@ from tinct.pretraining.preparation import engine_for, hashes_to_avoid, open_excl
 from tinct.runs import Run, read_record
 from tinct.screen import open_console, say
 
-__all__ = ["check_run", "pretrain", "run_pretrain"]
+__all__ = ["check_run", "pretrain", "pretrain_apart", "run_pretrain"]
 
 
 def pretrain(config: Config, *, out: Path, resume: bool = False) -> int:
@@ -84,14 +88,47 @@ def run_pretrain(config: Config, *, out: str | Path, resume: bool = False) -> di
         warn_of_seen(config.init, excluded)
     pool, held_out, avoided = set_aside(config, source, excluded)
     if config.cache:
-        with learner.fabric.rank_zero_first(local=True):  # the machine's other ranks find what the first has built
-            source = CachedSource(source, expanded(config.cache), math.ceil(config.size / config.min_crop))
+        fabric, side = learner.fabric, math.ceil(config.size / config.min_crop)
+        with fabric.rank_zero_first(local=True):  # the machine's other ranks take what the first has built or compared
+            source = CachedSource(source, expanded(config.cache), side, compared=fabric.local_rank > 0)
     photographs = Photographs(source, pool, config.size, config.seed, config.min_crop, avoided)
     if run.checkpoint("last") is None:
         prepare(learner, photographs)
     with alone_in(out) if learner.fabric.is_global_zero else nullcontext():
         Training(config, run, learner.fabric, learner, photographs, held_out, resume).go()
     return read_record(out)
+
+
+def pretrain_apart(config: Config, out: Path) -> None:
+    """Pretrain for a program that has more to do, in a process of its own where there are several devices.
+
+    Each further device's process repeats the command that pretrains, which would do the rest again.
+
+    Args:
+        config: what to do.
+        out: the run's folder; what is there is gone on with.
+
+    Raises:
+        TinctError: as `run_pretrain`; what that process was ended by, it has said itself.
+        KeyboardInterrupt: as `run_pretrain`.
+    """
+    if Run(out).finished() or engine_for(config, launch=False).world_size == 1:
+        run_pretrain(config, out=out, resume=True)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder) / "config.yaml"
+        write_text(settings, yaml.safe_dump(stored(config), sort_keys=False, allow_unicode=True))
+        words = ["pretrain", f"--config={settings}", f"--out={out}", "--resume"]
+        # apart from the terminal: Ctrl-C would reach it there too, and a second one ends it without saving
+        with subprocess.Popen([sys.executable, "-m", "tinct", *words], start_new_session=True) as process:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                process.terminate()
+                process.wait()
+                raise
+    if code:
+        raise TinctError(f"{out}: its pretraining ended with exit code {code} (it says why above)")
 
 
 def check_run(config: Config, run: Run, resume: bool) -> tuple[Source, Learner] | None:

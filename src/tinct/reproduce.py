@@ -1,7 +1,7 @@
 """A whole experiment from one file: pretraining runs for each arm and seed, paired comparisons, one report."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from tinct.evidence.planning import make_grid
 from tinct.files import expanded
 from tinct.objectives import colour_terms
 from tinct.outputs import RECORD, check_out
-from tinct.pretrain import check_run, run_pretrain
+from tinct.pretrain import check_run, pretrain_apart
+from tinct.pretraining.preparation import engine_for
 from tinct.report import check_page, write_report
 from tinct.runs import Run
 from tinct.screen import open_console, say
@@ -70,7 +71,7 @@ def reproduce(experiment: str, *, data: Path, out: Path, dry_run: bool = False) 
             say(console, line)
         return 0
     for name, config in plan.runs.items():
-        run_pretrain(config, out=out / "pretrained" / name, resume=True)
+        pretrain_apart(config, out / "pretrained" / name)
     results = [run_compare(**keywords, out=out / name) for name, keywords in plan.comparisons.items()]
     write_report([out], page)
     for result in results:
@@ -95,7 +96,9 @@ def check_runs(plan: Experiment, out: Path) -> None:
             continue
         before.add(name)
         with about(f"run {name}"):
-            check_run(config, Run(pretrained / name), resume=True)
+            one_device = replace(config, devices="1", strategy="auto")  # each further one would repeat this command
+            if check_run(one_device, Run(pretrained / name), resume=True) is not None:
+                engine_for(config, launch=False)
 
 
 def check_comparisons(plan: Experiment, out: Path) -> dict[str, Grid]:

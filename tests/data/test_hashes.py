@@ -37,10 +37,11 @@ hash_lists = st.lists(st.integers(0, 2**64 - 1), max_size=12)
 
 
 @settings(max_examples=30, deadline=None)
-@given(hash_lists, hash_lists, st.integers(0, 64), st.sampled_from([1, 7, 1 << 20]))
-def test_the_search_agrees_with_counting_one_by_one(first, second, distance, together):
+@given(hash_lists, hash_lists, st.integers(0, 64), st.sampled_from([1, 7, 1 << 20]), st.sampled_from([0, 3, 16]))
+def test_the_search_agrees_with_counting_one_by_one(first, second, distance, together, few):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_TOGETHER", together)  # few at a time, or all with all
+        patch.setattr(module, "_FEW", few)
         patch.setattr(module, "DISTANCE", distance)
         check_search(first, second, distance)
 
@@ -64,6 +65,13 @@ def test_planted_copies_are_found_among_many(monkeypatch):
     assert np.flatnonzero(near(values[:4096], values[4096:])).tolist() == [3]
     monkeypatch.setattr(module, "DISTANCE", 5)
     assert near_pairs(values).tolist() == [[3, 8999], [4090, 4100]]
+
+
+def test_for_a_few_the_many_are_not_sorted(monkeypatch):
+    monkeypatch.setattr(module, "_TOGETHER", 1000)
+    monkeypatch.setattr(np, "argsort", None)
+    values = np.random.default_rng(0).integers(0, 2**64, 9000, dtype=np.uint64)
+    assert near(np.array([values[8999] ^ np.uint64(0b1011), ~values[0]]), values).tolist() == [True, False]
 
 
 def test_many_equal_pictures_are_few_pairs(monkeypatch):

@@ -15,7 +15,7 @@ from tinct.data.base import Source
 from tinct.data.cache import CachedSource
 from tinct.data.hashes import dhash, hash_of
 from tinct.data.ledger import Ledger
-from tinct.data.loader import EXCLUDED, GREY_SKIP, HOPELESS, Crop, Photographs, crops_loader, random_crop
+from tinct.data.loader import EXCLUDED, GREY_SKIP, HOPELESS, Photographs, Reading, crops_loader, random_crop
 from tinct.data.photos import Photos
 from tinct.data.sources import open_labelled, open_sources
 from tinct.data.transforms import shrunk
@@ -38,17 +38,17 @@ def test_a_crop_is_a_function_of_seed_and_position():
     one, other = photographs(), photographs()
     for position in (700, 3, 511, 512):
         assert torch.equal(one[position].pixels, other[position].pixels)
-        assert one[position].key == other[position].key
+        assert one[position].reading == other[position].reading
     assert not torch.equal(one[3].pixels, one[4].pixels)
     alone = [Photographs(Photos(), np.zeros(1, np.uint32), 32, seed)[3] for seed in (0, 0, 1)]  # in one order
     assert torch.equal(alone[0].pixels, alone[1].pixels)
     assert not torch.equal(alone[0].pixels, alone[2].pixels)
-    assert alone[0].key == alone[1].key != alone[2].key
+    assert alone[0].reading.key == alone[1].reading.key != alone[2].reading.key
 
 
 def test_an_epoch_shows_every_picture_once_and_the_next_in_another_order():
     data = Photographs(Photos(), np.arange(24, dtype=np.uint32), 32, seed=0)
-    epochs = [[data[24 * epoch + place].index for place in range(24)] for epoch in (0, 1)]
+    epochs = [[data[24 * epoch + place].reading.index for place in range(24)] for epoch in (0, 1)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(24))
     assert epochs[0] != epochs[1]
 
@@ -72,6 +72,12 @@ def test_a_resumed_loader_goes_on_where_it_stopped():
 def test_workers_change_nothing(workers):
     batches = [batch.pixels for batch in crops_loader(photographs(), 4, range(3), workers=workers)]
     assert torch.equal(torch.cat(batches), torch.stack([photographs()[position].pixels for position in range(12)]))
+
+
+def test_a_batch_crosses_processes_in_two_tensors_however_many_crops_it_has():
+    (batch,) = crops_loader(photographs(), 4, range(1))
+    assert [reading.position for reading in batch.readings] == [0, 1, 2, 3]
+    assert len(pickle.dumps(batch)) < batch.pixels.nbytes + 3000
 
 
 def test_crops_are_flipped_half_the_time_and_never_smaller_than_asked():
@@ -147,8 +153,8 @@ def test_bad_grey_and_excluded_pictures_are_replaced_counted_and_named(tmp_path)
     ledger = Ledger(source, len(source))
     news = []
     for batch in crops_loader(data, 8, range(4)):
-        assert all(crop.index in (0, 5, 6, 7) for crop in batch.crops)
-        news += ledger.note(batch.crops)
+        assert all(reading.index in (0, 5, 6, 7) for reading in batch.readings)
+        news += ledger.note(batch.readings)
     assert sorted(one[:2] for one in news) == [  # each once, in four epochs
         *(("grey", "0003.png"), ("unreadable", "0001.png"), ("unreadable", "0002.png"))
     ]
@@ -181,7 +187,7 @@ def test_each_version_of_a_picture_is_held_against_those_that_must_not_be_seen()
     for forbidden, kept in ((large, "small"), (small, "large")):
         data = Photographs(source, np.arange(2, dtype=np.uint32), 32, 0, excluded=np.array([dhash(forbidden)]))
         crops = [data[position] for position in range(60)]
-        blue = {bool(crop.pixels[2].float().mean() > 160) for crop in crops if crop.index == 0}
+        blue = {bool(crop.pixels[2].float().mean() > 160) for crop in crops if crop.reading.index == 0}
         assert blue == {kept == "large"}
 
 
@@ -191,27 +197,27 @@ def test_a_vanished_picture_is_replaced(tmp_path):
     data = Photographs(source, np.arange(4, dtype=np.uint32), 32, 0)
     (tmp_path / "0002.png").unlink()
     crops = [data[position] for position in range(8)]
-    assert {crop.index for crop in crops} == {0, 1, 3}
-    assert {index for crop in crops for index, _ in crop.skipped} == {2}
+    assert {crop.reading.index for crop in crops} == {0, 1, 3}
+    assert {index for crop in crops for index, _ in crop.reading.skipped} == {2}
 
 
 def test_pictures_that_vanish_after_they_were_seen_are_named_and_count_as_unreadable(tmp_path):
     write_colourful(tmp_path, 9)
     source = open_sources([str(tmp_path)])
     data, ledger = Photographs(source, np.arange(9, dtype=np.uint32), 32, 0), Ledger(source, len(source))
-    assert ledger.note([data[position] for position in range(9)]) == []
+    assert ledger.note([data[position].reading for position in range(9)]) == []
     for index in range(4):
         (tmp_path / f"{index:04d}.png").unlink()
-    news = ledger.note([data[position] for position in range(9, 18)])
+    news = ledger.note([data[position].reading for position in range(9, 18)])
     assert sorted(name for _, name, _ in news) == [f"{index:04d}.png" for index in range(4)]
     assert all(kind == "unreadable" and reason.endswith("(it could be before)") for kind, _, reason in news)
-    assert ledger.note([data[position] for position in range(18, 27)]) == []  # each is named once
+    assert ledger.note([data[position].reading for position in range(18, 27)]) == []  # each is named once
     assert ledger.counts() == {"pictures": 9, "seen": 9, "grey": 0, "excluded": 0, "unreadable": 0, "vanished": 4}
     again = Ledger(source, len(source))
     assert sorted(again.load(ledger.state())) == sorted(news)  # as from another rank
     (tmp_path / "0004.png").unlink()
     with pytest.raises(TinctError, match=r"more than half of the pictures cannot be read .* and 5 no longer readable"):
-        again.note([data[position] for position in range(27, 36)])
+        again.note([data[position].reading for position in range(27, 36)])
 
 
 def test_mostly_unreadable_sources_end_in_one_line(tmp_path):
@@ -222,7 +228,7 @@ def test_mostly_unreadable_sources_end_in_one_line(tmp_path):
     data = Photographs(source, np.arange(9, dtype=np.uint32), 32, 0)
     ledger = Ledger(source, len(source))
     with pytest.raises(TinctError, match="more than half") as caught:
-        ledger.note([data[position] for position in range(9)])
+        ledger.note([data[position].reading for position in range(9)])
     assert "000" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -234,7 +240,7 @@ def test_a_small_part_of_a_large_source_that_cannot_be_read_ends_the_run(tmp_pat
     source = open_sources([str(tmp_path)])
     data = Photographs(source, np.arange(6, dtype=np.uint32), 32, 0)
     with pytest.raises(TinctError, match="more than half"):
-        Ledger(source, len(data)).note([data[position] for position in range(6)])
+        Ledger(source, len(data)).note([data[position].reading for position in range(6)])
 
 
 def test_an_all_grey_source_ends_in_one_line(tmp_path):
@@ -243,7 +249,7 @@ def test_an_all_grey_source_ends_in_one_line(tmp_path):
     source = open_sources([str(tmp_path)])
     data = Photographs(source, np.arange(3, dtype=np.uint32), 32, 0)
     with pytest.raises(TinctError, match="3 grey"):
-        Ledger(source, len(source)).note([data[0]])
+        Ledger(source, len(source)).note([data[0].reading])
 
 
 class Mixed(Source):
@@ -273,7 +279,7 @@ def test_a_long_run_of_unusable_pictures_is_passed_over():
     source = Mixed(900, 300)
     data, ledger = Photographs(source, np.arange(900, dtype=np.uint32), 32, 0), Ledger(source, len(source))
     for position in range(900):
-        ledger.note([data[position]])
+        ledger.note([data[position].reading])
     assert ledger.counts() == {"pictures": 900, "seen": 4, "grey": 896, "excluded": 0, "unreadable": 0}
 
 
@@ -282,12 +288,12 @@ def test_what_was_passed_over_before_changes_no_crop_and_is_not_read_again(seed)
     source = Mixed(60, 12)
     data = Photographs(source, np.arange(60, dtype=np.uint32), 32, seed)
     crops = [data[position] for position in range(180)]
-    assert 1 in {crop.index for crop in crops}
+    assert 1 in {crop.reading.index for crop in crops}
     source.read.clear()
     for position in reversed(range(180)):
         afresh = Photographs(Mixed(60, 12), data.pool, 32, seed)[position]
         for known in (crops[position], data[position]):
-            assert (known.index, known.key) == (afresh.index, afresh.key)
+            assert (known.reading.index, known.reading.key) == (afresh.reading.index, afresh.reading.key)
             assert torch.equal(known.pixels, afresh.pixels)
     assert {index for index in source.read if index % 12} == {1}
 
@@ -298,7 +304,7 @@ def test_a_source_without_hope_is_given_up_before_all_of_it_is_read():
     with pytest.raises(
         TinctError, match=f"found no usable picture .of {HOPELESS} tried, 0 are usable, {HOPELESS} grey"
     ):
-        Ledger(source, len(source)).note([data[0]])
+        Ledger(source, len(source)).note([data[0].reading])
     assert len(set(source.read)) == HOPELESS
 
 
@@ -306,8 +312,8 @@ def test_a_ledger_survives_a_checkpoint_and_merges_ranks(tmp_path):
     source = Photos()
     data = photographs()
     first, second, both = Ledger(source, len(source)), Ledger(source, len(source)), Ledger(source, len(source))
-    first.note([data[position] for position in range(5)])
-    second.note([data[position] for position in range(5, 9)])
+    first.note([data[position].reading for position in range(5)])
+    second.note([data[position].reading for position in range(5, 9)])
     torch.save({"a": first.state(), "b": second.state()}, tmp_path / "ledgers.pt")
     states = torch.load(tmp_path / "ledgers.pt", weights_only=True)
     both.load(states["a"], states["b"])
@@ -318,17 +324,17 @@ def test_a_ledger_survives_a_checkpoint_and_merges_ranks(tmp_path):
 @pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
 def test_of_two_ranks_hashes_of_a_picture_the_first_reading_counts_as_on_one_rank(order):
     """Whichever rank that was, and whether or not its hash is the larger."""
-    source, pixels = Photos(), torch.zeros(3, 8, 8, dtype=torch.uint8)
+    source = Photos()
     readings = {0: [(0, 1, 9), (3, 2, 4)], 1: [(2, 2, 8), (5, 1, 3)]}  # by rank: position, picture, hash
-    crops = {rank: [Crop(pixels, at, 0, index, hashed) for at, index, hashed in readings[rank]] for rank in readings}
+    taken = {rank: [Reading(at, 0, index, hashed) for at, index, hashed in readings[rank]] for rank in readings}
     one, merged, ranks = (
         Ledger(source, len(source)),
         Ledger(source, len(source)),
         [Ledger(source, len(source)), Ledger(source, len(source))],
     )
-    one.note(sorted(crops[0] + crops[1], key=lambda crop: crop.position))
+    one.note(sorted(taken[0] + taken[1], key=lambda reading: reading.position))
     for rank, ledger in enumerate(ranks):
-        ledger.note(crops[rank])
+        ledger.note(taken[rank])
     merged.load(*[ledger.state() for ledger in ranks][order])
     assert merged.hashes[[1, 2]].tolist() == one.hashes[[1, 2]].tolist() == [9, 8]
     older = {key: value for key, value in one.state().items() if key != "positions"}
@@ -339,10 +345,10 @@ def test_of_two_ranks_hashes_of_a_picture_the_first_reading_counts_as_on_one_ran
 
 def test_no_picture_is_counted_twice():
     """One that is grey in one reduced version and not in another is seen, on whichever rank."""
-    source, pixels = Photos(), torch.zeros(3, 8, 8, dtype=torch.uint8)
-    grey_then_seen = [Crop(pixels, 0, 0, 1, 5, [(0, GREY_SKIP)]), Crop(pixels, 1, 1, 0, 6, [(2, "broken")])]
-    again = Crop(pixels, 3, 3, 2, None, [(2, GREY_SKIP), (0, GREY_SKIP)])
-    seen_then_grey = [Crop(pixels, 2, 2, 2, 7, []), again]
+    source = Photos()
+    grey_then_seen = [Reading(0, 0, 1, 5, [(0, GREY_SKIP)]), Reading(1, 1, 0, 6, [(2, "broken")])]
+    again = Reading(3, 3, 2, None, [(2, GREY_SKIP), (0, GREY_SKIP)])
+    seen_then_grey = [Reading(2, 2, 2, 7, []), again]
     ledgers = [Ledger(source, len(source)), Ledger(source, len(source))]
     ledgers[0].note(grey_then_seen)
     ledgers[1].note(seen_then_grey)

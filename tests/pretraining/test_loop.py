@@ -1,16 +1,21 @@
 """The course of a run's rates and adversary, its budget, and what it is shown, with steps that only look on."""
 
+import errno
 import json
 import math
+import multiprocessing
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import test_pretrain
+import torch
 
 from tinct.config import Config
 from tinct.data.loader import Photographs
 from tinct.data.sources import open_sources
+from tinct.errors import TinctError
 from tinct.pretrain import run_pretrain
 from tinct.pretraining import loop
 from tinct.pretraining.learner import Learner
@@ -19,12 +24,12 @@ from tinct.pretraining.preparation import set_aside
 
 @pytest.fixture
 def steps(monkeypatch):
-    """What each step was given: its crops, its rate and the adversary's weight; a step takes as long as `lasting`."""
-    seen, clock = SimpleNamespace(crops=[], rates=[], weights=[], lasting=lambda step: 1.0), [0.0]
+    """What each step was given: its batches, its rate and the adversary's weight; a step takes as long as `lasting`."""
+    seen, clock = SimpleNamespace(parts=[], rates=[], weights=[], lasting=lambda step: 1.0), [0.0]
 
     def look(self, parts, step, rate, weight):
         assert step == len(seen.rates)
-        seen.crops += [crop for part in parts for crop in part.crops]
+        seen.parts += parts
         seen.rates.append(rate)
         seen.weights.append(weight)
         clock[0] += seen.lasting(step)
@@ -92,10 +97,38 @@ def test_order_and_crops_follow_from_the_runs_seed(tmp_path, tiny, steps, accumu
     source = open_sources(config.sources)
     pool, _, _ = set_aside(config, source, np.empty(0, np.uint64))
     alone = {seed: Photographs(source, pool, 32, seed, 0.7) for seed in (5, 6)}
-    for position, crop in enumerate(steps.crops):
-        assert crop.position == position
-        expected, other = alone[5][position], alone[6][position]
-        assert (crop.index, crop.key) == (expected.index, expected.key)
-        assert crop.pixels.equal(expected.pixels)
-        assert crop.key != other.key
-    assert [crop.index for crop in steps.crops] != [alone[6][position].index for position in range(12)]
+    readings = [reading for part in steps.parts for reading in part.readings]
+    pixels, keys = (torch.cat([getattr(part, name) for part in steps.parts]) for name in ("pixels", "keys"))
+    for position, reading in enumerate(readings):
+        assert reading.position == position
+        expected, other = alone[5][position], alone[6][position].reading
+        assert (reading.index, reading.key) == (expected.reading.index, expected.reading.key)
+        assert keys[position] == reading.key != other.key
+        assert pixels[position].equal(expected.pixels)
+    assert len(readings) == len(pixels) == 12
+    assert [reading.index for reading in readings] != [alone[6][position].reading.index for position in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (EOFError(), r"reads pictures was lost \(EOFError\); .* allow more open files \(ulimit -n\)"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), r"lost \(.*Connection refused\)"),
+        (OSError(errno.EMFILE, "Too many open files"), r"lost \(.*Too many open files\)"),
+        (OSError(errno.ENOSPC, "No space left on device"), None),
+        (EOFError("Caught EOFError in DataLoader worker process 0.\nOriginal Traceback"), None),  # of a source
+    ],
+)
+def test_a_broken_connection_to_a_reader_is_a_sentence(error, said):
+    reader = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    expected = pytest.raises(type(error)) if said is None else pytest.raises(TinctError, match=said)
+    with expected, loop.readers_watched():
+        reader.start()
+        raise error
+    reader.join()
+    assert reader.exitcode < 0  # it would be waited for
+
+
+def test_without_readers_no_error_is_theirs():
+    with pytest.raises(EOFError), loop.readers_watched():
+        raise EOFError

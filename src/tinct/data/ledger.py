@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tinct.data.base import Source
-from tinct.data.loader import EXCLUDED, GREY_SKIP, Crop
+from tinct.data.loader import EXCLUDED, GREY_SKIP, Reading
 from tinct.errors import TinctError
 
 __all__ = ["Ledger"]
@@ -30,8 +30,8 @@ class Ledger:
         self.gone: dict[int, str] = {}  # seen, and unreadable since
         self._tally = Counter[str]()  # of `seen` and `skipped`, which may be millions: nothing counts them at each step
 
-    def note(self, crops: Sequence[Crop]) -> list[tuple[str, str, str]]:
-        """Take in what a batch's crops say.
+    def note(self, readings: Sequence[Reading]) -> list[tuple[str, str, str]]:
+        """Take in what a batch's readings say.
 
         Returns:
             Kind (`grey` or `unreadable`), name and reason of each picture that is so and was not known as such.
@@ -41,8 +41,8 @@ class Ledger:
                 unreadable.
         """
         news = []
-        for crop in crops:
-            for index, reason in crop.skipped:
+        for reading in readings:
+            for index, reason in reading.skipped:
                 if self.seen[index] and index not in self.gone and _kind(reason) == "unreadable":
                     self.gone[index] = f"{reason} (it could be before)"
                     news.append(("unreadable", self.source.name(index), self.gone[index]))
@@ -52,16 +52,16 @@ class Ledger:
                     self._tally[kind] += 1
                     if kind != "excluded":
                         news.append((kind, self.source.name(index), reason))
-            if crop.index < 0:
+            if reading.index < 0:
                 raise TinctError(self._complaint("found no usable picture"))
-            if self.seen[crop.index]:
+            if self.seen[reading.index]:
                 continue
-            if crop.hash is not None:  # later ones are of other reduced versions
-                self.hashes[crop.index], self.positions[crop.index] = crop.hash, crop.position
-            self.seen[crop.index] = True
+            if reading.hash is not None:  # later ones are of other reduced versions
+                self.hashes[reading.index], self.positions[reading.index] = reading.hash, reading.position
+            self.seen[reading.index] = True
             self._tally["seen"] += 1
-            if crop.index in self.skipped:
-                self._tally[_kind(self.skipped.pop(crop.index))] -= 1
+            if reading.index in self.skipped:
+                self._tally[_kind(self.skipped.pop(reading.index))] -= 1
         tried = self._tally.total()
         if tried >= min(PATIENCE, self.pool) and self._tally["unreadable"] + len(self.gone) > tried / 2:
             raise TinctError(self._complaint("more than half of the pictures cannot be read"))

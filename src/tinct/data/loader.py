@@ -25,7 +25,7 @@ from tinct.data.parallel import begin_worker
 from tinct.data.random import rng
 from tinct.errors import PictureError
 
-__all__ = ["EXCLUDED", "GREY_SKIP", "HOPELESS", "Crop", "Crops", "Photographs", "crops_loader"]
+__all__ = ["EXCLUDED", "GREY_SKIP", "HOPELESS", "Crop", "Crops", "Photographs", "Reading", "crops_loader"]
 
 GREY_SKIP = f"grey: mean chroma below {GREY:g}"
 EXCLUDED = "excluded: like a picture that must not be seen"
@@ -35,11 +35,10 @@ ORDER, CROP = 0, 1  # streams of random numbers
 
 
 @dataclass(frozen=True)
-class Crop:
-    """One training picture.
+class Reading:
+    """What was read at a position.
 
     Attributes:
-        pixels: (3, S, S) uint8.
         position: counts pictures since the start of the run.
         key: 62 random bits of this position.
         index: the picture's index in the source, or -1 when no usable one was found.
@@ -47,7 +46,6 @@ class Crop:
         skipped: (index, reason) of the pictures passed over on the way.
     """
 
-    pixels: Tensor
     position: int
     key: int
     index: int
@@ -56,16 +54,27 @@ class Crop:
 
 
 @dataclass(frozen=True)
+class Crop:
+    """One training picture: `pixels` (3, S, S) uint8, and the reading that gave it."""
+
+    pixels: Tensor
+    reading: Reading
+
+
+@dataclass(frozen=True)
 class Crops:
-    """A batch: `pixels` (B, 3, S, S) uint8, `keys` (B,) int64, and what its crops say of the pictures read."""
+    """A batch: `pixels` (B, 3, S, S) uint8, `keys` (B,) int64, and the readings that gave it.
+
+    It comes from another process, where each tensor takes a file descriptor: so there are two, whatever B is.
+    """
 
     pixels: Tensor
     keys: Tensor
-    crops: Sequence[Crop]
+    readings: Sequence[Reading]
 
     def pin_memory(self) -> "Crops":
         """For the loader's pinning thread."""
-        return Crops(self.pixels.pin_memory(), self.keys.pin_memory(), self.crops)
+        return Crops(self.pixels.pin_memory(), self.keys.pin_memory(), self.readings)
 
 
 class Photographs(Dataset[Crop]):
@@ -131,8 +140,10 @@ class Photographs(Dataset[Crop]):
             picture, hashed = found
             self._reported[index] = True
             pixels = random_crop(picture, self.size, share, draw)
-            return Crop(to_tensor(pixels), position, key, index, None if hashed is None else int(hashed), skipped)
-        return Crop(torch.zeros(3, self.size, self.size, dtype=torch.uint8), position, key, -1, None, skipped)
+            reading = Reading(position, key, index, None if hashed is None else int(hashed), skipped)
+            return Crop(to_tensor(pixels), reading)
+        nothing = torch.zeros(3, self.size, self.size, dtype=torch.uint8)
+        return Crop(nothing, Reading(position, key, -1, None, skipped))
 
     def _read(self, index: int, side: int) -> tuple[NDArray[np.uint8], np.uint64 | None] | str:
         """A picture in the version for `side`, with its hash where that is of use, or why it is unusable so."""
@@ -216,8 +227,9 @@ def crops_loader(
 
 
 def _collate(crops: list[Crop]) -> Crops:
-    keys = torch.tensor([crop.key for crop in crops])
-    return Crops(torch.stack([crop.pixels for crop in crops]), keys, crops)
+    readings = [crop.reading for crop in crops]
+    keys = torch.tensor([reading.key for reading in readings])
+    return Crops(torch.stack([crop.pixels for crop in crops]), keys, readings)
 
 
 def _quiet_worker(_: int) -> None:

@@ -34,6 +34,9 @@ TERMS: dict[str, type[ColourTerm] | type[FeatureTerm]] = {
 }
 """tinct's own. A `ColourTerm` is made without arguments, a `FeatureTerm` with the encoder's channels."""
 
+REPORTED = {"adversarial", "discriminator", "discriminator_accuracy"}
+"""What the learner reports beside the terms' losses."""
+
 
 def make_terms(weights: dict[str, float], channels: list[int]) -> tuple[ColourTerm | None, nn.ModuleDict]:
     """The colour term (or None) and the feature terms that `weights` names.
@@ -82,4 +85,6 @@ def _kind(name: str) -> Any:
     own = getattr(kind, "name", None)
     if own != name or not name.isidentifier():  # by which torch calls it, too
         raise TinctError(f"term {name!r}: its class has the name {own!r}; expected one for both: letters, digits, _")
+    if name in REPORTED or hasattr(nn.ModuleDict(), name):
+        raise TinctError(f"term {name!r}: tinct or torch calls something else so; rename it in its package")
     return kind

@@ -1,5 +1,6 @@
 """The loop of pretraining: steps up to a budget, checkpoints, interruptions, and going on where it was."""
 
+import errno
 import hashlib
 import itertools
 import json
@@ -119,7 +120,7 @@ class Training:
         began = time.perf_counter()
         parts = list(itertools.islice(batches, self.config.accumulate))
         waited = time.perf_counter() - began
-        for news in itertools.chain.from_iterable(self.ledger.note(part.crops) for part in parts):
+        for news in itertools.chain.from_iterable(self.ledger.note(part.readings) for part in parts):
             monitor.passed_over(*news)
         losses = self.learner.learn(parts, self.step, self._rate(), self._adversarial_weight())
         self.step += 1
@@ -255,9 +256,10 @@ def interruptible(training: Training) -> Iterator[None]:
 
 @contextmanager
 def readers_watched() -> Iterator[None]:
-    """Within it, torch's error where a process that reads pictures is lost, which may come at any line, is a sentence.
+    """Within it, the error where a process that reads pictures is lost, which may come at any line, is a sentence.
 
-    After any error none of them stays: they take no other signal, and Python would wait for them at its end.
+    It is torch's own, or that of the connection on which pictures come. After any error none of them stays: they take
+    no other signal, and Python would wait for them at its end.
 
     Raises:
         TinctError: one was lost, or there are too many open files to hear from it.
@@ -266,15 +268,25 @@ def readers_watched() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of any kind: they would be waited for after each
-        for reader in set(multiprocessing.active_children()) - others:
+        remaining = set(multiprocessing.active_children()) - others
+        for reader in remaining:
             reader.kill()
-        if not isinstance(error, RuntimeError) or not str(error).startswith(("DataLoader worker", "Too many open")):
+        if not _of_a_lost_reader(error, bool(remaining)):
             raise
-        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0].rstrip(".")
         raise TinctError(
             f"a process that reads pictures was lost ({reason}); free memory, allow more open files (ulimit -n), or "
             "lower workers, and go on from the last checkpoint (tinct pretrain: with --resume)"
         ) from error
+
+
+def _of_a_lost_reader(error: Exception, reading: bool) -> bool:
+    """Whether it is torch's error, or that of the connection to those processes, where there are any `reading`."""
+    if isinstance(error, RuntimeError):
+        return str(error).startswith(("DataLoader worker", "Too many open"))
+    if isinstance(error, EOFError | ConnectionError):
+        return reading and "in DataLoader worker process" not in str(error)  # as torch hands on what a source raises
+    return reading and isinstance(error, OSError) and error.errno == errno.EMFILE
 
 
 def stored(config: Config) -> dict[str, Any]:

@@ -34,13 +34,13 @@ FIRST, FIRST_BATCH = 512, 64
 """Before a run, batches of the latter are read until there are more crops than the former, or than photographs."""
 
 
-def engine_for(config: Config) -> Fabric:
-    """The engine, on whose devices a batch has to be divided evenly, into two pictures or more.
+def engine_for(config: Config, launch: bool = True) -> Fabric:
+    """The engine, on whose devices a batch has to be divided evenly, into two pictures or more; see `make_fabric`.
 
     Raises:
         TinctError: it cannot be, or see `make_fabric`.
     """
-    fabric = make_fabric(config.accelerator, config.precision, config.devices, config.strategy)
+    fabric = make_fabric(config.accelerator, config.precision, config.devices, config.strategy, launch)
     parts = fabric.world_size * config.accumulate
     if config.batch_size % parts:
         raise TinctError(f"batch_size is {config.batch_size}; expected a multiple of devices x accumulate = {parts}")
@@ -58,20 +58,25 @@ def set_aside(
     """The indices to train on, the held-out pictures (N, side, side, 3), and the hashes to avoid in training.
 
     Held-out pictures are squares as large as a finished colorizer sees them (`whole_side`). `excluded` are to be
-    avoided by both; copies of what is held out, which may be among the indices, by training. What is held out does not
-    depend on `max_pictures`, so that runs on more and on fewer are scored on the same. `photos:` is held out on the
-    right parts of its photographs, which no training crop touches, among others too.
+    avoided by both, but for what `held_out` names; copies of what is held out, which may be among the indices, by
+    training. What is held out does not depend on `max_pictures`, so that runs on more and on fewer are scored on the
+    same. `photos:` is held out on the right parts of its photographs, which no training crop touches, among others too.
 
     Raises:
-        TinctError: nothing is left to train on.
+        TinctError: nothing is left to train on, or nothing of what `held_out` names can be used.
     """
     pool = np.arange(len(source), dtype=np.uint32)
     side = whole_side(config.size, config.min_crop)
-    apart: Source | None = open_held_out(config.held_out) if config.held_out else None
-    if apart is None and isinstance(source, Photos):
-        apart = Photos("val")
-    if apart is not None:
-        _, pictures, hashes = take_held_out(apart, HELD_OUT, side, excluded)
+    if config.held_out is not None:
+        named = open_held_out(config.held_out)
+        _, pictures, hashes = take_held_out(named, HELD_OUT, side, excluded[:0])
+        if not len(pictures):
+            raise TinctError(
+                f"held_out is {config.held_out}, of which none of {min(len(named), 4 * HELD_OUT)} pictures tried can "
+                "be used; name colour photographs that can be read (see `tinct data`)"
+            )
+    elif isinstance(source, Photos):
+        _, pictures, hashes = take_held_out(Photos("val"), HELD_OUT, side, excluded)
     else:
         parts = source.parts if isinstance(source, Joined) else (source,)
         candidates = Joined([Photos("val") if isinstance(part, Photos) else part for part in parts])
@@ -142,7 +147,7 @@ def prepare(learner: Learner, photographs: Photographs) -> None:
     ledger = Ledger(photographs.source, len(photographs))
     chroma = []
     for part in crops_loader(photographs, FIRST_BATCH, range(min(FIRST, len(photographs)) // FIRST_BATCH + 1)):
-        ledger.note(part.crops)
+        ledger.note(part.readings)
         chroma.append(take_apart(part.pixels, part.keys, learner.config.chroma_stride).ab)
     photographs.forget()
     learner.pretext.fit(torch.cat(chroma).to(learner.fabric.device))
