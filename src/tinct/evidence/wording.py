@@ -285,6 +285,7 @@ def _over_pictures(comparison: Comparison, contrast: Contrast) -> str:
 
 
 def _subject(comparison: Comparison, arm: str) -> str:
-    """What the arm's pretraining was, from where its weights say they come from; `random` had none."""
-    subject = "Having random weights" if arm == "random" else pretraining_of(comparison.inits(arm)[0])
+    """What the arm's pretraining was, from where its weights say they come from; random ones had none."""
+    init = comparison.inits(arm)[0]
+    subject = "Having random weights" if init["name"] == "random" else pretraining_of(init)
     return subject if len(comparison.arms) == 2 else f"{subject} ({arm})"
