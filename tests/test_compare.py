@@ -490,7 +490,7 @@ def test_evaluated_pictures_that_an_encoder_saw_are_named(tmp_path, transfers, r
     assert remedy in " ".join(capsys.readouterr().out.split())
     monkeypatch.setattr("tinct.evidence.leaks.entries", lambda: dict.fromkeys(runs))  # as if they came with tinct
     assert compare("mosaic:", task="multilabel", inits=inits, out=tmp_path / "out", labels="50", seeds=2) == 0
-    remedy = "; leave them out of the val split, or pretrain an encoder of your own with --exclude mosaic:"
+    remedy = "; leave them out of the val split, or pretrain another encoder with --exclude mosaic:"
     assert remedy in " ".join(capsys.readouterr().out.split())
     assert "clean:" not in said
     plan = json.loads((tmp_path / "out" / "compare.json").read_text())

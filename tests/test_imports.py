@@ -34,12 +34,12 @@ ALLOWED = {
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.(decode|srgb|transforms)|{COLOURING}",
     r"pretraining\.preparation": r"config|engine|data\..+|pretraining\.(heldout|learner)|objectives\.pretext",
     r"evidence\.records": r"data\.labelled|evidence\.statistics",
-    r"evidence\.findings": r"data\.labelled|evidence\.(records|statistics)",
+    r"evidence\.findings": r"data\.labelled|evidence\.(records|statistics)|settings",
     r"evidence\.continuation": r"evidence\.(findings|statistics)",
     r"evidence\.parsing": r"evidence\.grid|settings",
     r"evidence\.wording": r"evidence\.(continuation|findings|statistics)",
     r"report(\..+)?": (
-        r"evidence\.(records|findings|continuation|wording|statistics)|cards|data\.(base|labelled|overlay)|report\..+"
+        r"evidence\.(records|findings|continuation|wording|statistics)|cards|settings|data\.(base|labelled|overlay)|report\..+"
     ),
     # parts know nothing of the commands that are made of them
     r"downstream\..+": PARTS + r"|downstream\..+|coloring\.upsample",

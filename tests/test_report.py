@@ -10,7 +10,7 @@ import json
 import math
 import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import fake_records
 import numpy as np
@@ -360,6 +360,32 @@ def test_tables_hold_every_transfer(records):
     line = next(line for line in markdown.read_text().splitlines() if line.startswith("| 50 | cgan"))
     assert f"{mean:.1f} ±" in line
     assert "## Pretraining run run" in markdown.read_text()
+
+
+def test_no_two_rows_of_the_table_are_alike_but_for_their_values(tmp_path):
+    base = TransferSettings("voc:pictures", "segmentation", labels="50")
+    for name, settings in {
+        "plain": base,
+        "decayed": replace(base, layer_decay=0.7, decoder="carried", cache="elsewhere", backbone="resnet18"),
+        "larger": replace(base, backbone="resnet34"),
+        "padded": replace(base, head="unet"),
+        "probe": replace(base, task="multilabel", protocol="linear", batch_size=8),
+    }.items():
+        fake_transfer(settings, tmp_path / name)
+    path = tmp_path / "padded" / "record.json"
+    record = json.loads(path.read_text())
+    del record["data"]["view"]
+    write_json(path, record)
+    table = write_report([tmp_path], tmp_path / "report.html")[2]
+    with table.open() as file:
+        found = [[row[key] for key in ("backbone", "settings", "steps", "lr")] for row in csv.DictReader(file)]
+    assert sorted(found) == [
+        ["resnet18", "", "", ""],
+        ["resnet18", "", "600", "0.001"],
+        ["resnet18", "decoder=carried, layer_decay=0.7", "600", "0.001"],
+        ["resnet18", "head=unet, scored in padded squares", "600", "0.001"],
+        ["resnet34", "", "600", "0.001"],
+    ]
 
 
 def test_records_behind_links_are_found_once_and_circles_end(records):

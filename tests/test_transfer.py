@@ -316,7 +316,7 @@ def test_a_picture_that_pretraining_saw_is_named(table, tmp_path):
     shutil.copy(tmp_path / "seen.npy", tmp_path / "on")
     save_encoder(tmp_path / "on" / "encoder.safetensors", Encoder("resnet10t"), {"init": str(tmp_path)})
     lines = Console(record=True, width=1000, file=io.StringIO())
-    for init, remedy in ((tmp_path, "pretrain an encoder of your own"), (tmp_path / "on", f"started from {tmp_path},")):
+    for init, remedy in ((tmp_path, "pretrain another encoder with"), (tmp_path / "on", f"started from {tmp_path},")):
         run_transfer(settings_for(table, init=str(init)), tmp_path / f"{init.name}-out", console=lines)
         assert remedy in lines.export_text()
     np.save(tmp_path / "seen.npy", np.zeros(0, np.uint64))
@@ -324,13 +324,21 @@ def test_a_picture_that_pretraining_saw_is_named(table, tmp_path):
     assert record["data"]["seen_by_encoder"] == {"pictures": 0, "names": []}
 
 
-def test_a_warning_names_ten_pictures_counts_the_others_and_says_what_to_do():
-    lines = Console(record=True, width=200, file=io.StringIO())
+@pytest.mark.parametrize(
+    ("split", "remedy"),
+    [
+        ("val", "leave them out of the val split, or pretrain another encoder with --exclude csv:here"),
+        ("tuning", "they are training pictures, which --exclude leaves in"),
+    ],
+)
+def test_a_warning_names_ten_pictures_counts_the_others_and_says_what_to_do(split, remedy):
+    lines = Console(record=True, width=300, file=io.StringIO())
     seen = {"pictures": 12, "names": [f"{number}.png" for number in range(12)]}
-    warn(lines, {}, {"seen_by_encoder": seen, "seen_in_training": {"pictures": 1, "names": ["a.png"]}})
+    found = {"seen_by_encoder": seen, "seen_in_training": {"pictures": 1, "names": ["a.png"]}}
+    warn(lines, {}, {"spec": "csv:here", "eval_split": split, **found})
     seen, learned = lines.export_text().splitlines()
     assert "12 of the evaluated pictures" in seen
-    assert "9.png and 2 more; leave them out of that split, or pretrain" in seen
+    assert seen.endswith(f"9.png and 2 more; {remedy}")
     assert "10.png" not in seen
     assert learned.endswith("a.png; take them out of one of the two")
 

@@ -92,7 +92,7 @@ def compare(
             for `mosaic:`.
         lrs: learning rates to choose from.
         baseline: the arm that the others are compared with, such as `l1`; by default what the grid was last given, if
-            it is among the arms, else `random`, else the first arm.
+            it is among the arms, else the one of random weights, else the first.
         settings: further settings of `tinct transfer`, such as `input=rgb layer_decay=0.7`.
         jobs: transfers at a time; by default one for each GPU, or one.
         dry_run: run one cell, list all, and estimate the time of those to do.

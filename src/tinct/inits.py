@@ -24,7 +24,10 @@ from tinct.runs import Run
 from tinct.shipped import RESERVED, digest, entries, resolve, seen_beside
 from tinct.weights import cast, check_header, fed_with, load_strict, read_weights
 
-__all__ = ["RANDOM_BACKBONE", "Start", "carried_decoder", "inherited", "load_init", "seen_before", "seen_by"]
+__all__ = [
+    *("RANDOM_BACKBONE", "Start", "against_leak", "carried_decoder", "inherited", "load_init"),
+    *("seen_before", "seen_by"),
+]
 
 logger = logging.getLogger(__name__)
 
@@ -152,6 +155,16 @@ def inherited(start: Start, hashes: NDArray[np.uint64]) -> str | None:
     init = start.provenance.get("init", "random")
     before = None if start.provenance.get("weights") in entries() else seen_before(init)
     return init if before is not None and near(hashes, before).any() else None
+
+
+def against_leak(split: str, source: str, began: str | None = None) -> str:
+    """What to do where an encoder saw pictures of `split`; `began` is what `inherited` gave."""
+    if split == "tuning":
+        return "they are training pictures, which --exclude leaves in"
+    leave, exclude = f"leave them out of the {split} split", f"with --exclude {source}"
+    if began is not None:  # --exclude keeps out what a run reads, not what its init had seen
+        return f"it started from {began}, which saw them: start from random {exclude}, or {leave}"
+    return f"{leave}, or pretrain another encoder {exclude}"
 
 
 def carried_decoder(name: str) -> tuple[dict[str, Tensor], int, int, str]:

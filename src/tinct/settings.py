@@ -1,6 +1,7 @@
 """The settings of a transfer: flags on the command line, cells of a comparison, fields here."""
 
 import shlex
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_type_hints
 
@@ -11,10 +12,15 @@ from tinct.errors import TinctError, check_kinds
 from tinct.files import as_plain
 from tinct.models.stem import Input
 
-__all__ = ["Head", "Split", "TransferSettings", "encoder_size"]
+__all__ = ["Head", "Split", "TransferSettings", "encoder_size", "unusual"]
 
 Split = Literal["val", "test", "tuning"]
 Head = Literal["decoder", "unet", "fpn", "deeplabv3plus"]
+TOLD = (
+    *("source", "task", "init", "backbone", "protocol", "labels", "evaluate", "seed", "size", "input", "lr", "steps"),
+    *("cache", "accelerator"),
+)
+"""What a table or title has another place for, or what makes no other result."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,17 @@ class TransferSettings:
                 raise TinctError(f"{name} is {getattr(self, name)}, which is for segmentation; leave it out")
         if self.decoder == "carried" and self.head != "decoder":
             raise TinctError(f"head {self.head} cannot carry a colorizer's decoder over; use --head decoder")
+
+
+def unusual(record: Mapping[str, Any], besides: Collection[str] = ()) -> list[str]:
+    """What a transfer's record has of further settings that are no defaults, such as `layer_decay=0.7`.
+
+    Without `besides`, and without those that play no part in its protocol.
+    """
+    idle = () if record["protocol"] in BY_GRADIENTS else FOR_GRADIENTS
+    further = [key for key in fields(TransferSettings) if key.name not in (*TOLD, *idle, *besides)]
+    found = ((key, record["settings"].get(key.name, key.default)) for key in further)
+    return [f"{key.name}={value}" for key, value in found if value != key.default]
 
 
 def encoder_size(pretrained: int | None) -> int:

@@ -23,7 +23,7 @@ from tinct.environment import environment
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.evidence.findings import METRICS
 from tinct.files import alone_in, expanded, write_json
-from tinct.inits import Start, inherited, load_init
+from tinct.inits import Start, against_leak, inherited, load_init
 from tinct.outputs import RECORD, check_out
 from tinct.screen import open_console, say
 from tinct.settings import TransferSettings
@@ -278,11 +278,8 @@ def warn(console: Console, skipped: dict[str, str], data: dict[str, Any], began:
     """
     for name, reason in skipped.items():
         say(console, f"passed over: {name}: {reason}")
-    remedy = "leave them out of that split, or pretrain an encoder of your own with --exclude"
-    if began is not None:  # --exclude keeps out what a run reads, not what its init had seen
-        remedy = f"it started from {began}, which saw them: leave them out of that split, or start from random"
     kinds = (
-        ("seen_by_encoder", "pretraining saw", remedy),
+        ("seen_by_encoder", "pretraining saw", against_leak(data["eval_split"], data["spec"], began)),
         ("seen_in_training", "among the labelled training pictures are", "take them out of one of the two"),
     )
     for key, where, remedy in kinds:

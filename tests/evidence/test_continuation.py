@@ -57,7 +57,7 @@ def test_an_arm_is_compared_with_the_latest_that_it_went_on_from(made):
     values = [made.values(arm, 400) for arm in ("second", "third")]
     assert found[-1].difference.mean == pytest.approx(np.mean([values[1][s] - values[0][s] for s in range(3)]))
     assert found[-1].difference.pairs == 3
-    assert {step.encoders for step in found} == {1}
+    assert {step.encoders for step in found} == {(1, 1)}
     said = [line for line in continuation(made) if line.startswith("Going on")]
     assert len(said) == 4
     assert all(" points for this encoder (95 % CI" in line for line in said)
@@ -73,6 +73,34 @@ def test_the_trend_is_the_least_squares_line_over_doublings(made):
     low, high = stats.t.interval(0.95, 2, np.mean(by_seed), stats.sem(by_seed))
     assert (few.per_doubling.low, few.per_doubling.high) == (pytest.approx(low), pytest.approx(high))
     assert (few.pictures, few.gain) == (16_000, pytest.approx(level + 4 * slope))
+
+
+def test_a_line_is_over_the_seeds_that_all_of_its_arms_and_the_baseline_have(made):
+    def without(arm, seed):
+        cells = [cell for cell in made.cells if (cell.arm, cell.seed) != (arm, seed)]
+        return trends(Comparison(cells, made.arms)), trends(
+            Comparison([one for one in cells if one.seed != seed], made.arms)
+        )
+
+    for cell in made.cells:
+        if (cell.arm, cell.seed) == ("third", 2):  # which makes the last step a loss
+            cell.record["value"] -= 20
+    assert [trend.flat for trend in trends(made)] == [True, True]
+    for arm in ("first", "second", "random"):
+        found, expected = without(arm, 2)
+        assert found == expected
+        assert [trend.flat for trend in found] == [False, False]
+
+
+def test_encoders_of_which_there_are_fewer_before_a_step_are_said(made):
+    for cell in made.cells:
+        if cell.arm == "second":
+            cell.record["init"] = cell.record["init"] | {"name": f"second{cell.seed}"}
+            cell.record["init"]["provenance"] = SECOND | {"sha256": f"second{cell.seed}"}
+    first, second = (step for step in steps(made) if step.labels == 50)
+    assert (first.encoders, second.encoders) == ((3, 1), (1, 3))
+    said = [line for line in continuation(made) if line.startswith("Going on") and "at 50 labels" in line]
+    assert [" points against this encoder (" in said[0], " points for this encoder (" in said[1]] == [True, True]
 
 
 def test_a_stage_that_others_are_compared_with_is_on_the_line_at_0(made):

@@ -118,6 +118,24 @@ def test_grids_fed_grey_and_colour_are_two_comparisons_and_say_so(tmp_path):
     assert colour.title == f"{grey.title} · fed rgb"
 
 
+def test_titles_that_would_be_one_say_what_tells_them_apart(tmp_path):
+    base = TransferSettings("voc:pictures", "segmentation", labels="50", layer_decay=0.7, decoder="carried")
+    for name, settings in {"a": base, "b": replace(base, layer_decay=1.0), "c": replace(base, steps=100)}.items():
+        fake_transfer(settings, tmp_path / name)
+    decayed, plain, shorter = (one.title for one in comparisons(find_records([tmp_path]).cells))
+    assert decayed == f"{plain} · layer_decay=0.7"
+    assert "layer_decay" not in shorter
+    (alone,) = comparisons(find_records([tmp_path / "a"]).cells)
+    assert alone.title == plain
+
+
+def test_random_weights_are_the_baseline_by_any_name(tmp_path):
+    fake_grid(tmp_path, {"cgan": RUNS, "scratch": ["random"]}, ("50",), seeds=2)
+    cells = find_records([tmp_path]).cells
+    assert [one.arms for one in comparisons(cells)] == [["scratch", "cgan"]]
+    assert [one.arms for one in comparisons(cells, "cgan")] == [["cgan", "scratch"]]
+
+
 def test_other_groups_leave_the_bootstrap_out(tmp_path):
     fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50",), seeds=2)
     for number, path in enumerate(sorted(tmp_path.glob("cells/*/record.json"))):

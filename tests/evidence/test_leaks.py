@@ -44,24 +44,28 @@ def test_arms_with_an_encoder_of_unknown_pictures_are_told():
 
 
 @pytest.mark.parametrize(
-    ("evaluate", "of_its_own", "shipped"),
+    ("evaluate", "of_its_own", "begun"),
     [
-        ("val", "pretrain with --exclude voc:here", "leave them out of the val split, or pretrain an encoder of your"),
+        (
+            "val",
+            "leave them out of the val split, or pretrain another encoder with --exclude voc:here",
+            "it started from run0, which saw them: start from random with --exclude voc:here, or leave them out of the",
+        ),
         ("tuning", *["they are training pictures, which --exclude leaves in"] * 2),
     ],
 )
-def test_a_leak_names_ten_pictures_and_a_remedy_that_is_at_hand(evaluate, of_its_own, shipped):
+def test_a_leak_names_ten_pictures_and_a_remedy_that_is_at_hand(evaluate, of_its_own, begun):
     grid = SimpleNamespace(
         common=SimpleNamespace(source="voc:here", evaluate=evaluate),
         arms=[Arm("ours", ("tinct-small-ssl", "run")), Arm("theirs", ("tinct-small-ssl",))],
         seen={"ours": [f"p{number}" for number in range(12)], "theirs": [f"p{number}" for number in range(10)]},
         untold=("x", "y"),
-        inherited={},
+        inherited={"theirs": "run0"},
         out=Path("grid"),
     )
     ours, theirs, unknown = leaks(grid)
     said = "evaluated pictures, or near-copies of them, are among those that its encoder saw: "
     names = ", ".join(f"p{number}" for number in range(10))
     assert ours == f"ours: 12 {said}{names} and 2 more (see {Path('grid', 'compare.json')}); {of_its_own}"
-    assert theirs.startswith(f"theirs: 10 {said}{names}; {shipped}")
+    assert theirs.startswith(f"theirs: 10 {said}{names}; {begun}")
     assert unknown.startswith("x, y: which pictures its weights were made from is not known in full")

@@ -25,19 +25,21 @@ class Step:
         later: an arm that goes on from it, with no other arm between.
         labels: labelled pictures.
         difference: the later less the earlier, paired over the seeds that both have.
-        encoders: how many are behind the later arm's values.
+        encoders: how many are behind the values of the later arm, and of the earlier.
     """
 
     earlier: str
     later: str
     labels: int
     difference: Difference
-    encoders: int
+    encoders: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Trend:
     """A straight line through three arms or more of one recipe, against the logarithm of the pictures they had read.
+
+    All of it is over the seeds that these arms and the baseline have in common.
 
     Attributes:
         arms: the first to the last.
@@ -80,7 +82,7 @@ def steps(made: Comparison) -> list[Step]:
             ours, theirs = made.by_seed(later, labels), made.by_seed(earlier, labels)
             if seeds := distinct(ours, theirs, sorted(ours.keys() & theirs.keys())):
                 values = ([cells[seed].value for seed in seeds] for cells in (ours, theirs))
-                behind = encoders(ours[seed] for seed in seeds)
+                behind = encoders(ours[seed] for seed in seeds), encoders(theirs[seed] for seed in seeds)
                 found.append(Step(earlier, later, labels, paired_difference(*values), behind))
     return found
 
@@ -89,31 +91,29 @@ def trends(made: Comparison) -> list[Trend]:
     """A trend for each last arm of three or more that share their recipe, at every number of labels."""
     parents = _parents(made)
     gone_on = {earlier for later, earlier in parents.items() if _recipe(made, later) == _recipe(made, earlier)}
-    gains = {(one.arm, one.labels): one.difference.mean for one in made.contrasts}
-    gains |= {(made.baseline, labels): 0.0 for labels in made.amounts}  # where a stage is what others are compared with
     found = []
     for last in parents.keys() - gone_on:
         arms = [last]
         while (earlier := parents.get(arms[-1])) and _recipe(made, earlier) == _recipe(made, last):
             arms.append(earlier)
-        arms = arms[::-1]
-        pictures = [pictures_read(made, arm) or 0 for arm in arms]
-        for labels in made.amounts:
-            slope_seen = _slope(made, arms, labels, pictures) if len(arms) > 2 else None
-            if slope_seen and all((arm, labels) in gains for arm in arms):
-                heights, ahead = [gains[arm, labels] for arm in arms], AHEAD * pictures[-1]
-                slope, level = np.polyfit(np.log2(pictures), heights, 1)
-                flat, gain = heights[-1] <= heights[-2], float(level + slope * np.log2(ahead))
-                found.append(Trend(tuple(arms), labels, slope_seen, ahead, gain, flat))
+        lines = (_trend(made, arms[::-1], labels) for labels in made.amounts if len(arms) > 2)
+        found += [line for line in lines if line is not None]
     return sorted(found, key=lambda trend: (made.arms.index(trend.arms[-1]), trend.labels))
 
 
-def _slope(made: Comparison, arms: list[str], labels: int, pictures: list[int]) -> Difference | None:
-    """Points with each doubling of the pictures read, over the seeds that all of `arms` have; None without one."""
-    cells = [made.by_seed(arm, labels) for arm in arms]
-    seeds = distinct(cells[0], cells[-1], sorted(set.intersection(*map(set, cells))))
-    slopes = [float(np.polyfit(np.log2(pictures), [one[seed].value for one in cells], 1)[0]) for seed in seeds]
-    return paired_difference(slopes, [0.0] * len(slopes)) if slopes else None
+def _trend(made: Comparison, arms: list[str], labels: int) -> Trend | None:
+    """The line through `arms`, the mean of those of the seeds; None where there is no seed that all have."""
+    cells = [made.by_seed(arm, labels) for arm in (made.baseline, *arms)]
+    seeds = distinct(cells[1], cells[-1], sorted(set.intersection(*map(set, cells))))
+    if not seeds:
+        return None
+    pictures = [pictures_read(made, arm) or 0 for arm in arms]
+    baseline, *values = np.array([[one[seed].value for seed in seeds] for one in cells])
+    slopes, levels = np.polyfit(np.log2(pictures), values, 1)
+    per_doubling = paired_difference(slopes.tolist(), [0.0] * len(seeds))
+    ahead, flat = AHEAD * pictures[-1], bool(values[-1].mean() <= values[-2].mean())
+    gain = float((levels - baseline).mean() + per_doubling.mean * np.log2(ahead))
+    return Trend(tuple(arms), labels, per_doubling, ahead, gain, flat)
 
 
 def stages_of(init: dict[str, Any]) -> list[dict[str, Any]]:

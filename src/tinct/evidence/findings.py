@@ -1,7 +1,7 @@
 """What follows from records of transfers: comparisons of arms, in numbers."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,17 +13,11 @@ from tinct.data.labelled import BY_GRADIENTS, FOR_GRADIENTS
 from tinct.errors import TinctError
 from tinct.evidence.records import Cell, overlap, padded
 from tinct.evidence.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
+from tinct.settings import unusual
 
 __all__ = [
-    "METRICS",
-    "PER_CELL",
-    "UNSAID",
-    "Comparison",
-    "Contrast",
-    "comparisons",
-    "distinct",
-    "encoders",
-    "fitted_on_all",
+    *("METRICS", "PER_CELL", "UNSAID", "Comparison", "Contrast"),
+    *("comparisons", "distinct", "encoders", "fitted_on_all"),
 ]
 
 PER_CELL = ("init", "backbone", "weights", "decoder", "labels", "seed", "lr", "cache", "accelerator")
@@ -74,10 +68,12 @@ class Comparison:
     Attributes:
         cells: the transfers.
         arms: their names, the baseline first.
+        apart: whether its title says what tells its settings from others', since the rest is another's title too.
     """
 
     cells: list[Cell]
     arms: list[str]
+    apart: bool = False
 
     @property
     def baseline(self) -> str:
@@ -96,16 +92,15 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Data, task, protocol, size, steps, backbone; the input unless grey, and what was scored unless val."""
+        """Data, task, protocol, size, steps, backbone; the input unless grey, what was scored unless val, and more."""
         data, size, backbone = self.record["data"], self.record["size"], self.record["init"]["backbone"]
         parts = [data["spec"], self.record["task"], self.record["protocol"], f"{size} px", backbone]
         if self.record["protocol"] in BY_GRADIENTS:
             parts.insert(-1, f"{self.record['settings']['steps']} steps")
-        if self.record["input"] != "grey":
-            parts.append(f"fed {self.record['input']}")
-        if data["eval_split"] != "val":
-            parts.append(f"scored on {data['eval_split']}")
-        return " · ".join([*parts, "scored in padded squares"] if padded(self.record) else parts)
+        parts += [f"fed {self.record['input']}"] * (self.record["input"] != "grey")
+        parts += [f"scored on {data['eval_split']}"] * (data["eval_split"] != "val")
+        parts += unusual(self.record, PER_CELL) if self.apart else []
+        return " · ".join([*parts, *["scored in padded squares"] * padded(self.record)])
 
     @property
     def note(self) -> str:
@@ -217,7 +212,8 @@ def fitted_on_all(record: Mapping[str, Any]) -> bool:
 def comparisons(cells: Sequence[Cell], baseline: str | None = None) -> list[Comparison]:
     """Group cells by data, task, protocol and whatever else must be equal between arms.
 
-    The baseline of a group is `baseline` where it has that arm, else its plan's, else `random`, else its first arm.
+    The baseline of a group is `baseline` where it has that arm, else its plan's, else that of random weights, whatever
+    its name, else its first arm.
     """
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -233,16 +229,17 @@ def comparisons(cells: Sequence[Cell], baseline: str | None = None) -> list[Comp
         present = {cell.arm for cell in group}
         planned = [arm for cell in group for arm in cell.plan.get("arms", {}) if arm in present]
         arms = list(dict.fromkeys([*planned, *(cell.arm for cell in group)]))
-        wanted = (baseline, *(cell.plan.get("baseline") for cell in group), "random", arms[0])
+        pretrained = {cell.arm for cell in group if cell.record["init"]["name"] != "random"}
+        from_noise = (arm for arm in arms if arm not in pretrained)
+        wanted = (baseline, *(cell.plan.get("baseline") for cell in group), "random", *from_noise, arms[0])
         first = next(arm for arm in wanted if arm in arms)
         arms.sort(key=lambda arm: arm != first)
-        used: dict[str, int] = {}
-        for cell in group:
-            used[cell.record["labels"]] = max(cell.labels, used.get(cell.record["labels"], 0))
+        used = {cell.record["labels"]: cell.labels for cell in sorted(group, key=lambda cell: cell.labels)}
         group = [replace(cell, pictures=used[cell.record["labels"]]) for cell in group]
         group.sort(key=lambda cell: (arms.index(cell.arm), cell.labels, cell.seed))
         made.append(Comparison(group, arms))
-    return made
+    titles = Counter(one.title for one in made)
+    return [replace(one, apart=titles[one.title] > 1) for one in made]
 
 
 def _each_once(cells: list[Cell]) -> list[Cell]:

@@ -53,7 +53,7 @@ class Grid:
         untold: the arms with an encoder of which nobody knows all the pictures that it saw.
         seen: for each arm, the names of evaluated pictures that are among those its encoders saw, or copies of them.
         out: the folder.
-        baseline: the arm that the others are compared with; None for what the plan says, else `random`, else the first.
+        baseline: the arm that the others are compared with; None for what `comparisons` takes.
         inherited: of arms whose encoders began with weights that had seen such pictures, the name of those weights.
     """
 

@@ -11,10 +11,9 @@ from tinct.data.sources import open_labelled
 from tinct.downstream.examples import open_labels
 from tinct.evidence.grid import Arm, Grid
 from tinct.evidence.records import NAMED, not_known
-from tinct.inits import Start, inherited
+from tinct.inits import Start, against_leak, inherited
 from tinct.outputs import PLAN
 from tinct.settings import TransferSettings
-from tinct.shipped import entries
 
 __all__ = ["evaluated_and_seen", "leaks", "untold"]
 
@@ -65,18 +64,9 @@ def untold(arms: Sequence[Arm], starts: dict[str, Start]) -> tuple[str, ...]:
 
 def leaks(grid: Grid) -> tuple[str, ...]:
     """A line for each arm whose encoders saw evaluated pictures, and one for those of which that is not known."""
-    exclude = f"with --exclude {grid.common.source}"
-    inits = {arm.name: arm.inits for arm in grid.arms}
     lines = []
     for arm, names in grid.seen.items():
-        remedy = f"pretrain {exclude}"
-        if grid.common.evaluate == "tuning":
-            remedy = "they are training pictures, which --exclude leaves in"
-        elif set(inits[arm]) <= entries().keys():  # made by somebody else, and as they are
-            remedy = f"leave them out of the {grid.common.evaluate} split, or pretrain an encoder of your own {exclude}"
-        elif began := grid.inherited.get(arm):  # --exclude keeps out what a run reads, not what its init had seen
-            remedy = f"it started from {began}, which saw them: start from random {exclude}, or leave them out of the "
-            remedy += f"{grid.common.evaluate} split"
+        remedy = against_leak(grid.common.evaluate, grid.common.source, grid.inherited.get(arm))
         more = f" and {len(names) - NAMED} more (see {grid.out / PLAN})" if len(names) > NAMED else ""
         lines.append(
             f"{arm}: {len(names)} evaluated pictures, or near-copies of them, are among those that its encoder saw: "

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinct.evidence.continuation import pictures_read, stages_of, steps, trends
+from tinct.evidence.continuation import Step, pictures_read, stages_of, steps, trends
 from tinct.evidence.findings import Comparison, Contrast, fitted_on_all
 from tinct.evidence.statistics import Worth
 
@@ -106,13 +106,13 @@ def continuation(comparison: Comparison) -> list[str]:
             verdict = "; the interval contains 0" if low <= 0 <= high else ""
         said.append(
             f"Going on from {step.earlier} to {step.later}, from {read} pictures read, changes {comparison.metric} by "
-            f"{signed(change)} points{_scope(step.encoders, pairs)}{interval} at {step.labels:,} labels{verdict}."
+            f"{signed(change)} points{_reach(step)}{interval} at {step.labels:,} labels{verdict}."
         )
     for trend in trends(comparison):
         slope, arms = trend.per_doubling, ", ".join(trend.arms)
         each = f"{signed(slope.mean)} points for each doubling of the pictures read"
         if slope.low is not None and slope.high is not None:
-            each += f" (95 % CI {plain(slope.low)} to {plain(slope.high)})"
+            each += f" (95 % CI {plain(slope.low)} to {plain(slope.high)}, {slope.pairs} paired seeds)"
         if trend.rises:
             said.append(
                 f"A straight line through {arms} gives {each}, at {trend.labels:,} labels; it would come to "
@@ -262,10 +262,10 @@ def _in_labels(contrast: Contrast) -> str:
     return f"that is what {times} the labels would give{_range(contrast)}."
 
 
-def _reach(contrast: Contrast) -> str:
-    """How far the interval reaches, by whichever of arm and baseline has fewer encoders."""
-    ours, theirs = contrast.encoders
-    pairs = contrast.difference.pairs
+def _reach(found: Contrast | Step) -> str:
+    """How far the interval reaches, by whichever of the two sides has fewer encoders."""
+    ours, theirs = found.encoders
+    pairs = found.difference.pairs
     return _scope(ours, pairs) if ours <= theirs else _scope(theirs, pairs, "against")
 
 
@@ -285,6 +285,7 @@ def _over_pictures(comparison: Comparison, contrast: Contrast) -> str:
 
 
 def _subject(comparison: Comparison, arm: str) -> str:
-    """What the arm's pretraining was, from where its weights say they come from; `random` had none."""
-    subject = "Having random weights" if arm == "random" else pretraining_of(comparison.inits(arm)[0])
+    """What the arm's pretraining was, from where its weights say they come from; random ones had none."""
+    init = comparison.inits(arm)[0]
+    subject = "Having random weights" if init["name"] == "random" else pretraining_of(init)
     return subject if len(comparison.arms) == 2 else f"{subject} ({arm})"

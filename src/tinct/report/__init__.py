@@ -26,7 +26,7 @@ def report(folders: list[str], *, out: Path, baseline: str | None = None) -> int
         out: the page, such as report.html. A .md or .csv of that name that no report wrote is left as it is, and
             refused.
         baseline: the arm that the others are compared with, where there is one of that name; by default what each grid
-            was given, else `random`, else the first.
+            was given, else the one of random weights, else the first.
 
     Returns:
         0.

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tinct.cards import pretraining_facts
+from tinct.data.labelled import BY_GRADIENTS
 from tinct.evidence import wording
 from tinct.evidence.findings import Comparison
+from tinct.evidence.records import padded
+from tinct.settings import unusual
 
 __all__ = ["as_csv", "as_markdown"]
 
@@ -27,16 +30,19 @@ def as_markdown(made: Sequence[Comparison], runs: Mapping[Path, Mapping[str, Any
 
 
 def as_csv(made: Sequence[Comparison]) -> str:
-    """A row for each transfer."""
+    """A row for each transfer; `settings` has those that are no defaults and have no column."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     data, kind, budget = ("spec", "eval_split", "eval_pictures"), ("task", "protocol", "size", "input"), ("steps", "lr")
-    rows.writerow([*data, *kind, *budget, "arm", "init", "n_labels", "seed", "metric", "value"])
+    rows.writerow([*data, *kind, *budget, "backbone", "settings", "arm", "init", "n_labels", "seed", "metric", "value"])
     for cell in (cell for one in made for cell in one.cells):
         record = cell.record
         first = [*(record["data"][key] for key in data), *(record[key] for key in kind)]
+        trained = record["protocol"] in BY_GRADIENTS
+        first += [record["settings"][key] if trained else "" for key in budget]
+        settings = [*unusual(record), *["scored in padded squares"] * padded(record)]
         last = [cell.arm, record["init"]["name"], record["n_labels"], cell.seed, record["metric"], f"{cell.value:.4f}"]
-        rows.writerow([*first, *(record["settings"][key] for key in budget), *last])
+        rows.writerow([*first, record["init"]["backbone"], ", ".join(settings), *last])
     return text.getvalue()
 
 
