@@ -326,6 +326,31 @@ def test_the_callers_random_numbers_go_on_as_they_were(runs, tmp_path):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(
+    ("to", "name"),
+    [("timm", "out"), ("torchvision", "out.safetensors"), ("segmentation-models", "out"), ("onnx", "out.onnx")],
+)
+def test_torchs_defaults_change_nothing(runs, tmp_path, request, to, name):
+    if to == "segmentation-models":
+        pytest.importorskip("segmentation_models_pytorch")
+    if to == "onnx":
+        request.getfixturevalue("_onnx")
+    run = runs("resnet18")
+    request.getfixturevalue("odd_defaults")
+    report = run_export(run, tmp_path / name, to, input="rgb")
+    assert report["parity"]["relative"] <= 1e-5
+    assert report["fold"]["input_rms"] > 0
+    if to == "timm":
+        tensors = load_file(tmp_path / name / "model.safetensors", device="cpu")
+        assert {value.dtype for value in tensors.values() if value.is_floating_point()} == {torch.float32}
+
+
+def test_torchs_defaults_change_no_classifier_either(table, tmp_path, request):
+    out = trained_on(table, tmp_path / "run", "multilabel")
+    request.getfixturevalue("odd_defaults")
+    assert "with 2 classes" in run_export(out, tmp_path / "out", "timm")["what"]
+
+
 def test_a_trained_resnet_takes_its_classifier_along_and_loses_its_stem_bias(table, tmp_path):
     weights = tmp_path / "timm.safetensors"
     save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), weights)  # in_chans 3, ImageNet's mean

@@ -15,7 +15,7 @@ import timm
 import torch
 
 from tinct.cards import hub_card
-from tinct.device import own_draws
+from tinct.device import own_draws, usual_defaults
 from tinct.errors import TinctError, check_kinds, one_line
 from tinct.exporting.parity import rounding_error, sample_inputs
 from tinct.exporting.subject import Subject, load_subject
@@ -82,6 +82,7 @@ def export(  # noqa: D417  (the others: run_export)
 
 
 @own_draws()
+@usual_defaults()
 def run_export(
     run: str | Path,
     dest: str | Path,
