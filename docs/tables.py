@@ -39,7 +39,7 @@ def renewed(page: str, tables: dict[str, list[str]]) -> str:
             lines += ["", *tables.pop(line), ""]
             next(old)
             list(takewhile(lambda row: row.startswith("|"), old))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip("\n") + "\n"  # a table may be a page's end
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that asks the network shall fail at once
@@ -33,6 +34,18 @@ def colourful(tmp_path: Path) -> Path:
 def table(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The spec of a small table of labelled pictures."""
     return make_table(tmp_path_factory.mktemp("labels"))
+
+
+@pytest.fixture
+def odd_defaults(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Defaults of torch's that a program around tinct may have set."""
+    monkeypatch.setattr("tinct.models.encoder._SEEN", {})
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    yield
+    assert (torch.get_default_dtype(), torch.get_default_device().type) == (torch.float64, "meta")
+    torch.set_default_device(None)
+    torch.set_default_dtype(torch.float32)
 
 
 def write_colourful(folder: Path, count: int, side: int = 48, seed: int = 0) -> None:

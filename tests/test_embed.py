@@ -97,6 +97,13 @@ def test_the_size_is_at_least_what_transfers_take(colourful, tmp_path, pretraine
     assert json.loads((tmp_path / "f.npy.json").read_text())["size"] == fed
 
 
+def test_torchs_defaults_change_nothing(run, colourful, tmp_path, request):
+    embed(str(run), [str(colourful)], out=tmp_path / "usual.npy", input="rgb")
+    request.getfixturevalue("odd_defaults")
+    embed(str(run), [str(colourful)], out=tmp_path / "odd.npy", input="rgb")
+    assert np.array_equal(np.load(tmp_path / "odd.npy"), np.load(tmp_path / "usual.npy"))
+
+
 def test_names_with_ends_of_lines_have_a_line_each(tmp_path):
     store = row_store.Store(tmp_path / "f.npy", width=1, batch=2, total=2)
     store.folder.mkdir()

@@ -35,7 +35,7 @@ from tinct.models.generator import Generator
 from tinct.models.stem import lightness_of, network_input
 from tinct.objectives import make_terms
 from tinct.settings import TransferSettings
-from tinct.shipped import resolve
+from tinct.shipped import digest, resolve
 from tinct.transfer import run_transfer
 from tinct.weights import load_colorizer, load_encoder, save_colorizer, save_encoder
 
@@ -84,6 +84,7 @@ BACKBONES = ("resnet18", "convnext_atto", "tf_efficientnet_lite0", "mobilenetv3_
 def test_timm_opens_it_and_computes_the_same(runs, tmp_path, backbone, stem):
     report = run_export(runs(backbone), tmp_path / "out", "timm", input=stem)
     assert report["parity"]["relative"] <= 1e-6
+    assert (report["from"], report["sha256"]) == (runs(backbone).name, digest(runs(backbone))[:16])
     model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     assert tuple(model.pretrained_cfg["input_size"]) == (STEMS[stem], 96, 96)  # pretrained at 64 px
     assert model.pretrained_cfg["mean"] == [0.5] * STEMS[stem]
@@ -326,6 +327,31 @@ def test_the_callers_random_numbers_go_on_as_they_were(runs, tmp_path):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(
+    ("to", "name"),
+    [("timm", "out"), ("torchvision", "out.safetensors"), ("segmentation-models", "out"), ("onnx", "out.onnx")],
+)
+def test_torchs_defaults_change_nothing(runs, tmp_path, request, to, name):
+    if to == "segmentation-models":
+        pytest.importorskip("segmentation_models_pytorch")
+    if to == "onnx":
+        request.getfixturevalue("_onnx")
+    run = runs("resnet18")
+    request.getfixturevalue("odd_defaults")
+    report = run_export(run, tmp_path / name, to, input="rgb")
+    assert report["parity"]["relative"] <= 1e-5
+    assert report["fold"]["input_rms"] > 0
+    if to == "timm":
+        tensors = load_file(tmp_path / name / "model.safetensors", device="cpu")
+        assert {value.dtype for value in tensors.values() if value.is_floating_point()} == {torch.float32}
+
+
+def test_torchs_defaults_change_no_classifier_either(table, tmp_path, request):
+    out = trained_on(table, tmp_path / "run", "multilabel")
+    request.getfixturevalue("odd_defaults")
+    assert "with 2 classes" in run_export(out, tmp_path / "out", "timm")["what"]
+
+
 def test_a_trained_resnet_takes_its_classifier_along_and_loses_its_stem_bias(table, tmp_path):
     weights = tmp_path / "timm.safetensors"
     save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), weights)  # in_chans 3, ImageNet's mean
@@ -478,13 +504,17 @@ def test_a_hub_folder_has_a_card(runs, tmp_path, monkeypatch, capsys):
     assert names["maps"][-1].shape == (1, 512, 3, 3)
 
 
-@pytest.mark.parametrize(("name", "unlabelled"), [("tinct-small", False), ("tinct-small-ssl", True)])
+@pytest.mark.parametrize(
+    ("name", "unlabelled"), [("tinct-small", False), ("tinct-small-ssl", True), ("tinct-small-ssl-rgb", True)]
+)
 def test_named_weights_go_to_a_hub_with_their_card_and_licence(name, unlabelled, tmp_path):
     assert main(["export", name, "--to", "hub", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "README.md").read_text()
     assert ("self-supervised" in text.partition("\n---\n")[0]) == unlabelled
     assert "\nlicense: apache-2.0\n" in text
     assert f"# {name}\n" in text
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["from"] == name
+    assert not re.search(r"\]\((?!https://)", text)  # no link to what the folder has not
     colorizer = tmp_path / "out" / "colorizer.safetensors"
     assert colorizer.exists() == (name == "tinct-small")
     if colorizer.exists():
@@ -498,6 +528,8 @@ def test_pushing_only_on_request_and_its_failures_are_one_line(runs, tmp_path, m
 
     class Api:
         def create_repo(self, name, **options):
+            if name == "no name":
+                raise ValueError("Repo id must use\nalphanumeric chars")
             calls.append((name, options))
 
         def upload_folder(self, **options):
@@ -507,9 +539,16 @@ def test_pushing_only_on_request_and_its_failures_are_one_line(runs, tmp_path, m
     words = ["export", str(runs("resnet18")), "--to", "hub"]
     assert main([*words, str(tmp_path / "quiet")]) == 0
     assert calls == []
+    assert main([*words, str(tmp_path / "none"), "--push", "no name"]) == 2
+    assert "(Repo id must use alphanumeric chars); nothing was exported: check the name" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
     assert main([*words, str(tmp_path / "out"), "--push", "me/mine"]) == 2
     assert calls == [("me/mine", {"private": True, "exist_ok": True})]
-    assert "cannot push to me/mine (no route to host)" in capsys.readouterr().err
+    assert (
+        f"cannot push to me/mine (no route to host); the export is in {tmp_path / 'out'}: hf upload me/mine "
+        f"{tmp_path / 'out'}\n"
+    ) in capsys.readouterr().err
+    assert (tmp_path / "out" / "model.safetensors").exists()
     assert main([*words[:3], "timm", str(tmp_path / "other"), "--push", "me/mine"]) == 2
     assert not (tmp_path / "other").exists()
 

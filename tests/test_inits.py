@@ -102,6 +102,15 @@ def test_timm_weights_from_a_file(tmp_path, classes, monkeypatch):
     assert torch.allclose(ours[inner], theirs[inner], atol=1e-4)
 
 
+def test_encoders_are_of_single_precision_on_the_cpu_whatever_torchs_defaults_are(run, tmp_path, request):
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), tmp_path / "model.safetensors")
+    request.getfixturevalue("odd_defaults")
+    for name, weights in (("random", None), (str(run[0]), None), ("timm:test_resnet", f"{tmp_path}/model.safetensors")):
+        encoder = load_init(name, input="rgb", weights=weights).encoder.eval()
+        assert {(value.dtype, value.device.type) for value in encoder.parameters()} == {(torch.float32, "cpu")}
+        encoder(torch.zeros(1, 3, 64, 64, dtype=torch.float32, device="cpu"))
+
+
 def test_any_file_in_timms_names_needs_its_backbone_and_every_key(tmp_path):
     weights = timm.create_model("resnet10t", num_classes=0, in_chans=1).state_dict()
     path = tmp_path / "mine.safetensors"

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import get_type_hints
 
@@ -158,6 +159,29 @@ def test_an_options_path_may_begin_with_a_tilde(home):
 def test_another_kind_of_argument_is_a_sentence(call, says):
     with pytest.raises(tinct.TinctError, match=says):
         call()
+
+
+# what takes one of a few words, called with one of them changed
+WORDED = {
+    "Config": lambda **word: tinct.Config(["photos:"], steps=1, **word).check(),
+    "TransferSettings": lambda **word: tinct.TransferSettings("mosaic:", **{"task": "multilabel", **word}).check(),
+    "open_labelled": lambda **word: tinct.open_labelled("mosaic:", "val", **word),
+    "run_compare": lambda **word: tinct.run_compare(
+        "mosaic:", inits="random,x=tinct-small-ssl", out="x", **{"task": "multilabel", **word}
+    ),
+    "run_embed": lambda **word: tinct.run_embed("tinct-small-ssl", "photos:", out="x.npy", **word),
+    "run_export": lambda **word: tinct.run_export("tinct-small-ssl", "x", **{"to": "timm", **word}),
+}
+
+
+def test_a_word_that_is_none_of_those_expected_is_refused_everywhere():
+    public = {name: getattr(tinct, name) for name in tinct.__all__}
+    hints = {name: get_type_hints(one) for name, one in public.items() if inspect.isroutine(one) or is_dataclass(one)}
+    found = [(name, key) for name, kinds in hints.items() for key, kind in kinds.items() if "Literal[" in str(kind)]
+    assert {name for name, _ in found} == WORDED.keys()
+    for name, key in found:
+        with pytest.raises(tinct.TinctError, match=f"{key} is 'gray'; expected|gray: unknown {key}"):
+            WORDED[name](**{key: "gray"})
 
 
 @pytest.mark.parametrize(

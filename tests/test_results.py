@@ -35,6 +35,8 @@ def test_a_stale_table_is_renewed_and_all_else_kept():
     tables = {"### A table": ["| new |"], "### Of no page": ["| x |"]}
     assert docs_tables.renewed(page, tables) == page.replace("| old |\n| old |", "| new |")
     assert list(tables) == ["### Of no page"]
+    page = "### A table\n\n| old |\n"  # with nothing after it
+    assert docs_tables.renewed(page, {"### A table": ["| new |"]}) == page.replace("old", "new")
 
 
 def test_gains_in_the_short_tables_are_those_of_the_generated_ones():

@@ -243,6 +243,21 @@ def test_the_remedy_for_another_shelf_mends_that_one(file, shelves, tmp_path, ca
     assert not shelves[1].exists()
 
 
+def test_what_is_added_under_a_name_of_other_weights_replaces_them_and_says_so(shelves, card, tmp_path, capsys):
+    first, second = made(tmp_path / "first.safetensors", 1.0), made(tmp_path / "second.safetensors", 2.0)
+    assert weights(["add", "tiny", str(first), str(card)], shelf=shelves[0]) == 0
+    assert weights(["add", "tiny", str(first), str(card)], shelf=shelves[0]) == 0
+    assert "replaced" not in capsys.readouterr().out
+    assert weights(["add", "tiny", str(second)], shelf=shelves[0]) == 0
+    hash_before = shipped.digest(first)[:12]
+    assert f"replaced: the encoder of that name, SHA-256 {hash_before}..." in capsys.readouterr().out
+    assert sorted(contents(shelves[0])) == ["manifest.json", "tiny.safetensors"]
+    assert weights(["add", "tiny", str(second), str(card)], shelf=shelves[0]) == 0
+    put(replace(entries(shelves[0])["tiny"], name="other"))  # by hand, with the same card
+    assert weights(["add", "tiny", str(first)], shelf=shelves[0]) == 0
+    assert (shelves[0] / "tiny.md").exists()
+
+
 def test_only_weights_of_tinct_are_added(file, card, shelves, tmp_path):
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
     for name, path, message in [

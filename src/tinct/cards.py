@@ -1,6 +1,7 @@
 """`tinct card`: what a run is, in Markdown, from its record."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -18,6 +19,8 @@ __all__ = ["card", "card_of", "hub_card", "pretraining_card", "pretraining_facts
 
 COLORIZERS = COLOUR_TERMS - {"palette"}
 """The terms that make a colorizer."""
+LINK_BESIDE = re.compile(r"!?\[([^]]*)\]\((?!\w+:|#)[^)]*\)")
+"""A link of Markdown to a file beside it, which an export does not take along; what it says is the group."""
 USE = """\
 import {modules}
 from PIL import Image, ImageOps
@@ -175,7 +178,7 @@ def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report
     unlabelled = meta.get("supervised") is False and meta.get("selected_with_labels") is False
     tags = ["timm", "tinct", "image-colorization", *(["self-supervised"] if unlabelled and not classes else [])]
     if known and known.card:
-        text = (known.shelf / known.card).read_text(encoding="utf-8").rstrip()
+        text = LINK_BESIDE.sub(r"\1", (known.shelf / known.card).read_text(encoding="utf-8").rstrip())
     elif (file.parent / RECORD).exists():
         text = card_of(_read(file.parent), files=False).rstrip()  # those of the export have other names
     else:

@@ -9,7 +9,7 @@ import torch
 
 from tinct.errors import TinctError
 
-__all__ = ["in_single_precision", "memory_format", "named_device", "own_draws"]
+__all__ = ["in_single_precision", "memory_format", "named_device", "own_draws", "usual_defaults"]
 
 TURNS = threading.RLock()
 """Held by whoever seeds torch's numbers or draws from them: there is one stream of them for all threads."""
@@ -46,6 +46,21 @@ def in_single_precision(device: torch.device) -> contextlib.AbstractContextManag
     if torch.amp.is_autocast_available(device.type):  # not on meta
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def usual_defaults() -> Iterator[None]:
+    """Within it, torch makes float32 on the CPU, whatever its defaults are, which afterwards are as they were.
+
+    The type is all threads' default, so this is for what other libraries build; tinct's own networks do without.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextlib.contextmanager

@@ -133,7 +133,7 @@ def run_embed(
     out, encoder, weights = expanded(out), str(encoder), None if weights is None else str(weights)
     words: list[str] = as_plain([pictures] if isinstance(pictures, str | Path) else pictures)
     layer, size, batch_size, workers = as_plain((layer, size, batch_size, workers))
-    given = {"pool": pool, "layer": layer, "size": size, "batch_size": batch_size, "workers": workers}
+    given = {"pool": pool, "layer": layer, "size": size, "input": input, "batch_size": batch_size, "workers": workers}
     check_kinds({**given, "pictures": words}, {**get_type_hints(run_embed), "pictures": list[str]})
     console = console or Console(quiet=True)
     if out.suffix not in FORMATS:

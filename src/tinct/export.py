@@ -5,6 +5,7 @@ input tensors (`tinct.exporting.parity`). Only what passes is moved into place, 
 """
 
 import contextlib
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import timm
 import torch
 
 from tinct.cards import hub_card
-from tinct.device import own_draws
+from tinct.device import own_draws, usual_defaults
 from tinct.errors import TinctError, check_kinds, one_line
 from tinct.exporting.parity import rounding_error, sample_inputs
 from tinct.exporting.subject import Subject, load_subject
@@ -23,6 +24,7 @@ from tinct.exporting.to_onnx import to_onnx
 from tinct.exporting.to_torch import to_segmentation_models, to_timm, to_torchvision
 from tinct.files import check_utf8, expanded, settle, sync, unwritable, write_json, write_text
 from tinct.models.stem import Input
+from tinct.shipped import digest
 
 __all__ = ["Target", "export", "run_export"]
 
@@ -44,7 +46,8 @@ def export(  # noqa: D417  (the others: run_export)
     """`run_export` for the command line: progress, results and warnings are printed.
 
     Args:
-        push: with hub: upload the folder to this repository (OWNER/NAME), created private if it is not there.
+        push: with hub: upload the folder to this repository (OWNER/NAME), created private, before anything is
+            exported, if it is not there.
 
     Returns:
         0.
@@ -52,8 +55,10 @@ def export(  # noqa: D417  (the others: run_export)
     Raises:
         TinctError: as `run_export`; or push goes with another target, or the hub refuses.
     """
-    if push is not None and to != "hub":
-        raise TinctError(f"push is {push} with --to {to}; it goes with --to hub only")
+    if push is not None:
+        if to != "hub":
+            raise TinctError(f"push is {push} with --to {to}; it goes with --to hub only")
+        create_repository(push)
     report = run_export(run, dest, to, input=input, half=half, pixels=pixels)
     found = report["parity"]
     print(  # noqa: T201
@@ -82,6 +87,7 @@ def export(  # noqa: D417  (the others: run_export)
 
 
 @own_draws()
+@usual_defaults()
 def run_export(
     run: str | Path,
     dest: str | Path,
@@ -135,7 +141,8 @@ def run_export(
         written = to_onnx(subject, target, half, pixels) if to == "onnx" else WRITERS[to](subject, target, half)
         report = {
             "to": to,
-            "from": str(subject.path),
+            "from": subject.name,
+            "sha256": digest(subject.path)[:16],
             "kind": subject.kind,
             "backbone": subject.meta["backbone"],
             "input": subject.input,
@@ -198,18 +205,35 @@ def staging(dest: Path, single: bool) -> Iterator[Path]:
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def upload(folder: Path, repository: str) -> str:
-    """Upload an exported folder; the repository is created private if it is not there.
+def create_repository(name: str) -> None:
+    """Create a private repository on the hub, if it is not there.
 
     Raises:
-        TinctError: nobody is logged in, or the hub refuses.
+        TinctError: it cannot be had.
     """
     from huggingface_hub import HfApi  # for this alone
 
     try:
-        api = HfApi()
-        api.create_repo(repository, private=True, exist_ok=True)
-        return str(api.upload_folder(repo_id=repository, folder_path=folder))
+        HfApi().create_repo(name, private=True, exist_ok=True)
     except Exception as error:  # the hub's client raises errors of many libraries
         reason = one_line(error, 200)
-        raise TinctError(f"cannot push to {repository} ({reason}); log in with: hf auth login") from error
+        raise TinctError(
+            f"cannot push to {name} ({reason}); nothing was exported: check the name, the network, and that you are "
+            "logged in (hf auth login)"
+        ) from error
+
+
+def upload(folder: Path, repository: str) -> str:
+    """Upload an exported folder to a repository, and say where it is.
+
+    Raises:
+        TinctError: the hub cannot be reached, or refuses.
+    """
+    from huggingface_hub import HfApi  # for this alone
+
+    try:
+        return str(HfApi().upload_folder(repo_id=repository, folder_path=folder))
+    except Exception as error:  # the hub's client raises errors of many libraries
+        reason = one_line(error, 200)
+        again = shlex.join(["hf", "upload", repository, str(folder)])
+        raise TinctError(f"cannot push to {repository} ({reason}); the export is in {folder}: {again}") from error

@@ -58,7 +58,8 @@ def weights(
 
     Args:
         action: list; verify [NAME ...]; fetch NAME, where the manifest knows it, or fetch OWNER/REPO/FILE of a hub,
-            with revision and sha256; add NAME FILE [CARD], for weights that you made.
+            with revision and sha256; add NAME FILE [CARD], for weights that you made, in place of any that the shelf
+            has under that name.
         mirror: fetch from this folder or http(s) address, which holds the file, instead of the hub.
         revision: the hub's commit; only fetch OWNER/REPO/FILE takes it.
         sha256: the hash that the file must have; only fetch OWNER/REPO/FILE takes it.
@@ -100,8 +101,11 @@ def weights(
         say(console, f"{entry.name}: {entry.path}")
     elif verb == "add" and len(rest) in (2, 3):
         card = expanded(rest[2]) if len(rest) == 3 else None
+        before = entries(place).get(rest[0])
         entry = add(rest[0], expanded(rest[1]), card, licence=licence or "unknown", shelf=place, half=half)
         say(console, f"{entry.name}: {entry.path}")
+        if before is not None and before.sha256 != entry.sha256:
+            say(console, f"replaced: the {before.kind} of that name, SHA-256 {before.sha256[:12]}...")
     else:
         raise TinctError(
             f"cannot do {' '.join(action)!r}; expected list, verify [NAME ...], fetch NAME, fetch OWNER/REPO/FILE "

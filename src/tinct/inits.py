@@ -219,7 +219,8 @@ def _timm(name: str, input: Input, backbone: str | None, weights: str | None) ->
             remedy += f", other commands where FILE stands in place of timm:{name}, with backbone {architecture}"
         logger.warning("downloading the weights of %s through timm; %s", name, remedy)
         try:
-            tensors = timm.create_model(name, pretrained=True).state_dict()
+            with torch.device("cpu"):  # whatever torch's default is
+                tensors = timm.create_model(name, pretrained=True).state_dict()
         except Exception as error:  # the hub's client raises errors of many libraries
             reason = one_line(error, 200)
             raise TinctError(f"timm:{name}: cannot be downloaded ({reason}); {remedy}") from error

@@ -96,8 +96,7 @@ def own_shelf() -> Path:
     """The user's own shelf: `$TINCT_WEIGHTS`, or `tinct/weights` in the user's cache folder."""
     if named := os.environ.get("TINCT_WEIGHTS"):
         return expanded(named)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else expanded("~/.cache")) / "tinct" / "weights"
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "tinct" / "weights"
 
 
 def entries(*shelves: Path) -> dict[str, Entry]:
@@ -124,8 +123,7 @@ def resolve(model: str | Path, *kinds: str, others: Sequence[str] = ()) -> Path:
 
     Args:
         model: what a user wrote.
-        kinds: what its file may hold, `encoder`, `colorizer` or `model`: of a folder, the first KIND.safetensors there
-            is.
+        kinds: what its file may hold, `encoder`, `colorizer` or `model`; of a folder, the first KIND.safetensors.
         others: what else the caller would have taken, for the error.
 
     Raises:
@@ -229,11 +227,14 @@ def add(
 
 
 def put(entry: Entry) -> None:
-    """Write an entry into the manifest of its shelf, after whoever writes another."""
+    """Write an entry into the manifest of its shelf, after whoever writes another; a replaced one's card goes."""
     with alone_in(entry.shelf, wait=True):
-        known = _manifest(entry.shelf) | {entry.name: entry}
+        before = _manifest(entry.shelf)
+        known = before | {entry.name: entry}
         weights = {name: _described(known[name]) for name in sorted(known)}
         write_json(entry.shelf / "manifest.json", {"format": FORMAT, "weights": weights})
+        for card in {one.card for one in before.values()} - {"", *(one.card for one in known.values())}:
+            (entry.shelf / card).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -86,8 +86,8 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     """
     tensors, meta = read_weights(path, "encoder")
     check_header(meta, path, "backbone", "in_channels", *{"size"} & meta.keys())
-    with own_draws(), torch.device("cpu"):
-        encoder = Encoder(meta["backbone"], meta["in_channels"]).float()  # whatever torch's defaults are
+    with own_draws():
+        encoder = Encoder(meta["backbone"], meta["in_channels"])
     load_strict(encoder.body, tensors, path)
     return encoder.eval(), meta
 

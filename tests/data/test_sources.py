@@ -95,6 +95,8 @@ def test_mistakes_are_named(folder):
     ]:
         with pytest.raises(TinctError, match=reason):
             open_sources(specs, split)
+    with pytest.raises(TinctError, match="no picture given; name files, folders of pictures, or text files of paths"):
+        open_pictures([])
     with pytest.raises(TinctError, match="not a labelled source; write voc:"):
         open_labelled(folder, "train", "multilabel")
     with pytest.raises(TinctError, match="multi-label: unknown task; choose one of multilabel, segmentation"):

@@ -76,6 +76,8 @@ def open_pictures(words: Sequence[str]) -> Source:
     Raises:
         TinctError: see `open_sources`.
     """
+    if not words:
+        raise TinctError("no picture given; name files, folders of pictures, or text files of paths")
     parts: list[Source] = []
     for word in words:
         path = expanded(word)

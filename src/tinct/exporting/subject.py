@@ -18,7 +18,7 @@ from tinct.models.encoder import Encoder
 from tinct.models.heads import Classifier
 from tinct.models.stem import Input, refit, stem_name, trained_on
 from tinct.settings import encoder_size
-from tinct.shipped import resolve
+from tinct.shipped import entries, resolve
 from tinct.weights import load_colorizer, load_encoder, load_strict, read_weights
 
 __all__ = ["FED", "Fed", "Subject", "load_subject"]
@@ -59,6 +59,11 @@ class Subject:
     network: nn.Module
     encoder: Encoder | None
     fold: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """What the weights are called, or only their file: where this machine keeps them is nobody's business."""
+        return next((name for name, entry in entries().items() if entry.path == self.path), self.path.name)
 
     @property
     def fed(self) -> Fed:

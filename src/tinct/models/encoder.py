@@ -29,7 +29,7 @@ class Encoder(nn.Module):
     """
 
     def __init__(self, backbone: str, in_channels: int = 1) -> None:
-        """Build `backbone` with random weights for grey (1) or RGB (3) input.
+        """Build `backbone` with random weights in float32, on the CPU, for grey (1) or RGB (3) input.
 
         Raises:
             TinctError: timm does not know the name, or cannot read feature maps from it.
@@ -45,7 +45,9 @@ class Encoder(nn.Module):
             )
         self.backbone = backbone
         self.in_channels = in_channels
-        self.body = timm.create_model(backbone, num_classes=0, in_chans=in_channels)
+        with torch.device("cpu"):
+            body = timm.create_model(backbone, num_classes=0, in_chans=in_channels)
+        self.body = body.float()  # whatever torch's defaults are
         if not hasattr(self.body, "forward_intermediates"):
             raise TinctError(
                 f"backbone {backbone!r} has no forward_intermediates in timm {timm.__version__}; pick another"
@@ -94,7 +96,8 @@ def _look(backbone: str, body: nn.Module, in_channels: int) -> tuple[list[int], 
     side = 64
     with torch.inference_mode(False), torch.enable_grad():
         twin: Any = copy.deepcopy(body).to("meta").requires_grad_().train()
-        pictures = torch.zeros(2, in_channels, side, side, device="meta")  # batch norm takes no single value a channel
+        # two, as batch norm takes no single value a channel
+        pictures = torch.zeros(2, in_channels, side, side, dtype=torch.float32, device="meta")
         try:
             maps = twin.forward_intermediates(pictures, intermediates_only=True)
         except (AssertionError, RuntimeError, ValueError) as error:  # timm's ways to refuse a size

@@ -112,7 +112,7 @@ def give_bias(layer: nn.Module) -> None:
     """Add a bias of zeros to a convolution without one."""
     assert isinstance(layer, nn.Conv2d)
     if layer.bias is None:
-        layer.bias = nn.Parameter(torch.zeros(layer.out_channels, device=layer.weight.device))
+        layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_channels))
 
 
 def refit(
