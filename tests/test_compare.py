@@ -468,7 +468,7 @@ def test_what_labels_steered_and_other_backbones_are_refused(tmp_path, runs):
         run_compare("mosaic:", inits=f"imagenet-lite,x={runs[0]}", **arguments)
 
 
-def test_evaluated_pictures_that_an_encoder_saw_are_named(tmp_path, transfers, runs, capsys, monkeypatch):
+def test_evaluated_pictures_that_an_encoder_saw_are_named(tmp_path, transfers, runs, capsys):
     pictures = Mosaic("", "val", "multilabel")
     copies = [dhash(pictures.picture(index)) ^ np.uint64(5) for index in range(12)]  # two bits off
     np.save(f"{runs[0]}/seen.npy", np.array([1], np.uint64))
@@ -480,17 +480,13 @@ def test_evaluated_pictures_that_an_encoder_saw_are_named(tmp_path, transfers, r
     assert "warning: seen: 12 evaluated pictures, or near-copies of them" in said
     assert "mosaic:val/0, mosaic:val/1," in said
     assert "and 2 more" in said
-    assert "; pretrain with --exclude mosaic:" in said
+    assert "; leave them out of the val split, or pretrain another encoder with --exclude mosaic:" in said
     on = tmp_path / "on"
     on.mkdir()
     shutil.copy(f"{runs[1]}/seen.npy", on)
     save_encoder(on / "encoder.safetensors", Encoder(TINY), {"init": runs[1]})
     assert compare("mosaic:", task="multilabel", inits=f"random,on={on}", out=tmp_path / "2", labels="50", seeds=1) == 0
     remedy = f"; it started from {runs[1]}, which saw them: start from random with --exclude mosaic:, or leave them out"
-    assert remedy in " ".join(capsys.readouterr().out.split())
-    monkeypatch.setattr("tinct.evidence.leaks.entries", lambda: dict.fromkeys(runs))  # as if they came with tinct
-    assert compare("mosaic:", task="multilabel", inits=inits, out=tmp_path / "out", labels="50", seeds=2) == 0
-    remedy = "; leave them out of the val split, or pretrain another encoder with --exclude mosaic:"
     assert remedy in " ".join(capsys.readouterr().out.split())
     assert "clean:" not in said
     plan = json.loads((tmp_path / "out" / "compare.json").read_text())
