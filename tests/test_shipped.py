@@ -250,8 +250,11 @@ def test_what_is_added_under_a_name_of_other_weights_replaces_them_and_says_so(s
     assert "replaced" not in capsys.readouterr().out
     assert weights(["add", "tiny", str(second)], shelf=shelves[0]) == 0
     hash_before = shipped.digest(first)[:12]
-    assert f"replaced: the encoder of that name, SHA-256 {hash_before}..." in capsys.readouterr().out
+    assert f"replaced: the encoder of that name, SHA-256 {hash_before}..., and its card" in capsys.readouterr().out
     assert sorted(contents(shelves[0])) == ["manifest.json", "tiny.safetensors"]
+    assert weights(["add", "tiny", str(second), str(card)], shelf=shelves[0]) == 0
+    assert weights(["add", "tiny", str(second)], shelf=shelves[0]) == 0
+    assert ", and its card" in capsys.readouterr().out  # which went, though the weights stay
     assert weights(["add", "tiny", str(second), str(card)], shelf=shelves[0]) == 0
     put(replace(entries(shelves[0])["tiny"], name="other"))  # by hand, with the same card
     assert weights(["add", "tiny", str(first)], shelf=shelves[0]) == 0

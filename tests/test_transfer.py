@@ -328,7 +328,10 @@ def test_a_picture_that_pretraining_saw_is_named(table, tmp_path):
     ("split", "remedy"),
     [
         ("val", "leave them out of the val split, or pretrain another encoder with --exclude csv:here"),
-        ("tuning", "they are training pictures, which --exclude leaves in"),
+        (
+            "tuning",
+            "they are training pictures: --exclude keeps them out as a text file of paths, or score another split",
+        ),
     ],
 )
 def test_a_warning_names_ten_pictures_counts_the_others_and_says_what_to_do(split, remedy):

@@ -52,7 +52,7 @@ def in_single_precision(device: torch.device) -> contextlib.AbstractContextManag
 def usual_defaults() -> Iterator[None]:
     """Within it, torch makes float32 on the CPU, whatever its defaults are, which afterwards are as they were.
 
-    The type is all threads' default, so this is for what other libraries build; tinct's own networks do without.
+    The type is all threads' default, so this is for what other libraries build; tinct's encoders do without.
     """
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)

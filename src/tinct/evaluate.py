@@ -83,7 +83,7 @@ def evaluate(  # noqa: D417  (the others: run_evaluate)
         0.
 
     Raises:
-        TinctError: as `run_evaluate`.
+        TinctError: as `run_evaluate`; or `out` holds something else.
     """
     if out is not None and out.is_file() and read_json(out, OTHER).get("what") != "evaluate":
         raise TinctError(f"out is {out}, which tinct evaluate did not make; {OTHER}")
@@ -141,7 +141,7 @@ def run_evaluate(
 
     Raises:
         TinctError: the colorizer or a source cannot be opened, no colour picture is among them, EfficientNet-lite0's
-            weights are not installed, or `out` holds something else.
+            weights are not installed.
     """
     limit, side = as_plain((limit, side))
     if side is not None and (type(side) is not int or side < SSIM_WINDOW):
@@ -151,8 +151,8 @@ def run_evaluate(
     saturation, size = checked_saturation(saturation), None if size is None else checked_size(size)
     specs: list[str] = as_plain([sources] if isinstance(sources, str | Path) else sources)
     check_kinds({"sources": specs}, {"sources": list[str]})
-    model = Colorizer.load(colorizer, device)
     source = _open(specs, split)
+    model = Colorizer.load(colorizer, device)
     begin = time.perf_counter()
     count = len(source) if limit is None else min(limit, len(source))
     left_out = {"grey": 0, "unreadable": 0, "small": 0, "not coloured": 0}
@@ -165,7 +165,8 @@ def run_evaluate(
             if (truth := _truth(source, index, side, left_out)) is None:
                 continue
         except PictureError as error:
-            say(said, str(error))
+            name = source.name(index)
+            say(said, str(error) if name in str(error) else f"{name}: {error}")
             left_out["unreadable"] += 1
             continue
         try:

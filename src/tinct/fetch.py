@@ -104,8 +104,9 @@ def weights(
         before = entries(place).get(rest[0])
         entry = add(rest[0], expanded(rest[1]), card, licence=licence or "unknown", shelf=place, half=half)
         say(console, f"{entry.name}: {entry.path}")
-        if before is not None and before.sha256 != entry.sha256:
-            say(console, f"replaced: the {before.kind} of that name, SHA-256 {before.sha256[:12]}...")
+        if before is not None and (before.sha256 != entry.sha256 or (before.card and not entry.card)):
+            with_card = ", and its card" if before.card else ""
+            say(console, f"replaced: the {before.kind} of that name, SHA-256 {before.sha256[:12]}...{with_card}")
     else:
         raise TinctError(
             f"cannot do {' '.join(action)!r}; expected list, verify [NAME ...], fetch NAME, fetch OWNER/REPO/FILE "

@@ -160,7 +160,7 @@ def inherited(start: Start, hashes: NDArray[np.uint64]) -> str | None:
 def against_leak(split: str, source: str, began: str | None = None) -> str:
     """What to do where an encoder saw pictures of `split`; `began` is what `inherited` gave."""
     if split == "tuning":
-        return "they are training pictures, which --exclude leaves in"
+        return "they are training pictures: --exclude keeps them out as a text file of paths, or score another split"
     leave, exclude = f"leave them out of the {split} split", f"with --exclude {source}"
     if began is not None:  # --exclude keeps out what a run reads, not what its init had seen
         return f"it started from {began}, which saw them: start from random {exclude}, or {leave}"

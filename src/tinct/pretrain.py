@@ -1,10 +1,12 @@
 """`tinct pretrain`: photographs in, a colour-pretrained encoder and a colorizer out."""
 
 import math
+import os
+import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +126,20 @@ def pretrain_apart(config: Config, out: Path) -> None:
             try:
                 code = process.wait()
             except KeyboardInterrupt:
-                process.terminate()
+                end_group(process)
                 process.wait()
                 raise
     if code:
         raise TinctError(f"{out}: its pretraining ended with exit code {code} (it says why above)")
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process that began a session, and those that it started, to end."""
+    if hasattr(os, "killpg"):  # not on Windows
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    else:
+        process.terminate()
 
 
 def check_run(config: Config, run: Run, resume: bool) -> tuple[Source, Learner] | None:

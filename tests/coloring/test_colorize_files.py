@@ -292,6 +292,9 @@ def test_the_sheet_is_upright(tmp_path):
     Image.fromarray(data.camera()[:100, :60]).save(tmp_path / "a.jpg", exif=exif)
     colorize([str(tmp_path / "a.jpg")], out=tmp_path / "out", compare=True)
     assert read(tmp_path / "out" / "a-compare.jpg").size == (60, 208)
+    Image.new("RGB", (90, 60), "grey").save(tmp_path / "a.png")
+    colorize([str(tmp_path / "a.png")], out=tmp_path / "out", compare=True)
+    assert read(tmp_path / "out" / "a-compare.jpg").size == (60, 208)  # another picture's, which stays
     assert read(tmp_path / "out" / "a.jpg").orientation == 6
 
 

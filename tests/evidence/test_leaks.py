@@ -51,7 +51,11 @@ def test_arms_with_an_encoder_of_unknown_pictures_are_told():
             "leave them out of the val split, or pretrain another encoder with --exclude voc:here",
             "it started from run0, which saw them: start from random with --exclude voc:here, or leave them out of the",
         ),
-        ("tuning", *["they are training pictures, which --exclude leaves in"] * 2),
+        (
+            "tuning",
+            *["they are training pictures: --exclude keeps them out as a text file of paths, or score another split"]
+            * 2,
+        ),
     ],
 )
 def test_a_leak_names_ten_pictures_and_a_remedy_that_is_at_hand(evaluate, of_its_own, begun):

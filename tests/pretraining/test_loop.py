@@ -115,6 +115,8 @@ def test_order_and_crops_follow_from_the_runs_seed(tmp_path, tiny, steps, accumu
         (EOFError(), r"reads pictures was lost \(EOFError\); .* allow more open files \(ulimit -n\)"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), r"lost \(.*Connection refused\)"),
         (OSError(errno.EMFILE, "Too many open files"), r"lost \(.*Too many open files\)"),
+        (RuntimeError("Pin memory thread exited unexpectedly"), r"lost \(Pin memory thread exited unexpectedly\)"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), None),  # of what is printed
         (OSError(errno.ENOSPC, "No space left on device"), None),
         (EOFError("Caught EOFError in DataLoader worker process 0.\nOriginal Traceback"), None),  # of a source
     ],

@@ -119,16 +119,18 @@ def _finish(work: tuple[Job, Picture], found: list[Chroma] | PictureError, how: 
         return found
     try:
         views = [view(picture)] if how.compare else []
-        last = len(found) - 1
+        last, some_there = len(found) - 1, False
         for index, (target, chroma) in enumerate(zip(job.versions(len(found)), found, strict=True)):
             if target is not None and _there_already(target, how):
+                some_there = True
                 views += [_earlier(target, views[0])] if how.compare else []
                 continue
             # the last version may take the place of the input, which halves the memory of a large scan
             coloured = paint(picture, chroma, in_place=index == last)
             _put(coloured, target, job.form)
             views += [view(coloured)] if how.compare else []
-        if how.compare and (sheet := job.sheet()):  # an earlier one lacks a version, or else all would be done
+        # one that is there lacks the versions added now; where there were none, it is of a picture with another suffix
+        if how.compare and (sheet := job.sheet()) and (some_there or not _there_already(sheet, how)):
             write(Picture(_beside(views), format="JPEG", name=job.name), sheet)
     except (TinctError, RuntimeError, MemoryError) as error:
         return _of_this_picture(error)

@@ -39,7 +39,7 @@ class Step:
 class Trend:
     """A straight line through three arms or more of one recipe, against the logarithm of the pictures they had read.
 
-    All of it is over the seeds that these arms and the baseline have in common.
+    All of it is over the seeds that these arms and the baseline have in common, without those that only repeat others.
 
     Attributes:
         arms: the first to the last.

@@ -68,7 +68,7 @@ class Comparison:
     Attributes:
         cells: the transfers.
         arms: their names, the baseline first.
-        apart: whether its title says what tells its settings from others', since the rest is another's title too.
+        apart: whether its title says which settings are no defaults, since the rest is another's title too.
     """
 
     cells: list[Cell]

@@ -34,8 +34,11 @@ TERMS: dict[str, type[ColourTerm] | type[FeatureTerm]] = {
 }
 """tinct's own. A `ColourTerm` is made without arguments, a `FeatureTerm` with the encoder's channels."""
 
-REPORTED = {"adversarial", "discriminator", "discriminator_accuracy"}
-"""What the learner reports beside the terms' losses."""
+REPORTED = {
+    *("adversarial", "discriminator", "discriminator_accuracy", "images_per_second", "wait_share"),
+    *("ab_error", "ab_error_grey", "psnr", "colourfulness_ratio", "balance", "probe_map"),
+}
+"""What a run's metrics.csv has beside the terms' losses."""
 
 
 def make_terms(weights: dict[str, float], channels: list[int]) -> tuple[ColourTerm | None, nn.ModuleDict]:

@@ -283,7 +283,9 @@ def readers_watched() -> Iterator[None]:
 def _of_a_lost_reader(error: Exception, reading: bool) -> bool:
     """Whether it is torch's error, or that of the connection to those processes, where there are any `reading`."""
     if isinstance(error, RuntimeError):
-        return str(error).startswith(("DataLoader worker", "Too many open"))
+        return str(error).startswith(("DataLoader worker", "Pin memory thread", "Too many open"))
+    if isinstance(error, BrokenPipeError):  # whoever read what is printed has left
+        return False
     if isinstance(error, EOFError | ConnectionError):
         return reading and "in DataLoader worker process" not in str(error)  # as torch hands on what a source raises
     return reading and isinstance(error, OSError) and error.errno == errno.EMFILE
