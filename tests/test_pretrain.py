@@ -47,7 +47,7 @@ from tinct.inits import carried_decoder, load_init
 from tinct.models.encoder import Encoder
 from tinct.models.heads import Segmenter
 from tinct.models.stem import stem_name
-from tinct.objectives import Batch
+from tinct.objectives import REPORTED, Batch
 from tinct.objectives.pretext import Pretext
 from tinct.pretrain import pretrain, pretrain_apart, run_pretrain
 from tinct.pretraining import monitor
@@ -117,6 +117,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
     assert run_pretrain(TINY, out=out) == read_record(out)
     return out
+
+
+def test_what_a_run_reports_cannot_be_the_name_of_a_term(whole):
+    named = {line.split(",")[1] for line in (whole / "metrics.csv").read_text().splitlines()[1:]}
+    assert {"ab_error", "images_per_second"} <= named
+    assert named <= REPORTED | TINY.terms.keys()
 
 
 def test_a_run_leaves_what_the_design_says(whole):

@@ -68,7 +68,9 @@ def test_gains_by_minutes_and_pictures_are_those_of_the_generated_tables():
     }
     for start, arm in arms.items():
         [line] = [line for line in PAGES.splitlines() if line.startswith(f"| {start} | ")]
-        for gain, labels in zip(line.strip("| ").split(" | ")[3:], ("400", "2,276", "400", "774"), strict=False):
+        found = line.strip("| ").split(" | ")[3:]
+        amounts = ("400", "2,276", "400", "774")[: 2 if arm == "ssl-stage-2" else 4]  # not measured on VOC 2007
+        for gain, labels in zip(found, amounts, strict=True):
             assert (arm, labels, gain) in gains, line
 
 

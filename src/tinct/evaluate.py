@@ -140,8 +140,8 @@ def run_evaluate(
         `data["seen_by_colorizer"]["pictures"]` is how many it was trained on, None where nobody knows.
 
     Raises:
-        TinctError: the colorizer or a source cannot be opened, no colour picture is among them, EfficientNet-lite0's
-            weights are not installed.
+        TinctError: the colorizer or a source cannot be opened, no colour picture is among them, or
+            EfficientNet-lite0's weights are not installed.
     """
     limit, side = as_plain((limit, side))
     if side is not None and (type(side) is not int or side < SSIM_WINDOW):

@@ -58,7 +58,8 @@ def export(  # noqa: D417  (the others: run_export)
     if push is not None:
         if to != "hub":
             raise TinctError(f"push is {push} with --to {to}; it goes with --to hub only")
-        create_repository(push)
+        with hub_told(push, "nothing was exported: check the name, the network and your login (hf auth login)") as hub:
+            hub.create_repo(push, private=True, exist_ok=True)
     report = run_export(run, dest, to, input=input, half=half, pixels=pixels)
     found = report["parity"]
     print(  # noqa: T201
@@ -82,7 +83,9 @@ def export(  # noqa: D417  (the others: run_export)
         print(left_out)  # noqa: T201
     print(f"open it with: {report['open']}")  # noqa: T201
     if push is not None:
-        print(f"pushed: {upload(dest, push)}")  # noqa: T201
+        again = shlex.join(["hf", "upload", push, str(dest)])
+        with hub_told(push, f"the export is in {dest}: {again}") as hub:
+            print(f"pushed: {hub.upload_folder(repo_id=push, folder_path=dest)}")  # noqa: T201
     return 0
 
 
@@ -205,26 +208,9 @@ def staging(dest: Path, single: bool) -> Iterator[Path]:
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def create_repository(name: str) -> None:
-    """Create a private repository on the hub, if it is not there.
-
-    Raises:
-        TinctError: it cannot be had.
-    """
-    from huggingface_hub import HfApi  # for this alone
-
-    try:
-        HfApi().create_repo(name, private=True, exist_ok=True)
-    except Exception as error:  # the hub's client raises errors of many libraries
-        reason = one_line(error, 200)
-        raise TinctError(
-            f"cannot push to {name} ({reason}); nothing was exported: check the name, the network, and that you are "
-            "logged in (hf auth login)"
-        ) from error
-
-
-def upload(folder: Path, repository: str) -> str:
-    """Upload an exported folder to a repository, and say where it is.
+@contextlib.contextmanager
+def hub_told(repository: str, remedy: str) -> Iterator[Any]:
+    """The hub's client; what it raises within, of whatever library, is a sentence that ends with `remedy`.
 
     Raises:
         TinctError: the hub cannot be reached, or refuses.
@@ -232,8 +218,6 @@ def upload(folder: Path, repository: str) -> str:
     from huggingface_hub import HfApi  # for this alone
 
     try:
-        return str(HfApi().upload_folder(repo_id=repository, folder_path=folder))
-    except Exception as error:  # the hub's client raises errors of many libraries
-        reason = one_line(error, 200)
-        again = shlex.join(["hf", "upload", repository, str(folder)])
-        raise TinctError(f"cannot push to {repository} ({reason}); the export is in {folder}: {again}") from error
+        yield HfApi()
+    except Exception as error:  # of no common class
+        raise TinctError(f"cannot push to {repository} ({one_line(error, 200)}); {remedy}") from error

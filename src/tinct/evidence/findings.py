@@ -97,10 +97,13 @@ class Comparison:
         parts = [data["spec"], self.record["task"], self.record["protocol"], f"{size} px", backbone]
         if self.record["protocol"] in BY_GRADIENTS:
             parts.insert(-1, f"{self.record['settings']['steps']} steps")
-        parts += [f"fed {self.record['input']}"] * (self.record["input"] != "grey")
-        parts += [f"scored on {data['eval_split']}"] * (data["eval_split"] != "val")
-        parts += unusual(self.record, PER_CELL) if self.apart else []
-        return " · ".join([*parts, *["scored in padded squares"] * padded(self.record)])
+        if self.record["input"] != "grey":
+            parts.append(f"fed {self.record['input']}")
+        if data["eval_split"] != "val":
+            parts.append(f"scored on {data['eval_split']}")
+        if self.apart:
+            parts += unusual(self.record, PER_CELL)
+        return " · ".join([*parts, "scored in padded squares"] if padded(self.record) else parts)
 
     @property
     def note(self) -> str:

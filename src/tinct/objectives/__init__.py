@@ -21,7 +21,7 @@ from tinct.objectives.rotation import Rotation
 from tinct.objectives.siamese import MultiCrop, Siamese
 from tinct.plugins import brought, load
 
-__all__ = ["TERMS", "Batch", "ColourTerm", "FeatureTerm", "colour_terms", "make_terms"]
+__all__ = ["REPORTED", "TERMS", "Batch", "ColourTerm", "FeatureTerm", "colour_terms", "make_terms"]
 
 TERMS: dict[str, type[ColourTerm] | type[FeatureTerm]] = {
     "l1": L1,
