@@ -285,6 +285,11 @@ def test_what_another_command_made_is_not_overwritten(monkeypatch, photos, tmp_p
         assert (tmp_path / "record.json").read_text() == content
 
 
+def test_an_output_that_is_a_folder_is_said_before_any_work(photos, tmp_path):
+    with pytest.raises(TinctError, match="which tinct evaluate did not make"):
+        evaluate("absent", [str(photos)], out=tmp_path)
+
+
 def test_figures_are_shown_even_where_the_record_cannot_be_written(monkeypatch, photos, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     use(monkeypatch, grey)

@@ -85,7 +85,7 @@ def evaluate(  # noqa: D417  (the others: run_evaluate)
     Raises:
         TinctError: as `run_evaluate`; or `out` holds something else.
     """
-    if out is not None and out.is_file() and read_json(out, OTHER).get("what") != "evaluate":
+    if out and (out.is_dir() or (out.is_file() and read_json(out, OTHER).get("what") != "evaluate")):
         raise TinctError(f"out is {out}, which tinct evaluate did not make; {OTHER}")
     record = run_evaluate(
         colorizer,

@@ -566,6 +566,14 @@ def test_a_format_that_cannot_be_written_is_said_before_any_work(photos, tmp_pat
     assert not calls
 
 
+@pytest.mark.parametrize("given", ["photos", "photos/a.jpg"])
+def test_an_output_that_is_a_file_is_said_before_any_work(photos, tmp_path, given):
+    (tmp_path / "list").write_text("mine")
+    with pytest.raises(TinctError, match=r"out is .*list, a file; expected a folder, or a file ending in .jpg"):
+        colorize([str(tmp_path / given)], out=tmp_path / "list")
+    assert not calls
+
+
 @pytest.mark.parametrize("step", ["colorize.reduced", "coloring.work.paint", "coloring.work.view"])
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 bytes")])
 def test_too_little_memory_for_one_picture_is_one_failure(photos, tmp_path, monkeypatch, capsys, step, error):

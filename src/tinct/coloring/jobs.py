@@ -91,6 +91,8 @@ def form_of(name: str | None) -> str | None:
 
 def find_jobs(inputs: list[str], output: Path, form: str | None) -> list[Job]:
     """Find the pictures that `inputs` name, and where each goes."""
+    if str(output) != "-" and output.is_file() and output.suffix.lower() not in (*SUFFIXES, *FILM_FORMATS):
+        raise TinctError(f"out is {output}, a file; expected a folder, or a file ending in {', '.join(SUFFIXES)}")
     if inputs == ["-"]:
         if sys.stdin is None:
             raise TinctError("standard input is closed; name a file instead of -")
