@@ -1,8 +1,8 @@
 """The figures within sentences are what the committed records say.
 
-Each row of docs/claims.csv has a page, words as they stand there, with a name in braces for each figure, and the folders
-of records (below docs/records) that the figures follow from; `against` has those that are subtracted. `{}` is a figure
-that another row holds. `figures` has the names, and `{difference:+}` or `{low:.2f}` ask for another format.
+Each row of docs/claims.csv has a page, words as they stand there, with a name in braces for each figure, and the
+folders of records (below docs/records) that the figures follow from; `against` has those that are subtracted. `{}` is
+a figure that another row holds. `figures` has the names; `{difference:+}` or `{low:.2f}` ask for another format.
 """
 
 import csv
@@ -70,10 +70,11 @@ def figures(folders: str, against: str = "") -> dict[str, Any]:
     if difference.low is not None and difference.high is not None:
         found |= {"low": Figure(difference.low), "high": Figure(difference.high)}
         # intervals over pictures take a while, and tables have them
-        row = [f"{first['n_labels']:,}", f"{found['difference']:+}", "{low} to {high}, df {}".format(difference.df, **found)]
+        interval = "{low} to {high}, df {}".format(difference.df, **found)
+        row = [f"{first['n_labels']:,}", f"{found['difference']:+}", interval]
         pictures = [(one[6], one[8]) for one in ROWS if [one[0], *one[4:6]] == row]
         if len(pictures) == 1:
-            found |= {key: re.findall(FIGURE, cell) for key, cell in zip(("pictures", "worth"), pictures[0], strict=True)}
+            found |= {key: re.findall(FIGURE, cell) for key, cell in zip(("pictures", "worth"), *pictures, strict=True)}
     return found
 
 
