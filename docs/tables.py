@@ -4,8 +4,8 @@
 
 Under each heading that `tinct report` gives a comparison, the table is replaced. Comparisons that no page has yet are
 printed, for somebody to choose their place. All else remains to be changed by hand. Where the short tables of README.md
-and results.md and those of the cards no longer agree, tests/test_results.py says so; figures within sentences are
-checked by nobody.
+and results.md and those of the cards no longer agree, tests/test_results.py says so, and tests/test_claims.py does
+for figures within sentences.
 """
 
 from itertools import takewhile
