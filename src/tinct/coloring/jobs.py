@@ -91,8 +91,9 @@ def form_of(name: str | None) -> str | None:
 
 def find_jobs(inputs: list[str], output: Path, form: str | None) -> list[Job]:
     """Find the pictures that `inputs` name, and where each goes."""
-    if str(output) != "-" and output.is_file() and output.suffix.lower() not in (*SUFFIXES, *FILM_FORMATS):
-        raise TinctError(f"out is {output}, a file; expected a folder, or a file ending in {', '.join(SUFFIXES)}")
+    endings = (*SUFFIXES, *FILM_FORMATS)
+    if str(output) != "-" and output.is_file() and output.suffix.lower() not in endings:
+        raise TinctError(f"out is {output}, a file; expected a folder, or a file ending in {', '.join(endings)}")
     if inputs == ["-"]:
         if sys.stdin is None:
             raise TinctError("standard input is closed; name a file instead of -")
@@ -103,7 +104,7 @@ def find_jobs(inputs: list[str], output: Path, form: str | None) -> list[Job]:
         raise TinctError(f"no picture in {', '.join(inputs)}; expected files ending in {', '.join(ENDINGS)}")
     if len(found) == 1 and not any(expanded(one).is_dir() for one in inputs):
         return [_single(*found[0], output, form)]
-    if str(output) == "-" or (output.suffix.lower() in (*SUFFIXES, *FILM_FORMATS) and not output.is_dir()):
+    if str(output) == "-" or (output.suffix.lower() in endings and not output.is_dir()):
         raise TinctError(f"{len(found)} pictures cannot go to {output}; name a folder")
     jobs = [Job(path, output / _renamed(relative, form), form) for path, relative in found]
     stems = Counter(job.sheet() for job in jobs)
