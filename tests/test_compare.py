@@ -270,6 +270,10 @@ def test_encoders_that_lie_elsewhere_now_are_still_the_same(tmp_path, transfers,
     assert len(transfers) == count
     assert again.answers == first.answers
     assert {cell.arm for cell in find_records([tmp_path / "out"]).cells} == {"random", "x"}
+    shown = Console(width=400, record=True)
+    show(again, shown)
+    (kept,) = re.findall("To keep the best: .*", shown.export_text())
+    assert str(tmp_path / "moved") in kept
 
 
 def test_by_default_few_labels_are_all_that_there_are(tmp_path, transfers, runs, capsys):

@@ -588,6 +588,27 @@ def test_unknown_labels_and_void_have_no_part_in_the_loss():
     assert loss_of(torch.randn(1, 3, 2, 2), void, None) == 0
 
 
+def test_rows_of_a_table_without_any_label_are_no_labelled_pictures(tmp_path):
+    settings = TransferSettings(make_table(tmp_path), "multilabel", labels="all", steps=1, size=32, min_positives=1)
+    whole = parts_of(settings)
+    table = tmp_path / "table.csv"
+    known, sides = table.read_text(), {"train": 24, "val": 6}
+    unknown = [f"{side}-{number}.png,,{side},," for side, count in sides.items() for number in range(count)]
+    table.write_text(known + "\n".join(unknown) + "\n")
+    parts = parts_of(settings)
+    for one, same in ((parts.chosen, whole.chosen), (parts.tuning, whole.tuning), (parts.where, whole.where)):
+        assert one.tolist() == same.tolist()
+    assert parts.all_labels
+    assert {key: value for key, value in contents_of(parts).items() if key != "labels_sha256"} == {
+        key: value for key, value in contents_of(whole).items() if key != "labels_sha256"
+    }
+    for protocol in ("finetune", "linear"):  # pictures that are not there would be named
+        found = run_transfer(replace(settings, protocol=protocol), tmp_path / protocol)
+        assert found["n_labels"] == len(whole.chosen)
+        assert found["data"]["eval_pictures"] == len(whole.where)
+        assert found["data"]["unreadable"] == []
+
+
 def test_balanced_positives_weigh_as_much_as_negatives():
     labels = torch.tensor([[1.0, 0, 1], [0, 0, 1], [0, 0, float("nan")], [0, 0, 0]])
     assert positive_weights(labels).tolist() == [3.0, 1.0, 0.5]

@@ -239,11 +239,15 @@ def show(result: CompareResult, console: Console, said: Collection[str] = ()) ->
 
 
 def winner(made: Comparison) -> TransferSettings:
-    """The settings of the arm that is best on average with the most labels, as its first seed had them."""
+    """The settings of the arm that is best on average with the most labels, as its first seed has them.
+
+    Its encoder is where the last call says, not where it lay when the cell was run.
+    """
     most = made.amounts[-1]
     means = {arm: float(np.mean(values)) for arm in made.arms if (values := list(made.values(arm, most).values()))}
-    cells = made.by_seed(max(means, key=means.__getitem__), most)
-    return replace(TransferSettings(**cells[min(cells)].record["settings"]), cache=None)
+    seed, best = min(made.by_seed(max(means, key=means.__getitem__), most).items())
+    inits = best.plan["arms"][best.arm]
+    return replace(TransferSettings(**best.record["settings"]), init=inits[seed % len(inits)], cache=None)
 
 
 def diverged(scores: dict[str, dict[float, float]]) -> tuple[str, ...]:

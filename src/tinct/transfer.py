@@ -79,7 +79,7 @@ def parts_of(settings: TransferSettings) -> Parts:
     else:
         evaluated = _evaluated(settings)
         evaluated.usable()  # or says why none is
-        where = np.arange(len(evaluated.source))
+        where = evaluated.known
         for number, (ours, theirs) in enumerate(zip_longest(labelled.classes, evaluated.classes)):
             if ours != theirs:
                 raise TinctError(
@@ -130,7 +130,7 @@ def contents_of(parts: Parts) -> dict[str, str]:
     groups = evaluated.source.groups
     drawn = {} if groups is None else {"groups_sha256": hashlib.sha256(groups[parts.where].tobytes()).hexdigest()[:16]}
     return {
-        "train_fingerprint": parts.train.source.fingerprint(),
+        "train_fingerprint": fingerprint_of(parts.train.source.name(int(index)) for index in parts.train.known),
         "eval_fingerprint": fingerprint_of(evaluated.source.name(int(index)) for index in parts.where),
         "labels_sha256": labels.hexdigest()[:16],
         **drawn,

@@ -171,7 +171,7 @@ def test_a_labelled_source_for_people(voc, capsys, monkeypatch):
     assert "No class of train can be scored" not in shown
     for line in (
         "In two splits",
-        "No class of val can be scored: the most frequent is in 1 pictures; lower min_positives (tinct transfer --min",
+        "No class of val can be scored: the most frequent is in 1 of its pictures; lower min_positives (tinct transfer",
         "cat.jpg = JPEGImages/again.jpg",
         "multilabel",
         "6.25%",
@@ -209,6 +209,20 @@ def test_all_cells_that_are_no_label_are_counted_and_ten_are_named(folder, capsy
     assert "\n  line 10, column 'cat': 'maybe'\n  … and 4 more" in shown
     (labels,) = report(capsys, bad)["labels"]
     assert labels["errors"][-1] == "line 14, column 'cat': 'maybe'"
+
+
+def test_rows_without_any_label_are_counted(folder, capsys, monkeypatch):
+    (folder / "table.csv").write_text("path,split,cat,dog\na.png,train,1,\nb.jpg,train,,\nc.png,val,0,1\n")
+    found = report(capsys, f"csv:{folder / 'table.csv'}")
+    assert {part["split"]: (part["unlabelled"], part["unknown"]) for part in found["labels"]} == {
+        "train": (1, {"cat": 1, "dog": 2}),
+        "val": (0, {"cat": 0, "dog": 0}),
+    }
+    monkeypatch.setenv("COLUMNS", "100")
+    assert data([f"csv:{folder / 'table.csv'}"]) == 0
+    said = capsys.readouterr().out
+    assert "1 picture of train has no label: it has no part in a transfer." in said
+    assert "of val have" not in said
 
 
 def test_all_pictures_listed_twice_with_other_labels_are_counted_and_ten_are_named(folder):

@@ -167,7 +167,9 @@ def _describe_labels(part: _Set) -> dict[str, Any]:
         return described | {"errors": [*error.args]}
     if labels is not None:
         names, positives = source.classes, (labels == 1).sum(0).tolist()
-        described["unknown"] = dict(zip(names, np.isnan(labels).sum(0).tolist(), strict=True))
+        unknown = np.isnan(labels)
+        described["unknown"] = dict(zip(names, unknown.sum(0).tolist(), strict=True))
+        described["unlabelled"] = int(unknown.all(1).sum())
     else:
         masks = list(mask_pixels(source))
         mismatches = {index: mask for index, mask in enumerate(masks) if isinstance(mask, str)}
@@ -270,10 +272,13 @@ def _show_labels(splits: list[dict[str, Any]], console: Console) -> None:
         _plain(f"{title}: pictures of each class (*: under {MIN_POSITIVES}, too rare to score)"), table, sep="\n"
     )
     for labels in usable:
+        if count := labels.get("unlabelled"):
+            has = "picture of {} has no label: it has" if count == 1 else "pictures of {} have no label: they have"
+            say(console, f"{count:,} {has.format(labels['split'])} no part in a transfer.")
         if labels["split"] != "train" and not labels["scored"]:
             most = max(labels["positives"][name] for name in labels["too_rare"])
-            said = f"No class of {labels['split']} can be scored: the most frequent is in {most:,} pictures; {LOWER}"
-            say(console, said)
+            found = f"the most frequent is in {most:,} of its pictures"
+            say(console, f"No class of {labels['split']} can be scored: {found}; {LOWER}")
 
 
 def _endings(others: dict[str, int]) -> str:

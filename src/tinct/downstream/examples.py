@@ -64,10 +64,10 @@ class Labelled:
         return self.source.classes if self.task == "multilabel" else self.source.mask_classes
 
     def parts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The part to choose settings on, and the rest, which label subsets are drawn from; without bad ones.
+        """The part to choose settings on, and the rest, which label subsets are drawn from, both of usable pictures.
 
         Raises:
-            TinctError: all are bad, or too few are good.
+            TinctError: none is usable, or too few are.
         """
         usable = self.usable()
         try:
@@ -85,18 +85,25 @@ class Labelled:
         tuning, rest = tuning_split(self.presence[indices], None if groups is None else groups[indices])
         return indices[tuning], indices[rest]
 
+    @property
+    def known(self) -> NDArray[np.int64]:
+        """The pictures of which some label is known; with masks, all."""
+        return np.flatnonzero(~np.isnan(self.presence).all(1))
+
     def usable(self) -> NDArray[np.int64]:
-        """The pictures without bad ones.
+        """The labelled pictures without bad ones.
 
         Raises:
-            TinctError: all are bad.
+            TinctError: there is none.
         """
-        good = np.array([self.source.name(index) not in self.bad for index in range(len(self.source))])
-        if not good.any():
-            name, reason = next(iter(self.bad.items()))
+        good = [index for index in self.known.tolist() if self.source.name(index) not in self.bad]
+        if not good:
             split = f"{self.source.spec}, split {self.source.split}"
+            if not self.bad:
+                raise TinctError(f"{split}: no label is known of any picture; label some")
+            name, reason = next(iter(self.bad.items()))
             raise TinctError(f"{split}: none of its masks can be used; for instance {name}: {reason}")
-        return np.flatnonzero(good)
+        return np.array(good, np.int64)
 
     def example(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Picture `index`, its shorter side at most `side`, and its mask as the file has it.

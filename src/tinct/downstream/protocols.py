@@ -136,7 +136,7 @@ def fit_probe(settings: TransferSettings, start: Start, parts: Parts, fabric: Fa
     say(console, "taking features")
     drawn_from = parts.chosen
     if settings.cache:  # all that any subset is drawn from, so that the subsets of a comparison share one pass
-        drawn_from = np.setdiff1d(np.arange(len(parts.train.source)), parts.tuning)
+        drawn_from = np.setdiff1d(parts.train.known, parts.tuning)
     fitted, tuning = features(parts.train, drawn_from).of(parts.chosen), features(parts.train, parts.tuning)
     evaluated = features(parts.evaluated, parts.where)
     labels, tuning_labels = (torch.from_numpy(parts.train.presence[part.indices]) for part in (fitted, tuning))
