@@ -240,6 +240,22 @@ def test_the_right_colour_scores_better_than_none_and_than_the_wrong(monkeypatch
     assert scores["warm"]["ab_distance"]["value"] < scores["none"]["ab_distance"]["value"]
 
 
+def test_a_picture_that_equals_the_truth_is_left_out_of_the_mean_of_psnr(monkeypatch, photos, tmp_path):
+    among = measure(monkeypatch, photos, tmp_path)["metrics"]["psnr_db"]["value"]
+    colour, answers = Colorizer.__call__, []
+
+    def first_as_it_is(self, picture, **settings):
+        answers.append(picture if not answers else colour(self, picture, **settings))
+        return answers[-1]
+
+    monkeypatch.setattr(Colorizer, "__call__", first_as_it_is)
+    record = measure(monkeypatch, photos, tmp_path)
+    assert record["data"]["pictures"] == 3
+    assert 0 < record["metrics"]["psnr_db"]["value"] != among
+    monkeypatch.setattr(Colorizer, "__call__", lambda self, picture, **settings: picture)
+    assert "psnr_db" not in measure(monkeypatch, photos, tmp_path)["metrics"]
+
+
 def test_side_and_limit(monkeypatch, photos, tmp_path):
     shapes = []
 

@@ -33,7 +33,7 @@ from tinct import runs
 from tinct.arguments import parse
 from tinct.cli import main
 from tinct.compare import run_compare
-from tinct.config import Config
+from tinct.config import Config, stored
 from tinct.data.cache import CachedSource
 from tinct.data.hashes import dhash
 from tinct.data.loader import Crops, Photographs
@@ -52,7 +52,6 @@ from tinct.objectives.pretext import Pretext
 from tinct.pretrain import pretrain, pretrain_apart, run_pretrain
 from tinct.pretraining import monitor
 from tinct.pretraining.learner import Learner, synchronise_norms
-from tinct.pretraining.loop import stored
 from tinct.pretraining.preparation import engine_for, set_aside
 from tinct.probe import probe_encoder
 from tinct.runs import Checkpoint, Run, read_record
@@ -144,7 +143,7 @@ def test_a_run_leaves_what_the_design_says(whole):
     assert seen.dtype == np.uint64
     assert set(seen) <= {dhash(source.picture(index)) for index in range(len(source))}
     log = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
-    assert [entry["event"] for entry in log] == ["start", "checkpoint", "checkpoint", "finished"]
+    assert [entry["event"] for entry in log] == ["begun", "start", "checkpoint", "checkpoint", "finished"]
 
 
 def test_the_encoder_is_the_last_average_and_loads_into_timm(whole):
@@ -988,10 +987,10 @@ def test_a_cache_may_move_but_neither_come_nor_go_when_a_run_is_resumed(tmp_path
         run.check_may_open(begun | {"lr": 1.0}, True)
 
 
-def test_a_run_from_before_a_setting_was_there_goes_on(tmp_path):
+def test_a_run_from_before_settings_were_there_goes_on(tmp_path):
     run = Run(tmp_path / "run")
     begun = stored(tiny())
-    run.open({key: value for key, value in begun.items() if key != "aged"}, False)
+    run.open({key: value for key, value in begun.items() if key not in ("aged", "betas")}, False)
     run.check_may_open(begun, True)
     with pytest.raises(TinctError, match=r"aged is 0.5, but the run in .* began with 0.0"):
         run.check_may_open(begun | {"aged": 0.5}, True)
@@ -1326,6 +1325,13 @@ def test_a_run_goes_on_whatever_way_its_sources_are_spelled(colourful, tmp_path,
     record = run_pretrain(tiny(sources=["pictures"], steps=1), out=tmp_path / "run")
     for way in ("pictures/", "./pictures", str(colourful)):
         assert run_pretrain(tiny(sources=[way], steps=1), out=tmp_path / "run", resume=True) == record
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for way in ("../pictures", str(colourful)):
+        assert run_pretrain(tiny(sources=[way], steps=1), out=Path("../run"), resume=True) == record
+    with pytest.raises(TinctError, match=r"sources is \['../other'\], but the run"):
+        run_pretrain(tiny(sources=["../other"], steps=1), out=Path("../run"), resume=True)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(TinctError, match=r"sources is \['pictures', 'photos:'\], but the run"):
         run_pretrain(tiny(sources=["pictures", "photos:"], steps=1), out=tmp_path / "run", resume=True)
 

@@ -1,8 +1,9 @@
 """The settings of a pretraining run: flags on the command line, keys of a recipe, fields here."""
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -11,7 +12,10 @@ import yaml
 from tinct.errors import TinctError, about, check_kinds, one_line
 from tinct.files import as_plain
 
-__all__ = ["BUDGETS", "LARGEST", "RECIPES", "TIMED_STEPS", "Config", "Precision", "read_yaml", "recipe_file", "recipes"]
+__all__ = [
+    *("BUDGETS", "LARGEST", "RECIPES", "TIMED_STEPS", "Config", "Precision"),
+    *("read_yaml", "recipe_file", "recipes", "stored"),
+]
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16"]
 """Those of Lightning Fabric's that leave weights in single precision, as files and scores want them; the last three are
@@ -205,6 +209,12 @@ class Config:
             raise TinctError(
                 f"warmup_steps is {self.warmup_steps}; expected at least {TIMED_STEPS} with a budget in minutes"
             )
+
+
+def stored(config: Config) -> dict[str, Any]:
+    """The configuration as a YAML file gives it back."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
 
 
 def recipes() -> list[str]:

@@ -38,7 +38,8 @@ from tinct.weights import read_weights
 __all__ = ["PROTOCOLS", "evaluate", "run_evaluate"]
 
 PROTOCOLS = {
-    "psnr_db": "PSNR over the three sRGB channels of 8 bits together, mean of the pictures' dB",
+    "psnr_db": "PSNR over the three sRGB channels of 8 bits together, mean of the pictures' dB, "
+    "without those that equal the truth, which have none",
     "psnr_grey_db": "the same for the all-grey answer: the picture's own L*, no colour",
     "ssim": "SSIM (Wang et al. 2004: 11x11 Gaussian of sigma 1.5), mean over sRGB channels and pictures",
     "ab_l1": "mean of |a - a'| and |b - b'| in Lab units over pixels and pictures",
@@ -184,7 +185,7 @@ def run_evaluate(
             distance.update(rgb, real=False)
     if not scores:
         raise TinctError(f"{', '.join(specs)}: no colour picture; left out: {_listed(left_out)}; name another source")
-    values = {name: [score[name] for score in scores if not math.isnan(score[name])] for name in scores[0]}
+    values = {name: [score[name] for score in scores if math.isfinite(score[name])] for name in scores[0]}
     metrics = {name: sum(found) / len(found) for name, found in values.items() if found}
     seen = _seen(resolve(colorizer, "colorizer"), source, hashes)
     _warn(said, str(colorizer), seen)

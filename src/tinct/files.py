@@ -162,14 +162,14 @@ def as_plain(value: Any) -> Any:
     return int(value) if isinstance(value, Integral) else float(value)
 
 
-def in_full(spec: Any) -> Any:
+def in_full(spec: Any, start: Path = Path()) -> Any:
     """A source, an init or a list of them, paths in full: `photos`, `./photos/` and a link there are one place.
 
-    What is no text comes back as it is; a prefix such as `csv:` stays before its path, and the year of a VOC behind.
-    `photos:`, which has no path, stays as it is.
+    Relative paths start from `start`, by default the working folder. What is no text comes back as it is; a prefix such
+    as `csv:` stays before its path, and the year of a VOC behind. `photos:`, which has no path, stays as it is.
     """
     if isinstance(spec, list):
-        return [in_full(one) for one in spec]
+        return [in_full(one, start) for one in spec]
     if not isinstance(spec, str):
         return spec
     prefix, _, path = spec.partition(":") if re.match(r"\w\w+:", spec) else ("", "", spec)  # C: is no prefix
@@ -177,7 +177,7 @@ def in_full(spec: Any) -> Any:
         return spec
     year = re.search(r"@20\d\d$", path) if prefix == "voc" else None
     end = year.start() if year else len(path)
-    return f"{prefix}:{os.path.realpath(expanded(path[:end]))}{path[end:]}"
+    return f"{prefix}:{os.path.realpath(start / expanded(path[:end]))}{path[end:]}"
 
 
 def check_writable(folder: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tinct.config import Config
+from tinct.config import Config, stored
 from tinct.data.base import Source
 from tinct.data.cache import CachedSource
 from tinct.data.hashes import near
@@ -26,7 +26,7 @@ from tinct.errors import TinctError
 from tinct.files import alone_in, expanded, write_text
 from tinct.inits import seen_before
 from tinct.pretraining.learner import Learner
-from tinct.pretraining.loop import Training, stored
+from tinct.pretraining.loop import Training
 from tinct.pretraining.preparation import engine_for, hashes_to_avoid, open_excluded, open_held_out, prepare, set_aside
 from tinct.runs import Run, read_record
 from tinct.screen import open_console, say

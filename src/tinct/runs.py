@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tinct.config import BUDGETS, Config
+from tinct.config import BUDGETS, Config, stored
 from tinct.errors import TinctError, one_line
 from tinct.files import as_json, check_utf8, in_full, read_json, settle, sync, write_json, write_text
 from tinct.outputs import RECORD
@@ -99,6 +99,7 @@ class Run:
         written = self.folder / "config.yaml"
         if not written.exists():
             write_text(written, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+            self.log("begun", folder=str(Path.cwd()))
         checkpoint = self.checkpoint("last")
         self._drop_rows_after(checkpoint.state if checkpoint else {"step": 0})
         return checkpoint
@@ -114,13 +115,18 @@ class Run:
         written = self.folder / "config.yaml"
         try:
             # a setting that an older tinct had not heard of was what it is by default
-            before = asdict(Config()) | dict(yaml.safe_load(written.read_bytes()))
+            before = stored(Config()) | dict(yaml.safe_load(written.read_bytes()))
         except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
             raise TinctError(f"{written}: cannot be read ({one_line(error)}); {DAMAGED}") from error
-        both = {key: (before.get(key), config[key]) for key in config}
-        for key in PLACES & both.keys():
-            both[key] = in_full(both[key][0]), in_full(both[key][1])
-        changed = [key for key, (old, new) in both.items() if old != new and (key not in FREE or None in (old, new))]
+        starts = (Path(), self._begun_in())  # the second, for a run that is resumed from another working folder
+
+        def same(key: str) -> bool:
+            old, new = before.get(key), config[key]
+            if key in PLACES:
+                return any(in_full(old, start) == in_full(new) for start in starts)
+            return old == new or (key in FREE and None not in (old, new))
+
+        changed = [key for key in config if not same(key)]
         remedy = "resume with the same settings or choose another folder"
         if changed and set(changed) <= set(BUDGETS) and (last := self.checkpoint("last")):
             if config["steps"] == last.state["step"]:
@@ -131,6 +137,14 @@ class Run:
             raise TinctError(
                 f"{key} is {config[key]!r}, but the run in {self.folder} began with {before.get(key)!r}; {remedy}"
             )
+
+    def _begun_in(self) -> Path:
+        """The working folder that the run began in; the present one where its log does not say."""
+        try:
+            with (self.folder / "log.jsonl").open(encoding="utf-8") as log:
+                return Path(json.loads(log.readline())["folder"])
+        except (OSError, ValueError, LookupError, TypeError):  # an older run, or a damaged log
+            return Path()
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         """The checkpoint that `last` or `best` names, or None."""

@@ -639,3 +639,40 @@ def test_another_picture_on_standard_input_is_not_taken_for_the_first(photos, tm
 def test_an_empty_word_is_not_the_current_folder(tmp_path):
     with pytest.raises(TinctError, match="an input is empty"):
         colorize([""], out=tmp_path / "out")
+
+
+def test_an_interrupted_folder_goes_on_by_the_same_command(photos, tmp_path, capsys, monkeypatch):
+    words = ["colorize", str(photos), "-o", str(tmp_path / "out"), "--batch-size", "1"]
+    colour, done = Colorizer.chroma, []
+
+    def interrupted(self, pictures, **settings):
+        if done:
+            raise KeyboardInterrupt
+        done.append(pictures)
+        return colour(self, pictures, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Colorizer, "chroma", interrupted)
+        assert main(words) == 130
+        assert capsys.readouterr().err.endswith("interrupted; the same command goes on from there\n")
+        assert main([*words, "--overwrite"]) == 130
+        assert capsys.readouterr().err.endswith("interrupted\n")
+    assert names(tmp_path / "out") == ["a.jpg"]
+    assert main(words) == 0
+    assert "2 coloured, 1 there already" in capsys.readouterr().err
+
+
+def test_a_format_is_not_of_films(tmp_path, capsys):
+    (tmp_path / "film.mp4").touch()
+    assert main(["colorize", str(tmp_path / "film.mp4"), "-o", str(tmp_path / "out"), "--format", "png"]) == 2
+    said = "format is png, which is of pictures; leave it out: a film's is that of its file's name"
+    assert capsys.readouterr().err == f"tinct colorize: {said}\n"
+
+
+def test_results_of_one_name_are_found_before_any_work(photos, tmp_path):
+    for name in ("a.jp2", "a.png"):
+        Image.open(photos / "a.jpg").save(photos / name)
+    jobs = find_jobs([str(photos)], tmp_path / "out", None)  # JPEG 2000 becomes PNG
+    (clash,) = clashes(jobs).values()
+    assert clash.startswith("a.png would overwrite that of")
+    assert len(clashes(find_jobs([str(photos)], tmp_path / "out", "PNG"))) == 2

@@ -49,6 +49,22 @@ def test_an_unreadable_labelled_picture_tears_no_pair_apart(tmp_path):
     assert (contrast.labels, contrast.difference.pairs) == (50, 3)
 
 
+def test_a_model_that_was_kept_of_an_arm_is_no_further_arm(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "encoder.safetensors").write_bytes(b"weights")
+    fake_grid(tmp_path / "grid", {"random": ["random"], "mine": [str(run)]}, ("50", "all"), seeds=2)
+    kept = TransferSettings("voc:pictures", "multilabel", init=str(run), labels="all")
+    fake_transfer(kept, tmp_path / "model")
+    (alone,) = comparisons(find_records([tmp_path / "grid"]).cells)
+    assert comparisons(find_records([tmp_path / "grid", tmp_path / "model"]).cells) == [alone]
+    (model,) = comparisons(find_records([tmp_path / "model"]).cells)
+    assert model.arms == [str(run)]
+    fake_transfer(replace(kept, init="others"), tmp_path / "others")
+    (more,) = comparisons(find_records([tmp_path]).cells)
+    assert more.arms == ["random", "mine", "others"]
+
+
 def test_a_gain_is_read_off_the_baselines_curve_whatever_seeds_only_one_arm_has(tmp_path):
     fake_grid(tmp_path, {"random": ["random"], "cgan": RUNS}, ("50", "5000"), seeds=4)
     shutil.rmtree(tmp_path / "cells" / "cgan-50-3")

@@ -4,7 +4,7 @@ import torch
 from tinct.color import stretch_levels
 from tinct.models.discriminator import PatchDiscriminator
 from tinct.models.encoder import Encoder
-from tinct.models.generator import Generator
+from tinct.models.generator import Decoder, Generator
 from tinct.objectives.base import Batch
 from tinct.objectives.pretext import Pretext
 from tinct.weights import ColourNet
@@ -15,6 +15,12 @@ from tinct.weights import ColourNet
 def test_output_is_at_the_chroma_stride(backbone, stride):
     generator = Generator(Encoder(backbone), out_channels=5, chroma_stride=stride, width=8)
     assert generator(torch.zeros(2, 1, 64, 96)).shape == (2, 5, 64 // stride, 96 // stride)
+
+
+def test_feature_maps_may_end_at_the_chroma_stride():
+    decoder = Decoder(channels=[8, 16], reductions=[4, 8], stride=8, width=8)
+    maps = [torch.zeros(2, 8, 16, 24), torch.zeros(2, 16, 8, 12)]
+    assert decoder(maps, torch.zeros(2, 1, 64, 96)).shape == (2, 8, 8, 12)
 
 
 def test_a_picture_does_not_depend_on_its_neighbours_in_the_batch():

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from tinct.config import Config
+from tinct.config import Config, stored
 from tinct.data.ledger import Ledger
 from tinct.data.photos import Photos
 from tinct.engine import make_fabric
 from tinct.pretraining.heldout import colour_scores
 from tinct.pretraining.learner import Learner
-from tinct.pretraining.loop import stored
 from tinct.pretraining.monitor import Monitor
 from tinct.runs import Run
 from tinct.weights import ColourNet

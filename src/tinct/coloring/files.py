@@ -3,6 +3,7 @@
 import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tinct.coloring.hints import parse_hints
 from tinct.coloring.jobs import Job, batches, clashes, find_jobs, form_of
 from tinct.coloring.work import How, batch, done, film
 from tinct.colorize import Colorizer
-from tinct.errors import PictureError, TinctError
+from tinct.errors import PictureError, TinctError, restartable
 from tinct.screen import column, open_console, progress_bar, say
 
 __all__ = ["colorize"]
@@ -47,7 +48,7 @@ def colorize(
         out: a folder, whose structure follows the inputs'; for a single input also a file, or - for standard output.
         model: the name of a colorizer that comes with tinct, a colorizer.safetensors, or the folder of a run.
         size: short side, in pixels, at which the network looks at a picture (default: the model's).
-        format: jpeg, png, webp, tiff, bmp, avif or heic; the input's own by default.
+        format: of pictures: jpeg, png, webp, tiff, bmp, avif or heic; the input's own by default.
         overwrite: colour again what is there already.
         saturation: chroma is multiplied by this, 0 to 4.
         seed: draw a plausible version, where the model can; with --samples, the seed of the first (0 by default).
@@ -75,6 +76,8 @@ def colorize(
         raise TinctError("standard output takes one picture; leave out --samples and --compare or name a folder")
     known = tuple(parse_hints(hints))
     jobs = find_jobs(inputs, out, form_of(format))
+    if format is not None and all(job.film for job in jobs):
+        raise TinctError(f"format is {format}, which is of pictures; leave it out: a film's is that of its file's name")
     if known and len(jobs) > 1:
         raise TinctError(f"hints are of one picture, but there are {len(jobs)}; colour it alone")
     if known and keep_colour:
@@ -98,7 +101,11 @@ def colorize(
     counts = {"coloured": 0, "left as they are": 0, "there already": len(jobs) - len(todo) - len(failures)}
     if todo:
         colorizer = Colorizer.load(model, device)
-        with ThreadPoolExecutor(workers) as pool, progress_bar(console, _Speed(), TimeRemainingColumn()) as progress:
+        with (
+            restartable() if len(todo) > 1 and not overwrite else nullcontext(),
+            ThreadPoolExecutor(workers) as pool,
+            progress_bar(console, _Speed(), TimeRemainingColumn()) as progress,
+        ):
             bar = progress.add_task("colouring", total=len(todo))
             grouped = batches([job for job in todo if not job.film], batch_size)
             pictures = (outcome for some in grouped for outcome in batch(some, colorizer, how, pool))

@@ -246,13 +246,15 @@ def comparisons(cells: Sequence[Cell], baseline: str | None = None) -> list[Comp
 
 
 def _each_once(cells: list[Cell]) -> list[Cell]:
-    """Drop copies of a cell.
+    """Drop copies of a cell, and transfers of no grid from an arm's weights: a model that was kept is no further arm.
 
     Raises:
         TinctError: two cells of one arm, number of labels and seed differ, as those of two grids may, or their labels;
             or an arm has other weights at one number of labels than at another, with the same seed; or they were scored
             on other pictures or classes.
     """
+    arms = {_encoder(cell.record["init"]) for cell in cells if cell.plan}
+    cells = [cell for cell in cells if cell.plan or _encoder(cell.record["init"]) not in arms]
     by_labels = {digest: cell for cell in cells if (digest := cell.record["data"].get("labels_sha256"))}
     if len(by_labels) > 1:
         one, other, *_ = by_labels.values()

@@ -38,11 +38,12 @@ class Decoder(nn.Module):
         deepest = reductions[-1]
         levels = [stride * 2**i for i in range((deepest // stride).bit_length() - 1)][::-1]
         widths = [min(width * 2**i, 4 * width) for i in range(len(levels))][::-1]
-        self.reduce = nn.Conv2d(channels[-1], widths[0], 1)
+        first = widths[0] if widths else width  # there are no levels where the feature maps end at `stride`
+        self.reduce = nn.Conv2d(channels[-1], first, 1)
         self.levels = levels
         self.blocks = nn.ModuleList(
             _block(before + skips.get(level, 1), after)
-            for level, (before, after) in zip(levels, itertools.pairwise([widths[0], *widths]), strict=True)
+            for level, (before, after) in zip(levels, itertools.pairwise([first, *widths]), strict=True)
         )
         self.reductions = reductions
         self.channels = width

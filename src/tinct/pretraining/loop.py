@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import itertools
-import json
 import math
 import multiprocessing
 import signal
@@ -13,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
 from types import FrameType
 from typing import Any
 
@@ -23,7 +21,7 @@ import torch.distributed
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from tinct.config import TIMED_STEPS, Config
+from tinct.config import TIMED_STEPS, Config, stored
 from tinct.data.ledger import Ledger
 from tinct.data.loader import Crops, Photographs, crops_loader
 from tinct.engine import readers, warmup_cosine
@@ -34,7 +32,7 @@ from tinct.pretraining.monitor import Monitor, errors_handed_on
 from tinct.pretraining.results import write_results
 from tinct.runs import DAMAGED, Run
 
-__all__ = ["Training", "stored"]
+__all__ = ["Training"]
 
 
 class Training:
@@ -289,9 +287,3 @@ def _of_a_lost_reader(error: Exception, reading: bool) -> bool:
     if isinstance(error, EOFError | ConnectionError):
         return reading and "in DataLoader worker process" not in str(error)  # as torch hands on what a source raises
     return reading and isinstance(error, OSError) and error.errno == errno.EMFILE
-
-
-def stored(config: Config) -> dict[str, Any]:
-    """The configuration as a YAML file gives it back."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain
