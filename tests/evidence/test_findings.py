@@ -61,8 +61,9 @@ def test_a_model_that_was_kept_of_an_arm_is_no_further_arm(tmp_path):
     (model,) = comparisons(find_records([tmp_path / "model"]).cells)
     assert model.arms == [str(run)]
     fake_transfer(replace(kept, init="others"), tmp_path / "others")
+    fake_transfer(replace(kept, lr=3e-3), tmp_path / "another rate")
     (more,) = comparisons(find_records([tmp_path]).cells)
-    assert more.arms == ["random", "mine", "others"]
+    assert more.arms == ["random", "mine", str(run), "others"]
 
 
 def test_a_gain_is_read_off_the_baselines_curve_whatever_seeds_only_one_arm_has(tmp_path):

@@ -246,15 +246,15 @@ def comparisons(cells: Sequence[Cell], baseline: str | None = None) -> list[Comp
 
 
 def _each_once(cells: list[Cell]) -> list[Cell]:
-    """Drop copies of a cell, and transfers of no grid from an arm's weights: a model that was kept is no further arm.
+    """Drop copies of a cell, under whatever name: a model that was kept of an arm is no further arm.
 
     Raises:
         TinctError: two cells of one arm, number of labels and seed differ, as those of two grids may, or their labels;
             or an arm has other weights at one number of labels than at another, with the same seed; or they were scored
             on other pictures or classes.
     """
-    arms = {_encoder(cell.record["init"]) for cell in cells if cell.plan}
-    cells = [cell for cell in cells if cell.plan or _encoder(cell.record["init"]) not in arms]
+    of_grids = {_transferred(cell.record) for cell in cells if cell.plan}
+    cells = [cell for cell in cells if cell.plan or _transferred(cell.record) not in of_grids]
     by_labels = {digest: cell for cell in cells if (digest := cell.record["data"].get("labels_sha256"))}
     if len(by_labels) > 1:
         one, other, *_ = by_labels.values()
@@ -292,6 +292,11 @@ def _encoder(init: dict[str, Any]) -> str:
     """What tells one set of weights from another, whatever its file is called."""
     provenance = init.get("provenance") or {}
     return str(provenance.get("sha256") or f"{init['name']} {provenance.get('seed', '')}")
+
+
+def _transferred(record: dict[str, Any]) -> tuple[str, str, int, float]:
+    """What tells one transfer of a comparison from another, whatever its arm is called."""
+    return _encoder(record["init"]), str(record["labels"]), record["seed"], record["settings"]["lr"]
 
 
 def _bootstrap(treated: Sequence[Cell], baseline: Sequence[Cell]) -> tuple[float, float] | None:
