@@ -27,10 +27,11 @@ nitpicky = False
 
 
 def setup(app: Sphinx) -> None:
-    """Let the pages of commands and files follow from the source."""
+    """Let the pages of commands and files follow from the source, and links leave the folder of pages."""
     app.connect("source-read", _completed)
 
 
 def _completed(app: Sphinx, page: str, text: list[str]) -> None:
+    text[0] = text[0].replace("](../", "](path:../")  # which MyST would look for among the pages
     if page in PAGES:
         text[0] += PAGES[page]()

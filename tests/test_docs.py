@@ -79,6 +79,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     assert "tinct-small" in (tmp_path / "site" / "index.html").read_text()
+    assert list((tmp_path / "site" / "_downloads").glob("*/tinct-small.md"))  # a link out of the folder of pages
     commands, files = ((tmp_path / "site" / f"{page}.html").read_text() for page in ("commands", "files"))
     assert [name for name in COMMANDS if f"usage: tinct {name}" not in commands] == []
     assert "<h2>tinct/pretraining" in files

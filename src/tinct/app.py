@@ -35,7 +35,7 @@ def serve(
     Args:
         model: the name of a colorizer that comes with tinct, a colorizer.safetensors, or the folder of a run.
         port: where the page listens.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: where the network runs: auto, cpu, cuda, cuda:N or mps.
         max_megabytes: the largest upload.
         max_megapixels: the largest picture.
         max_queue: pictures that may wait for their turn.

@@ -92,7 +92,8 @@ def parser_for(name: str, command: Callable[..., int | None]) -> Any:
         parser.add_argument(
             "--recipe",
             default=argparse.SUPPRESS,
-            help=f"a shipped file of settings: {', '.join(recipes())} (default: fast)",
+            help=f"shipped settings: features for labels, colour for a colorizer; all: {', '.join(recipes())} "
+            "(default: fast)",
         )
     hints = get_type_hints(command)
     for parameter in inspect.signature(command).parameters.values():

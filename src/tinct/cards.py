@@ -41,7 +41,7 @@ x = {fed}
 
 
 def card(run: Path, *, out: Path | None = None) -> int:
-    """Print a run's card, or write it to a file.
+    """Print a run's card, its description in Markdown for people, or write it to a file.
 
     Args:
         run: the folder of a pretraining or a transfer.

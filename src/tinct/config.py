@@ -45,55 +45,60 @@ class Config:
         held_out: a source whose val split is coloured to measure progress, or a text file of paths, all of them;
             by default a part of `sources` is set aside.
         max_pictures: train on this many of the pictures, the first of a fixed shuffle, so that fewer are part of more;
-            unusable ones among them are not replaced. All without.
+            unusable ones among them are not replaced. By default all.
         cache: folder for decoded pictures, so that later epochs and runs skip decoding. Crops are cut from shrunk
             copies then, and differ a little.
         size: side of the training crops in pixels, a multiple of 32.
         min_crop: smallest crop's side as a share of a picture's shorter side.
         aged: share of the pictures whose lightness is that of old photographs: plates that see no red, soft, faded,
             grainy (`tinct.objectives.ageing`).
-        backbone: a timm name.
-        in_channels: 1 for a grey stem, 3 for an RGB one that sees the grey picture three times.
-        in_colour: share of the pictures, or of their views, that an RGB stem is fed in colour, for encoders meant for
-            colour pictures. Not with l1, huber or bins, whose decoder would be shown the answer.
+        backbone: the encoder's network, by timm's name of it.
+        in_channels: 1 for an encoder that is fed lightness, 3 for one that is fed RGB (three times the same for a grey
+            picture).
+        in_colour: share of the pictures, or of their views, that are fed in colour if `in_channels` is 3, for encoders
+            meant for colour pictures. Not with l1, huber or bins, whose decoder would be shown the answer.
         init: `random`; a file of weights to start from, an encoder's in timm's names or a colorizer.safetensors; the
             name of shipped weights; or `imagenet-lite`, EfficientNet-lite0, lite1 or lite2 (by `backbone`) trained on
             ImageNet's labels, which makes better colours and no evidence for self-supervised learning.
-        init_std: standard deviation of N(0, std) for all convolutions, as in pix2pix; the libraries' own without.
+        init_std: draw the first weights of all convolutions from N(0, this standard deviation), as pix2pix does; by
+            default they are drawn as the libraries do.
         chroma_stride: colours are learned at 1/1, 1/2, 1/4 or 1/8 of the resolution; coarser is faster.
         width: channels of the decoder at its finest level.
         terms: what to learn, with weights: at most one of l1, huber, bins, which make a colorizer; palette
             (colours without a decoder); rotation; siamese (two views a picture), or
             multicrop (four small ones beside them).
         adversarial: the discriminator's loss; none trains without one.
-        adversarial_weight: of the adversarial term.
+        adversarial_weight: weight of the adversarial loss beside the terms'.
         adversarial_start: share of the run that passes before the discriminator joins.
-        discriminator_width: filters in its first layer.
-        discriminator_norm: spectral or instance.
-        discriminator_lr: its peak learning rate.
+        discriminator_width: filters in the discriminator's first layer.
+        discriminator_norm: the discriminator's normalization: of its weights (spectral) or its feature maps (instance).
+        discriminator_lr: the discriminator's peak learning rate.
         batch_size: pictures a step, over all devices and accumulated parts together.
         accumulate: parts a step's pictures are taken in, to save memory. Batch norm, siamese and multicrop look at the
             pictures of a part only, and spectral norm takes a step of its own in each, so with these the result differs
             from that of an undivided step.
-        steps: the budget; give one of steps, epochs, minutes.
+        steps: the budget in steps of training; give one of steps, epochs, minutes.
         epochs: the budget in passes over the pictures.
-        minutes: the budget in minutes of training on this machine, turned into steps once, after 30 of them.
+        minutes: the budget in minutes of training on this machine, turned into steps once, after the first 30 of them.
         lr: peak learning rate of AdamW, after a linear warm-up and before a cosine to zero.
-        betas: AdamW's, of both networks.
-        weight_decay: AdamW's.
+        betas: AdamW's decay rates of the means of gradients and of their squares, for both networks.
+        weight_decay: AdamW's weight decay.
         warmup_steps: length of the warm-up, at most a fifth of the run unless the budget is in minutes.
         clip: largest norm of the generator's gradient.
-        ema: decay of the averaged generator, which is what is evaluated and kept. It is approached: at step s, from 0,
-            the decay is 1 - s^(-2/3), as timm warms it up, until that is larger; 0.999 is reached after 31,623 steps.
+        ema: the network that is evaluated and kept is a running average of the one that is trained, and this is its
+            decay. It starts from 0 and rises as timm has it: at step s it is 1 - s^(-2/3), until that is larger; 0.999
+            is reached after 31,623 steps.
         checkpoint_every: steps between checkpoints, each with held-out scores and a sample sheet.
         best: the held-out score that the colorizer is chosen by.
-        probe: a labelled source to score a linear probe on at every checkpoint; such a run is marked.
-        seed: of weights, order and crops.
-        accelerator: as in Lightning Fabric: auto, cpu, cuda, mps.
-        devices: their number, or auto.
-        strategy: as in Lightning Fabric: auto, or ddp for several devices.
-        precision: 32-true, bf16-mixed, or 16-mixed, which goes without an adversary only.
-        workers: processes that read pictures, for each device; unless set, one on a CPU, on a GPU a share of the cores.
+        probe: a labelled source to score a linear probe on at every checkpoint; such a run has looked at labels, its
+            record says so, and `tinct compare` refuses it.
+        seed: the random seed of weights, order and crops.
+        accelerator: the kind of device to train on, in Lightning Fabric's words: auto, cpu, cuda, mps.
+        devices: how many of them; auto takes all GPUs there are.
+        strategy: how several devices train together: auto, or Lightning Fabric's ddp.
+        precision: of the arithmetic: 32-true, or bf16-mixed or 16-mixed, which are meant for GPUs. 16-mixed goes only
+            without an adversary. 32, bf16 and 16 are short for these.
+        workers: processes that read pictures, for each device; by default one on a CPU, on a GPU a share of the cores.
 
     Example:
         >>> config = Config(sources=["photos:"], steps=100, size=64)

@@ -38,8 +38,8 @@ def demo(*, out: Path = Path("demo"), steps: int = 240, transfer_steps: int = 55
 
     Args:
         out: folder for everything.
-        steps: of pretraining, 32 pictures each.
-        transfer_steps: of each transfer, 16 pictures each.
+        steps: steps of pretraining, 32 pictures each.
+        transfer_steps: steps of each transfer, 16 pictures each.
         seeds: paired seeds of the comparisons.
 
     Returns:

@@ -118,7 +118,7 @@ def run_embed(
         weights: a safetensors file for timm:NAME.
         batch_size: pictures in a pass.
         workers: threads that read pictures.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: where the network runs: auto, cpu, cuda, cuda:N or mps.
         console: where to say how far it is; nowhere by default.
 
     Returns:

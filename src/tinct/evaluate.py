@@ -133,7 +133,7 @@ def run_evaluate(
         size: short side, in pixels, at which the network looks (default: the model's).
         side: shrink pictures to this shorter side first.
         saturation: chroma is multiplied by this, 0 to 4.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: where the network runs: auto, cpu, cuda, cuda:N or mps.
         console: where to say how far it is; nowhere by default.
 
     Returns:

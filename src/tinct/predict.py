@@ -92,8 +92,8 @@ def run_predict(
         pictures: files, folders of pictures, or text files of paths.
         out: the folder to write to.
         threshold: a class is present, in overlays and in predictions.json, when its probability is above.
-        overlays: draw them.
-        device: auto, cpu, cuda, cuda:N or mps.
+        overlays: also draw the answers on the pictures.
+        device: where the network runs: auto, cpu, cuda, cuda:N or mps.
         console: where to say how far it is; nowhere by default.
 
     Returns:

@@ -35,31 +35,33 @@ class TransferSettings:
         init: random, tinct-small-ssl or tinct-small-ssl-rgb (for pictures in colour), which come with tinct, a run's
             folder or its encoder.safetensors, timm:NAME, imagenet-lite, or a file of weights (safetensors, or .pth read
             as tensors only) in the names of timm, torchvision, lightly or lightly-train.
-        backbone: a timm name, for random (resnet18 without) and for weights that do not say theirs.
+        backbone: the encoder's network by timm's name, for random (by default resnet18) and for weights that do not say
+            theirs.
         weights: a safetensors file for timm:NAME, in place of a download.
         protocol: finetune (everything), frozen (the head only), linear or knn (on features of an untouched encoder).
         labels: how many labelled pictures may be used: a count, a share such as 0.2, or all; small ones are inside
             larger ones, and every class keeps a positive.
         evaluate: the split to score: val, test, or tuning, a fixed fifth of train that no label subset touches; linear
             and knn then choose their strength on a fifth of the rest.
-        seed: of random weights, label subset, order and augmentation.
+        seed: the random seed of weights, label subset, order and augmentation.
         size: height and width of the network's input in pixels, a multiple of 32; of a whole picture that is segmented,
             its shorter side.
         input: grey or rgb; by default rgb for an encoder that saw colour in pretraining, grey for all others.
         head: for segmentation: decoder, unet, fpn, deeplabv3plus (the last three from
             segmentation-models-pytorch).
-        decoder: fresh, or carried over from the run's colorizer.
-        lr: peak learning rate.
+        decoder: for segmentation with head decoder: with fresh weights, or those of the run's colorizer (carried).
+        lr: AdamW's peak learning rate.
         layer_decay: factor of the learning rate from layer to layer towards the input; 1 for none, 0.7 is usual.
-        weight_decay: AdamW's.
-        steps: updates.
+        weight_decay: AdamW's weight decay.
+        steps: how many updates of the weights.
         batch_size: pictures an update.
         balanced: weigh positives and negatives of each class alike.
         min_positives: classes with fewer evaluated positives are not scored.
-        eleven_point: VOC2007's average precision.
+        eleven_point: score by VOC 2007's average precision, of eleven points of the curve.
         cache: a folder for decoded pictures and features, to be shared by many transfers.
-        accelerator: auto, cpu, cuda, mps.
-        precision: 32-true, bf16-mixed, 16-mixed.
+        accelerator: the kind of device to train on: auto, cpu, cuda, mps.
+        precision: of the arithmetic: 32-true, or bf16-mixed or 16-mixed, which are meant for GPUs; 32, bf16 and 16 are
+            short for these.
     """
 
     source: str = field(metadata={"positional": True})

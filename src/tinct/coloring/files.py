@@ -58,8 +58,8 @@ def colorize(
         hints: known colours of a single picture, each as COLUMN,ROW=COLOUR (pixels from its top left corner; #2040a0 or
             a name such as tan); what is near and looks alike changes too.
         batch_size: pictures that go through the network together.
-        device: auto, cpu, cuda, cuda:N or mps.
-        workers: pictures that are read, or written, at a time.
+        device: where the network runs: auto, cpu, cuda, cuda:N or mps.
+        workers: threads that read and write pictures.
 
     Returns:
         0, or 1 where some pictures failed (a table says which and why).
