@@ -211,7 +211,7 @@ def test_hints_are_what_python_takes_and_a_click_writes_one(photograph, client, 
     assert np.array_equal(read(Path(file)).pixels, expected.pixels)
     with pytest.raises(gradio_client.exceptions.AppError, match="hint is 'red'; expected COLUMN,ROW=COLOUR"):
         ask(client, photograph, hints="red")
-    views = Views(photograph, (3000, 2000), [np.zeros((1024, 683, 3), np.uint8)])
+    views = Views(photograph, (1.0, 256, 1), (3000, 2000), [np.zeros((1024, 683, 3), np.uint8)])
     assert hint_line(views, 0, 0, "#2040a0") == "1,1=#2040a0"
     assert hint_line(views, 682, 1023, "rgba(32.2, 64, 159.9, 1)") == "1998,2998=#2040a0"
 
@@ -467,6 +467,18 @@ def chroma_becomes(page, folder, wanted) -> None:
     download_becomes(page, folder, lambda pixels: wanted(float(np.ptp(pixels, axis=-1).mean())))
 
 
+def overtaking(page, number, *values: str) -> None:
+    """Set a number to two values at once; the request for the first one arrives last."""
+    held = []
+    page.route("**/queue/join*", lambda route: route.continue_() if held else held.append(route))
+    change = "number.focus(); number.value = value; number.dispatchEvent(new Event('input', {bubbles: true}))"
+    with page.expect_response("**/queue/join*"):
+        number.evaluate(f"(number, values) => values.forEach(value => {{ {change}; number.blur() }})", values)
+    held[0].continue_()
+    page.unroute("**/queue/join*")
+    page.wait_for_timeout(2000)  # what was asked last is shown before that
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_in_a_browser(browser, address, photograph, tmp_path, width):
     page = browser.new_page(viewport={"width": width, "height": 844})
@@ -498,6 +510,8 @@ def test_in_a_browser(browser, address, photograph, tmp_path, width):
     for value in ("4", "2", "0"):  # the last one counts, though it waits for its turn
         saturation.fill(value)
         saturation.press("Enter")
+    chroma_becomes(page, tmp_path, lambda chroma: chroma < 10)
+    overtaking(page, saturation, "4", "0")
     chroma_becomes(page, tmp_path, lambda chroma: chroma < 10)
     sliders.first.focus()
     page.keyboard.press("ArrowRight")

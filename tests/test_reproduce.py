@@ -27,7 +27,7 @@ compare:
 
 CLASSES = 'compare:\n  classes: {source: "mosaic:", task: multilabel, inits: "random,cgan"'
 assert CLASSES in TINY
-CPU = {"l1", "cgan", "rotation"} | {f"{name}-20min" for name in ("features", "simclr", "cgan", "bins", "l1")}
+CPU = {"l1", "cgan", "rotation"} | {f"{name}-20min" for name in ("features", "simclr", "cgan", "bins", "l1", "l1-cgan")}
 
 
 @pytest.mark.parametrize(("name", "arms"), [("paper", {"l1", "cgan"}), ("paper-cpu", CPU)])

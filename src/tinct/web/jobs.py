@@ -63,11 +63,13 @@ class Views:
 
     Attributes:
         path: the picture's file.
+        settings: the saturation, the network's size and the number of versions it was coloured with.
         size: (H, W) of the whole picture, upright.
         small: the picture before, then every version, as small as the page shows them: (h, w, 3).
     """
 
     path: Path
+    settings: tuple[float, int, int]
     size: tuple[int, int]
     small: list[NDArray[np.uint8]]
 
@@ -105,7 +107,7 @@ def coloured(
         files.append(folder / f"{path.stem}-coloured{number}{FORMATS[picture.form][0]}")
         write(result, files[-1])
         views.append(as_bytes(view(result)))
-    return [str(file) for file in files], Views(path, picture.size, views)
+    return [str(file) for file in files], Views(path, (saturation, size, versions), picture.size, views)
 
 
 def hint_line(views: Views, column: int, row: int, colour: str) -> str:

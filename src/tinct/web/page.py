@@ -1,6 +1,7 @@
 """What the page of `tinct serve` shows, and what it takes from its visitors."""
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ KEPT_SECONDS = 3600
 """Uploads and results are removed after an hour, and all of them when the page is closed."""
 
 TITLE = "tinct: colour a photograph"
+
+NO_HALF_TYPED = """(views, files, choice, picture, ...settings) => [
+  views, files, choice, settings.includes(null) ? null : picture, ...settings.map((setting) => setting ?? 1),
+]"""
+"""While a number is being typed it may be null, which is no setting; without a picture, none is compared."""
 
 STYLE = """
 #examples .grid-wrap { min-height: 0; max-height: none; }
@@ -50,20 +56,26 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
     def recolour(picture: str | None, *settings: Any) -> Any:
         return colour(picture, *settings) if picture else gr.skip()
 
+    def overtaken(views: Views | None, picture: str | None, *settings: Any) -> Any:
+        return recolour(picture, *settings) if late(views, picture, *settings[:3]) else gr.skip()
+
     def clicked(event: gr.SelectData, picture: str | None, views: Views | None, wanted: str, hints: str) -> Any:
         if views is None or str(views.path) != picture:  # another picture is on its way
             return gr.skip()
         column, row = event.index
         return f"{hints.rstrip()}\n{hint_line(views, column, row, wanted)}".lstrip()
 
-    def show(views: Views | None, files: list[str] | None, choice: int | None) -> list[Any]:
+    def show(
+        views: Views | None, files: list[str] | None, choice: int | None, picture: str | None, *settings: Any
+    ) -> list[Any]:
         count = len(views.small) - 1 if views else 0
         index = min(choice or 1, max(count, 1))
         several = gr.Radio(choices=list(range(1, max(count, 1) + 1)), value=index, visible=count > 1)
         if views is None or not files:
-            return [None, several, gr.DownloadButton(value=None, interactive=False), None]
+            return [None, several, gr.DownloadButton(value=None, interactive=False), None, gr.skip()]
         file = gr.DownloadButton(value=files[index - 1], interactive=True)
-        return [(views.small[0], views.small[index]), several, file, views.small[index]]
+        asks = time.time() if late(views, picture, *settings) else gr.skip()
+        return [(views.small[0], views.small[index]), several, file, views.small[index], asks]
 
     phones = "HEIC, " if "HEIF" in Image.OPEN else ""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as blocks:
@@ -138,6 +150,7 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
                     )
                 button = gr.Button("Colour", variant="primary")
         results = gr.File(file_count="multiple", label="Results", visible="hidden")
+        behind = gr.State(0)
         views = gr.State(None, time_to_live=KEPT_SECONDS)
         picture.async_move_resource_to_block_cache = _files_only(picture.async_move_resource_to_block_cache)
 
@@ -145,8 +158,13 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
             setting.preprocess = _numbers_only(setting.label, setting is not saturation, setting.preprocess)
         settings = [picture, saturation, size, versions, hints]
         how: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "colour", "show_progress_on": slider}
-        found, shown = [results, views], ([views, results, choice], [slider, choice, download, canvas])
+        found = [results, views]
+        shown = (
+            [views, results, choice, picture, saturation, size, versions],
+            [slider, choice, download, canvas, behind],
+        )
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        seen: dict[str, Any] = {"js": NO_HALF_TYPED, **private}
         latest: dict[str, Any] = {"trigger_mode": "always_last", **how}
         asked = button.click(colour, settings, found, api_name="colour", **latest)
         moved = [saturation.release, size.release, versions.release]
@@ -158,13 +176,22 @@ def page(colorizer: Colorizer, limits: Limits) -> Any:
         steps = [
             step.success(recolour, settings, found, api_visibility="private", **latest) for step in (told, fresh, taken)
         ]
-        results.change(show, *shown, **private)  # what `success` shows would lack what waited for its turn
-        choice.input(show, *shown, **private)
+        results.change(show, *shown, **seen)  # what `success` shows would lack what waited for its turn
+        choice.input(show, *shown, **seen)
+        steps.append(behind.change(overtaken, [views, *settings], found, api_visibility="private", **latest))
         for event in (picture.clear, asked.failure, anew.failure, *(step.failure for step in steps)):
             event(lambda: ([], None), None, found, **private)
     blocks.preprocess_data = _quiet(blocks.preprocess_data)
     blocks.queue(max_size=limits.queue)
     return blocks
+
+
+def late(views: Views | None, picture: str | None, *settings: float) -> bool:
+    """Whether a picture is shown that was not coloured as its visitor last said.
+
+    Changes within milliseconds may overtake each other on their way here.
+    """
+    return views is not None and picture is not None and (str(views.path), *views.settings) != (picture, *settings)
 
 
 def _colouring(colorizer: Colorizer, limits: Limits) -> Callable[..., tuple[list[str], Views]]:
