@@ -293,6 +293,22 @@ def test_colours_in_planes_are_refused_where_they_would_be_misread():
             misreading()
 
 
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        (np.zeros((4, 8, 8), np.uint16), {"photometric": "separated"}),
+        (np.full((2, 8, 8), 200, np.uint8), {"extrasamples": ["unassalpha"], "compression": "zlib"}),
+    ],
+    ids=["cmyk", "alpha"],
+)
+def test_other_planes_that_pillow_misreads_are_refused(samples, said):
+    file = io.BytesIO()
+    tifffile.imwrite(file, samples, planarconfig="separate", **{"photometric": "minisblack"} | said)
+    for reader in (read, decode):
+        with pytest.raises(PictureError, match="in separate planes; save it with"):
+            reader(file.getvalue())
+
+
 @pytest.mark.parametrize(("kind", "value"), [(4, 300_000_000), (12, 1.5)])
 def test_a_number_where_xmp_should_be_is_none(kind, value):
     file = io.BytesIO()

@@ -262,15 +262,17 @@ def drop_false_xmp(image: Image.Image) -> None:
 
 
 def refuse_planes(image: Image.Image) -> None:
-    """Refuse 16-bit colours in separate, uncompressed planes, which Pillow (12.3) misreads without a word.
+    """Refuse what Pillow (12.3) misreads without a word: uncompressed 16-bit colours, or grey and alpha, in planes.
 
     Raises:
         PictureError: it is such a TIFF.
     """
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.info.get("compression") == "raw":
-        depths, planes = (image.tag_v2.get(tag) for tag in (258, 284))
-        if planes == 2 and depths is not None and len(depths) > 1 and max(depths) > 8:
-            raise PictureError("16-bit colours in separate planes; save it with the samples of a pixel together")
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(284) == 2:
+        depths = image.tag_v2.get(258) or (1,)
+        colours = len(depths) > 1 and max(depths) > 8 and image.info.get("compression") == "raw"
+        if colours or image.mode == "LA":
+            what = "16-bit colours" if colours else "grey and transparency"
+            raise PictureError(f"{what} in separate planes; save it with the samples of a pixel together")
 
 
 _LEVELS = np.arange(256) / 255

@@ -112,14 +112,13 @@ def _other_decoder(image: Image.Image, source: Path | bytes | None) -> Callable[
     Raises:
         PictureError: Pillow alone could, and would misread it.
     """
-    if source is None:  # an image of the caller's, which Pillow has the file of
-        refuse_planes(image)
-        if (image.format, image.mode) == ("PPM", "I"):  # whose samples Pillow spreads over 16 bits
-            return lambda: np.array(image).astype(np.uint16)[..., None]
-    elif deep.for_tifffile(image):
+    if source is not None and deep.for_tifffile(image):
         return partial(deep.by_tifffile, source)
-    elif deep.netpbm_peak(image):
+    if source is not None and deep.netpbm_peak(image):
         return partial(deep.by_netpbm, image, source)
+    refuse_planes(image)
+    if source is None and (image.format, image.mode) == ("PPM", "I"):  # whose samples Pillow spreads over 16 bits
+        return lambda: np.array(image).astype(np.uint16)[..., None]
     return None
 
 
