@@ -27,6 +27,7 @@ def write_film(
     sound_rate=SOUND_RATE,
     clock="0",
     header_first=False,
+    tags=None,
 ) -> Path:
     """A grey film whose sound is a tone, both of them made; it begins when its `clock` says.
 
@@ -35,7 +36,7 @@ def write_film(
     frames = list(frames)
     first = {"movflags": "faststart"} if header_first and path.suffix == ".mp4" else {}
     with av.open(path, "w", container_options={"output_ts_offset": clock} | first) as film:
-        film.metadata["title"] = "Arrival"
+        film.metadata.update({"title": "Arrival"} | (tags or {}))
         track = film.add_stream(codec, rate=lasting)
         track.height, track.width = frames[0].shape
         track.pix_fmt = layout

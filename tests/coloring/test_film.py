@@ -612,3 +612,22 @@ def test_interlaced_films_are_said(tmp_path, colorizer, caplog):
 def test_archives_kinds_of_film_are_read(tmp_path, colorizer, ending, codec):
     source = write_film(tmp_path / f"old.{ending}", [photograph()] * 5, codec=codec, sound=None, lasting=25)
     assert colorize_film(source, tmp_path / "new.mp4", colorizer) == (5, 0)
+
+
+def test_raw_dv_has_the_rate_of_its_frames(tmp_path, colorizer):
+    still = np.full((576, 720), 90, np.uint8)
+    source = write_film(tmp_path / "tape.dv", [still] * 3, codec="dvvideo", sound=None, lasting=25)
+    assert frame_count(source) == 3
+    assert colorize_film(source, tmp_path / "new.mp4", colorizer) == (3, 0)
+    with av.open(tmp_path / "new.mp4") as film:
+        assert film.streams.video[0].average_rate == 25
+        assert [frame.time for frame in film.decode(video=0)] == [0, 0.04, 0.08]
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+def test_a_timecode_costs_no_film_of_an_old_rate(tmp_path, colorizer, ending):
+    tags = {"timecode": "10:00:00:00"}
+    source = write_film(tmp_path / "silent.mkv", [photograph()] * 4, codec="ffv1", sound=None, lasting=16, tags=tags)
+    assert colorize_film(source, tmp_path / f"new.{ending}", colorizer) == (4, 0)
+    with av.open(tmp_path / f"new.{ending}") as film:
+        assert [stream.type for stream in film.streams] == ["video"]

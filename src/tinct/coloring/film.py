@@ -4,6 +4,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +94,7 @@ def colorize_film(
     height, width, turned = _shape(source)
     if out.exists() and out.samefile(source):
         raise TinctError(f"{out} is the film itself; choose another out")
-    steady, done, damaged = Steady(), 0, list[str]()
-    lightest = np.zeros((0, 0, 3), np.uint8)
+    steady, done, damaged, lightest = Steady(), 0, list[str](), np.zeros((0, 0, 3), np.uint8)
     with _opened(source) as (film, video), atomic_path(out) as unfinished, _created(unfinished, film) as result:
         track = _picture_track(result, video, height, width, turned)
         frames = lasting(_frames(film, video, sound_track(film, result, damaged), damaged))
@@ -122,11 +122,12 @@ def colorize_film(
 def frame_count(source: Path) -> int | None:
     """About how many frames a film has, by its header; None where that does not say. Raises as `colorize_film`."""
     with _opened(source) as (film, video):
-        if video.frames:
-            return video.frames
-        if video.average_rate and film.duration:
-            return round(film.duration / 1_000_000 * video.average_rate)
-    return None
+        return video.frames or round((film.duration or 0) / 1_000_000 * (_rate(video) or 0)) or None
+
+
+def _rate(video: "VideoStream") -> Fraction | None:
+    """Frames a second, by the header; of raw DV, FFmpeg (8) has its clock's as the average."""
+    return min((rate for rate in (video.average_rate, video.guessed_rate) if rate), default=None)
 
 
 @contextmanager
@@ -170,7 +171,8 @@ def _created(path: Path, film: "InputContainer") -> Iterator["OutputContainer"]:
     import av
 
     with av.open(f"file:{path}", "w", format=FILM_FORMATS[path.suffix.lower()]) as result:
-        result.metadata.update(film.metadata)
+        # a timecode would become a further track, and fail at rates that MP4 has none for, such as 16 frames a second
+        result.metadata.update({key: value for key, value in film.metadata.items() if key.lower() != "timecode"})
         yield result
 
 
@@ -181,7 +183,7 @@ def _picture_track(
 
     if "libx264" not in av.codecs_available:
         raise TinctError("this FFmpeg writes no H.264; pip install av brings one that does")
-    track = result.add_stream("libx264", rate=like.average_rate or 25, options=ENCODER)
+    track = result.add_stream("libx264", rate=_rate(like) or 25, options=ENCODER)
     track.width, track.height, track.pix_fmt = width, height, "yuv420p"
     context = track.codec_context
     if like.time_base:
