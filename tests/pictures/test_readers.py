@@ -130,6 +130,24 @@ def test_broken_exif_costs_exif_only():
     assert back.orientation == 1
 
 
+@pytest.mark.parametrize("block", [b"\xff\xff\xff\xff\0\0\0\x08", b"MM\0*\0"], ids=["no header", "cut off"])
+def test_exif_that_nobody_reads_costs_no_format_its_result(block):
+    back = read(saved(Image.new("L", (32, 32), 7), "JPEG", exif=b"Exif\0\0" + block))
+    assert back.exif == b""
+    for form in ("TIFF", "AVIF"):
+        encode(back, io.BytesIO(), form)
+
+
+def test_a_resolution_that_no_file_holds_is_none():
+    exif = Image.Exif()
+    exif[ExifTags.Base.XResolution] = exif[ExifTags.Base.YResolution] = 4294967295.0
+    exif[ExifTags.Base.ResolutionUnit] = 2
+    back = read(saved(Image.new("L", (32, 32), 7), "JPEG", exif=exif))
+    assert back.dpi is None
+    for form in ("PNG", "BMP"):
+        encode(back, io.BytesIO(), form)
+
+
 def test_kinds_that_would_lose_something_are_refused():
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     with pytest.raises(PictureError, match="holds 2 pictures"):

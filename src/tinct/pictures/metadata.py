@@ -1,7 +1,6 @@
 """What a picture file says beside its pixels, read so that it can be written again."""
 
 import contextlib
-import math
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +24,8 @@ PHOTOSHOP = b"Photoshop 3.0\0"
 """What an APP13 segment of image resources begins with."""
 PREVIEWS = (1033, 1036)
 """The resources that are thumbnails."""
+MAX_DPI = 0.0254 * (2**31 - 1)
+"""The most that a PNG holds; more is a mistake."""
 IPTC, RESOURCES = 33723, 34377
 """Tags of TIFF: captions and credits; Photoshop's image resources, which may be large: clipping paths, thumbnails."""
 
@@ -136,6 +137,7 @@ def _exif(image: Image.Image) -> tuple[bytes, int]:
             exif.update(apart)  # the image, which may be a caller's, keeps its tags
         elif type(image).__module__ == "PIL.AvifImagePlugin":
             block = _avif_block(image, block, orientation)
+        load_exif(block)  # of a header that is none, Pillow raises an error only the first time
     except Exception:  # EXIF is a nest of offsets; a broken one must not cost the pixels
         return b"", orientation
     if block and not block.startswith(b"Exif\0\0"):
@@ -181,7 +183,7 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
             x, y = (float(exif[tag]) * per_inch for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution))
     except Exception:  # a broken number, or a broken EXIF, must not cost the pixels
         return None
-    return (x, y) if 0 < x < math.inf and 0 < y < math.inf else None
+    return (x, y) if 0 < x <= MAX_DPI and 0 < y <= MAX_DPI else None
 
 
 def _photoshop(image: Image.Image) -> bytes:
