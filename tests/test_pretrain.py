@@ -51,6 +51,8 @@ from tinct.objectives import REPORTED, Batch
 from tinct.objectives.pretext import Pretext
 from tinct.pretrain import pretrain, pretrain_apart, run_pretrain
 from tinct.pretraining import monitor
+from tinct.pretraining.calibrate import calibrate
+from tinct.pretraining.heldout import colour_scores
 from tinct.pretraining.learner import Learner, synchronise_norms
 from tinct.pretraining.preparation import engine_for, set_aside
 from tinct.probe import probe_encoder
@@ -164,6 +166,9 @@ def test_the_colorizer_is_the_average_of_the_best_checkpoint(whole):
     average = load_file(whole / best["checkpoint"] / "ema.safetensors")
     assert torch.equal(net.generator.head.weight, average["generator.head.weight"])
     assert net(torch.full((1, 1, 32, 64), 50.0)).shape == (1, 2, 8, 16)
+    held_out = set_aside(TINY, open_sources(["photos:"]), np.zeros(0, np.uint64))[1]
+    assert calibrate(net.generator, net.colour, held_out, torch.device("cpu")) == net.colour.decoding
+    assert read_record(whole)["metrics"]["best"] == colour_scores(net, held_out, torch.device("cpu"))
 
 
 def test_a_run_starts_from_anothers_weights_and_says_so(whole, tmp_path):

@@ -15,7 +15,7 @@ from tinct.models.generator import Generator
 from tinct.objectives.base import Decoding
 from tinct.objectives.bins import Bins
 from tinct.objectives.pixel import L1
-from tinct.pretraining.calibrate import COLOURFULNESS, _judge, calibrate, recalibrate
+from tinct.pretraining.calibrate import COLOURFULNESS, _errors, _lacking, _result, calibrate, recalibrate
 from tinct.pretraining.heldout import balance, colour_scores
 from tinct.weights import ColourNet, load_colorizer, save_colorizer
 
@@ -81,7 +81,8 @@ def test_answers_are_judged_together_as_pictures_are_scored_one_set_after_anothe
     small = F.avg_pool2d(torch.from_numpy(pictures).permute(0, 3, 1, 2).float(), 4).round().byte()
     answers, gains = torch.stack((chroma / 2, chroma.flip(0), chroma)), torch.tensor([1.4, 2.0, 1.0])
     truth = small / 255
-    lacks, errors = _judge(answers, srgb_to_lab(truth), colorfulness(truth).mean(), gains.double())
+    rgb = _result(answers, lab := srgb_to_lab(truth), gains.double())
+    lacks, errors = _lacking(rgb, colorfulness(truth).mean()), _errors(rgb, lab)
     for gain, answer, lack, error in zip(gains, answers, lacks, errors, strict=True):
         found = colour_scores(lambda _, ab=gain * answer: ab, small.permute(0, 2, 3, 1).numpy(), CPU)
         assert float(lack) == pytest.approx(max(0, COLOURFULNESS - found["colourfulness_ratio"]), abs=1e-5)

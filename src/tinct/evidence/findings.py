@@ -38,10 +38,9 @@ class Contrast:
         baseline: the baseline's, by seed.
         difference: paired over the common seeds, those that only repeat others left out, as in what follows.
         relative: the mean difference in percent of the baseline's mean; None where that is 0.
-        bootstrap: interval of the same difference over evaluated pictures; None without predictions.
         worth: the gain in labels.
         worth_ends: the ends of the difference's interval in labels; None without an interval.
-        encoders: how many encoders are behind the values of the arm, and of the baseline.
+        pairs: the cells behind the difference, the arm's and the baseline's.
     """
 
     arm: str
@@ -50,15 +49,29 @@ class Contrast:
     baseline: dict[int, float]
     difference: Difference
     relative: float | None
-    bootstrap: tuple[float, float] | None
     worth: Worth
     worth_ends: tuple[Worth, Worth] | None
-    encoders: tuple[int, int]
+    pairs: tuple[list[Cell], list[Cell]]
 
     @property
     def gain(self) -> bool:
         """Whether a gain is shown: the interval over seed pairs is above 0."""
         return self.difference.low is not None and self.difference.low > 0
+
+    @property
+    def encoders(self) -> tuple[int, int]:
+        """How many encoders are behind the values of the arm, and of the baseline."""
+        return encoders(self.pairs[0]), encoders(self.pairs[1])
+
+    @cached_property
+    def bootstrap(self) -> tuple[float, float] | None:
+        """Interval of the same difference over evaluated pictures; None without predictions."""
+        ours, theirs = self.pairs
+        cells = [*ours, *theirs]
+        if len({cell.record["data"].get("groups_sha256") for cell in cells}) > 1:  # not the same resamples
+            return None
+        known = [values for cell in cells if (values := cell.resampled) is not None]
+        return None if len(known) < len(cells) else bootstrap_difference(known[: len(ours)], known[len(ours) :])
 
 
 @dataclass(frozen=True)
@@ -181,10 +194,9 @@ class Comparison:
             baseline={seed: cell.value for seed, cell in theirs.items()},
             difference=difference,
             relative=100 * difference.mean / float(np.mean(before)) if any(before) else None,
-            bootstrap=_bootstrap([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]),
             worth=worth(difference.mean),
             worth_ends=ends,
-            encoders=(encoders(ours[seed] for seed in seeds), encoders(theirs[seed] for seed in seeds)),
+            pairs=([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]),
         )
 
 
@@ -297,13 +309,3 @@ def _encoder(init: dict[str, Any]) -> str:
 def _transferred(record: dict[str, Any]) -> tuple[str, str, int, float]:
     """What tells one transfer of a comparison from another, whatever its arm is called."""
     return _encoder(record["init"]), str(record["labels"]), record["seed"], record["settings"]["lr"]
-
-
-def _bootstrap(treated: Sequence[Cell], baseline: Sequence[Cell]) -> tuple[float, float] | None:
-    if len({cell.record["data"].get("groups_sha256") for cell in (*treated, *baseline)}) > 1:  # not the same resamples
-        return None
-    ours, theirs = [cell.resampled for cell in treated], [cell.resampled for cell in baseline]
-    known = [values for values in (*ours, *theirs) if values is not None]
-    if len(known) < len(ours) + len(theirs):
-        return None
-    return bootstrap_difference(known[: len(ours)], known[len(ours) :])

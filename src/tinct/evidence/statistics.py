@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ LEVEL = 0.95
 RESAMPLES = 1000
 AGREE = 1e-4
 """Differences this near to each other are equal: scores of 0 to 100 are computed in single precision."""
-_BLOCK = 2**22  # numbers in one block of resamples, 32 MB
+_BLOCK = 2**17  # numbers in one block of resamples: 1 MB, which fits into a cache, takes half the time of 32
 
 
 @dataclass(frozen=True)
@@ -187,12 +188,17 @@ def _weights(pictures: int, groups: NDArray[np.integer] | None = None) -> Iterat
     of one camera are alike, so that drawn one by one they would seem to tell more than they do.
     """
     of = np.arange(pictures) if groups is None else np.unique(groups, return_inverse=True)[1]
-    drawn = int(of.max()) + 1
-    generator = rng(0, drawn)
+    drawn = _drawn(int(of.max()) + 1, RESAMPLES)
     block = max(1, _BLOCK // pictures)
-    share = np.full(drawn, 1 / drawn)
     for start in range(0, RESAMPLES, block):
-        yield generator.multinomial(drawn, share, size=min(block, RESAMPLES - start))[:, of].astype(np.float64)
+        yield drawn[start : start + block, of].astype(np.float64)
+
+
+@lru_cache(maxsize=1)
+def _drawn(units: int, resamples: int) -> NDArray[np.uint16]:
+    """How often each of `units` is in each resample, (resamples, units): drawn once for all cells of a comparison."""
+    generator, share = rng(0, units), np.full(units, 1 / units)
+    return np.stack([generator.multinomial(units, share).astype(np.uint16) for _ in range(resamples)])
 
 
 def _average_precision(
@@ -204,13 +210,15 @@ def _average_precision(
 ) -> NDArray[np.float64]:
     """AP of one class on each resample, (R,); NaN without a positive. `scores` and `labels` are sorted by `order`."""
     known = ~np.isnan(labels)
-    scores, labels = scores[known], labels[known]
-    counted = weights[:, order[known]]
-    if not len(scores):
+    scores, labels, order = scores[known], labels[known], order[known]
+    positive = np.flatnonzero(labels == 1)
+    if not len(positive):
         return np.full(len(weights), np.nan)
-    last = np.append(scores[1:] != scores[:-1], True)  # pictures of one score are taken together
-    said = np.cumsum(counted, axis=1)[:, last]
-    hit = np.cumsum(counted * (labels == 1), axis=1)[:, last]
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))  # pictures of one score are taken together
+    ends = np.unique(last[np.searchsorted(last, positive)])  # where no positive comes in, precision only falls
+    counted = weights[:, order[: ends[-1] + 1]]
+    said = np.cumsum(np.add.reduceat(counted, [0, *ends[:-1] + 1], axis=1), axis=1)
+    hit = np.cumsum(counted[:, positive], axis=1)[:, np.searchsorted(positive, ends, side="right") - 1]
     positives, precision = hit[:, -1:], hit / np.maximum(said, 1)
     if eleven_point:
         reached = [hit >= (tenth / 10 - 1e-6) * positives for tenth in range(11)]

@@ -88,16 +88,17 @@ def calibrate(
         colour.decoding = before
         colour.to(device)
 
-    # gains only multiply what was decoded
-    judge = partial(_judge, answers, srgb_to_lab(coarse), colorfulness(coarse).mean())
+    lab, colourful = srgb_to_lab(coarse), colorfulness(coarse).mean()
+    result = partial(_result, answers, lab)  # gains only multiply what was decoded
     low, high = (torch.full((len(tried),), gain, dtype=torch.float64) for gain in GAINS)
     for _ in range(6):  # colourfulness rises with the gain: bisections find the least that does, within 3 %
         middle = (low * high).sqrt()
-        reached = judge(middle)[0] == 0
+        reached = _lacking(result(middle), colourful) == 0
         low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
     choices: list[tuple[float, float, float, Decoding]] = []
     for gains in (torch.ones_like(high), (1000 * high).ceil() / 1000):
-        lacks, errors = judge(gains)
+        rgb = result(gains)
+        lacks, errors = _lacking(rgb, colourful), _errors(rgb, lab)
         choices += zip(lacks.tolist(), errors.tolist(), gains.tolist(), tried, strict=True)
     _, _, gain, decoding = min(choices, key=lambda choice: choice[:2])
     return replace(decoding, gain=gain)
@@ -108,17 +109,22 @@ def _decoded(colour: ColourTerm, decoding: Decoding, outputs: Tensor) -> Tensor:
     return colour.decode(outputs)
 
 
-def _judge(answers: Tensor, lab: Tensor, colourful: Tensor, gains: Tensor) -> tuple[Tensor, Tensor]:
-    """By how much answers (K, N, 2, H, W) times a gain each (K,) lack colourfulness, and their ab errors: (K,) both.
-
-    `lab` (N, 3, H, W) are the true pictures, and `colourful` is their mean colourfulness.
-    """
-    lab = lab.expand(len(answers), -1, -1, -1, -1)
+def _result(answers: Tensor, lab: Tensor, gains: Tensor) -> Tensor:
+    """The colours (K, N, 3, H, W) of answers (K, N, 2, H, W) times a gain each (K,), on L* of `lab` (N, 3, H, W)."""
     scaled = gains.float()[:, None, None, None, None] * answers
-    result = lab_to_srgb(clip_to_gamut(torch.cat((lab[:, :, :1], scaled), dim=2))).flatten(0, 1)
-    errors = ab_distance(srgb_to_lab(result)[:, 1:], lab[:, :, 1:].flatten(0, 1))
-    ratio = colorfulness(result).view(answers.shape[:2]).mean(1) / colourful
-    return (COLOURFULNESS - ratio).clamp(min=0), errors.view(answers.shape[:2]).mean(1)
+    l = lab[:, :1].expand(len(answers), -1, -1, -1, -1)
+    return lab_to_srgb(clip_to_gamut(torch.cat((l, scaled), dim=2)))
+
+
+def _lacking(rgb: Tensor, colourful: Tensor) -> Tensor:
+    """By how much results (K, N, 3, H, W) lack colourfulness (K,), where `colourful` is the mean of the true ones."""
+    ratio = colorfulness(rgb.flatten(0, 1)).view(rgb.shape[:2]).mean(1) / colourful
+    return (COLOURFULNESS - ratio).clamp(min=0)
+
+
+def _errors(rgb: Tensor, lab: Tensor) -> Tensor:
+    """The ab errors of results (K, N, 3, H, W), (K,); `lab` (N, 3, H, W) are the true pictures."""
+    return torch.stack([ab_distance(srgb_to_lab(one)[:, 1:], lab[:, 1:]).mean() for one in rgb])
 
 
 def recalibrate(pretext: Pretext, pictures: NDArray[np.uint8], device: torch.device) -> Colourer | None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from types import FrameType
 from typing import Any
 
@@ -215,6 +216,9 @@ class Training:
                 "durations": self.durations,
                 "begun": monitor.begun(),
             }
+            colour: Any = self.learner.ema.module.colour
+            if scores and colour is not None:
+                state["decoding"] = asdict(colour.decoding)
             optimizers = {**self.learner.optimizers(), "ledger": self.ledger.state()}
             self.run.save(self.learner.modules(), optimizers, state, better)
         self.fabric.barrier()

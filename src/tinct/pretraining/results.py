@@ -14,9 +14,9 @@ from tinct.environment import environment
 from tinct.files import atomic_path, write_json, write_text
 from tinct.inits import seen_before
 from tinct.models.encoder import Encoder
+from tinct.objectives.base import Decoding
 from tinct.outputs import RECORD
 from tinct.pretraining.calibrate import recalibrate
-from tinct.pretraining.heldout import colour_scores
 from tinct.pretraining.learner import Learner
 from tinct.runs import Run
 from tinct.settings import encoder_size
@@ -123,9 +123,11 @@ def write_colorizer(
     steps = origin["steps"]
     if best is not None and len(held_out):  # none where nothing was held out to choose by
         best.load_into("ema", average)
-        colourer = recalibrate(average, held_out, learner.fabric.device)  # which the file then says
-        assert colourer is not None
-        scores["best"] = colour_scores(colourer, held_out, learner.fabric.device)
+        if "decoding" in best.state:
+            average.colour.decoding = Decoding.read(best.state["decoding"])  # which the file then says
+        else:  # an older checkpoint
+            recalibrate(average, held_out, learner.fabric.device)
+        scores["best"] = {name: value for name, value in best.state["scores"].items() if name != "probe_map"}
         steps = best.state["step"]
     until = {"steps": steps, "pictures_read": steps * config.batch_size}
     save_colorizer(run.folder / "colorizer.safetensors", average.generator, average.colour, {**origin, **until})
