@@ -53,9 +53,10 @@ def test_logistic_regression_is_scikit_learns(strength):
 
 
 @pytest.mark.filterwarnings("error")
-def test_where_no_class_can_be_chosen_by_the_strongest_is_taken():
+@pytest.mark.parametrize("third", [0.0, np.nan])
+def test_where_no_class_can_be_chosen_by_the_strongest_is_taken(third):
     x, y = problem()
-    tuning = torch.tensor([[1.0, np.nan, 0.0], [1.0, np.nan, 0.0]])  # never both a positive and a negative
+    tuning = torch.tensor([[1.0, np.nan, third], [1.0, np.nan, third]])  # never both a positive and a negative
     fit = fit_linear(x, y, x[:2], tuning)
     assert (fit.strengths, fit.chosen) == ((10.0, 10.0, 10.0), False)
     assert fit_linear(x[:50], y[:50], x[50:], y[50:]).chosen

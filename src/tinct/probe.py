@@ -65,8 +65,6 @@ def fit_linear(features: Tensor, labels: Tensor, tuning_features: Tensor, tuning
     names = [str(index) for index in range(labels.shape[1])]
     weight, bias = x.new_zeros(labels.shape[1], x.shape[1]), x.new_zeros(labels.shape[1])
     told = (tuning_labels == 0).any(0)  # without negatives every ranking is perfect
-    if not told.any():
-        told[:] = True
     fits, precision = [], []
     for strength in STRENGTHS:  # each fit starts from the one before
         weight, bias = logistic(x, labels, strength, weight, bias)
