@@ -715,13 +715,13 @@ def test_a_probe_is_repeated_without_what_training_takes():
     assert given.command() == "tinct transfer mosaic: --task multilabel --protocol knn"
 
 
-def test_classes_that_are_too_rare_to_be_scored_are_named(tmp_path, capsys):
+@pytest.mark.parametrize("change", [("val,1,1", "val,0,1", 1), ("val,0", "val,1")])  # 5 bars of 12, or 12
+def test_classes_that_are_not_scored_are_named(tmp_path, capsys, change):
     spec = make_table(tmp_path)
-    rows = (tmp_path / "table.csv").read_text()
-    (tmp_path / "table.csv").write_text(rows.replace("val,1,1", "val,0,1", 1))  # 5 bars, 6 discs
+    (tmp_path / "table.csv").write_text((tmp_path / "table.csv").read_text().replace(*change))
     words = "--task multilabel --protocol linear --backbone resnet10t --size 32 --min-positives 6"
     assert main(["transfer", spec, *words.split(), "--out", str(tmp_path / "out"), "--accelerator", "cpu"]) == 0
-    assert "not scored, with fewer than 6 positives there: bars" in capsys.readouterr().out
+    assert "not scored, for want of 6 positives there, or of a negative: bars" in capsys.readouterr().out
 
 
 def test_a_last_chunk_without_a_readable_picture(tmp_path):

@@ -59,7 +59,8 @@ def transfer(settings: TransferSettings, *, out: Path, predictions: bool = False
         + (f" ({record['note']})" if record["note"] else "")
     )
     if rare := [name for name in record["data"]["classes"] if name not in scored]:
-        say(open_console(), f"not scored, with fewer than {settings.min_positives} positives there: {', '.join(rare)}")
+        want = f"for want of {settings.min_positives} positives there, or of a negative"
+        say(open_console(), f"not scored, {want}: {', '.join(rare)}")
     return 0
 
 
