@@ -27,7 +27,7 @@ from tinct.downstream.protocols import fit_probe, score, scored_in
 from tinct.downstream.trained import load_trained
 from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
-from tinct.evidence.findings import comparisons
+from tinct.evidence.grouping import comparisons
 from tinct.evidence.records import find_records
 from tinct.evidence.wording import sentences
 from tinct.files import alone_in
