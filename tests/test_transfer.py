@@ -368,8 +368,18 @@ def test_the_digest_of_labels_is_of_all_that_are_learned_or_scored_and_of_no_oth
     assert digest() != own
     monkeypatch.setattr(parts.evaluated.source, "groups", np.arange(len(parts.evaluated.source)) // 3)
     known = contents_of(parts)["groups_sha256"]
-    parts.evaluated.source.groups[last] += 1
+    parts.evaluated.source.groups[last] = parts.evaluated.source.groups[parts.where[0]]
     assert contents_of(parts)["groups_sha256"] != known
+
+
+def test_rows_without_a_label_are_not_in_the_digests(tmp_path):
+    spec = make_grouped(tmp_path)
+    before = contents_of(parts_of(settings_for(spec)))
+    table = tmp_path / "table.csv"
+    header, *rows = table.read_text().splitlines()
+    new = [f"{split}-{camera}.png,,{split},,,{camera}" for split in ("train", "val") for camera in "az"]
+    table.write_text("\n".join([header, *new, *rows]) + "\n")
+    assert contents_of(parts_of(settings_for(spec))) == before
 
 
 def make_grouped(folder):
