@@ -295,3 +295,13 @@ def test_a_probe_pairs_new_labels_with_new_pictures(encoder, tmp_path):
     for name in ("table.csv", "fresh.csv"):
         (tmp_path / name).write_text("\n".join(mixed) + "\n")
     assert probe_encoder(encoder, spec, 32) == probe_encoder(encoder, f"csv:{tmp_path / 'fresh.csv'}", 32)
+
+
+def test_a_probe_reads_labelled_pictures_alone(encoder, tmp_path):
+    spec = make_table(tmp_path, train=60, val=4)
+    value = probe_encoder(encoder, spec, 32)
+    header, *rows = (tmp_path / "table.csv").read_text().splitlines()
+    (tmp_path / "table.csv").write_text("\n".join([header, "more.png,,train,,", *rows, ""]))
+    assert probe_encoder(encoder, spec, 32) == value
+    (chunk,) = probe._HELD[open_labels(spec, "train", "multilabel", 32).source][32]
+    assert (len(chunk.indices), chunk.skipped) == (60, {})

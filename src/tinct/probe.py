@@ -192,12 +192,12 @@ def probe_encoder(encoder: Encoder, spec: str, size: int, input: Input = "grey")
 
 
 def _squares(labelled: Labelled, size: int) -> Iterator[Chunk]:
-    """All pictures of a split; the first ones, as far as `MEMORY` goes, are held between checkpoints."""
+    """All labelled pictures of a split; the first ones, as far as `MEMORY` goes, are held between checkpoints."""
     held = _HELD.setdefault(labelled.source, {}).setdefault(size, [])
     yield from held
     done = sum(len(chunk.indices) + len(chunk.skipped) for chunk in held)
     room = MEMORY - sum(chunk.pixels.nbytes for chunk in held)
-    for chunk in evaluation_chunks(labelled, np.arange(done, len(labelled.source)), size):
+    for chunk in evaluation_chunks(labelled, labelled.known[done:], size):
         room -= chunk.pixels.nbytes
         if room >= 0:
             held.append(chunk)
