@@ -7,7 +7,8 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tinct.evidence.findings import Contrast, comparisons
+from tinct.evidence.findings import Contrast
+from tinct.evidence.grouping import comparisons
 from tinct.evidence.records import find_records
 from tinct.evidence.wording import plain, signed
 

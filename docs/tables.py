@@ -11,7 +11,7 @@ for figures within sentences.
 from itertools import takewhile
 from pathlib import Path
 
-from tinct.evidence.findings import comparisons
+from tinct.evidence.grouping import comparisons
 from tinct.evidence.records import find_records
 from tinct.report.tables import as_markdown
 

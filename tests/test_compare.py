@@ -22,7 +22,7 @@ from tinct.compare import compare, run_compare, show
 from tinct.data.hashes import dhash
 from tinct.data.mosaic import Mosaic
 from tinct.errors import DivergedError, TinctError
-from tinct.evidence.findings import comparisons
+from tinct.evidence.grouping import comparisons
 from tinct.evidence.planning import make_grid
 from tinct.evidence.records import find_records
 from tinct.evidence.workers import TUNING_SEED

@@ -150,7 +150,7 @@ def test_parquet(run, colourful, tmp_path):
 def test_without_pyarrow_it_says_what_to_install(run, colourful, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["embed", str(run), str(colourful), "-o", str(tmp_path / "f.parquet")]) == 2
-    assert "pip install pyarrow" in capsys.readouterr().err
+    assert "pip install 'tinct[parquet]'" in capsys.readouterr().err
 
 
 def test_bad_pictures_are_named_counted_and_skipped(run, colourful, tmp_path, capsys):

@@ -35,11 +35,12 @@ ALLOWED = {
     r"pretraining\.preparation": r"config|engine|data\..+|pretraining\.(heldout|learner)|objectives\.pretext",
     r"evidence\.records": r"data\.labelled|evidence\.statistics",
     r"evidence\.findings": r"data\.labelled|evidence\.(records|statistics)|settings",
+    r"evidence\.grouping": r"data\.labelled|evidence\.(findings|records)|settings",
     r"evidence\.continuation": r"evidence\.(findings|statistics)",
     r"evidence\.parsing": r"evidence\.grid|settings",
     r"evidence\.wording": r"evidence\.(continuation|findings|statistics)",
     r"report(\..+)?": (
-        r"evidence\.(records|findings|continuation|wording|statistics)|cards|settings|data\.(base|labelled|overlay)|report\..+"
+        r"evidence\.(records|findings|grouping|continuation|wording|statistics)|cards|settings|data\.(base|labelled|overlay)|report\..+"
     ),
     # parts know nothing of the commands that are made of them
     r"downstream\..+": PARTS + r"|downstream\..+|coloring\.upsample",

@@ -53,9 +53,10 @@ def test_logistic_regression_is_scikit_learns(strength):
 
 
 @pytest.mark.filterwarnings("error")
-def test_where_no_class_can_be_chosen_by_the_strongest_is_taken():
+@pytest.mark.parametrize("third", [0.0, np.nan])
+def test_where_no_class_can_be_chosen_by_the_strongest_is_taken(third):
     x, y = problem()
-    tuning = torch.tensor([[1.0, np.nan, 0.0], [1.0, np.nan, 0.0]])  # never both a positive and a negative
+    tuning = torch.tensor([[1.0, np.nan, third], [1.0, np.nan, third]])  # never both a positive and a negative
     fit = fit_linear(x, y, x[:2], tuning)
     assert (fit.strengths, fit.chosen) == ((10.0, 10.0, 10.0), False)
     assert fit_linear(x[:50], y[:50], x[50:], y[50:]).chosen
@@ -294,3 +295,13 @@ def test_a_probe_pairs_new_labels_with_new_pictures(encoder, tmp_path):
     for name in ("table.csv", "fresh.csv"):
         (tmp_path / name).write_text("\n".join(mixed) + "\n")
     assert probe_encoder(encoder, spec, 32) == probe_encoder(encoder, f"csv:{tmp_path / 'fresh.csv'}", 32)
+
+
+def test_a_probe_reads_labelled_pictures_alone(encoder, tmp_path):
+    spec = make_table(tmp_path, train=60, val=4)
+    value = probe_encoder(encoder, spec, 32)
+    header, *rows = (tmp_path / "table.csv").read_text().splitlines()
+    (tmp_path / "table.csv").write_text("\n".join([header, "more.png,,train,,", *rows, ""]))
+    assert probe_encoder(encoder, spec, 32) == value
+    (chunk,) = probe._HELD[open_labels(spec, "train", "multilabel", 32).source][32]
+    assert (len(chunk.indices), chunk.skipped) == (60, {})

@@ -25,8 +25,9 @@ from scipy import stats
 from tinct.cli import main
 from tinct.data.base import VOID
 from tinct.errors import TinctError
-from tinct.evidence.findings import PER_CELL, comparisons
+from tinct.evidence.findings import PER_CELL
 from tinct.evidence.grid import Arm, begun
+from tinct.evidence.grouping import comparisons
 from tinct.evidence.records import find_records
 from tinct.evidence.wording import rows
 from tinct.files import write_json
@@ -355,6 +356,7 @@ def test_tables_hold_every_transfer(records):
         found = list(csv.DictReader(file))
     assert len(found) == 2 * 2 * 3 + 2 * 3
     assert {row["arm"] for row in found} == {"random", "cgan"}
+    assert {(row["labels"], row["n_labels"]) for row in found} == {("50", "50"), ("all", "320")}
     of_classes = [row for row in found if row["metric"] == "map"]
     mean = sum(float(row["value"]) for row in of_classes if (row["arm"], row["n_labels"]) == ("cgan", "50")) / 3
     line = next(line for line in markdown.read_text().splitlines() if line.startswith("| 50 | cgan"))

@@ -6,7 +6,7 @@ import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
-from tinct.evidence.findings import comparisons
+from tinct.evidence.grouping import comparisons
 from tinct.evidence.records import find_records, padded
 from tinct.evidence.wording import plain, signed
 from tinct.shipped import SHIPPED

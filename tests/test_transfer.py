@@ -27,7 +27,7 @@ from tinct.downstream.protocols import fit_probe, score, scored_in
 from tinct.downstream.trained import load_trained
 from tinct.engine import warmup_cosine
 from tinct.errors import TinctError
-from tinct.evidence.findings import comparisons
+from tinct.evidence.grouping import comparisons
 from tinct.evidence.records import find_records
 from tinct.evidence.wording import sentences
 from tinct.files import alone_in
@@ -368,8 +368,18 @@ def test_the_digest_of_labels_is_of_all_that_are_learned_or_scored_and_of_no_oth
     assert digest() != own
     monkeypatch.setattr(parts.evaluated.source, "groups", np.arange(len(parts.evaluated.source)) // 3)
     known = contents_of(parts)["groups_sha256"]
-    parts.evaluated.source.groups[last] += 1
+    parts.evaluated.source.groups[last] = parts.evaluated.source.groups[parts.where[0]]
     assert contents_of(parts)["groups_sha256"] != known
+
+
+def test_rows_without_a_label_are_not_in_the_digests(tmp_path):
+    spec = make_grouped(tmp_path)
+    before = contents_of(parts_of(settings_for(spec)))
+    table = tmp_path / "table.csv"
+    header, *rows = table.read_text().splitlines()
+    new = [f"{split}-{camera}.png,,{split},,,{camera}" for split in ("train", "val") for camera in "az"]
+    table.write_text("\n".join([header, *new, *rows]) + "\n")
+    assert contents_of(parts_of(settings_for(spec))) == before
 
 
 def make_grouped(folder):
@@ -715,13 +725,13 @@ def test_a_probe_is_repeated_without_what_training_takes():
     assert given.command() == "tinct transfer mosaic: --task multilabel --protocol knn"
 
 
-def test_classes_that_are_too_rare_to_be_scored_are_named(tmp_path, capsys):
+@pytest.mark.parametrize("change", [("val,1,1", "val,0,1", 1), ("val,0", "val,1")])  # 5 bars of 12, or 12
+def test_classes_that_are_not_scored_are_named(tmp_path, capsys, change):
     spec = make_table(tmp_path)
-    rows = (tmp_path / "table.csv").read_text()
-    (tmp_path / "table.csv").write_text(rows.replace("val,1,1", "val,0,1", 1))  # 5 bars, 6 discs
+    (tmp_path / "table.csv").write_text((tmp_path / "table.csv").read_text().replace(*change))
     words = "--task multilabel --protocol linear --backbone resnet10t --size 32 --min-positives 6"
     assert main(["transfer", spec, *words.split(), "--out", str(tmp_path / "out"), "--accelerator", "cpu"]) == 0
-    assert "not scored, with fewer than 6 positives there: bars" in capsys.readouterr().out
+    assert "not scored, for want of 6 positives there, or of a negative: bars" in capsys.readouterr().out
 
 
 def test_a_last_chunk_without_a_readable_picture(tmp_path):

@@ -13,8 +13,9 @@ from rich.table import Table
 from tinct.data.labelled import BY_GRADIENTS, Protocol, Task
 from tinct.errors import TinctError, restartable
 from tinct.evidence import wording
-from tinct.evidence.findings import Comparison, comparisons
+from tinct.evidence.findings import Comparison
 from tinct.evidence.grid import Grid, check_finished, run_cells, write_plan
+from tinct.evidence.grouping import comparisons
 from tinct.evidence.leaks import leaks
 from tinct.evidence.parsing import Amounts, Inits, Rates, further, parallel
 from tinct.evidence.planning import DEFAULT_AMOUNTS, LRS, SEEDS, make_grid

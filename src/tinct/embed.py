@@ -139,7 +139,7 @@ def run_embed(
     if out.suffix not in FORMATS:
         raise TinctError(f"out is {out}; expected a file ending in {', '.join(FORMATS)}")
     if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise TinctError("writing parquet needs pyarrow; pip install pyarrow, or choose .npy or .csv")
+        raise TinctError("writing parquet needs pyarrow; pip install 'tinct[parquet]', or choose .npy or .csv")
     _refuse_existing(out)
     if min(batch_size, workers) < 1:
         raise TinctError(f"batch_size is {batch_size} and workers {workers}; expected at least 1")

@@ -235,14 +235,11 @@ def _seen(path: Path, source: Source, hashes: dict[int, np.uint64]) -> dict[str,
 
 
 def _warn(console: Console, colorizer: str, seen: dict[str, Any]) -> None:
-    if seen["pictures"]:
-        listed = ", ".join(seen["names"]) + (", ..." if seen["pictures"] > NAMED else "")
-        said = f"warning: pretraining saw {seen['pictures']} of the evaluated pictures, or copies of them: {listed}"
+    if count := seen["pictures"]:
+        listed = ", ".join(seen["names"]) + (", ..." if count > NAMED else "")
+        say(console, f"warning: pretraining saw {count} of the evaluated pictures, or copies of them: {listed}")
     elif not seen["known_in_full"]:
-        said = not_known(colorizer)
-    else:
-        return
-    say(console, said)
+        say(console, not_known(colorizer))
 
 
 def _truth(source: Source, index: int, side: int | None, left_out: dict[str, int]) -> NDArray[np.uint8] | None:

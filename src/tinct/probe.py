@@ -65,8 +65,6 @@ def fit_linear(features: Tensor, labels: Tensor, tuning_features: Tensor, tuning
     names = [str(index) for index in range(labels.shape[1])]
     weight, bias = x.new_zeros(labels.shape[1], x.shape[1]), x.new_zeros(labels.shape[1])
     told = (tuning_labels == 0).any(0)  # without negatives every ranking is perfect
-    if not told.any():
-        told[:] = True
     fits, precision = [], []
     for strength in STRENGTHS:  # each fit starts from the one before
         weight, bias = logistic(x, labels, strength, weight, bias)
@@ -194,12 +192,12 @@ def probe_encoder(encoder: Encoder, spec: str, size: int, input: Input = "grey")
 
 
 def _squares(labelled: Labelled, size: int) -> Iterator[Chunk]:
-    """All pictures of a split; the first ones, as far as `MEMORY` goes, are held between checkpoints."""
+    """All labelled pictures of a split; the first ones, as far as `MEMORY` goes, are held between checkpoints."""
     held = _HELD.setdefault(labelled.source, {}).setdefault(size, [])
     yield from held
     done = sum(len(chunk.indices) + len(chunk.skipped) for chunk in held)
     room = MEMORY - sum(chunk.pixels.nbytes for chunk in held)
-    for chunk in evaluation_chunks(labelled, np.arange(done, len(labelled.source)), size):
+    for chunk in evaluation_chunks(labelled, labelled.known[done:], size):
         room -= chunk.pixels.nbytes
         if room >= 0:
             held.append(chunk)

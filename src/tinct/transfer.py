@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from tinct.data.base import fingerprint_of
@@ -59,7 +60,8 @@ def transfer(settings: TransferSettings, *, out: Path, predictions: bool = False
         + (f" ({record['note']})" if record["note"] else "")
     )
     if rare := [name for name in record["data"]["classes"] if name not in scored]:
-        say(open_console(), f"not scored, with fewer than {settings.min_positives} positives there: {', '.join(rare)}")
+        want = f"for want of {settings.min_positives} positives there, or of a negative"
+        say(open_console(), f"not scored, {want}: {', '.join(rare)}")
     return 0
 
 
@@ -116,21 +118,27 @@ def _evaluated(settings: TransferSettings) -> Labelled:
 def contents_of(parts: Parts) -> dict[str, str]:
     """What tells the pictures and labels of a record from others: digests of names, and of labels with their classes.
 
-    Where evaluated pictures have groups, by which an interval over pictures draws them, of these too.
+    Where evaluated pictures have groups, by which an interval over pictures draws them, of these too. Pictures without
+    a label have no part in it, as they have none in a transfer.
 
     Of masks it is which classes each holds, not where they are; and what a segmenter sees of a picture that is scored,
     since that was a padded square once.
     """
-    evaluated = parts.evaluated
+    evaluated, known = parts.evaluated, parts.train.known
     labels = hashlib.sha256(repr((parts.train.classes, evaluated.classes)).encode())
-    for presence in (parts.train.presence, evaluated.presence[parts.where]):
+    for presence in (parts.train.presence[known], evaluated.presence[parts.where]):
         labels.update(np.ascontiguousarray(presence).tobytes())
+
+    def grouping(groups: NDArray[np.int64]) -> bytes:
+        """Which of some pictures are of one group, whatever groups there are besides."""
+        return np.unique(groups, return_inverse=True)[1].tobytes()
+
     if parts.train.source.groups is not None:  # they decide which part settings are chosen on
-        labels.update(parts.train.source.groups.tobytes())
+        labels.update(grouping(parts.train.source.groups[known]))
     groups = evaluated.source.groups
-    drawn = {} if groups is None else {"groups_sha256": hashlib.sha256(groups[parts.where].tobytes()).hexdigest()[:16]}
+    drawn = {} if groups is None else {"groups_sha256": hashlib.sha256(grouping(groups[parts.where])).hexdigest()[:16]}
     return {
-        "train_fingerprint": fingerprint_of(parts.train.source.name(int(index)) for index in parts.train.known),
+        "train_fingerprint": fingerprint_of(parts.train.source.name(int(index)) for index in known),
         "eval_fingerprint": fingerprint_of(evaluated.source.name(int(index)) for index in parts.where),
         "labels_sha256": labels.hexdigest()[:16],
         **drawn,

@@ -65,7 +65,7 @@ def test_photographs_from_phones_are_learned_from(photo, tmp_path, orientation):
 def test_without_their_reader_the_remedy_is_named(tmp_path, monkeypatch):
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     (tmp_path / "IMG_0001.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    with pytest.raises(PictureError, match=r"IMG_0001.HEIC: HEIC cannot be read here; pip install pillow-heif"):
+    with pytest.raises(PictureError, match=r"IMG_0001.HEIC: HEIC cannot be read here; pip install 'tinct\[heic\]'"):
         open_sources([str(tmp_path)]).picture(0)
 
 

@@ -164,6 +164,37 @@ def test_a_labelled_source(voc, tmp_path, capsys):
             assert image.width == 160
 
 
+def test_splits_of_the_two_tasks_may_cross(voc, tmp_path, capsys, monkeypatch):
+    lists = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation"
+    (lists / "train.txt").write_text("coffee\n")
+    (lists / "val.txt").write_text("cat\n")
+    found = report(capsys, voc)
+    assert [(part["split"], part["tasks"], part["pictures"]) for part in found["sets"]] == [
+        *[("train", ["multilabel"], 2), ("val", ["multilabel"], 2)],
+        *[("train", ["segmentation"], 1), ("val", ["segmentation"], 1)],
+    ]
+    assert [pair["near_duplicates"] for pair in found["across"]] == [
+        [["JPEGImages/cat.jpg", "JPEGImages/again.jpg"]],  # both of multilabel
+        [],  # both of segmentation
+    ]
+    monkeypatch.setenv("COLUMNS", "200")
+    assert data([voc]) == 0
+    assert f"{voc} (val, segmentation)\n" in capsys.readouterr().out
+
+
+def test_a_class_that_is_never_absent_is_not_scored(folder, capsys, monkeypatch):
+    rows = [f"{number}.png,val,animal|{'fox' if number % 2 else 'deer'}" for number in range(50)]
+    (folder / "table.csv").write_text("\n".join(["path,split,label", "a.png,train,animal", *rows, ""]))
+    (labels,) = [part for part in report(capsys, f"csv:{folder}/table.csv")["labels"] if part["split"] == "val"]
+    assert (labels["never_absent"], labels["too_rare"], labels["scored"]) == (["animal"], [], 2)
+    monkeypatch.setenv("COLUMNS", "200")
+    (folder / "table.csv").write_text("path,split,fox\na.png,train,1\nb.jpg,val,1\nc.png,val,\n")
+    assert data([f"csv:{folder}/table.csv"]) == 0
+    said = capsys.readouterr().out
+    assert "(*: under 20, too rare to score, or never said to be absent)" in said
+    assert "No class of val can be scored: no picture is known to lack one\n" in said
+
+
 def test_a_labelled_source_for_people(voc, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert data([voc]) == 0

@@ -8,7 +8,8 @@ from fake_records import fake_grid
 from scipy import stats
 
 from tinct.evidence.continuation import pictures_read, steps, trends
-from tinct.evidence.findings import Comparison, comparisons
+from tinct.evidence.findings import Comparison
+from tinct.evidence.grouping import comparisons
 from tinct.evidence.records import find_records
 from tinct.evidence.wording import continuation
 from tinct.report import figures

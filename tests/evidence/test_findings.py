@@ -7,7 +7,7 @@ import pytest
 from fake_records import fake_grid, fake_transfer
 
 from tinct.errors import TinctError
-from tinct.evidence.findings import UNSAID, comparisons
+from tinct.evidence.grouping import UNSAID, comparisons
 from tinct.evidence.records import find_records
 from tinct.evidence.statistics import paired_difference
 from tinct.evidence.wording import rows
@@ -144,6 +144,17 @@ def test_titles_that_would_be_one_say_what_tells_them_apart(tmp_path):
     assert "layer_decay" not in shorter
     (alone,) = comparisons(find_records([tmp_path / "a"]).cells)
     assert alone.title == plain
+
+
+def test_titles_of_other_pictures_say_which(tmp_path):
+    settings = TransferSettings("csv:labels.csv", "multilabel", labels="50")
+    for name in ("a", "b"):
+        record = fake_transfer(settings, tmp_path / name)
+        record["data"]["eval_fingerprint"] = name
+        (tmp_path / name / "record.json").write_text(json.dumps(record))
+    (alone,) = comparisons(find_records([tmp_path / "a"]).cells)
+    both = [one.title for one in comparisons(find_records([tmp_path]).cells)]
+    assert both == [f"{alone.title} · pictures 0123456789abcdef and {name}" for name in ("a", "b")]
 
 
 def test_random_weights_are_the_baseline_by_any_name(tmp_path):

@@ -255,7 +255,7 @@ def test_an_image_whose_exif_is_none_is_read():
 
 def test_heic_without_its_reader_names_the_remedy(monkeypatch):
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
-    with pytest.raises(PictureError, match="pip install pillow-heif"):
+    with pytest.raises(PictureError, match=r"pip install 'tinct\[heic\]'"):
         read(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
 
 

@@ -84,7 +84,7 @@ def form_of(name: str | None) -> str | None:
     form = SUFFIXES[f".{name.lower()}"]
     Image.init()
     if form not in Image.SAVE:
-        extra = "pip install pillow-heif" if form == "HEIF" else "install a Pillow that has it"
+        extra = "pip install 'tinct[heic]'" if form == "HEIF" else "install a Pillow that has it"
         raise TinctError(f"{name} cannot be written here; {extra}, or choose another format")
     return form
 

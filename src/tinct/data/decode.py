@@ -236,7 +236,7 @@ def _lacking(source: bytes | Path) -> str | None:
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
         kind = file.read(12)[4:11]
     phones = "HEIF" not in Image.OPEN and kind in (b"ftyphei", b"ftyphev")
-    return "HEIC cannot be read here; pip install pillow-heif" if phones else None
+    return "HEIC cannot be read here; pip install 'tinct[heic]'" if phones else None
 
 
 def _reason_of(error: Exception) -> str:

@@ -1,29 +1,23 @@
-"""What follows from records of transfers: comparisons of arms, in numbers."""
+"""What follows from the transfers of a comparison: contrasts of its arms, in numbers."""
 
-import json
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from tinct.data.labelled import BY_GRADIENTS, FOR_GRADIENTS
-from tinct.errors import TinctError
+from tinct.data.labelled import BY_GRADIENTS
 from tinct.evidence.records import Cell, overlap, padded
 from tinct.evidence.statistics import Difference, Worth, bootstrap_difference, paired_difference, worth_in_labels
-from tinct.settings import unusual
 
 __all__ = [
-    *("METRICS", "PER_CELL", "UNSAID", "Comparison", "Contrast"),
-    *("comparisons", "distinct", "encoders", "fitted_on_all"),
+    *("METRICS", "PER_CELL", "Comparison", "Contrast"),
+    *("distinct", "encoder_of", "encoders", "fitted_on_all"),
 ]
 
 PER_CELL = ("init", "backbone", "weights", "decoder", "labels", "seed", "lr", "cache", "accelerator")
 """Settings that may differ from cell to cell of one comparison; whatever else differs makes another one."""
-UNSAID = ", 8 times size at most"
-"""What older records do not say of how pictures are seen; as it is of panoramas alone, they are one with newer ones."""
 METRICS = {"map": "mAP", "miou": "mIoU"}
 
 
@@ -81,12 +75,12 @@ class Comparison:
     Attributes:
         cells: the transfers.
         arms: their names, the baseline first.
-        apart: whether its title says which settings are no defaults, since the rest is another's title too.
+        besides: what its title says further, since the rest is another's title too.
     """
 
     cells: list[Cell]
     arms: list[str]
-    apart: bool = False
+    besides: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> str:
@@ -114,8 +108,7 @@ class Comparison:
             parts.append(f"fed {self.record['input']}")
         if data["eval_split"] != "val":
             parts.append(f"scored on {data['eval_split']}")
-        if self.apart:
-            parts += unusual(self.record, PER_CELL)
+        parts += self.besides
         return " · ".join([*parts, "scored in padded squares"] if padded(self.record) else parts)
 
     @property
@@ -210,13 +203,13 @@ def distinct(ours: Mapping[int, Cell], theirs: Mapping[int, Cell], seeds: Sequen
     for seed in seeds:
         cells = ours[seed], theirs[seed]
         fixed = all(fitted_on_all(cell.record) for cell in cells)
-        first.setdefault(tuple(_encoder(cell.record["init"]) for cell in cells) if fixed else (str(seed),), seed)
+        first.setdefault(tuple(encoder_of(cell.record["init"]) for cell in cells) if fixed else (str(seed),), seed)
     return list(first.values())
 
 
 def encoders(cells: Iterable[Cell]) -> int:
     """How many sets of weights cells began with."""
-    return len({_encoder(cell.record["init"]) for cell in cells})
+    return len({encoder_of(cell.record["init"]) for cell in cells})
 
 
 def fitted_on_all(record: Mapping[str, Any]) -> bool:
@@ -224,88 +217,7 @@ def fitted_on_all(record: Mapping[str, Any]) -> bool:
     return record.get("protocol") in ("linear", "knn") and record.get("all_labels", record["labels"] in ("all", "1.0"))
 
 
-def comparisons(cells: Sequence[Cell], baseline: str | None = None) -> list[Comparison]:
-    """Group cells by data, task, protocol and whatever else must be equal between arms.
-
-    The baseline of a group is `baseline` where it has that arm, else its plan's, else that of random weights, whatever
-    its name, else its first arm.
-    """
-    groups: dict[str, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        record = cell.record
-        free = PER_CELL if record["protocol"] in BY_GRADIENTS else (*PER_CELL, *FOR_GRADIENTS)
-        same = {key: value for key, value in record["settings"].items() if key not in free}
-        data = {key: record["data"][key] for key in ("spec", "train_fingerprint", "eval_split", "eval_fingerprint")}
-        kind = {key: record[key] for key in ("task", "protocol", "size", "input", "metric")}
-        data["view"] = str(record["data"].get("view")).replace(UNSAID, "")
-        groups[json.dumps([data, kind, record["init"]["backbone"], same], sort_keys=True)].append(cell)
-    made = []
-    for group in map(_each_once, groups.values()):
-        present = {cell.arm for cell in group}
-        planned = [arm for cell in group for arm in cell.plan.get("arms", {}) if arm in present]
-        arms = list(dict.fromkeys([*planned, *(cell.arm for cell in group)]))
-        pretrained = {cell.arm for cell in group if cell.record["init"]["name"] != "random"}
-        from_noise = (arm for arm in arms if arm not in pretrained)
-        wanted = (baseline, *(cell.plan.get("baseline") for cell in group), "random", *from_noise, arms[0])
-        first = next(arm for arm in wanted if arm in arms)
-        arms.sort(key=lambda arm: arm != first)
-        used = {cell.record["labels"]: cell.labels for cell in sorted(group, key=lambda cell: cell.labels)}
-        group = [replace(cell, pictures=used[cell.record["labels"]]) for cell in group]
-        group.sort(key=lambda cell: (arms.index(cell.arm), cell.labels, cell.seed))
-        made.append(Comparison(group, arms))
-    titles = Counter(one.title for one in made)
-    return [replace(one, apart=titles[one.title] > 1) for one in made]
-
-
-def _each_once(cells: list[Cell]) -> list[Cell]:
-    """Drop copies of a cell, under whatever name: a model that was kept of an arm is no further arm.
-
-    Raises:
-        TinctError: two cells of one arm, number of labels and seed differ, as those of two grids may, or their labels;
-            or an arm has other weights at one number of labels than at another, with the same seed; or they were scored
-            on other pictures or classes.
-    """
-    of_grids = {_transferred(cell.record) for cell in cells if cell.plan}
-    cells = [cell for cell in cells if cell.plan or _transferred(cell.record) not in of_grids]
-    by_labels = {digest: cell for cell in cells if (digest := cell.record["data"].get("labels_sha256"))}
-    if len(by_labels) > 1:
-        one, other, *_ = by_labels.values()
-        raise TinctError(f"{one.folder} and {other.folder}: their labels differ; report their folders apart")
-    scored = {(cell.record["data"]["eval_pictures"], *cell.record["data"]["scored"]): cell for cell in cells}
-    if len(scored) > 1:
-        (pictures, *names), (others, *other_names), *_ = scored
-        one, other, *_ = scored.values()
-        on = f"{pictures} and {others} pictures"
-        if pictures == others:
-            on = f"other classes ({', '.join(sorted({*names} ^ {*other_names})) or 'in another order'})"
-        raise TinctError(
-            f"{one.folder} and {other.folder}: they were scored on {on}, as where a picture could not be read; mend "
-            "that, remove the older cells and run them again"
-        )
-    found: dict[tuple[str, str, int], Cell] = {}
-    weights: dict[tuple[str, int], Cell] = {}
-    for cell in cells:
-        first = found.setdefault((cell.arm, str(cell.record["labels"]), cell.seed), cell)
-        if first.value != cell.value:
-            raise TinctError(
-                f"{first.folder} and {cell.folder}: both are {cell.arm} at {cell.record['labels']} labels, seed "
-                f"{cell.seed}, with other results; report their folders apart"
-            )
-        begun = weights.setdefault((cell.arm, cell.seed), cell)
-        if _encoder(begun.record["init"]) != _encoder(cell.record["init"]):
-            raise TinctError(
-                f"{begun.folder} and {cell.folder}: both are {cell.arm}, seed {cell.seed}, of other weights; report "
-                "their folders apart"
-            )
-    return list(found.values())
-
-
-def _encoder(init: dict[str, Any]) -> str:
+def encoder_of(init: dict[str, Any]) -> str:
     """What tells one set of weights from another, whatever its file is called."""
     provenance = init.get("provenance") or {}
     return str(provenance.get("sha256") or f"{init['name']} {provenance.get('seed', '')}")
-
-
-def _transferred(record: dict[str, Any]) -> tuple[str, str, int, float]:
-    """What tells one transfer of a comparison from another, whatever its arm is called."""
-    return _encoder(record["init"]), str(record["labels"]), record["seed"], record["settings"]["lr"]

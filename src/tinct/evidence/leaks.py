@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from tinct.data.hashes import hash_of, near
 from tinct.data.parallel import each_picture
-from tinct.data.sources import open_labelled
-from tinct.downstream.examples import open_labels
 from tinct.evidence.grid import Arm, Grid
 from tinct.evidence.records import NAMED, not_known
 from tinct.inits import Start, against_leak, inherited
 from tinct.outputs import PLAN
 from tinct.settings import TransferSettings
+from tinct.transfer import parts_of
 
 __all__ = ["evaluated_and_seen", "leaks", "untold"]
 
@@ -31,12 +30,8 @@ def evaluated_and_seen(
     }
     if not any(seen.values()):
         return {}, {}
-    if common.evaluate == "tuning":
-        labelled = open_labels(common.source, "train", common.task, common.size)
-        source, evaluated = labelled.source, set(labelled.parts()[0].tolist())
-    else:
-        source = open_labelled(common.source, common.evaluate, common.task)
-        evaluated = set(range(len(source)))
+    parts = parts_of(common)
+    source, evaluated = parts.evaluated.source, set(parts.where.tolist())
     with each_picture(source, hash_of, "hashing evaluated pictures") as results:
         found = {index: value for index, value in enumerate(results) if value is not None and index in evaluated}
     indices, values = list(found), np.array(list(found.values()), np.uint64)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinct.errors import TinctError
-from tinct.evidence.findings import comparisons
+from tinct.evidence.grouping import comparisons
 from tinct.evidence.records import find_records
 from tinct.files import expanded, write_text
 

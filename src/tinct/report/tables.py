@@ -30,18 +30,19 @@ def as_markdown(made: Sequence[Comparison], runs: Mapping[Path, Mapping[str, Any
 
 
 def as_csv(made: Sequence[Comparison]) -> str:
-    """A row for each transfer; `settings` has those that are no defaults and have no column."""
+    """A row for each transfer; `settings` has those that are no defaults, without those that have a column."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     data, kind, budget = ("spec", "eval_split", "eval_pictures"), ("task", "protocol", "size", "input"), ("steps", "lr")
-    rows.writerow([*data, *kind, *budget, "backbone", "settings", "arm", "init", "n_labels", "seed", "metric", "value"])
+    result = ("labels", "n_labels", "seed", "metric")  # labels as asked for, and how many there were
+    rows.writerow([*data, *kind, *budget, "backbone", "settings", "arm", "init", *result, "value"])
     for cell in (cell for one in made for cell in one.cells):
         record = cell.record
         first = [*(record["data"][key] for key in data), *(record[key] for key in kind)]
         trained = record["protocol"] in BY_GRADIENTS
         first += [record["settings"][key] if trained else "" for key in budget]
         settings = [*unusual(record), *["scored in padded squares"] * padded(record)]
-        last = [cell.arm, record["init"]["name"], record["n_labels"], cell.seed, record["metric"], f"{cell.value:.4f}"]
+        last = [cell.arm, record["init"]["name"], *(record[key] for key in result), f"{cell.value:.4f}"]
         rows.writerow([*first, record["init"]["backbone"], ", ".join(settings), *last])
     return text.getvalue()
 
