@@ -98,7 +98,7 @@ class Colorizer:
         self.name = name
 
     @classmethod
-    def load(cls, model: str | Path, device: str = "auto") -> "Colorizer":
+    def load(cls, model: str | Path, device: str | torch.device = "auto") -> "Colorizer":
         """Load a colorizer.
 
         Args:
@@ -111,7 +111,7 @@ class Colorizer:
         """
         if not isinstance(model, (str, Path)):
             raise TinctError(f"model is a {type(model).__name__}; expected a name or a path")
-        chosen = named_device(device)
+        chosen = named_device(str(device))
         network = load_colorizer(resolve(model, "colorizer"))
         size = whole_side(network.meta["size"], network.meta.get("min_crop", 1.0))
         return cls(Sampling(network) if isinstance(network.colour, Bins) else network, size, str(model), chosen)
