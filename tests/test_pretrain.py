@@ -171,6 +171,17 @@ def test_the_colorizer_is_the_average_of_the_best_checkpoint(whole):
     assert read_record(whole)["metrics"]["best"] == colour_scores(net, held_out, torch.device("cpu"))
 
 
+def test_an_older_checkpoint_that_has_no_decoding_is_given_one(whole, tmp_path):
+    out = shutil.copytree(whole, tmp_path / "run")
+    (out / "record.json").unlink()
+    state = out / json.loads((out / "best.json").read_text())["checkpoint"] / "state.json"
+    older = json.loads(state.read_text())
+    del older["decoding"]
+    state.write_text(json.dumps(older))
+    assert run_pretrain(TINY, out=out, resume=True)["metrics"] == read_record(whole)["metrics"]
+    assert (out / "colorizer.safetensors").read_bytes() == (whole / "colorizer.safetensors").read_bytes()
+
+
 def test_a_run_starts_from_anothers_weights_and_says_so(whole, tmp_path):
     for name in ("colorizer", "encoder"):
         out = tmp_path / name

@@ -179,7 +179,9 @@ def test_an_experiment_runs_and_goes_on(tmp_path, capsys):
 def test_runs_on_several_devices_leave_the_rest_to_one_process(tmp_path):
     """Its own process, since what starts ranks starts again whatever program it finds itself in."""
     file, out = tmp_path / "tiny.yaml", tmp_path / "out"
-    file.write_text(TINY.replace("pretraining_seeds: 2", "pretraining_seeds: 1").replace("workers: 0", 'devices: "2"'))
+    file.write_text(
+        TINY.replace("pretraining_seeds: 2", "pretraining_seeds: 1").replace("workers: 0", 'workers: 0, devices: "2"')
+    )
     command = [sys.executable, "-m", "tinct", "reproduce", str(file), "--data", "photos", "--out", str(out)]
     dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, timeout=300)
     assert (dry.returncode, dry.stdout.count("pretrain ")) == (0, 1), dry.stderr

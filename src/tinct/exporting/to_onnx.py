@@ -104,8 +104,13 @@ def write_onnx(
     """
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
     rows = 1 if example.dtype == torch.uint8 else 2  # the axis of the height
+    network = static_padding(network).eval()
+    layer: Any
+    for layer in network.modules():
+        if getattr(layer, "inplace", False):  # the exporter makes two of each such layer, in up to half of its time
+            layer.inplace = False
     program: Any = torch.onnx.export(
-        static_padding(network).eval(),
+        network,
         (example,),
         dynamo=True,
         opset_version=OPSET,
