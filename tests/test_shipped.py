@@ -517,7 +517,7 @@ def test_a_mirror_that_is_silent_is_given_up(monkeypatch, shelves):
         raise TimeoutError("timed out")
 
     monkeypatch.setattr("urllib.request.urlopen", opened)
-    with pytest.raises(TinctError, match="tiny cannot be fetched: timed out; try again, or --mirror"):
+    with pytest.raises(TinctError, match="tiny cannot be fetched: timed out; try again, or another --mirror"):
         weights(["fetch", "a/b/tiny.safetensors"], revision="1", sha256="0" * 64, mirror="https://x.example/y/")
     assert asked == [("https://x.example/y/tiny.safetensors", fetching.TIMEOUT)]
 
@@ -542,7 +542,7 @@ def test_whatever_a_hubs_client_raises_is_one_sentence(monkeypatch, shelves, err
         raise error
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
-    with pytest.raises(TinctError, match=r"tiny cannot be fetched: (xet|EOFError); try again"):
+    with pytest.raises(TinctError, match=r"tiny cannot be fetched: (xet|EOFError); try again, or --mirror"):
         weights(["fetch", "some/one/tiny.safetensors"], revision="c0ffee", sha256="0" * 64)
 
 

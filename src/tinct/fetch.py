@@ -143,7 +143,8 @@ def fetch(entry: Entry, mirror: str | None = None) -> Entry:
                 with copy.open("rb") as source:
                     _copy(source, unfinished, entry)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise TinctError(f"{entry.name} cannot be fetched: {_reason(error)}; try again, or --mirror") from error
+            elsewhere = "--mirror" if mirror is None else "another --mirror"
+            raise TinctError(f"{entry.name} cannot be fetched: {_reason(error)}; try again, or {elsewhere}") from error
         if (found := digest(unfinished)) != entry.sha256:
             raise TinctError(
                 f"{entry.name} was fetched but is not what was asked for: its SHA-256 is {found[:12]}..., "
