@@ -71,20 +71,20 @@ def _show_labels(splits: list[dict[str, Any]], console: Console) -> None:
     if not usable:
         return
     table = Table(column("class"))
-    columns: list[list[str]] = []
+    columns: list[dict[str, str]] = []
     for labels in usable:
         positives, unscored = labels["positives"], {*labels["too_rare"], *labels.get("never_absent", ())}
         table.add_column(f"{labels['split']}: {labels['pictures']:,}", justify="right", overflow="fold")
-        columns.append([f"{count:,}{'*' if name in unscored else ' '}" for name, count in positives.items()] + [""])
+        columns.append({name: f"{count:,}{'*' if name in unscored else ' '}" for name, count in positives.items()})
         if "pixel_share" in labels:
             table.add_column("of pixels", justify="right")
-            columns.append([f"{share:.2%}" for share in (*labels["pixel_share"].values(), labels["void_share"])])
+            shares = {**labels["pixel_share"], "(void)": labels["void_share"]}
+            columns.append({name: f"{share:.2%}" for name, share in shares.items()})
         elif any(labels["unknown"].values()):
             table.add_column("unknown", justify="right")
-            columns.append([f"{count:,}" for count in labels["unknown"].values()] + [""])
-    names = [*usable[0]["positives"], *["(void)"] * ("pixel_share" in usable[0])]
-    for name, *cells in zip(names, *columns, strict=False):
-        table.add_row(_plain(name), *cells)
+            columns.append({name: f"{count:,}" for name, count in labels["unknown"].items()})
+    for name in dict.fromkeys(name for cells in columns for name in cells):
+        table.add_row(_plain(name), *(cells.get(name, "") for cells in columns))
     why = f"*: under {MIN_POSITIVES}, too rare to score" + ", or never said to be absent" * ("unknown" in usable[0])
     console.print(_plain(f"{title}: pictures of each class ({why})"), table, sep="\n")
     for labels in usable:
