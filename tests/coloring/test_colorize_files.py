@@ -410,6 +410,15 @@ def test_links_are_followed_and_what_is_passed_over_is_counted(photos, tmp_path,
     assert caplog.messages == [f"{photos}: passed over pictures of formats that are not coloured: {counted}"]
 
 
+def test_heif_is_coloured_by_the_name_that_cameras_give_it(tmp_path):
+    pytest.importorskip("pillow_heif")
+    (tmp_path / "in").mkdir()
+    Image.fromarray(data.camera()[::8, ::8]).save(tmp_path / "in" / "A.HIF", "HEIF")
+    assert colorize([str(tmp_path / "in")], out=tmp_path / "out") == 0
+    assert read(tmp_path / "out" / "A.HIF").format == "HEIF"
+    assert redness(tmp_path / "out" / "A.HIF") > 20
+
+
 def test_pgm_and_ppm_become_png_of_the_same_depth(tmp_path, capsys):
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()

@@ -170,6 +170,22 @@ def test_a_film_joined_to_another_goes_on_where_that_ends(tmp_path, colorizer, s
         assert two[1] - two[0] == pytest.approx(2 * (one[1] - one[0]), abs=0.3)
 
 
+@pytest.mark.parametrize("fall", [26, 40])
+def test_sound_whose_times_stand_still_or_fall_back_is_kept(tmp_path, colorizer, fall):
+    source = write_film(tmp_path / "old.flv", [photograph()] * 24, codec="flv1", sound="libmp3lame", sound_rate=44_100)
+    content, place, sounds = bytearray(source.read_bytes()), 13, 0
+    while place < len(content):
+        if content[place] == 8:  # a packet of sound
+            sounds += 1
+            time = int.from_bytes(content[place + 4 : place + 7])
+            content[place + 4 : place + 7] = (time - fall * (sounds % 10 == 9)).to_bytes(3)
+        place += 15 + int.from_bytes(content[place + 1 : place + 4])
+    source.write_bytes(content)
+    assert colorize_film(source, tmp_path / "new.mp4", colorizer) == (24, 0)
+    assert packets(tmp_path / "new.mp4") == packets(source)
+    assert spans(tmp_path / "new.mp4")[1] == pytest.approx(spans(source)[1], abs=0.05)
+
+
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
 def test_a_part_of_a_disc_or_a_broadcast_begins_at_once(tmp_path, colorizer, ending):
     for name, clock in (("now", "0"), ("later", "1200")):

@@ -388,6 +388,15 @@ def test_smaller_copies_in_a_tiff_are_no_further_pictures(tmp_path):
         read(tmp_path / "pages.tif")
 
 
+def test_a_page_of_an_opened_tiff_is_given_as_a_copy():
+    pages = [Image.new("L", (8, 8), level) for level in (9, 99)]
+    with Image.open(io.BytesIO(saved(pages[0], "TIFF", save_all=True, append_images=pages[1:]))) as album:
+        album.seek(1)
+        with pytest.raises(PictureError, match=r"holds 2 pictures; give a copy\(\) of the one that is meant"):
+            from_pil(album)
+        assert (from_pil(album.copy()).pixels == 99).all()
+
+
 @pytest.mark.parametrize("tags", [[(50706, 1, 4, b"\1\4\0\0", True)], []])
 def test_a_raw_files_preview_is_not_taken_for_the_picture(tags):
     file, grey = io.BytesIO(), data.camera()[::4, ::4]

@@ -202,7 +202,7 @@ def _frames(
     """The film's frames, their times rising; sound is passed on as it comes by, what is wrong is put in `damaged`."""
     import av
 
-    last, lasts, onward = None, 0, Onward(film)
+    lasts, onward = 0, Onward(film)
     for packet in _packets(film, video, sound, damaged):
         try:
             if sound is not None and packet.stream == sound.stream:
@@ -214,8 +214,7 @@ def _frames(
         lasts = packet.duration or lasts
         for frame in decoded(packet, damaged):
             _check_frame(film.name.removeprefix("file:"), frame.width, frame.height)  # which may change on the way
-            time = 0 if frame.pts is None else frame.pts + onward.shift(frame.pts, float(frame.time_base or 1))
-            frame.pts = last = time if last is None else max(time, last + 1)
+            frame.pts = onward.next(frame.pts, float(frame.time_base or 1))
             frame.duration = lasts  # its own packet may say what is between decoding times
             yield frame
     if sound is not None:

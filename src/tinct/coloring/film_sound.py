@@ -89,10 +89,8 @@ def _copied(stream: "AudioStream", result: "OutputContainer", onward: "Onward") 
     copied = result.add_stream_from_template(stream)
 
     def copy(packet: "Packet[Any] | None") -> None:
-        if packet is not None and packet.dts is not None:  # the last one is empty
-            later = onward.shift(packet.dts, float(packet.time_base or 1))
-            packet.dts += later
-            packet.pts = None if packet.pts is None else packet.pts + later
+        if packet is not None and packet.size:  # the last one is empty
+            packet.dts = packet.pts = onward.next(packet.dts, float(packet.time_base or 1))
             packet.stream = copied
             result.mux(packet)
 
@@ -114,7 +112,7 @@ def _recoded(stream: "AudioStream", result: "OutputContainer", onward: "Onward",
         for frame in frames:
             if frame is not None and frame.pts is not None:
                 step = float(frame.time_base or 1)
-                due = round((frame.pts + onward.shift(frame.pts, step)) * step * rate)
+                due = round(onward.next(frame.pts, step) * step * rate)
                 if due - samples > rate * GAP:
                     samples = due
                 frame.pts = None
@@ -134,7 +132,7 @@ def _recoded(stream: "AudioStream", result: "OutputContainer", onward: "Onward",
 
 
 class Onward:
-    """A stream's times from the film's beginning on, which go on where a joined film's begin anew.
+    """A stream's times from the film's beginning on, always rising; they go on where a joined film's begin anew.
 
     A film may not begin at 0: a part of a disc or a broadcast goes by the clock of the whole.
     """
@@ -142,15 +140,16 @@ class Onward:
     def __init__(self, film: "InputContainer") -> None:
         self.start = max(0, film.start_time or 0) / 1_000_000  # seconds
         self.last: int | None = None
-        self.step = self.later = 0
+        self.step, self.later = 1, 0
 
-    def shift(self, time: int, base: float) -> int:
-        """What to add to a stream's next time, in units of `base` seconds."""
+    def next(self, time: int | None, base: float) -> int:
+        """When the stream's next packet or frame is, in units of `base` seconds; the film says `time`, or nothing."""
         if self.last is None:
             self.later = -round(self.start / base)
-        else:
-            if (self.last - time - self.later) * base > ANEW:
-                self.later = self.last + self.step - time
-            self.step = max(1, time + self.later - self.last)
-        self.last = time + self.later
-        return self.later
+            self.last = 0 if time is None else time + self.later
+            return self.last
+        if time is not None and (self.last - time - self.later) * base > ANEW:
+            self.later = self.last + self.step - time
+        now = self.last + self.step if time is None else max(time + self.later, self.last + 1)
+        self.step, self.last = now - self.last, now
+        return now

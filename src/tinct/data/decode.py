@@ -75,7 +75,7 @@ FORMATS = (
 # fmt: off
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp",
-    ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".heic", ".heif", ".jp2", ".tga",
+    ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif", ".heic", ".heif", ".hif", ".jp2", ".tga",
 )
 # fmt: on
 """File names that end so, in either case, are taken for pictures."""

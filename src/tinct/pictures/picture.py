@@ -48,7 +48,7 @@ FORMATS = {
     "TIFF": (".tif", ".tiff"),
     "BMP": (".bmp",),
     "AVIF": (".avif",),
-    "HEIF": (".heic", ".heif"),
+    "HEIF": (".heic", ".heif", ".hif"),
 }
 """The formats that are read and written, as Pillow calls them, with their files' suffixes, the usual one first."""
 

@@ -80,7 +80,8 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
         jpeg2000.complete(image, source.read_bytes() if isinstance(source, Path) else source)
     frames = _frames(image)
     if frames > 1 and kind != "JPEG":  # further frames of a JPEG are previews and depth maps
-        raise PictureError(f"holds {frames} pictures; split it into files of one each")
+        remedy = "split it into files of one each" if source is not None else "give a copy() of the one that is meant"
+        raise PictureError(f"holds {frames} pictures; {remedy}")
     without_pillow = _other_decoder(image, source)
     if image.mode in ("I", "F") and without_pillow is None:
         raise PictureError("32 bits a sample, or signed ones; convert it to 16 bits")
