@@ -186,6 +186,20 @@ def test_sound_whose_times_stand_still_or_fall_back_is_kept(tmp_path, colorizer,
     assert spans(tmp_path / "new.mp4")[1] == pytest.approx(spans(source)[1], abs=0.05)
 
 
+def test_sound_that_was_cut_away_stays_away(tmp_path, colorizer):
+    source = write_film(tmp_path / "phone.mp4", [photograph()] * 24)
+    content, place = bytearray(source.read_bytes()), 0
+    while (place := content.find(b"elst", place + 1)) > 0:  # for how long and from when on each track is played
+        clock = struct.unpack_from(">I", content, content.index(b"mdhd", place) + 16)[0]
+        lasting, begin = struct.unpack_from(">Ii", content, place + 12)
+        struct.pack_into(">Ii", content, place + 12, lasting - 1000, begin + clock)
+    source.write_bytes(content)
+    assert colorize_film(source, tmp_path / "new.mkv", colorizer) == (12, 0)
+    for begin, end in spans(tmp_path / "new.mkv"):
+        assert begin < 0.15
+        assert end == pytest.approx(1, abs=0.2)
+
+
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
 def test_a_part_of_a_disc_or_a_broadcast_begins_at_once(tmp_path, colorizer, ending):
     for name, clock in (("now", "0"), ("later", "1200")):

@@ -29,6 +29,9 @@ AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 GAP = 0.1
 """Seconds of silence that are left in sound; less is a rounded time."""
 
+CUT_AWAY = -0.1
+"""Seconds before which sound that was cut away stays away; what is later a decoder may need to begin with."""
+
 ANEW = 1.0
 """Seconds by which times fall where a film begins anew, having been joined to another."""
 
@@ -89,10 +92,14 @@ def _copied(stream: "AudioStream", result: "OutputContainer", onward: "Onward") 
     copied = result.add_stream_from_template(stream)
 
     def copy(packet: "Packet[Any] | None") -> None:
-        if packet is not None and packet.size:  # the last one is empty
-            packet.dts = packet.pts = onward.next(packet.dts, float(packet.time_base or 1))
-            packet.stream = copied
-            result.mux(packet)
+        if packet is None or not packet.size:  # the last one is empty
+            return
+        base = float(packet.time_base or 1)
+        if packet.is_discard and (packet.dts or 0) * base < CUT_AWAY:
+            return
+        packet.dts = packet.pts = onward.next(packet.dts, base)
+        packet.stream = copied
+        result.mux(packet)
 
     return copy
 
