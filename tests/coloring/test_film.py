@@ -201,9 +201,10 @@ def test_sound_that_was_cut_away_stays_away(tmp_path, colorizer):
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
-def test_a_part_of_a_disc_or_a_broadcast_begins_at_once(tmp_path, colorizer, ending):
-    for name, clock in (("now", "0"), ("later", "1200")):
-        source = write_film(tmp_path / f"{name}.mts", [photograph()] * 24, sound="mp2", clock=clock)
+@pytest.mark.parametrize("clock", ["1200", "95443"])  # the second one starts anew after less than a second
+def test_a_part_of_a_disc_or_a_broadcast_begins_at_once(tmp_path, colorizer, ending, clock):
+    for name, begin in (("now", "0"), ("later", clock)):
+        source = write_film(tmp_path / f"{name}.mts", [photograph()] * 24, sound="mp2", clock=begin)
         colorize_film(source, tmp_path / f"{name}.{ending}", colorizer)
     now, later = (spans(tmp_path / f"{name}.{ending}") for name in ("now", "later"))
     assert np.array(later) == pytest.approx(np.array(now), abs=0.05)

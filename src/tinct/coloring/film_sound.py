@@ -141,11 +141,12 @@ def _recoded(stream: "AudioStream", result: "OutputContainer", onward: "Onward",
 class Onward:
     """A stream's times from the film's beginning on, always rising; they go on where a joined film's begin anew.
 
-    A film may not begin at 0: a part of a disc or a broadcast goes by the clock of the whole.
+    A film may not begin at 0: a part of a disc or a broadcast goes by the clock of the whole, which FFmpeg takes back
+    below 0 where it starts anew on the way, once in 26.5 hours.
     """
 
     def __init__(self, film: "InputContainer") -> None:
-        self.start = max(0, film.start_time or 0) / 1_000_000  # seconds
+        self.start = (film.start_time or 0) / 1_000_000  # seconds
         self.last: int | None = None
         self.step, self.later = 1, 0
 
