@@ -136,7 +136,7 @@ def _shortened(picture: Picture) -> bytes:
                     del tags[tag]
         why = "%s: EXIF of %d bytes, too long for JPEG; its longest values are left out"
         logger.warning(why, picture.name, len(picture.exif))
-    return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+    return exif.tobytes()
 
 
 def _with_resolution(block: bytes, dpi: tuple[float, float]) -> bytes:
@@ -148,7 +148,7 @@ def _with_resolution(block: bytes, dpi: tuple[float, float]) -> bytes:
             return block  # as it was, byte for byte
         exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = dpi
         exif[ExifTags.Base.ResolutionUnit] = INCH
-        return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+        return exif.tobytes()
     return block
 
 
