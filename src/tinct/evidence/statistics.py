@@ -1,7 +1,6 @@
 """How sure a comparison is: paired differences, a bootstrap over pictures, and what a gain is worth in labels."""
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,20 +37,13 @@ class Difference:
 
     Attributes:
         mean: over pairs.
-        low: lower end of the interval; None where there is none: of one pair, or where all pairs agree.
-        high: upper end.
-        df: degrees of freedom, pairs - 1.
+        interval: its lower and its upper end; None where there is none: of one pair, or where all pairs agree.
+        pairs: how many.
     """
 
     mean: float
-    low: float | None
-    high: float | None
-    df: int
-
-    @property
-    def pairs(self) -> int:
-        """The number of pairs."""
-        return self.df + 1
+    interval: tuple[float, float] | None
+    pairs: int
 
 
 @dataclass(frozen=True)
@@ -87,11 +79,11 @@ def paired_difference(treated: Sequence[float], baseline: Sequence[float]) -> Di
             f"{len(treated)} and {len(baseline)} values; expected equal numbers of paired values, 1 or more"
         )
     differences = np.subtract(treated, baseline)
-    mean, df = float(differences.mean()), len(differences) - 1
-    if not df or np.ptp(differences) < AGREE:
-        return Difference(mean, None, None, df)
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, df) * differences.std(ddof=1) / math.sqrt(len(differences)))
-    return Difference(mean, mean - half, mean + half, df)
+    mean, pairs = float(differences.mean()), len(differences)
+    if pairs == 1 or np.ptp(differences) < AGREE:
+        return Difference(mean, None, pairs)
+    low, high = stats.t.interval(LEVEL, pairs - 1, mean, stats.sem(differences))
+    return Difference(mean, (float(low), float(high)), pairs)
 
 
 def bootstrap_difference(

@@ -97,8 +97,8 @@ def differences(made: Comparison) -> str:
             color, gap = colors[contrast.arm], contrast.difference
             if contrast.bootstrap is not None:
                 axes.plot(contrast.bootstrap, [row + 0.2] * 2, color=color, linewidth=1.2, alpha=0.8)
-            if gap.low is not None and gap.high is not None:
-                axes.plot([gap.low, gap.high], [row] * 2, color=color, linewidth=4, alpha=0.45, solid_capstyle="round")
+            if gap.interval is not None:
+                axes.plot(gap.interval, [row] * 2, color=color, linewidth=4, alpha=0.45, solid_capstyle="round")
             axes.plot(gap.mean, row, "o", color=color, markersize=7)
         axes.axvline(0, color=_INK, linewidth=0.9)
         axes.set_yticks(range(len(contrasts)), [f"{_named(one.arm)}, {one.labels:,} labels" for one in contrasts])
@@ -126,8 +126,8 @@ def continuation(made: Comparison) -> str:
         for labels, color in colors.items():
             points = {arm: gains[arm, labels] for arm in read if (arm, labels) in gains}
             for arm, gap in points.items():
-                if gap.low is not None and gap.high is not None:
-                    axes.plot([read[arm]] * 2, [gap.low, gap.high], color=color, linewidth=3, alpha=0.3)
+                if gap.interval is not None:
+                    axes.plot([read[arm]] * 2, gap.interval, color=color, linewidth=3, alpha=0.3)
                 axes.plot(read[arm], gap.mean, "o", color=color, markersize=6)
             for pair in ((step.earlier, step.later) for step in linked if step.labels == labels):
                 if points.keys() >= set(pair):
