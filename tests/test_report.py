@@ -143,7 +143,7 @@ def test_differences_draw_the_interval_of_the_paired_seeds_and_that_of_the_pictu
         gains = [ours["value"] - theirs["value"] for ours, theirs in pairs]
         interval = stats.t.interval(0.95, 2, np.mean(gains), stats.sem(gains))
         of_pictures, of_seeds, mean = marks[3 * row : 3 * row + 3]
-        assert {line.get_color() for line in (of_pictures, of_seeds, mean)} == {figures.arm_colors(2)[1]}
+        assert {line.get_color() for line in (of_pictures, of_seeds, mean)} == {figures.arm_colors(made.arms)["cgan"]}
         np.testing.assert_allclose(mean.get_xydata(), [[np.mean(gains), row]])
         np.testing.assert_allclose(of_seeds.get_xydata(), [[end, row] for end in interval])
         assert list(of_pictures.get_xdata()) == list(made.contrasts[row].bootstrap)
@@ -169,7 +169,7 @@ def test_bars_are_as_long_as_the_means_of_the_classes(records, drawn, folder, me
     best = [max(bars[rows.index(name)].get_width() for bars in axes.containers) for name in rows]
     assert best == sorted(best, reverse=True)
     assert axes.yaxis_inverted()  # the first row on top
-    for color, bars in zip(figures.arm_colors(2), axes.containers, strict=True):
+    for color, bars in zip(figures.arm_colors(list(means)).values(), axes.containers, strict=True):
         assert {to_hex(bar.get_facecolor()) for bar in bars} == {color}
         for name, mean in means[bars.get_label()].items():
             bar = bars[rows.index(name)]
