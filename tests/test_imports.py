@@ -141,6 +141,9 @@ def test_torch_waits_until_it_is_needed():
     assert run(f"import sys, tinct, tinct.cli; print({slow} or 'none')").strip() == "none"
     helped = f"import sys; from tinct.cli import main; main(['--help']); print({slow} or 'none')"
     assert run(helped).strip().splitlines()[-1] == "none"
+    slow = "{'torch', 'scipy.stats', 'timm'} & set(sys.modules)"
+    listed = f"import sys, tinct.cards; from tinct.cli import main; main(['weights', 'list']); print({slow} or 'none')"
+    assert run(listed).strip().splitlines()[-1] == "none"
 
 
 def test_importing_leaves_the_process_as_it_was():

@@ -114,7 +114,7 @@ def test_figures_of_the_encoder_follow_from_records():
         for contrast in (contrast for contrast in one.contrasts if contrast.arm == "tinct-small-ssl"):
             kind = {"linear": "linear probe", "finetune": "fine-tuned"}[one.record["protocol"]]
             baseline = sum(contrast.baseline.values()) / len(contrast.baseline)
-            low, high = plain(contrast.difference.low), plain(contrast.difference.high)
+            low, high = map(plain, contrast.difference.interval)
             difference = f"{signed(contrast.difference.mean)} ({low} to {high})"
             where = f"{kind} at {one.record['size']} px, {one.metric}"
             assert f"| {where} | {contrast.labels:,} | {baseline:.1f} | {difference} |" in card
@@ -131,7 +131,7 @@ def test_figures_of_the_encoder_for_colour_follow_from_records():
             kind = {"linear": "linear probe", "finetune": "fine-tuned"}[one.record["protocol"]]
             where = f"VOC {one.record['data']['spec'][-4:]}, {kind} at {one.record['size']} px, {one.metric}"
             baseline = sum(contrast.baseline.values()) / len(contrast.baseline)
-            low, high = plain(contrast.difference.low), plain(contrast.difference.high)
+            low, high = map(plain, contrast.difference.interval)
             difference = f"{signed(contrast.difference.mean)} ({low} to {high})"
             other = signed(own["tinct-small-ssl", contrast.labels].difference.mean)
             assert f"| {where} | {contrast.labels:,} | {baseline:.1f} | {difference} | {other} |" in card

@@ -12,7 +12,6 @@ from tinct.errors import TinctError, one_line
 from tinct.exporting.parity import HALF, SINGLE, compare, sample_inputs
 from tinct.exporting.subject import FED, Subject
 from tinct.files import write_bytes, write_json
-from tinct.models.encoder import look_at_features
 from tinct.models.heads import SMP, smp_keys
 from tinct.models.layouts import from_torchvision, torchvision_name
 from tinct.models.stem import Input, stem_name
@@ -66,7 +65,7 @@ def to_timm(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
         "what": f"timm's {encoder.backbone}" + (f" with {len(classes)} classes" if classes else ""),
         "open": f'timm.create_model("local-dir:{folder}", pretrained=True)',
         "fed": FED[subject.input],
-        "untrained": sorted(look_at_features(encoder.backbone, body, channels)[2]),
+        "untrained": sorted(encoder.unused),
         **held(subject),
         "parity": found,
     }
