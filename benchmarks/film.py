@@ -91,9 +91,12 @@ def main() -> None:
     parser.add_argument("--frames", nargs="*", default=[], help="folders, each a film's frames in order of name")
     parser.add_argument("--photos", default="photos:", help="what is panned over")
     given = parser.parse_args()
+    panned = list(pans(given.photos))
+    if not panned:
+        parser.error(f"none of the first {PANS} photographs of {given.photos} is large enough; name larger ones")
     colorizer = Colorizer.load("tinct-small", "cpu")
     table = Table("film", "truth's change", "alone: change", "error", "in line: change", "error", "ms a frame")
-    for name, films in [(folder, [frames(folder)]) for folder in given.frames] + [("pans", list(pans(given.photos)))]:
+    for name, films in [(folder, [frames(folder)]) for folder in given.frames] + [("pans", panned)]:
         means = np.mean([measure(film, colorizer) for film in films], axis=0)
         table.add_row(name, *(f"{value:.2f}" for value in means))
     Console(width=120).print(table)

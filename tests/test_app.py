@@ -170,6 +170,12 @@ def test_a_bad_upload_gets_a_sentence(client, tmp_path, capfd, name, content, me
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_name_may_begin_with_a_dot_wherever_the_page_was_started(client, photograph, monkeypatch):
+    monkeypatch.chdir(tempfile.gettempdir())  # gradio keeps hidden files below the working folder to itself
+    (result,) = ask(client, photograph.rename(photograph.with_name(".camera.png")))
+    assert Path(result).name == ".camera-coloured.png"
+
+
 def test_an_upload_that_was_cleaned_away_gets_a_sentence(tmp_path):
     colorizer = Colorizer(Network(), 64, "fake", "cpu")
     with pytest.raises(PictureError, match=r"^a.png: gone since it was uploaded; choose it again$"):

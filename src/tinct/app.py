@@ -89,7 +89,7 @@ def running(colorizer: Colorizer, limits: Limits, port: int) -> Iterator[str]:
                 quiet=True,
                 prevent_thread_lock=True,
                 max_file_size=limits.megabytes << 20,
-                allowed_paths=[],
+                allowed_paths=[folder],  # so that names may begin with a dot even if it is below the working folder
                 ssr_mode=False,
                 mcp_server=False,
                 pwa=False,

@@ -181,6 +181,16 @@ def test_a_part_of_a_disc_or_a_broadcast_begins_at_once(tmp_path, colorizer, end
         assert film.duration / 1e6 == pytest.approx(2, abs=0.3)
 
 
+@pytest.mark.parametrize("ending", ["ts", "MTS", "m2ts", "m2t"])
+def test_transport_streams_in_folders_are_coloured(tmp_path, colorizer, monkeypatch, ending):
+    monkeypatch.setattr(Colorizer, "load", lambda model, device: colorizer)
+    write_film(tmp_path / "old.ts", [photograph()] * 3, codec="mpeg2video", sound=None, lasting=25).rename(
+        tmp_path / f"old.{ending}"
+    )
+    assert colorize([str(tmp_path)], out=tmp_path / "out") == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["old.mp4"]
+
+
 def test_what_ffmpeg_does_not_decode_is_said(tmp_path, colorizer, caplog):
     source = write_film(tmp_path / "old.mkv", [photograph()] * 3)
     content = source.read_bytes()

@@ -409,3 +409,28 @@ def test_signed_bytes_are_refused():
     tifffile.imwrite(file, np.zeros((8, 8), np.int8))
     with pytest.raises(PictureError, match="signed samples"):
         read(file.getvalue())
+
+
+PHONES_XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"
+ xmlns:GCamera="http://ns.google.com/photos/1.0/camera/" GCamera:MotionPhoto="1"
+ xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="A0B1"
+ xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" GPano:UsePanoramaViewer="True">
+<dc:title xmlns:dc="http://purl.org/dc/elements/1.1/">Zürich &amp; Oma</dc:title>
+<C:Directory xmlns:C="http://ns.google.com/photos/1.0/container/"
+ xmlns:Item="http://ns.google.com/photos/1.0/container/item/"><rdf:Seq>
+<rdf:li rdf:parseType="Resource"><C:Item Item:Mime="video/mp4" Item:Length="2460000"/></rdf:li>
+</rdf:Seq></C:Directory>
+</rdf:Description></rdf:RDF></x:xmpmeta>
+<?xpacket end="w"?>"""
+
+
+def test_xmp_names_no_part_that_is_not_carried():
+    kept = read(saved(Image.new("L", (8, 8)), "JPEG", xmp=PHONES_XMP.encode())).xmp.decode()
+    for gone in ("hdr", "GCamera", "Note", "Item", "Directory", "video"):
+        assert gone not in kept
+    for there in ("Zürich &amp; Oma", 'GPano:UsePanoramaViewer="True"', 'begin="\ufeff"', 'xpacket end="w"'):
+        assert there in kept
+    for packet in (PHONES_XMP[:900].encode(), b"<x/>"):  # broken; of no phone
+        assert read(saved(Image.new("L", (8, 8)), "JPEG", xmp=packet)).xmp == packet

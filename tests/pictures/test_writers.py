@@ -21,6 +21,7 @@ from tinct.pictures.writers import MAX_XMP, encode, to_pil, write
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF/></x:xmpmeta>'
 IPTC = b"\xff\xed\x00\x1aPhotoshop 3.0\x008BIM\x04\x04\0\0\0\0"
 AVIF = ["AVIF"] if features.check("avif") else []
+HEIF = ["HEIF"] if "HEIF" in Image.SAVE else []
 SUFFIX_OF_DEEP = {"PNG", "TIFF"}
 
 
@@ -407,6 +408,35 @@ def test_a_resolution_in_centimetres_stays_what_it_is(form):
     assert through(Picture(picture().pixels, exif=exif.tobytes(), dpi=(300, 600)), form).dpi == pytest.approx(
         (300, 600), 1e-3
     )
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", *AVIF, *HEIF])
+@pytest.mark.parametrize(("said", "by_xmp"), [(1, 6), (6, 1), (6, 6), (None, 8)])
+def test_xmp_of_another_orientation_turns_no_picture(form, said, by_xmp):
+    file, exif = io.BytesIO(), Image.Exif()
+    if said:
+        exif[0x0112] = said
+    packet = b'<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="%d"/>' % by_xmp
+    Image.fromarray(data.camera()[:96, :160]).save(file, "JPEG", exif=exif, xmp=packet)
+    original = read(file.getvalue())
+    assert original.orientation == (said or by_xmp)
+    back = through(original, form)
+    assert back.size == original.size
+    before, after = (turned(one.pixels, one.orientation) for one in (original, back))
+    assert np.abs(after.reshape(len(before), -1).mean(axis=1) - before).mean() < 3
+
+
+@pytest.mark.skipif(not HEIF, reason="needs pillow-heif")
+def test_the_resolution_of_a_heic_is_that_of_the_picture_upright():
+    original = picture(orientation=6, dpi=(300.0, 600.0))
+    back = through(original, "HEIF")
+    assert (back.orientation, back.size, back.dpi) == (1, original.size, (600, 300))
+    for form in ("JPEG", "HEIF"):
+        again = through(back, form)
+        assert again.dpi == (600, 300)
+        exif = Image.Exif()
+        exif.load(again.exif)
+        assert (exif[282], exif[283]) == (600, 300)
 
 
 def test_floats_are_rounded_to_16_bits():

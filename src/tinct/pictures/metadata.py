@@ -1,13 +1,15 @@
 """What a picture file says beside its pixels, read so that it can be written again."""
 
 import contextlib
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any
+from xml.dom import minidom
 
 from PIL import ExifTags, Image, TiffTags
 
-__all__ = ["RESOURCES", "STORAGE_TAGS", "SUB_IFDS", "load_exif", "metadata_of", "types_of"]
+__all__ = ["RESOURCES", "STORAGE_TAGS", "SUB_IFDS", "load_exif", "metadata_of", "types_of", "with_resolution"]
 
 # TIFF tags that say how pixels are stored (TIFF 6.0), which their writer states anew; XMP and ICC travel apart.
 STORAGE_TAGS = frozenset(
@@ -28,6 +30,16 @@ MAX_DPI = 0.0254 * (2**31 - 1)
 """The most that a PNG holds; more is a mistake."""
 IPTC, RESOURCES = 33723, 34377
 """Tags of TIFF: captions and credits; Photoshop's image resources, which may be large: clipping paths, thumbnails."""
+INCH = 2
+"""EXIF's ResolutionUnit for dots an inch."""
+_GOOGLE = "http://ns.google.com/photos/"
+NOT_CARRIED = (
+    "http://ns.adobe.com/hdr-gain-map/1.0/",
+    "http://ns.adobe.com/xmp/note/",  # more XMP
+    *(f"{_GOOGLE}1.0/{name}/" for name in ("audio", "camera", "container", "container/item", "depthmap", "image")),
+    *(f"{_GOOGLE}dd/1.0/{name}/" for name in ("container", "depthmap", "device", "image", "item")),
+)
+"""XMP's namespaces of what phones put into a file beside the picture: gain and depth maps, films, more XMP."""
 
 
 class TagText(str):
@@ -75,6 +87,19 @@ def _restore_iptc(exif: Any) -> None:
         exif[IPTC] = raw
 
 
+def with_resolution(block: bytes, dpi: tuple[float, float]) -> bytes:
+    """EXIF that says the resolution, for formats that have no other place for it."""
+    with contextlib.suppress(Exception):  # EXIF is a nest of offsets; a broken one stays as it is
+        exif = load_exif(block)
+        stated = (exif.get(ExifTags.Base.XResolution), exif.get(ExifTags.Base.YResolution))
+        if stated == dpi and exif.get(ExifTags.Base.ResolutionUnit, INCH) == INCH:
+            return block  # as it was, byte for byte
+        exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = dpi
+        exif[ExifTags.Base.ResolutionUnit] = INCH
+        return exif.tobytes()
+    return block
+
+
 def types_of(exif: Image.Exif) -> dict[int, int]:
     """The types that the tags of the main directory had in the file, by tag."""
     return {} if exif._info is None else exif._info.tagtype
@@ -109,7 +134,7 @@ def metadata_of(image: Image.Image) -> dict[str, Any]:
     return {
         "orientation": orientation,
         "exif": exif,
-        "xmp": _xmp(image),
+        "xmp": _xmp(image, orientation),
         "dpi": _dpi(image),
         "photoshop": _photoshop(image),
         "text": _text(image),
@@ -167,9 +192,27 @@ def _without_thumbnail(block: bytes) -> bytes:
     return block if link + 4 > len(block) else block[:link] + bytes(4) + block[link + 4 :]
 
 
-def _xmp(image: Image.Image) -> bytes:
+def _xmp(image: Image.Image, orientation: int) -> bytes:
+    """XMP whose orientation is the picture's: Pillow's readers and HEIC's writer go by it where EXIF says 1 or none."""
     packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    return packet.encode() if isinstance(packet, str) else bytes(packet)
+    packet = packet.encode() if isinstance(packet, str) else bytes(packet)
+    packet = re.sub(rb'(tiff:Orientation(?:="|>))[0-9]', rb"\g<1>%d" % orientation, packet)
+    return _without_parts(packet) if any(name.encode() in packet for name in NOT_CARRIED) else packet
+
+
+def _without_parts(packet: bytes) -> bytes:
+    """XMP but for what it says of parts of the file that are not carried, for which viewers would look in vain."""
+    try:
+        document = minidom.parseString(packet.strip(b"\0 \r\n"))
+    except Exception:  # a broken packet stays as it is
+        return packet
+    for element in document.getElementsByTagName("*"):
+        if element.namespaceURI in NOT_CARRIED and element.parentNode:
+            element.parentNode.removeChild(element)
+        for attribute in list(element.attributes.values()):
+            if {attribute.namespaceURI, attribute.value} & {*NOT_CARRIED}:
+                element.removeAttributeNode(attribute)
+    return "\n".join(node.toxml() for node in document.childNodes).encode()
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:

@@ -64,8 +64,8 @@ FILM_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 FILM_SUFFIXES = (
     *FILM_FORMATS,
-    *(".3gp", ".asf", ".avi", ".divx", ".dv", ".flv", ".m2ts", ".m2v", ".m4v", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf"),
-    *(".ogv", ".qt", ".vob", ".webm", ".wmv"),
+    *(".3gp", ".asf", ".avi", ".divx", ".dv", ".flv", ".m2t", ".m2ts", ".m2v", ".m4v", ".mpe", ".mpeg", ".mpg", ".mts"),
+    *(".mxf", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv"),
 )
 
 STRIP_PIXELS = 1 << 17

@@ -12,7 +12,7 @@ from tinct.data.decode import drop_false_xmp, one_sentence, opened, refuse_plane
 from tinct.data.srgb import to_srgb, whole_range
 from tinct.errors import PictureError
 from tinct.pictures import deep, jpeg2000, profiles
-from tinct.pictures.metadata import metadata_of
+from tinct.pictures.metadata import metadata_of, with_resolution
 from tinct.pictures.picture import FORMATS, ONLY_READ, Picture, Pixels, samples_of, strips
 
 __all__ = ["MAX_BYTES", "form_in", "from_pil", "pixel_count", "read"]
@@ -90,6 +90,7 @@ def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Pict
     carried = metadata_of(image)
     if turned and carried["dpi"]:
         carried["dpi"] = carried["dpi"][::-1]
+        carried["exif"] = carried["exif"] and with_resolution(carried["exif"], carried["dpi"])
     profile = image.info.get("icc_profile")
     if without_pillow is not None:
         samples = without_pillow()
@@ -168,10 +169,9 @@ def _refuse_previews_and_signed(image: Image.Image) -> None:
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
-    """Whether Pillow will turn a TIFF by a right angle when it decodes it."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return False
-    return image.tag_v2.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    """Whether a picture is turned by a right angle when it is decoded: a TIFF by Pillow, a HEIC by its reader."""
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    return tags.get(ExifTags.Base.Orientation, image.info.get("original_orientation")) in (5, 6, 7, 8)
 
 
 def _load(image: Image.Image) -> None:

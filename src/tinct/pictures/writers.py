@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, TiffTags
 from tinct.errors import PictureError
 from tinct.files import atomic_path
 from tinct.pictures import profiles
-from tinct.pictures.metadata import RESOURCES, STORAGE_TAGS, SUB_IFDS, load_exif, types_of
+from tinct.pictures.metadata import RESOURCES, STORAGE_TAGS, SUB_IFDS, load_exif, types_of, with_resolution
 from tinct.pictures.picture import Picture, Pixels, strips, to_8_bits, top, upright
 
 __all__ = ["encode", "to_pil", "write"]
@@ -35,8 +35,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """What Pillow's writers are told; for lossless WebP `quality` is effort."""
 
-INCH = 2
-"""EXIF's ResolutionUnit for dots an inch."""
 MAX_SEGMENT = 65_533
 """Bytes that a JPEG segment holds."""
 MAX_XMP = MAX_SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")
@@ -116,7 +114,7 @@ def _by_pillow(picture: Picture, file: IO[bytes], form: str) -> None:
     if form in ("JPEG", "BMP") and image.mode in ("LA", "RGBA"):
         image = image.convert(image.mode[:-1])
     if form in ("WEBP", "AVIF", "HEIF") and picture.dpi:
-        options |= {"exif": _with_resolution(picture.exif, picture.dpi)}
+        options |= {"exif": with_resolution(picture.exif, picture.dpi)}
     if form == "AVIF":
         options |= {"exif": _as_text_is_kept(options.get("exif", b""))}
     # Given a descriptor, Pillow's encoders write to it themselves and take no notice of a full disk.
@@ -139,22 +137,9 @@ def _shortened(picture: Picture) -> bytes:
     return exif.tobytes()
 
 
-def _with_resolution(block: bytes, dpi: tuple[float, float]) -> bytes:
-    """EXIF that says the resolution, for formats that have no other place for it."""
-    with contextlib.suppress(Exception):  # EXIF is a nest of offsets; a broken one stays as it is
-        exif = load_exif(block)
-        stated = (exif.get(ExifTags.Base.XResolution), exif.get(ExifTags.Base.YResolution))
-        if stated == dpi and exif.get(ExifTags.Base.ResolutionUnit, INCH) == INCH:
-            return block  # as it was, byte for byte
-        exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = dpi
-        exif[ExifTags.Base.ResolutionUnit] = INCH
-        return exif.tobytes()
-    return block
-
-
 def _as_text_is_kept(block: bytes) -> Image.Exif | bytes:
     """EXIF for Pillow's AVIF writer, which takes an orientation out of it and writes the rest anew."""
-    with contextlib.suppress(Exception):  # as above
+    with contextlib.suppress(Exception):  # EXIF is a nest of offsets; a broken one stays as it is
         exif = load_exif(block)
         if ExifTags.Base.Orientation in exif:
             return exif
