@@ -104,7 +104,10 @@ class Table(LabelledFiles):
                 self.note = f"has groups in train and in another split, so that scores may be too high: {_listed(torn)}"
         else:
             names = [_group(row) for _, row in rows]
-            chosen = [rows[place] for place in np.flatnonzero(drawn_split(names, split))]
+            labelled = {name for name, (_, row) in zip(names, rows, strict=True) if self._labels_something(row)}
+            # apart, so that none without a label decides on which side those are that have some
+            drawn = drawn_split(names, split, np.array([name in labelled for name in names]))
+            chosen = [rows[place] for place in np.flatnonzero(drawn)]
             present = {"train", "val"}
             what, by = ("groups", "names") if "group" in rows[0][1] else ("rows", "paths")
             if not chosen and split in present:
@@ -118,6 +121,11 @@ class Table(LabelledFiles):
                 f"{file}: no rows of the {split} split; its splits are: {', '.join(sorted(present))}"
             )
         return chosen
+
+    def _labels_something(self, row: dict[str, str]) -> bool:
+        """Whether a row has a label for either task."""
+        said = {self._named} if self._named else row.keys() - {"path", "split", "group"}
+        return any(row[column] for column in said | (row.keys() & {"mask"}))
 
     def _read_labels(self) -> NDArray[np.float32]:
         return self._truths() if self._named is None else self._among(self._named)
