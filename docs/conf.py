@@ -20,6 +20,7 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "tinct"
 html_static_path: list[str] = []
+autoclass_content = "both"  # arguments are described where they are taken
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_default_options = {"members": True}

@@ -89,6 +89,9 @@ def parser_for(name: str, command: Callable[..., int | None]) -> Any:
     parser = ArgumentParser(prog=f"tinct {name}", description=about, formatter_class=plain_help(), **how)
     if with_recipes:
         parser.add_argument("--config", action="config", help="a YAML file of settings; options after it win")
+        prints = next(action for action in parser._actions if "--print-config" in action.option_strings)
+        # its own words are of jsonargparse's inner ways, with a backspace among them
+        prints.metavar, prints.help = "", "print the settings, as a file for --config has them, and exit"
         parser.add_argument(
             "--recipe",
             default=argparse.SUPPRESS,
