@@ -22,7 +22,6 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF/></x:xmpmeta>'
 IPTC = b"\xff\xed\x00\x1aPhotoshop 3.0\x008BIM\x04\x04\0\0\0\0"
 AVIF = ["AVIF"] if features.check("avif") else []
 HEIF = ["HEIF"] if "HEIF" in Image.SAVE else []
-SUFFIX_OF_DEEP = {"PNG", "TIFF"}
 
 
 def exif(orientation: int = 1) -> bytes:
