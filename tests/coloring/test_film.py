@@ -14,7 +14,7 @@ from fake_films import SOUND_RATE, photograph, write_film
 from PIL import Image
 
 from tinct.coloring.files import colorize
-from tinct.coloring.film import colorize_film, frame_count
+from tinct.coloring.film import OPTIONS, colorize_film, frame_count
 from tinct.coloring.film_sound import decoded
 from tinct.colorize import Colorizer
 from tinct.errors import PictureError, TinctError
@@ -433,7 +433,8 @@ def test_whatever_a_decoder_says_costs_that_place_alone(error):
     assert len(damaged) == 1
 
 
-def test_a_film_to_which_tracks_are_added_on_the_way_is_coloured(tmp_path, colorizer):
+def test_a_film_to_which_tracks_are_added_on_the_way_is_coloured(tmp_path, colorizer, monkeypatch):
+    monkeypatch.setitem(OPTIONS, "probesize", "100000")  # or FFmpeg would find them all before it begins
     parts = []
     for number, voices in enumerate((1, 6, 1)):
         parts.append(tmp_path / f"{number}.vob")
