@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin, features
@@ -59,8 +60,6 @@ def through(original: Picture, form: str) -> Picture:
 
 
 def turned(planes: np.ndarray, orientation: int) -> np.ndarray:
-    import torch
-
     stacked = torch.from_numpy(planes.astype(np.int32)).reshape(*planes.shape[:2], -1).movedim(-1, 0)
     return upright(stacked, orientation).movedim(0, -1).numpy().reshape(-1)
 
