@@ -16,33 +16,30 @@ from tinct.pictures.readers import read
 RNG = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_16_bit_tiff_is_read_to_the_last_bit(compression, order, channels):
-    pixels = RNG.integers(0, 65536, (30, 40, channels), dtype=np.uint16)
-    buffer = io.BytesIO()
-    if compression == "lzw":  # tifffile cannot write it; Pillow can, for grey
-        if channels > 1 or order == ">":
-            pytest.skip("no writer at hand")
-        Image.fromarray(pixels[..., 0]).save(buffer, "TIFF", compression="tiff_lzw")
-    else:
-        kind = "minisblack" if channels == 1 else "rgb"
-        extra = ["unassalpha"] if channels == 4 else None
-        predictor = compression is not None
-        tifffile.imwrite(
-            buffer,
-            pixels.squeeze(),
-            photometric=kind,
-            extrasamples=extra,
-            compression=compression,
-            predictor=predictor,
-            byteorder=order,
-        )
-    back = read(buffer.getvalue())
-    assert np.array_equal(back.pixels, pixels[..., :3].squeeze())
-    if channels == 4:
-        assert np.array_equal(back.alpha, pixels[..., 3])
+def test_16_bit_tiff_is_read_to_the_last_bit(tmp_path, compression, order, channels):
+    path, pixels = tmp_path / "a.tif", RNG.integers(0, 65536, (30, 40, channels), dtype=np.uint16)
+    tifffile.imwrite(
+        path,
+        pixels.squeeze(),
+        photometric="minisblack" if channels == 1 else "rgb",
+        extrasamples=["unassalpha"] if channels == 4 else None,
+        compression=compression,
+        predictor=compression is not None,
+        byteorder=order,
+    )
+    for source in (path, path.read_bytes()):
+        back = read(source)
+        assert np.array_equal(back.pixels, pixels[..., :3].squeeze())
+        assert channels < 4 or np.array_equal(back.alpha, pixels[..., 3])
+
+
+def test_16_bit_grey_in_lzw_is_read_to_the_last_bit():
+    pixels, buffer = RNG.integers(0, 65536, (30, 40), dtype=np.uint16), io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "TIFF", compression="tiff_lzw")  # which tifffile cannot write
+    assert np.array_equal(read(buffer.getvalue()).pixels, pixels)
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
@@ -169,12 +166,6 @@ def test_16_bit_cmyk_is_not_taken_for_rgb_and_alpha():
         back = read(buffer.getvalue())
         assert back.alpha is None
         assert back.pixels[0, 0].tolist() == [0, 255, 255]
-
-
-def test_16_bit_tiff_is_read_from_a_path_too(tmp_path):
-    pixels = RNG.integers(0, 65536, (30, 40, 3), dtype=np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", compression="zlib")
-    assert np.array_equal(read(tmp_path / "a.tif").pixels, pixels)
 
 
 def netpbm(samples: np.ndarray, peak: int, comment: str = "") -> bytes:
