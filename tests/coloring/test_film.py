@@ -160,6 +160,14 @@ def test_sound_of_any_rate_comes_through(tmp_path, colorizer, name, sound, rate,
     assert spans(tmp_path / "new.mp4")[1] == pytest.approx(spans(source)[1], abs=0.15)
 
 
+def test_a_gap_in_sound_stays_as_long_as_it_was(tmp_path, colorizer):
+    source = write_film(tmp_path / "old.mkv", [photograph()] * 36, sound="pcm_s16le", silent=(1, 2))
+    colorize_film(source, tmp_path / "new.mp4", colorizer)
+    assert spans(tmp_path / "new.mp4")[1] == pytest.approx(spans(source)[1], abs=0.1)
+    with av.open(tmp_path / "new.mp4") as film:
+        assert np.diff([frame.time for frame in film.decode(audio=0)]).max() == pytest.approx(1, abs=0.1)
+
+
 def test_a_film_joined_to_another_goes_on_where_that_ends(tmp_path, colorizer):
     source = write_film(tmp_path / "one.mpg", [photograph()] * 50, codec="mpeg1video", sound="ac3", lasting=25)
     (tmp_path / "two.mpg").write_bytes(2 * source.read_bytes())
