@@ -29,6 +29,7 @@ HEIF = ["HEIF"] if "HEIF" in Image.SAVE else []
 def exif(orientation: int = 1) -> bytes:
     block = Image.Exif()
     block[270], block[271], block[274], block[0x4746] = "a caption", "Maker", orientation, 4
+    block[318] = TiffImagePlugin.IFDRational(3127, 10000), TiffImagePlugin.IFDRational(329, 1000)
     inner = block.get_ifd(0x8769)
     inner[36867], inner[33434], inner[37500] = "1921:07:01 12:00:00", TiffImagePlugin.IFDRational(1, 250), b"maker note"
     position = block.get_ifd(0x8825)
