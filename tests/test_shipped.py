@@ -482,9 +482,7 @@ def test_the_hub_is_asked_for_revision_and_file(file, monkeypatch, tmp_path):
         target.write_bytes(file.read_bytes())
         return str(target)
 
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     wanted = {"revision": "c0ffee", "sha256": shipped.digest(file), "licence": "MIT"}
     assert weights(["fetch", "some/one/w/tiny.safetensors"], **wanted) == 0
     assert resolve("tiny", "colorizer").read_bytes() == file.read_bytes()

@@ -125,12 +125,8 @@ def test_globs_take_each_picture_once_though_links_go_round_in_circles(photos, t
 
 
 def test_standard_input_to_standard_output(photos, monkeypatch):
-    class Stream:
-        def __init__(self, content: bytes = b"") -> None:
-            self.buffer = io.BytesIO(content)
-
-    written = Stream()
-    monkeypatch.setattr(sys, "stdin", Stream((photos / "a.jpg").read_bytes()))
+    written = SimpleNamespace(buffer=io.BytesIO())
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((photos / "a.jpg").read_bytes())))
     monkeypatch.setattr(sys, "stdout", written)
     assert colorize(["-"], out=Path("-"), format="png") == 0
     image = Image.open(written.buffer)
