@@ -47,8 +47,8 @@ def described(gains: list[Contrast]) -> str:
     """The figure in words, which it carries so that a test can tell when it is stale."""
     said = []
     for one in gains:
-        low, high = one.difference.low, one.difference.high
-        interval = "" if low is None or high is None else f" ({plain(low)} to {plain(high)})"
+        ends = one.difference.interval
+        interval = "" if ends is None else f" ({plain(ends[0])} to {plain(ends[1])})"
         said.append(f"{ARMS[one.arm]}, {one.labels:,} labels: {signed(one.difference.mean)}{interval}")
     return "; ".join(said)
 
@@ -62,8 +62,9 @@ def draw(gains: list[Contrast], target: Path) -> None:
         for axes, amount in zip(panels, amounts, strict=True):
             for row, one in enumerate(gain for gain in gains if gain.labels == amount):
                 color = "#e8590c" if one.arm == "tinct-small-ssl" else "#1c7ed6"
-                ends = [one.difference.low, one.difference.high]
-                axes.plot(ends, [row, row], color=color, alpha=0.35, linewidth=6, solid_capstyle="round")
+                if one.difference.interval is not None:
+                    bar = {"color": color, "alpha": 0.35, "linewidth": 6, "solid_capstyle": "round"}
+                    axes.plot(one.difference.interval, [row] * 2, **bar)
                 axes.plot(one.difference.mean, row, "o", color=color, markersize=8)
             axes.axvline(0, color="black", linewidth=0.9)
             axes.grid(axis="x", alpha=0.25, linewidth=0.6)

@@ -12,7 +12,7 @@ from tinct.arguments import parse
 from tinct.cli import COMMANDS
 
 PACKAGE = Path(__file__).parents[1] / "src" / "tinct"
-WIDTH = "100"
+WIDTH = "90"
 
 
 def commands() -> str:

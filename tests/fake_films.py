@@ -28,10 +28,12 @@ def write_film(
     clock="0",
     header_first=False,
     tags=None,
+    silent=(0, 0),
 ) -> Path:
     """A grey film whose sound is a tone, both of them made; it begins when its `clock` says.
 
-    Where it is `of_video`, black is 16 and white 235, and its header says so.
+    Where it is `of_video`, black is 16 and white 235, and its header says so. Between the seconds that are `silent` it
+    has no sound.
     """
     frames = list(frames)
     first = {"movflags": "faststart"} if header_first and path.suffix == ".mp4" else {}
@@ -60,6 +62,8 @@ def write_film(
         if voice is not None:
             tone = 8000 * np.sin(np.arange(sound_rate * len(frames) // RATE) * 0.05)
             for begin in range(0, len(tone), 1024):
+                if silent[0] <= begin / sound_rate < silent[1]:
+                    continue
                 part = av.AudioFrame.from_ndarray(tone[None, begin : begin + 1024].astype(np.int16), "s16", "mono")
                 part.sample_rate, part.pts, part.time_base = sound_rate, begin, Fraction(1, sound_rate)
                 film.mux(voice.encode(part))

@@ -68,10 +68,10 @@ def figures(folders: str, against: str = "") -> dict[str, Any]:
     difference = paired_difference([ours[seed].value for seed in seeds], [theirs[seed].value for seed in seeds])
     found["baseline"] = Figure(np.mean([cell.value for cell in theirs.values()]))
     found["difference"] = Figure(difference.mean)
-    if difference.low is not None and difference.high is not None:
-        found |= {"low": Figure(difference.low), "high": Figure(difference.high)}
+    if difference.interval is not None:
+        found |= dict(zip(("low", "high"), map(Figure, difference.interval), strict=True))
         # intervals over pictures take a while, and tables have them
-        interval = "{low} to {high}, df {}".format(difference.df, **found)
+        interval = "{low} to {high}, df {}".format(difference.pairs - 1, **found)
         row = [f"{first['n_labels']:,}", f"{found['difference']:+}", interval]
         pictures = [(one[6], one[8]) for one in ROWS if [one[0], *one[4:6]] == row]
         if len(pictures) == 1:

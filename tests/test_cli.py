@@ -114,6 +114,7 @@ def test_help_spells_options_as_the_docs_do(capsys):
         main(["pretrain", "--help"])
     assert "--print-config" in (page := capsys.readouterr().out)
     assert "print_config" not in page
+    assert "\b" not in page
     assert not re.search(r"type:|default: (null|\[\])", page)
 
 

@@ -1,5 +1,5 @@
 import logging
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from skimage import data
 
 from tinct.color import srgb_to_lab
@@ -94,8 +94,6 @@ def test_the_network_sees_pictures_upright(orientation):
     assert seen[0].shape[2:] == ((96, 64) if orientation < 5 else (64, 96))
     image = Image.fromarray(stored.pixels)
     image.getexif()[274] = orientation
-    from PIL import ImageOps
-
     turned = np.asarray(ImageOps.exif_transpose(image)).astype(int)
     redness = turned[..., 0] - turned[..., 1]
     assert (redness[:5] < -30).all()
@@ -293,16 +291,8 @@ def test_threads_get_what_one_gets():
     photos = [np.roll(data.camera(), shift, axis=1) for shift in (0, 100, 200, 300)]
     shared = colorizer(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 8, 4, 2)).eval())
     alone = [shared(photo) for photo in photos]
-    together: list = [None] * 4
-
-    def work(index):
-        together[index] = shared(photos[index])
-
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(shared, photos))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 

@@ -301,14 +301,6 @@ def test_numpys_numbers_are_taken_for_pythons(tmp_path, transfers, runs):
     assert (found.seeds, found.amounts) == (2, ("20", "30"))
 
 
-def test_more_labels_than_there_are_are_refused_before_anything_is_written(tmp_path, transfers, runs):
-    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out"}
-    with pytest.raises(TinctError, match="4000 labels: expected a count of 1 to"):
-        run_compare("mosaic:", **arguments, labels="50,4000")
-    assert not (tmp_path / "out").exists()
-    assert not transfers
-
-
 @pytest.mark.parametrize(
     ("best", "says"),
     [
@@ -377,12 +369,6 @@ def test_a_rate_that_diverges_is_not_taken_and_said(tmp_path, transfers, runs, m
         run_compare("mosaic:", **{**arguments, "out": tmp_path / "all", "lrs": "3e-3,1e-2"})
     with pytest.raises(TinctError, match=r"cells/random-50-0: the loss became nan at step 7"):
         run_compare("mosaic:", **{**arguments, "out": tmp_path / "one", "lrs": "3e-3"})
-
-
-def test_a_best_rate_at_the_edge_is_said_on_the_command_line(tmp_path, transfers, runs, capsys):
-    arguments = {"task": "multilabel", "inits": f"random,x={runs[0]}", "out": tmp_path / "out", "labels": "50"}
-    compare("mosaic:", **arguments, lrs="1e-3,3e-4")
-    assert "warning: the best learning rate was at the edge" in " ".join(capsys.readouterr().out.split())
 
 
 def test_arms_of_earlier_calls_are_not_said_to_be_missing(tmp_path, transfers, runs):

@@ -84,6 +84,9 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert [name for name in COMMANDS if f"usage: tinct {name}" not in commands] == []
     assert "<h2>tinct/pretraining" in files
     assert "The loop of pretraining" in files
+    assert "<mi>&#x003BB;</mi>" in (tmp_path / "site" / "method.html").read_text()
+    pages = [page.read_text() for page in (tmp_path / "site").glob("*.html")]
+    assert [found for page in pages for found in re.findall('<(?:script|link)[^>]* (?:src|href)="http.*?"', page)] == []
 
 
 def test_python_in_the_readme(tmp_path, monkeypatch):

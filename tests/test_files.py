@@ -58,12 +58,9 @@ def test_a_full_disk_is_one_line(tmp_path):
     path = tmp_path / "kept.bin"
     write_bytes(path, b"old")
 
-    def fill():
-        with atomic_path(path):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.raises(TinctError, match=r"cannot write .*kept\.bin: No space left on device; free some space"):
-        fill()
+    said = r"cannot write .*kept\.bin: No space left on device; free some space"
+    with pytest.raises(TinctError, match=said), atomic_path(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["kept.bin"]
 

@@ -29,7 +29,7 @@ ALLOWED = {
     r"pictures\..+": r"color|data\.(decode|srgb)|pictures\..+",
     r"pictures\.metadata": "",
     r"pictures\.deep": r"pictures\.picture|data\.decode",
-    "settings": r"config|data\.(base|labelled)|models\.stem",
+    "settings": r"config|data\.(base|labelled)",
     "weights|shipped": r"color|config|device|models\..+|objectives(\..+)?|weights",
     COLOURING: rf"color|models\..+|objectives(\..+)?|weights|shipped|device|data\.(decode|srgb|transforms)|{COLOURING}",
     r"pretraining\.preparation": r"config|engine|data\..+|pretraining\.(heldout|learner)|objectives\.pretext",
@@ -141,6 +141,10 @@ def test_torch_waits_until_it_is_needed():
     assert run(f"import sys, tinct, tinct.cli; print({slow} or 'none')").strip() == "none"
     helped = f"import sys; from tinct.cli import main; main(['--help']); print({slow} or 'none')"
     assert run(helped).strip().splitlines()[-1] == "none"
+    slow = "{'torch', 'scipy.stats', 'timm'} & set(sys.modules)"
+    listed = "from tinct.cli import main; main(['weights', 'list'])"
+    code = f"import sys, tinct.cards, tinct.report.page, tinct.report.tables; {listed}; print({slow} or 'none')"
+    assert run(code).strip().splitlines()[-1] == "none"
 
 
 def test_importing_leaves_the_process_as_it_was():

@@ -163,7 +163,7 @@ def test_features_do_not_depend_on_the_batch_nor_on_the_mode(table, encoder, mon
 
 def test_cached_features_are_the_same_and_hang_on_the_weights(table, encoder, tmp_path):
     labelled = open_labels(table, "train", "multilabel", 32)
-    common = (labelled, np.arange(6), 32, "grey", torch.device("cpu"), str(tmp_path))
+    common = (labelled, np.arange(6), 32, "grey", str(tmp_path))
     first, again = (cached_features(encoder, *common) for _ in range(2))
     assert torch.equal(first.values, again.values)
     assert np.array_equal(first.hashes, again.hashes)
@@ -174,13 +174,13 @@ def test_cached_features_are_the_same_and_hang_on_the_weights(table, encoder, tm
 
 
 def test_cached_features_are_of_this_part_size_and_input(table, tmp_path):
-    encoder, device = Encoder("test_resnet", 3).eval(), torch.device("cpu")  # which takes both inputs
+    encoder = Encoder("test_resnet", 3).eval()  # which takes both inputs
     asked = [("train", range(4), 32, "grey")]
     asked += [("train", range(4), 32, "rgb"), ("train", range(4), 64, "grey"), ("train", range(1, 5), 32, "grey")]
     asked += [("val", range(4), 32, "grey")]
     for _ in range(2):
         for split, part, size, kind in asked:
-            common = open_labels(table, split, "multilabel", size), np.array(part), size, kind, device
+            common = open_labels(table, split, "multilabel", size), np.array(part), size, kind
             found, fresh = (cached_features(encoder, *common, cache) for cache in (str(tmp_path), None))
             assert torch.equal(found.values, fresh.values)
             assert np.array_equal(found.indices, fresh.indices)
@@ -188,14 +188,14 @@ def test_cached_features_are_of_this_part_size_and_input(table, tmp_path):
 
 
 def test_equal_weights_of_another_backbone_do_not_get_its_cached_features(table, tmp_path):
-    labelled, indices, device = open_labels(table, "val", "multilabel", 32), np.arange(4), torch.device("cpu")
+    labelled, indices = open_labels(table, "val", "multilabel", 32), np.arange(4)
     own, other = (Encoder(name).eval() for name in ("efficientnet_lite0", "tf_efficientnet_lite0"))  # padding differs
     other.body.load_state_dict(own.body.state_dict())
     expected, first = (
-        cached_features(one, labelled, indices, 32, "grey", device, cache).values
+        cached_features(one, labelled, indices, 32, "grey", cache).values
         for one, cache in ((other, None), (own, str(tmp_path)))
     )
-    found = cached_features(other, labelled, indices, 32, "grey", device, str(tmp_path)).values
+    found = cached_features(other, labelled, indices, 32, "grey", str(tmp_path)).values
     assert torch.equal(found, expected)
     assert not torch.equal(found, first)
 
@@ -208,7 +208,7 @@ def test_other_pictures_under_the_same_names_do_not_get_cached_features(encoder,
         for path in (tmp_path / name).glob("*[0-9].png"):
             Image.fromarray(np.roll(np.asarray(Image.open(path)), shift, axis=0) // (1 + shift)).save(path)
         labelled = open_labels(spec, "train", "multilabel", 32)
-        common = (labelled, np.arange(6), 32, "grey", torch.device("cpu"))
+        common = (labelled, np.arange(6), 32, "grey")
         found.append(cached_features(encoder, *common, str(tmp_path / "cache")).values)
         assert torch.equal(found[-1], cached_features(encoder, *common, None).values)
     assert not torch.equal(*found)
@@ -220,7 +220,7 @@ def test_one_other_picture_under_its_name_is_noticed_by_cached_features(encoder,
 
     def taken(cache):
         labelled = open_labels(spec, "train", "multilabel", 32, str(tmp_path / "cache") if cached else None)
-        return cached_features(encoder, labelled, np.arange(30), 32, "grey", torch.device("cpu"), cache).values
+        return cached_features(encoder, labelled, np.arange(30), 32, "grey", cache).values
 
     before = taken(str(tmp_path / "cache"))
     Image.new("RGB", (48, 48), "white").save(tmp_path / "17.png")  # none of those that are looked at
@@ -231,7 +231,7 @@ def test_one_other_picture_under_its_name_is_noticed_by_cached_features(encoder,
 
 def test_damaged_cached_features_are_taken_anew(table, encoder, tmp_path):
     labelled = open_labels(table, "train", "multilabel", 32)
-    common = (labelled, np.arange(6), 32, "grey", torch.device("cpu"), str(tmp_path))
+    common = (labelled, np.arange(6), 32, "grey", str(tmp_path))
     values = cached_features(encoder, *common).values
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()

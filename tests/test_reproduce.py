@@ -108,11 +108,19 @@ def test_the_yardstick_is_kept_from_the_val_split_and_its_budgets_are_in_steps()
     ],
 )
 def test_mistakes_show_before_any_pretraining(tmp_path, capsys, was, becomes, said):
-    (tmp_path / "tiny.yaml").write_text(TINY.replace(was, becomes.replace("OUT", str(tmp_path / "out"))))
+    text = TINY.replace("seeds: 2\n", "seeds: 1\n").replace(was, becomes.replace("OUT", str(tmp_path / "out")))
+    (tmp_path / "tiny.yaml").write_text(text)
     words = ["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out")]
-    for dry in ([], ["--dry-run"]):
-        assert main([*words, *dry]) == 2
-        assert said in capsys.readouterr().err
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("was", "becomes"), [("compare:", "  b: {held_out: gone}\ncompare:"), ('"20"', '"20000"')])
+def test_a_dry_run_looks_for_mistakes_in_runs_and_in_comparisons_too(tmp_path, was, becomes):
+    (tmp_path / "tiny.yaml").write_text(TINY.replace(was, becomes))
+    words = ["reproduce", str(tmp_path / "tiny.yaml"), "--data", "photos", "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main(words) == 2
     assert not (tmp_path / "out").exists()
 
 

@@ -6,6 +6,8 @@ import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from tinct.evidence.grouping import comparisons
 from tinct.evidence.records import find_records, padded
 from tinct.evidence.wording import plain, signed
@@ -106,35 +108,28 @@ def test_figures_of_backbones_follow_from_records():
         assert [line for line in lines if f"| {start} |" in line]
 
 
-def test_figures_of_the_encoder_follow_from_records():
-    card = (SHIPPED / "tinct-small-ssl.md").read_text()
-    found = 0
-    cells = find_records([DOCS / "records" / name for name in ("paper-cpu", "voc-segmentation")]).cells
+@pytest.mark.parametrize(
+    ("name", "records", "other"),
+    [
+        ("tinct-small-ssl", ("paper-cpu", "voc-segmentation"), None),
+        ("tinct-small-ssl-rgb", ("rgb",), "tinct-small-ssl"),
+    ],
+)
+def test_figures_of_encoders_follow_from_records(name, records, other):
+    card, found = (SHIPPED / f"{name}.md").read_text(), 0
+    cells = find_records([DOCS / "records" / folder for folder in records]).cells
     for one in comparisons([cell for cell in cells if not padded(cell.record)]):
-        for contrast in (contrast for contrast in one.contrasts if contrast.arm == "tinct-small-ssl"):
-            kind = {"linear": "linear probe", "finetune": "fine-tuned"}[one.record["protocol"]]
-            baseline = sum(contrast.baseline.values()) / len(contrast.baseline)
-            low, high = plain(contrast.difference.low), plain(contrast.difference.high)
-            difference = f"{signed(contrast.difference.mean)} ({low} to {high})"
-            where = f"{kind} at {one.record['size']} px, {one.metric}"
-            assert f"| {where} | {contrast.labels:,} | {baseline:.1f} | {difference} |" in card
-            found += 1
-    assert found
-
-
-def test_figures_of_the_encoder_for_colour_follow_from_records():
-    card = (SHIPPED / "tinct-small-ssl-rgb.md").read_text()
-    found = 0
-    for one in comparisons(find_records([DOCS / "records" / "rgb"]).cells):
         own = {(contrast.arm, contrast.labels): contrast for contrast in one.contrasts}
-        for contrast in (contrast for (arm, _), contrast in own.items() if arm == "tinct-small-ssl-rgb"):
+        for contrast in (contrast for (arm, _), contrast in own.items() if arm == name):
             kind = {"linear": "linear probe", "finetune": "fine-tuned"}[one.record["protocol"]]
-            where = f"VOC {one.record['data']['spec'][-4:]}, {kind} at {one.record['size']} px, {one.metric}"
+            where = f"{kind} at {one.record['size']} px, {one.metric}"
+            where = f"VOC {one.record['data']['spec'][-4:]}, {where}" if other else where
             baseline = sum(contrast.baseline.values()) / len(contrast.baseline)
-            low, high = plain(contrast.difference.low), plain(contrast.difference.high)
-            difference = f"{signed(contrast.difference.mean)} ({low} to {high})"
-            other = signed(own["tinct-small-ssl", contrast.labels].difference.mean)
-            assert f"| {where} | {contrast.labels:,} | {baseline:.1f} | {difference} | {other} |" in card
+            low, high = map(plain, contrast.difference.interval)
+            row = [where, f"{contrast.labels:,}", f"{baseline:.1f}"]
+            row += [f"{signed(contrast.difference.mean)} ({low} to {high})"]
+            row += [signed(own[other, contrast.labels].difference.mean)] if other else []
+            assert f"| {' | '.join(row)} |" in card
             found += 1
     assert found
 

@@ -53,7 +53,7 @@ def file(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("made") / "colorizer.safetensors"
     colour = Bins()
-    generator = Generator(Encoder("resnet18", 1), colour.out_channels, 4, 16)
+    generator = Generator(Encoder("test_resnet"), colour.out_channels, 4, 16)
     save_colorizer(path, generator, colour, {"size": 64})
     copy_in_half(path, path)
     return path
@@ -345,7 +345,7 @@ def test_weights_whose_manifest_cannot_be_written_are_not_fetched(file, shelves,
 
 
 def test_encoders_have_names_too_but_do_not_colour(shelves, tmp_path):
-    save_encoder(tmp_path / "encoder.safetensors", Encoder("resnet18", 1), {})
+    save_encoder(tmp_path / "encoder.safetensors", Encoder("test_resnet"), {})
     assert add("ssl", tmp_path / "encoder.safetensors", None, shelf=shelves[0]).kind == "encoder"
     with pytest.raises(TinctError, match="holds encoder, expected tinct's colorizer"):
         Colorizer.load("ssl")
@@ -482,9 +482,7 @@ def test_the_hub_is_asked_for_revision_and_file(file, monkeypatch, tmp_path):
         target.write_bytes(file.read_bytes())
         return str(target)
 
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     wanted = {"revision": "c0ffee", "sha256": shipped.digest(file), "licence": "MIT"}
     assert weights(["fetch", "some/one/w/tiny.safetensors"], **wanted) == 0
     assert resolve("tiny", "colorizer").read_bytes() == file.read_bytes()
@@ -659,7 +657,7 @@ def test_nothing_but_fetch_asks_a_hub(file, card, shelves, monkeypatch):
 def test_half_precision_halves_the_file_and_keeps_what_it_says(tmp_path, shelves):
     colour, path = Bins(), tmp_path / "run" / "colorizer.safetensors"
     torch.manual_seed(1)
-    save_colorizer(path, Generator(Encoder("resnet18"), colour.out_channels, 4, 16), colour, {"size": 64})
+    save_colorizer(path, Generator(Encoder("test_resnet"), colour.out_channels, 4, 16), colour, {"size": 64})
     entry = add("halved", path, None, half=True, shelf=shelves[0])
     assert entry.size == entry.path.stat().st_size < 0.52 * path.stat().st_size
     verify(entry)
@@ -668,7 +666,7 @@ def test_half_precision_halves_the_file_and_keeps_what_it_says(tmp_path, shelves
     l = torch.rand(1, 1, 64, 64) * 100
     assert torch.allclose(whole(l), half(l), atol=0.5)
     colour.weight[0] = 1e6
-    save_colorizer(path, Generator(Encoder("resnet18"), colour.out_channels, 4, 16), colour, {"size": 64})
+    save_colorizer(path, Generator(Encoder("test_resnet"), colour.out_channels, 4, 16), colour, {"size": 64})
     (tmp_path / "card.md").write_text("of the weights that do not fit")
     with pytest.raises(TinctError, match=r"colour\.weight does not fit into half precision"):
         add("halved", path, tmp_path / "card.md", half=True, shelf=shelves[0])
@@ -677,11 +675,11 @@ def test_half_precision_halves_the_file_and_keeps_what_it_says(tmp_path, shelves
 
 
 def test_an_encoder_by_name_brings_what_it_saw(tmp_path, shelves):
-    save_encoder(tmp_path / "run" / "encoder.safetensors", Encoder("resnet18"), {})
+    save_encoder(tmp_path / "run" / "encoder.safetensors", Encoder("test_resnet"), {})
     np.save(tmp_path / "run" / "seen.npy", np.arange(3, dtype=np.uint64))
     add("tiny-ssl", tmp_path / "run" / "encoder.safetensors", None, half=True, shelf=shelves[0])
     start = load_init("tiny-ssl")
-    assert start.encoder.backbone == "resnet18"
+    assert start.encoder.backbone == "test_resnet"
     assert start.seen is not None
     assert start.seen.tolist() == [0, 1, 2]
     (tmp_path / "run" / "seen.npy").unlink()
@@ -691,7 +689,7 @@ def test_an_encoder_by_name_brings_what_it_saw(tmp_path, shelves):
 
 def test_the_working_size_follows_from_the_training_crops(tmp_path):
     colour, path = Bins(), tmp_path / "colorizer.safetensors"
-    generator = Generator(Encoder("resnet18"), colour.out_channels, 4, 8)
+    generator = Generator(Encoder("test_resnet"), colour.out_channels, 4, 8)
     for min_crop, size in ((0.5, 128), (1.0, 96)):
         save_colorizer(path, generator, colour, {"size": 96, "min_crop": min_crop})
         assert Colorizer.load(path, "cpu").size == size

@@ -42,16 +42,16 @@ def parse(name: str, command: Callable[..., int | None], words: list[str]) -> di
     from jsonargparse import ArgumentError
 
     hints, bundles = get_type_hints(command), bundles_of(command)
-    with_recipes = Config in bundles.values()
+    with_recipes, files = Config in bundles.values(), list[Path]()
     if with_recipes:
         words = with_recipe(words)
-        for word, file in itertools.pairwise(words):
-            if word == "--config" and Path(file).is_file():
-                check_file(Path(file), hints.keys() - bundles.keys())
+        files = [Path(file) for word, file in itertools.pairwise(words) if word == "--config"]
+        for file in filter(Path.is_file, files):
+            check_file(file, hints.keys() - bundles.keys())
     parser = parser_for(name, command)
-    if with_recipes and {"-h", "--help"}.intersection(words):
-        for file in (file for word, file in itertools.pairwise(words) if word == "--config"):
-            parser.set_defaults(read_yaml(Path(file)))  # what will be used
+    if {"-h", "--help"}.intersection(words):
+        for file in files:
+            parser.set_defaults(read_yaml(file))  # what will be used
     lists = [option for action in parser._actions if action.nargs == "*" for option in action.option_strings]
     try:
         values = parser.parse_args(gathered(words, lists)).as_dict()
@@ -89,6 +89,9 @@ def parser_for(name: str, command: Callable[..., int | None]) -> Any:
     parser = ArgumentParser(prog=f"tinct {name}", description=about, formatter_class=plain_help(), **how)
     if with_recipes:
         parser.add_argument("--config", action="config", help="a YAML file of settings; options after it win")
+        prints = next(action for action in parser._actions if "--print-config" in action.option_strings)
+        # its own words are of jsonargparse's inner ways, with a backspace among them
+        prints.metavar, prints.help = "", "print the settings, as a file for --config has them, and exit"
         parser.add_argument(
             "--recipe",
             default=argparse.SUPPRESS,

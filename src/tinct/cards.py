@@ -171,8 +171,7 @@ def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report
         classes: that the exported network tells apart; none of an encoder.
         report: of the export (`tinct.export.run_export`), with `input` and `fold`.
     """
-    parity, fold = report["parity"], report.get("fold")
-    grey, view = report["input"] == "grey", report.get("view")
+    parity, fold, grey = report["parity"], report["fold"], report["input"] == "grey"
     task = "image-classification" if classes else "image-feature-extraction"
     known = next((entry for entry in entries().values() if entry.path == file), None)
     unlabelled = meta.get("supervised") is False and meta.get("selected_with_labels") is False
@@ -204,7 +203,7 @@ def hub_card(file: Path, meta: Mapping[str, Any], classes: Sequence[str], report
         ),
         "```",
         "",
-        f"`x` is {report['fed']}" + (f"; {view}; size is {report['size']} px." if view else "."),
+        f"`x` is {report['fed']}; {report['view']}; size is {report['size']} px.",
     ]
     if report["untrained"]:
         lines.append(f"Random still, since no feature map depends on it: {', '.join(report['untrained'])}.")

@@ -198,7 +198,7 @@ def run_grid(grid: Grid, jobs: int) -> CompareResult:
 
 def estimate(grid: Grid, jobs: int, console: Console) -> None:
     """Print all cells and how long those to do take, measured by running the first, which is kept."""
-    tuning, cells = grid.tuning(), grid.cells({arm.name: grid.lrs[0] for arm in grid.arms})
+    tuning, cells = grid.tuning(), grid.cells()
     with alone_in(grid.out):
         write_plan(grid)
         (record,) = run_cells(grid, [*tuning, *cells][:1], 1, "measuring one")

@@ -6,9 +6,7 @@ pictures in the same places, the last one filled up, so the result is the same e
 """
 
 import importlib.util
-from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
+from tinct.data.ahead import read_ahead
 from tinct.data.base import Source
 from tinct.data.sources import open_pictures
 from tinct.data.transforms import centre, shrunk
@@ -212,20 +211,10 @@ def _read(
         small = shrunk(source, index, side)
         return small if isinstance(small, str) else centre(small, size)
 
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[list[tuple[int, Future[NDArray[np.uint8] | str]]]] = deque()
-        starts = iter(range(begin, len(source), batch))
-        try:
-            while True:
-                for first in islice(starts, 3 - len(ahead)):
-                    last = min(first + batch, len(source))
-                    ahead.append([(index, pool.submit(square, index)) for index in range(first, last)])
-                if not ahead:
-                    return
-                part = ahead.popleft()
-                yield [source.name(index) for index, _ in part], [future.result() for _, future in part]
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with closing(read_ahead(square, range(begin, len(source)), ahead=3 * batch, threads=workers)) as squares:
+        for first in range(begin, len(source), batch):
+            part = list(islice(squares, batch))
+            yield [source.name(first + place) for place in range(len(part))], part
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
 from tinct.errors import TinctError
-from tinct.models.lite import LITE0, LITE_MEAN, LITE_STD, imagenet_lite_state_dict
+from tinct.models.lite import LITE0, imagenet_lite_state_dict
 from tinct.shipped import digest
 
 __all__ = ["frechet_distances", "lite0_frechet_distance", "lite0_perceptual_distance", "perceptual_distances"]
@@ -137,8 +137,7 @@ def lite0() -> Any:
 
 def lite0_input(rgb: Tensor) -> Tensor:
     """What it is fed: (B, 3, H, W) in [0, 1], brought to its scale."""
-    mean, std = (rgb.new_tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (LITE_MEAN, LITE_STD))
-    return (rgb.float() - mean) / std
+    return 2 * rgb.float() - 1
 
 
 class _Lite0Features(nn.Module):

@@ -22,7 +22,6 @@ from tinct.errors import TinctError, one_line
 from tinct.files import atomic_path, expanded
 from tinct.screen import column, open_console, say
 from tinct.shipped import Entry, add, check_name, digest, entries, keeping_seen, own_shelf, put, seen_beside, verify
-from tinct.weights import read_weights
 
 __all__ = ["fetch", "weights"]
 
@@ -131,6 +130,8 @@ def fetch(entry: Entry, mirror: str | None = None) -> Entry:
     Raises:
         TinctError: the file cannot be had, or is not what the entry says; the shelf is as it was.
     """
+    from tinct.weights import read_weights  # torch takes seconds to import, and a list of weights needs none
+
     copy = None
     with atomic_path(entry.path) as unfinished:
         try:

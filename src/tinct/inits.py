@@ -18,7 +18,7 @@ from tinct.errors import TinctError, one_line
 from tinct.files import expanded
 from tinct.models.encoder import Encoder
 from tinct.models.layouts import PICKLES, Translation, classifier_names, read_pickle, translate
-from tinct.models.lite import LITE0, LITE_MEAN, LITE_STD, imagenet_lite_state_dict
+from tinct.models.lite import LITE0, imagenet_lite_state_dict
 from tinct.models.stem import COLOUR, Input, Statistics, refit, stem_name, trained_on
 from tinct.runs import Run
 from tinct.shipped import RESERVED, digest, entries, resolve, seen_beside
@@ -106,7 +106,7 @@ def load_init(
         network = backbone or LITE0
         tensors = imagenet_lite_state_dict(network)
         said = {"weights": f"ImageNet-supervised EfficientNet-{network.rpartition('_')[2]}", "supervised": True}
-        return _fitted(network, tensors, asked, (LITE_MEAN, LITE_STD), said)
+        return _fitted(network, tensors, asked, COLOUR, said)
     if name.startswith("timm:"):
         return _timm(name.removeprefix("timm:"), asked, backbone, weights)
     others = (*RESERVED, "timm:NAME")

@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
+from tinct.data.ahead import read_ahead
 from tinct.data.base import Source
 from tinct.data.overlay import class_color, draw_labels
 from tinct.data.sources import open_pictures, results_in
@@ -177,11 +178,10 @@ def _write(
 
 def readable(source: Source, side: int, console: Console) -> Iterator[list[Small]]:
     """Batches of what can be read; what cannot is named on the console."""
-    indices = iter(range(len(source)))
-    while part := list(islice(indices, BATCH)):
+    pictures = enumerate(read_ahead(lambda index: shrunk(source, index, side), range(len(source)), ahead=2 * BATCH))
+    while part := list(islice(pictures, BATCH)):
         batch = []
-        for index in part:
-            small = shrunk(source, index, side)
+        for index, small in part:
             if isinstance(small, str):
                 pass_over(small, console)
             else:

@@ -182,8 +182,7 @@ def probe_encoder(encoder: Encoder, spec: str, size: int, input: Input = "grey")
     labelled = open_labels(spec, "train", "multilabel", size)
     evaluated, rest = labelled.parts()
     tuning, fitted = labelled.tuning_of(rest)
-    device = next(encoder.parameters()).device
-    features = extract(encoder, _squares(labelled, size), input, device)
+    features = extract(encoder, _squares(labelled, size), input)
     parts = [features.of(indices) for indices in (fitted, tuning, evaluated)]
     x, y = zip(*((part.values, torch.from_numpy(labelled.presence[part.indices])) for part in parts), strict=True)
     fit = fit_linear(x[0], y[0], x[1], y[1])

@@ -268,6 +268,6 @@ def compared_so_far(plan: Experiment, grids: dict[str, Grid]) -> Iterator[str]:
     """The comparisons that would be made, a line each, with how many of their transfers are there."""
     for title, grid in grids.items():
         listed = ", ".join(f"{key} {value}" for key, value in plan.comparisons[title].items())
-        cells = [*grid.tuning(), *grid.cells({arm.name: grid.lrs[0] for arm in grid.arms})]
+        cells = [*grid.tuning(), *grid.cells()]
         done = sum((one.folder / RECORD).exists() for one in cells)
         yield f"compare {grid.out}: {listed} ({done} of {len(cells)} cells)"

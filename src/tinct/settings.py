@@ -10,7 +10,6 @@ from tinct.data.base import MIN_POSITIVES
 from tinct.data.labelled import BY_GRADIENTS, FOR_GRADIENTS, Protocol, Task
 from tinct.errors import TinctError, check_kinds
 from tinct.files import as_plain
-from tinct.models.stem import Input
 
 __all__ = ["Head", "Split", "TransferSettings", "encoder_size", "unusual"]
 
@@ -74,7 +73,7 @@ class TransferSettings:
     evaluate: Split = "val"
     seed: int = 0
     size: int = 96
-    input: Input | None = None
+    input: Literal["grey", "rgb"] | None = None  # `Input` of tinct.models.stem, without torch: reports need none
     head: Head = "decoder"
     decoder: Literal["fresh", "carried"] = "fresh"
     lr: float = 1e-3
@@ -102,7 +101,7 @@ class TransferSettings:
         return self.protocol in BY_GRADIENTS
 
     @property
-    def fed(self) -> Input:
+    def fed(self) -> Literal["grey", "rgb"]:
         """What the network is fed; a transfer has made up its mind by the time it asks."""
         return self.input or "grey"
 

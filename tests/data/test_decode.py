@@ -5,7 +5,6 @@ import zlib
 
 import numpy as np
 import pytest
-import tifffile
 from fake_pictures import chunk
 from PIL import Image, ImageChops, ImageCms, ImageOps
 from skimage import data as photographs
@@ -253,9 +252,9 @@ def test_a_tiff_that_lies_on_its_side_is_the_same_by_name(photo, tmp_path, orien
 def test_chroma_agrees_with_scikit_image(name):
     rgb = getattr(photographs, name)()
     grid = rgb[:: -(-rgb.shape[0] // 32), :: -(-rgb.shape[1] // 32)]
-    expected = np.hypot(*np.moveaxis(rgb2lab(grid)[..., 1:], -1, 0))
-    assert chroma(rgb) == pytest.approx(expected.mean(), abs=0.01)
-    assert chroma(rgb) == pytest.approx(np.hypot(*np.moveaxis(rgb2lab(rgb)[..., 1:], -1, 0)).mean(), rel=0.06, abs=0.5)
+    of_grid, of_all = (np.hypot(*np.moveaxis(rgb2lab(part)[..., 1:], -1, 0)).mean() for part in (grid, rgb[::3, ::3]))
+    assert chroma(rgb) == pytest.approx(of_grid, abs=0.01)
+    assert chroma(rgb) == pytest.approx(of_all, rel=0.06, abs=0.5)
 
 
 def test_grey_pictures_are_told_from_coloured_ones(photo):
@@ -264,10 +263,3 @@ def test_grey_pictures_are_told_from_coloured_ones(photo):
     assert is_grey(decode(encode(grey, "JPEG", quality=50)))
     assert not is_grey(np.asarray(photo))
     assert chroma(np.full((1, 1, 3), (255, 0, 0), np.uint8)) == pytest.approx(104.55, abs=0.1)
-
-
-@pytest.mark.parametrize("kind", ["miniswhite", "minisblack"])
-def test_white_is_white_in_16_bit_tiffs(tmp_path, kind):
-    ramp = np.linspace(0, 65535, 5).astype(np.uint16)[None].repeat(4, 0)
-    tifffile.imwrite(tmp_path / "ramp.tif", 65535 - ramp if kind == "miniswhite" else ramp, photometric=kind)
-    assert decode(tmp_path / "ramp.tif")[0, :, 0].tolist() == [0, 64, 127, 191, 255]

@@ -11,6 +11,14 @@ from tinct.data.parallel import each_picture
 from tinct.data.photos import Photos
 
 HASHING = """
+import os
+import sys
+import time
+
+from tinct.data.parallel import each_picture
+from tinct.data.sources import open_sources
+
+
 def work(source, index):
     os.write(1, b"begun\\n")  # at once: the other one's may come between a text and its end
     time.sleep(600)
@@ -22,6 +30,15 @@ if __name__ == "__main__":
         list(results)
 """
 READING = """
+import os
+import time
+
+import numpy as np
+
+from tinct.data.loader import Photographs, crops_loader
+from tinct.data.photos import Photos
+
+
 class Slow(Photos):
     def picture(self, index, min_side=None):
         os.write(1, b"begun\\n")
@@ -32,25 +49,13 @@ if __name__ == "__main__":
     photographs = Photographs(Slow(), np.arange(8, dtype=np.uint32), 32, 0)
     next(iter(crops_loader(photographs, 2, range(4), workers=2)))
 """
-HEAD = """
-import os
-import sys
-import time
-
-import numpy as np
-
-from tinct.data.loader import Photographs, crops_loader
-from tinct.data.parallel import each_picture
-from tinct.data.photos import Photos
-from tinct.data.sources import open_sources
-"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
 @pytest.mark.parametrize("code", [HASHING, READING])
 def test_workers_end_with_a_process_that_is_killed(tmp_path, code):
     (tmp_path / "names.txt").write_text("".join(f"{number}.png\n" for number in range(100)))
-    (tmp_path / "program.py").write_text(HEAD + code)
+    (tmp_path / "program.py").write_text(code)
     words = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "names.txt")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
         lines = [program.stdout.readline() for _ in range(2)]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinct.data.subsets import drawn_split, held_out, label_subset, tuning_split
+from tinct.data.subsets import drawn_split, label_subset, tuning_split
 from tinct.errors import TinctError
 
 seeds = st.integers(0, 2**32 - 1)
@@ -100,20 +100,20 @@ def test_with_too_few_groups_a_tuning_part_is_drawn_as_without():
 NAMES = [f"pictures/{number:03}.jpg" for number in range(400)]
 
 
-def test_held_out_takes_about_a_fifth_of_each_group_and_never_all_or_nothing_of_one():
+def test_val_is_about_a_fifth_of_each_group_and_never_all_or_nothing_of_one():
     groups = np.array(["a"] * 390 + ["b"] * 4 + ["c"] * 3 + ["d"] * 2 + ["e"])
-    held = held_out(NAMES, groups)
+    held = drawn_split(NAMES, "val", groups)
     assert 60 <= held[:390].sum() <= 96  # 78, and 2.3 standard deviations
     assert all(0 < held[groups == group].sum() < (groups == group).sum() for group in "bcd")
     assert not held[-1]
 
 
 def test_a_picture_stays_on_its_side_when_others_come_go_or_change_places():
-    held = dict(zip(NAMES, held_out(NAMES, np.zeros(400)), strict=True))
+    held = dict(zip(NAMES, drawn_split(NAMES, "val"), strict=True))
     order = np.random.default_rng(0).permutation(400)
     for part in (order, order[:300], order[300:]):
         names = [NAMES[index] for index in part]
-        assert [held[name] for name in names] == held_out(names, np.zeros(len(part))).tolist()
+        assert [held[name] for name in names] == drawn_split(names, "val").tolist()
 
 
 def test_pictures_of_one_name_are_on_one_side():

@@ -109,6 +109,24 @@ def test_without_a_split_column_whole_groups_are_held_out(write):
     assert all(later[f"more {number}.png"] == found[f"{number}.png"] for number in range(20))
 
 
+def test_groups_without_labels_move_none_that_has_some(write):
+    def sides(*rows, header="path,group,fox", task="multilabel"):
+        parts = {split: Table(write(header, *rows), split, task) for split in ("train", "val")}
+        return {part.name(index): split for split, part in parts.items() for index in range(len(part))}
+
+    labelled = ("1.png,a,1", "2.png,b,0", "3.png,c,1")  # none would be val by its name alone
+    found = sides(*labelled)
+    assert sorted(found.values()) == ["train", "train", "val"]
+    for rows in (["4.png,e,"], ["4.png,e,", "5.png,c,"]):  # e would be
+        later = sides(*labelled, *rows)
+        assert found.items() <= later.items()
+        assert later.get("5.png", found["3.png"]) == found["3.png"]  # with the others of its group
+    masks = [f"{row},m.png" for row in labelled]
+    assert sides(*masks, "4.png,e,,", header="path,group,fox,mask", task="segmentation") == found
+    named = sides("1.png,a,fox,2", "2.png,b,[],3", "3.png,c,fox,4", "4.png,e,,5", header="path,group,label,count")
+    assert found.items() <= named.items()
+
+
 def test_groups_in_train_and_in_another_split_are_named(write):
     header, rows = "path,group,fox,split", ("a.png,x,1,train", "b.png,x,0,val", "c.png,y,1,val", "d.png,,1,train")
     source = Table(write(header, *rows, "e.png,,1,val", "f.png,y,1,test"), "val", "multilabel")

@@ -27,19 +27,26 @@ THIRD = stage(2000, SECOND, seed=2)
 GAINS = {"random": 0.0, "first": 1.0, "second": 3.0, "third": 5.0, "other": 2.0}
 
 
-@pytest.fixture
-def made(tmp_path):
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
     """Four arms: `third` from `second` from `first`, and `other` with as many pictures, from noise."""
+    folder = tmp_path_factory.mktemp("grid")
     origins = {"random": {}, "first": FIRST, "second": SECOND, "third": THIRD, "other": stage(1000, seed=9)}
-    fake_grid(tmp_path, {arm: [arm] for arm in origins}, ("50", "400"), 3)
-    for path in tmp_path.glob("cells/*/record.json"):
+    fake_grid(folder, {arm: [arm] for arm in origins}, ("50", "400"), 3)
+    for path in folder.glob("cells/*/record.json"):
         record = json.loads(path.read_text())
         arm = record["init"]["name"]
         record["init"]["provenance"] = origins[arm] | {"sha256": arm, "weights": f"{arm}/encoder.safetensors"}
         record["value"] = 30 + record["seed"] * (1 + 0.02 * ord(arm[0])) + GAINS[arm]
         record["metrics"]["mean_ap"] = record["value"] / 100
         path.write_text(json.dumps(record))
-    return comparisons(find_records([tmp_path]).cells)[0]
+    return folder
+
+
+@pytest.fixture
+def made(grid):
+    """That grid, read anew: tests change what they read."""
+    return comparisons(find_records([grid]).cells)[0]
 
 
 def test_pictures_of_all_stages_are_added_up(made):
@@ -71,8 +78,7 @@ def test_the_trend_is_the_least_squares_line_over_doublings(made):
     slope, level = np.polyfit([0, 1, 2], means, 1)  # doublings of 1000
     assert few.per_doubling.mean == pytest.approx(slope)
     by_seed = [np.polyfit([0, 1, 2], [made.values(arm, 50)[seed] for arm in few.arms], 1)[0] for seed in range(3)]
-    low, high = stats.t.interval(0.95, 2, np.mean(by_seed), stats.sem(by_seed))
-    assert (few.per_doubling.low, few.per_doubling.high) == (pytest.approx(low), pytest.approx(high))
+    assert few.per_doubling.interval == pytest.approx(stats.t.interval(0.95, 2, np.mean(by_seed), stats.sem(by_seed)))
     assert (few.pictures, few.gain) == (16_000, pytest.approx(level + 4 * slope))
 
 

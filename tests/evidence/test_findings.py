@@ -77,8 +77,8 @@ def test_a_gain_is_read_off_the_baselines_curve_whatever_seeds_only_one_arm_has(
     gain = np.mean([ours[seed] - theirs[seed] for seed in range(3)])
     assert contrast.worth.times == pytest.approx(100 ** (gain / (many - few)))
     assert abs(100 ** ((np.mean(list(ours.values())) - few) / (many - few)) - contrast.worth.times) > 0.1
-    ends = [contrast.difference.low, contrast.difference.high]
-    expected = [None if end <= 0 else min(100.0, 100 ** (end / (many - few))) for end in ends]
+    gains = contrast.difference.interval
+    expected = [None if end <= 0 else min(100.0, 100 ** (end / (many - few))) for end in gains]
     assert [end.times for end in contrast.worth_ends] == pytest.approx(expected)
 
 
@@ -179,7 +179,7 @@ def test_a_missing_prediction_leaves_the_bootstrap_out(tmp_path):
     (tmp_path / "cells" / "random-50-1" / "predictions.safetensors").unlink()
     (contrast,) = comparisons(find_records([tmp_path]).cells)[0].contrasts
     assert contrast.bootstrap is None
-    assert contrast.difference.low is not None
+    assert contrast.difference.interval is not None
 
 
 def test_wrong_folders_are_named(tmp_path):

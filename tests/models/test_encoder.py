@@ -43,7 +43,7 @@ def test_a_backbone_is_looked_at_once_for_each_kind_of_input(monkeypatch):
     channels = list(first.channels)
     first.channels.clear()  # its own
     looked = []
-    monkeypatch.setattr("tinct.models.encoder._look", lambda *told: looked.append(told) or ([1], [8], set()))
+    monkeypatch.setattr("tinct.models.encoder._look", lambda *told: looked.append(told) or ([1], [8], frozenset()))
     assert Encoder("resnet10t").channels == channels
     assert looked == []
     assert Encoder("resnet10t", 3).channels == [1]

@@ -9,7 +9,7 @@ from skimage.transform import resize
 
 from tinct.errors import TinctError
 from tinct.models import lite
-from tinct.models.lite import LITE0, LITE_MEAN, LITE_STD, imagenet_lite_state_dict
+from tinct.models.lite import LITE0, imagenet_lite_state_dict
 
 
 def needs_wheel(backbone):
@@ -39,7 +39,7 @@ def test_it_knows_what_is_on_photographs(name):
     model.load_state_dict(imagenet_lite_state_dict(name), strict=True)
     photographs = [data.chelsea()[:, 75:375], data.coffee()[:, 100:500], data.rocket()[:, 100:527]]
     batch = np.stack([resize(photograph, (224, 224), anti_aliasing=True) for photograph in photographs])
-    batch = (batch - np.array(LITE_MEAN)) / np.array(LITE_STD)
+    batch = 2 * batch - 1
     with torch.inference_mode():
         top = model(torch.tensor(batch).permute(0, 3, 1, 2).float()).topk(3).indices.tolist()
     tabby, tiger_cat, egyptian_cat, espresso, missile, projectile = 281, 282, 285, 967, 657, 744

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image, ImageCms, features
 from skimage import data
 
-from tinct.coloring.files import colorize
 from tinct.errors import PictureError
 from tinct.pictures.jpeg2000 import UUIDS
 from tinct.pictures.readers import from_pil, read
+from tinct.pictures.writers import write
 
 pytestmark = pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow has no JPEG 2000")
 GREY = data.camera()[:40, :60]
@@ -55,8 +55,8 @@ def test_profile_exif_and_xmp_are_read(tmp_path):
         saved(data.astronaut()[:40, :60]), gamma, exif=exif.tobytes().removeprefix(b"Exif\0\0"), xmp=b"<x:xmpmeta/>"
     )
     (tmp_path / "a.jp2").write_bytes(content)
-    assert colorize([str(tmp_path / "a.jp2")], out=tmp_path / "out") == 0
-    made = read(tmp_path / "out" / "a.png")
+    write(read(tmp_path / "a.jp2"), tmp_path / "a.png")
+    made = read(tmp_path / "a.png")
     assert (made.orientation, made.xmp, made.size) == (6, b"<x:xmpmeta/>", (60, 40))
     assert b"a mill" in made.exif
     grey = saved(GREY)

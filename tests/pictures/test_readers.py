@@ -11,6 +11,7 @@ from fake_pictures import chunk
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from skimage import data
+from test_profiles import WHITE, gamma, icc, sampled, xyz
 
 from tinct.data.decode import decode
 from tinct.errors import PictureError
@@ -112,8 +113,6 @@ def test_a_profile_is_applied():
 
 
 def display_p3() -> bytes:
-    from test_profiles import WHITE, icc, sampled, xyz
-
     primaries = {
         b"rXYZ": xyz(0.515, 0.241, -0.001),
         b"gXYZ": xyz(0.292, 0.692, 0.042),
@@ -355,8 +354,6 @@ def test_a_tiff_opened_by_name_is_upright_whichever_way_it_lies(tmp_path, mode, 
 
 
 def test_a_smaller_copy_in_a_tiff_lends_it_neither_resolution_nor_profile():
-    from test_profiles import WHITE, gamma, icc
-
     file, grey = io.BytesIO(), icc({**WHITE, b"kTRC": gamma(1.0)}, b"GRAY")
     with tifffile.TiffWriter(file) as tiff:
         tiff.write(np.full((40, 40), 77, np.uint8))

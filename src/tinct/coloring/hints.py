@@ -74,7 +74,6 @@ class Known:
 
 def parse_hints(texts: Sequence[str]) -> list[Hint]:
     """The hints that are written as COLUMN,ROW=COLOUR; raises `TinctError` where one is none, or there are too many."""
-    _check_count(texts)
     return checked_hints([_parsed(text) for text in texts])
 
 
@@ -90,7 +89,8 @@ def checked_hints(hints: Any) -> list[Hint]:
     """Hints in plain numbers; raises `TinctError` where one is none. Whether a picture has them is left to `locate`."""
     if isinstance(hints, str) or not isinstance(hints, Sequence) or not all(_is_hint(hint) for hint in hints):
         raise TinctError(f"hints are {hints!r:.80}; expected tuples such as (120, 340, '#2040a0')")
-    _check_count(hints)
+    if len(hints) > MAX_HINTS:
+        raise TinctError(f"{len(hints)} hints; expected at most {MAX_HINTS}; leave out those of little effect")
     for column, row, colour in hints:
         check_number("a hint's column", column, numbers.Real)
         check_number("a hint's row", row, numbers.Real)
@@ -99,11 +99,6 @@ def checked_hints(hints: Any) -> list[Hint]:
         return [(float(column), float(row), colour) for column, row, colour in hints]
     except OverflowError as error:
         raise TinctError(f"hints are {hints!r:.80}; expected places in the picture, in pixels") from error
-
-
-def _check_count(hints: Sequence[object]) -> None:
-    if len(hints) > MAX_HINTS:
-        raise TinctError(f"{len(hints)} hints; expected at most {MAX_HINTS}; leave out those of little effect")
 
 
 def locate(hints: Sequence[Hint], pictures: Sequence[Picture], boxes: Sequence[Box]) -> Known:

@@ -40,7 +40,7 @@ class Source(ABC):
 
     @abstractmethod
     def picture(self, index: int, min_side: int | None = None) -> NDArray[np.uint8]:
-        """Decode picture `index`: (H, W, 3) sRGB, upright.
+        """Decode picture `index`: (H, W, 3) sRGB, upright. Several threads may ask at once.
 
         Args:
             index: 0 <= index < len(self).

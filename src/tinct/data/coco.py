@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from tinct.data.base import VOID
 from tinct.data.decode import oversize
 from tinct.data.folder import split_folders
-from tinct.data.labelled import LabelledFiles, Task, checked_mask, require_positives, spelled
+from tinct.data.labelled import LabelledFiles, Task, checked_mask, spelled
 from tinct.data.outlines import filled
 from tinct.data.subsets import drawn_split
 from tinct.errors import AbsentSplitError, PictureError, TinctError, one_line
@@ -139,17 +139,13 @@ class Coco(LabelledFiles):
         """See `LabelledSource`; read when asked for, since train's file is large."""
         return ("background", *self._categories.values()) if self._task == "segmentation" else ()
 
-    def labels(self) -> NDArray[np.float32]:
-        """See `LabelledSource.labels`. A crowd of a class is that class, present."""
-        return self._labels
-
-    @cached_property
-    def _labels(self) -> NDArray[np.float32]:
+    def _read_labels(self) -> NDArray[np.float32]:
+        """A crowd of a class is that class, present."""
         labels = np.zeros((len(self), len(self.classes)), np.float32)
         for row, key in enumerate(self._ids):
             for annotation in self._coco.imgToAnns[key]:
                 labels[row, self._columns[annotation["category_id"]]] = 1
-        return require_positives(labels, self.spec, self.split)
+        return labels
 
     def mask(self, index: int) -> NDArray[np.uint8]:
         """See `LabelledSource.mask`.

@@ -20,7 +20,6 @@ with contextlib.suppress(ImportError):  # not required; where it is installed, P
     pillow_heif.register_heif_opener()
 
 __all__ = [
-    "FORMATS",
     "GREY",
     "MAX_BYTES",
     "MAX_PIXELS",
@@ -58,19 +57,7 @@ NEAR_GREY = 3.0
 typical sets)."""
 
 # Named, because some of Pillow's other readers run outside programs (EPS) or read formats that hold no photographs.
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "WEBP",
-    "GIF",
-    "BMP",
-    "TIFF",
-    "PPM",
-    "AVIF",
-    "JPEG2000",
-    "TGA",
-    *({"HEIF"} & Image.OPEN.keys()),
-)
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "HEIF")
 
 # fmt: off
 PICTURE_SUFFIXES = (
@@ -197,8 +184,9 @@ def opened(source: bytes | Path, formats: tuple[str, ...] = FORMATS, most_bytes:
     length = info.st_size if isinstance(source, Path) else len(source)
     if length > most_bytes or not length:
         raise PictureError(f"{length} bytes, over the limit of {most_bytes}; {REMEDY}" if length else "empty file")
+    known = [name for name in formats if name != "HEIF" or name in Image.OPEN]  # which pillow_heif registers
     try:
-        image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=formats)
+        image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=known)
     except Exception as error:  # a damaged header makes Pillow's readers raise nearly anything
         if why := _lacking(source):
             raise PictureError(why) from error

@@ -99,11 +99,11 @@ def open_folder(spec: str, split: str = "train") -> PathSource:
     Raises:
         TinctError: nothing there, nothing readable, or no pictures in it.
     """
-    path, others, results = expanded(spec), Counter[str](), list[str]()
+    path, walk = expanded(spec), _Walk()
     try:
         if path.is_dir():
-            source = PathSource(scan(path, split, others, results), path, spec, split)
-            source.others, source.results = others, results
+            source = PathSource(walk.files(path, split), path, spec, split)
+            source.others, source.results = walk.others, walk.results
         else:
             source = PathSource(_read_list(path), path.parent, spec, split)
     except OSError as error:
@@ -118,52 +118,52 @@ def open_folder(spec: str, split: str = "train") -> PathSource:
     return source
 
 
-def scan(
-    folder: Path, split: str = "train", others: Counter[str] | None = None, results: list[str] | None = None
-) -> Iterator[str]:
+def scan(folder: Path, split: str = "train") -> Iterator[str]:
     """List the picture files under a folder, recursively and in order, relative to it.
 
     Datasets are recognised wherever they lie in the tree, and give the pictures of `split` only: a year of a
     VOCdevkit by its `ImageSets`, a COCO root by `train2017` (the newest year), any folder that holds `train` beside
     `val` or `test`. Pictures outside any such layout belong to `train`. `all` takes every split. Hidden files, folders
-    of annotations, and folders below this one that tinct wrote are passed over; links are followed. `others` counts
-    what has no picture's ending, by ending; `results` is given the names of tinct's folders.
+    of annotations, and folders below this one that tinct wrote are passed over; links are followed.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    passed_over = Counter() if others is None else others, [] if results is None else results
-    return _walk(folder, "", split, set(), *passed_over)
+    return _Walk().files(folder, split)
 
 
-def _walk(
-    folder: Path, prefix: str, split: str, seen: set[tuple[int, int]], others: Counter[str], results: list[str]
-) -> Iterator[str]:
-    status = folder.stat()
-    if (status.st_dev, status.st_ino) in seen:  # a link to a folder above, or a second way to the same one
-        return
-    seen.add((status.st_dev, status.st_ino))
-    with os.scandir(folder) as listing:
-        entries = sorted((entry.name, _is_folder(entry)) for entry in listing if not entry.name.startswith("."))
-    folders = {name for name, is_folder in entries if is_folder}
-    if prefix and holds_results(folder):
-        results.append(prefix.rstrip("/"))
-        return
-    if {"ImageSets", "JPEGImages"} <= folders and split != "all":
-        yield from (f"{prefix}JPEGImages/{name}.jpg" for name in _voc_names(folder / "ImageSets", split))
-        return
-    chosen = split_folders(folders, split)
-    for name, is_folder in entries:
-        if is_folder:
-            if name in (_photographs(folders) if chosen is None else chosen):
-                yield from _walk(
-                    folder / name, f"{prefix}{name}/", split if chosen is None else "all", seen, others, results
-                )
-        elif chosen is None and split in ("train", "all"):
-            if name.lower().endswith(PICTURE_SUFFIXES):
-                yield prefix + name
-            else:
-                others[os.path.splitext(name)[1].lower()] += 1
+class _Walk:
+    """A walk through folders, and what it passed over: see the attributes of `PathSource`."""
+
+    def __init__(self) -> None:
+        self.others, self.results = Counter[str](), list[str]()
+        self._seen = set[tuple[int, int]]()
+
+    def files(self, folder: Path, split: str, prefix: str = "") -> Iterator[str]:
+        """See `scan`; `prefix` is what leads to this folder."""
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in self._seen:  # a link to a folder above, or a second way to the same one
+            return
+        self._seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as listing:
+            entries = sorted((entry.name, _is_folder(entry)) for entry in listing if not entry.name.startswith("."))
+        folders = {name for name, is_folder in entries if is_folder}
+        if prefix and holds_results(folder):
+            self.results.append(prefix.rstrip("/"))
+            return
+        if {"ImageSets", "JPEGImages"} <= folders and split != "all":
+            yield from (f"{prefix}JPEGImages/{name}.jpg" for name in _voc_names(folder / "ImageSets", split))
+            return
+        chosen = split_folders(folders, split)
+        for name, is_folder in entries:
+            if is_folder:
+                if name in (_photographs(folders) if chosen is None else chosen):
+                    yield from self.files(folder / name, split if chosen is None else "all", f"{prefix}{name}/")
+            elif chosen is None and split in ("train", "all"):
+                if name.lower().endswith(PICTURE_SUFFIXES):
+                    yield prefix + name
+                else:
+                    self.others[os.path.splitext(name)[1].lower()] += 1
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

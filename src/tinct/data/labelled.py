@@ -1,6 +1,7 @@
 """What the readers of labelled picture files share: paths with labels, and the reading of a mask."""
 
 import unicodedata
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from tinct.errors import PictureError, TinctError
 
 __all__ = [
     *("BY_GRADIENTS", "FOR_GRADIENTS", "LabelledFiles", "Protocol", "Task", "checked_mask", "read_indices"),
-    *("require_names", "require_positives", "score_threshold", "spelled"),
+    *("require_names", "score_threshold", "spelled"),
 ]
 
 Task = Literal["multilabel", "segmentation"]
@@ -36,13 +37,34 @@ def score_threshold(protocol: Protocol) -> float:
 
 
 class LabelledFiles(PathSource, LabelledSource):
-    """Picture files with labels; each reader fills in `classes` and `labels`, or `mask_classes` and `mask`.
+    """Picture files with labels; each reader fills in `classes` and `_read_labels`, or `mask_classes` and `mask`.
 
     Attributes:
         note: what a user should know about how the set was made up (a split drawn by tinct, say); may be empty.
     """
 
     note: str = ""
+
+    def labels(self) -> NDArray[np.float32]:
+        """See `LabelledSource.labels`; they are read once.
+
+        Raises:
+            TinctError: they cannot be read, or no picture is positive for any class.
+        """
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> NDArray[np.float32]:
+        labels = self._read_labels()
+        if not (labels == 1).any():
+            raise TinctError(
+                f"{self.spec}: the {self.split} split has no positive label for any of its {len(self.classes)} classes"
+            )
+        return labels
+
+    def _read_labels(self) -> NDArray[np.float32]:
+        """All multi-labels, (N, len(classes))."""
+        raise NotImplementedError
 
 
 def spelled(name: str, root: Path) -> str:
@@ -116,14 +138,3 @@ def require_names(source: LabelledSource) -> None:
     twice = next((name for name in classes if classes.count(name) > 1), None)
     if twice is not None:
         raise TinctError(f"{source.spec}: two classes are called {twice!r}; give each a name of its own")
-
-
-def require_positives(labels: NDArray[np.float32], spec: str, split: str) -> NDArray[np.float32]:
-    """Give `labels` back if there is anything to learn or score in them.
-
-    Raises:
-        TinctError: no picture is positive for any class.
-    """
-    if not (labels == 1).any():
-        raise TinctError(f"{spec}: the {split} split has no positive label for any of its {labels.shape[1]} classes")
-    return labels

@@ -6,15 +6,15 @@ import os
 import signal
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
+from tinct.data.ahead import CORES, in_order
 from tinct.data.base import Source
 from tinct.data.decode import hide_warnings
 from tinct.errors import TinctError
@@ -47,28 +47,18 @@ def each_picture(
         TinctError: a process was killed, most likely for want of memory.
     """
     total = len(source)
-    starts = iter(range(0, total, _CHUNK))
-    cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # the former, from Python 3.13 on, heeds affinity
-    processes = min(processes or cores, -(-total // _CHUNK), _MOST)
+    starts = range(0, total, _CHUNK)
+    processes = min(processes or CORES, len(starts), _MOST)
     progress = progress_bar(open_console(stderr=True), transient=True)
     if processes <= 1:
         with progress:
             yield progress.track((work(source, index) for index in range(total)), total, description=title)
         return
     with ProcessPoolExecutor(processes, initializer=_begin, initargs=(source, work)) as pool:
-        ahead: deque[Future[list[T]]] = deque(
-            pool.submit(_chunk, start, total) for start in islice(starts, 2 * processes)
-        )
-
-        def results() -> Iterator[T]:
-            while ahead:
-                done = ahead.popleft().result()
-                ahead.extend(pool.submit(_chunk, start, total) for start in islice(starts, 1))
-                yield from done
-
+        chunks = in_order(pool, _chunk, starts, ahead=2 * processes)
         try:
             with progress:  # its thread starts after the processes were forked
-                yield progress.track(results(), total, description=title)
+                yield progress.track(chain.from_iterable(chunks), total, description=title)
         except BrokenProcessPool as error:
             raise TinctError(
                 f"{title}: a worker process was killed, most likely for want of memory; free some (or a script has no "
@@ -102,6 +92,6 @@ def _begin(source: Source, work: Callable[[Source, int], Any]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's way, which would print where it was
 
 
-def _chunk(start: int, total: int) -> list[Any]:
+def _chunk(start: int) -> list[Any]:
     source, work = _task
-    return [work(source, index) for index in range(start, min(start + _CHUNK, total))]
+    return [work(source, index) for index in range(start, min(start + _CHUNK, len(source)))]

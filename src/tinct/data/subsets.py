@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tinct.data.random import rng
 from tinct.errors import TinctError
 
-__all__ = ["TUNING_SHARE", "drawn_split", "held_out", "label_subset", "tuning_split"]
+__all__ = ["TUNING_SHARE", "drawn_split", "label_subset", "tuning_split"]
 
 TUNING_SHARE = 0.2
 """The share of a training split that settings are chosen on; label subsets are drawn from the rest."""
@@ -91,19 +91,21 @@ def _set_aside(presence: NDArray[np.generic], groups: NDArray[np.generic], wante
     return np.isin(of, taken)
 
 
-def held_out(names: Sequence[str], groups: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Draw a validation split for a set that has none: about `VAL_SHARE` of each group.
+def drawn_split(names: Sequence[str], split: str, groups: NDArray[np.generic] | None = None) -> NDArray[np.bool_]:
+    """Draw a split of a set that has none: about `VAL_SHARE` of each group is `val`, the rest `train`, none `test`.
 
     The side of a picture follows from its name alone, so that it stays there when pictures come, go or change places.
     Only where that would leave a group of several pictures nothing on one side, the nearest one changes over.
 
     Args:
         names: of N pictures; those of one name, such as their camera's, are on one side.
+        split: `train`, `val` or `test`.
         groups: (N,) what to draw within, such as each picture's class. A group of one picture is not split.
 
     Returns:
-        (N,) True = validation.
+        (N,) True where a picture is of that split.
     """
+    groups = np.zeros(len(names)) if groups is None else groups
     digests = (hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names)
     place = np.array([int.from_bytes(digest) / 2**64 for digest in digests])
     held = place < VAL_SHARE
@@ -114,12 +116,6 @@ def held_out(names: Sequence[str], groups: NDArray[np.generic]) -> NDArray[np.bo
             held[members[there == there.max()]] = False
         elif not held[members].any() and there.min() < there.max():
             held[members[there == there.min()]] = True
-    return held
-
-
-def drawn_split(names: Sequence[str], split: str, groups: NDArray[np.generic] | None = None) -> NDArray[np.bool_]:
-    """Which of N pictures are `train` or `val` of a set without splits, as `held_out` draws them; none are `test`."""
-    held = held_out(names, np.zeros(len(names)) if groups is None else groups)
     return {"train": ~held, "val": held}.get(split, np.zeros(len(names), bool))
 
 

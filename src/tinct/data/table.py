@@ -5,14 +5,13 @@ import io
 import itertools
 import re
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinct.data.folder import split_of
-from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices, require_positives, spelled
+from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices, spelled
 from tinct.data.subsets import drawn_split
 from tinct.errors import AbsentSplitError, SeveralError, TinctError
 from tinct.files import expanded
@@ -105,7 +104,10 @@ class Table(LabelledFiles):
                 self.note = f"has groups in train and in another split, so that scores may be too high: {_listed(torn)}"
         else:
             names = [_group(row) for _, row in rows]
-            chosen = [rows[place] for place in np.flatnonzero(drawn_split(names, split))]
+            labelled = {name for name, (_, row) in zip(names, rows, strict=True) if self._labels_something(row)}
+            # apart, so that none without a label decides on which side those are that have some
+            drawn = drawn_split(names, split, np.array([name in labelled for name in names]))
+            chosen = [rows[place] for place in np.flatnonzero(drawn)]
             present = {"train", "val"}
             what, by = ("groups", "names") if "group" in rows[0][1] else ("rows", "paths")
             if not chosen and split in present:
@@ -120,18 +122,19 @@ class Table(LabelledFiles):
             )
         return chosen
 
-    def labels(self) -> NDArray[np.float32]:
-        """See `LabelledSource.labels`."""
-        return self._labels
+    def _labels_something(self, row: dict[str, str]) -> bool:
+        """Whether a row has a label for either task."""
+        said = {self._named} if self._named else row.keys() - {"path", "split", "group"}
+        return any(row[column] for column in said | (row.keys() & {"mask"}))
 
-    @cached_property
-    def _labels(self) -> NDArray[np.float32]:
-        if self._named:
-            cells = [row[self._named] for _, row in self._rows]
-            found = [_names(cell) if cell else None for cell in cells]
-            values = [[np.nan if given is None else float(name in given) for name in self.classes] for given in found]
-            return require_positives(np.array(values, np.float32), self.spec, self.split)
-        return require_positives(self._truths(), self.spec, self.split)
+    def _read_labels(self) -> NDArray[np.float32]:
+        return self._truths() if self._named is None else self._among(self._named)
+
+    def _among(self, column: str) -> NDArray[np.float32]:
+        """Which classes the cells of a column name."""
+        found = [_names(row[column]) if row[column] else None for _, row in self._rows]
+        values = [[np.nan if given is None else float(name in given) for name in self.classes] for given in found]
+        return np.array(values, np.float32)
 
     def _truths(self) -> NDArray[np.float32]:
         """The cells of a table with a column for each class."""

@@ -2,14 +2,13 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinct.data.folder import read_lines
-from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices, require_positives
+from tinct.data.labelled import LabelledFiles, Task, checked_mask, read_indices
 from tinct.errors import AbsentSplitError, TinctError
 from tinct.files import expanded
 
@@ -57,18 +56,9 @@ class Voc(LabelledFiles):
         else:
             self.mask_classes, self.background = ("background", *CLASSES), 0
 
-    def labels(self) -> NDArray[np.float32]:
-        """See `LabelledSource.labels`; the XML files are read once.
-
-        Raises:
-            TinctError: an XML file is missing, damaged, or names a class that VOC does not have; or no positives.
-        """
-        return self._labels
-
-    @cached_property
-    def _labels(self) -> NDArray[np.float32]:
+    def _read_labels(self) -> NDArray[np.float32]:
         rows = [_read_objects(self.root / "Annotations" / f"{name}.xml") for name in self._ids]
-        return require_positives(np.array(rows, np.float32).reshape(-1, len(CLASSES)), self.spec, self.split)
+        return np.array(rows, np.float32).reshape(-1, len(CLASSES))
 
     def mask(self, index: int) -> NDArray[np.uint8]:
         """See `LabelledSource.mask`."""

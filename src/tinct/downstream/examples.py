@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tinct.data.ahead import READERS, read_ahead
 from tinct.data.base import VOID, LabelledSource, Source
 from tinct.data.cache import CachedSource
 from tinct.data.hashes import dhash
@@ -180,11 +181,10 @@ class Examples:
         self.skipped: dict[str, str] = {}
         self._held: dict[int, tuple[NDArray[np.uint8], NDArray[np.uint8] | None]] = {}
         usable, hashes, room = [], [], MEMORY
-        for index in indices.tolist():
-            try:
-                example = self._read(index)
-            except PictureError as error:
-                self.skipped[labelled.source.name(index)] = str(error)
+        found = read_ahead(self._tried, indices.tolist(), ahead=2 * READERS)
+        for index, example in zip(indices.tolist(), found, strict=True):
+            if isinstance(example, str):
+                self.skipped[labelled.source.name(index)] = example
                 continue
             room -= sum(part.nbytes for part in example if part is not None)
             if room > 0:
@@ -209,6 +209,12 @@ class Examples:
     def labels(self) -> NDArray[np.float32]:
         """The examples' rows of `presence`."""
         return self.labelled.presence[self.indices]
+
+    def _tried(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None] | str:
+        try:
+            return self._read(index)
+        except PictureError as error:
+            return str(error)
 
     def _read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         picture, mask = self.labelled.example(index)
@@ -244,19 +250,28 @@ def evaluation_chunks(labelled: Labelled, indices: NDArray[np.int64], size: int,
     masks as the files have them.
     """
     masked = labelled.task == "segmentation"
-    remaining = iter(indices.tolist())
-    while part := list(islice(remaining, 1 if masked else length)):
+    length = 1 if masked else length
+
+    def read(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, np.uint64] | str:
+        try:
+            picture, mask = labelled.example(index)
+        except PictureError as error:
+            return str(error)
+        return centre(picture, size) if mask is None else whole(picture, size), mask, dhash(picture)
+
+    found = read_ahead(read, indices.tolist(), ahead=length + 2 * READERS)
+    remaining = zip(indices.tolist(), found, strict=True)
+    while part := list(islice(remaining, length)):
         kept, pixels, masks, hashes = [], [], [], []
         skipped: dict[int, str] = {}
-        for index in part:
-            try:
-                picture, mask = labelled.example(index)
-            except PictureError as error:
-                skipped[index] = str(error)
+        for index, example in part:
+            if isinstance(example, str):
+                skipped[index] = example
                 continue
+            view, mask, digest = example
             kept.append(index)
-            pixels.append(centre(picture, size) if mask is None else whole(picture, size))
-            hashes.append(dhash(picture))
+            pixels.append(view)
+            hashes.append(digest)
             if mask is not None:
                 masks.append(mask)
         yield Chunk(

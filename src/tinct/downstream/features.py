@@ -55,19 +55,18 @@ class Features:
 
 
 @torch.no_grad()
-def extract(encoder: Encoder, chunks: Iterable[Chunk], input: Input, device: torch.device | None = None) -> Features:
+def extract(encoder: Encoder, chunks: Iterable[Chunk], input: Input) -> Features:
     """Run an encoder over pictures as it is in use: fixed norm statistics, no dropout; its mode is put back after.
 
     Args:
-        encoder: on `device`.
+        encoder: on whichever device.
         chunks: see `evaluation_chunks`.
         input: what the encoder is fed.
-        device: the CPU by default.
 
     Raises:
         TinctError: there was nothing to read, or a feature is not finite.
     """
-    training = encoder.training
+    training, device = encoder.training, next(encoder.parameters()).device
     encoder.eval()
     values, indices, hashes = [], [], []
     skipped: dict[int, str] = {}
@@ -94,7 +93,6 @@ def cached_features(
     indices: NDArray[np.int64],
     size: int,
     input: Input,
-    device: torch.device,
     cache: str | None,
 ) -> Features:
     """`extract` on a part of a split, kept in the folder `cache` by a name that follows from weights and pictures.
@@ -103,7 +101,7 @@ def cached_features(
     must not get these features. Where one that could not be read now can, or the file is damaged, all are taken anew.
     """
     if cache is None:
-        return extract(encoder, evaluation_chunks(labelled, indices, size), input, device)
+        return extract(encoder, evaluation_chunks(labelled, indices, size), input)
     stamps = [labelled.pictures.stamp(index) for index in indices.tolist()]
     digest = hashlib.sha256(json.dumps([labelled.source.fingerprint(), size, input, indices.tolist(), stamps]).encode())
     for position in np.linspace(0, len(indices) - 1, min(LOOKED_AT, len(indices))).astype(int):
@@ -118,7 +116,7 @@ def cached_features(
         skipped = {index: meta["skipped"][names[index]] for index in sorted(names.keys() - set(kept.tolist()))}
         if all(isinstance(shrunk(labelled.source, index, labelled.side), str) for index in skipped):
             return Features(tensors["values"], kept, hashes, skipped)
-    features = extract(encoder, evaluation_chunks(labelled, indices, size), input, device)
+    features = extract(encoder, evaluation_chunks(labelled, indices, size), input)
     tensors = {
         "values": features.values,
         "indices": torch.from_numpy(features.indices),

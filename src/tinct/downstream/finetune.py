@@ -14,6 +14,7 @@ from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tinct.data.ahead import READERS, read_ahead
 from tinct.data.base import VOID
 from tinct.data.random import rng, torch_seed
 from tinct.device import memory_format, own_draws
@@ -65,11 +66,11 @@ def train(
     weights = positive_weights(labels).to(fabric.device) if settings.balanced else None
     losses: list[float] = []
     warmup = max(1, round(WARMUP * settings.steps))
-    steps = track(range(settings.steps), "training", console=console, disable=console.quiet, transient=True)
-    for step in steps:
+    batches = read_ahead(lambda step: batch(examples, labels, step, settings), range(settings.steps), ahead=READERS)
+    shown = track(batches, "training", settings.steps, console=console, disable=console.quiet, transient=True)
+    for step, (pixels, targets) in enumerate(shown):
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * group.get("lr_scale", 1.0) * warmup_cosine(step, settings.steps, warmup)
-        pixels, targets = batch(examples, labels, step, settings)
         with own_draws():
             torch.manual_seed(torch_seed(settings.seed, _NETWORK, step))  # for dropout
             output = model(network_input(pixels.to(fabric.device), settings.fed))

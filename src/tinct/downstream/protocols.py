@@ -131,7 +131,7 @@ def fit_probe(settings: TransferSettings, start: Start, parts: Parts, fabric: Fa
     encoder = start.encoder.to(fabric.device)
 
     def features(labelled: Labelled, indices: NDArray[np.int64]) -> Features:
-        return cached_features(encoder, labelled, indices, settings.size, settings.fed, fabric.device, settings.cache)
+        return cached_features(encoder, labelled, indices, settings.size, settings.fed, settings.cache)
 
     say(console, "taking features")
     drawn_from = parts.chosen

@@ -60,7 +60,7 @@ class Trend:
     @property
     def rises(self) -> bool:
         """Whether there is reason to extend the line: its slope is shown, and the last arm still gained."""
-        return not self.flat and self.per_doubling.low is not None and self.per_doubling.low > 0
+        return not self.flat and self.per_doubling.interval is not None and self.per_doubling.interval[0] > 0
 
 
 def pictures_read(made: Comparison, arm: str) -> int | None:

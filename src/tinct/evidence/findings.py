@@ -50,7 +50,7 @@ class Contrast:
     @property
     def gain(self) -> bool:
         """Whether a gain is shown: the interval over seed pairs is above 0."""
-        return self.difference.low is not None and self.difference.low > 0
+        return self.difference.interval is not None and self.difference.interval[0] > 0
 
     @property
     def encoders(self) -> tuple[int, int]:
@@ -178,8 +178,7 @@ class Comparison:
             # over the baseline's curve, not the arm's own mean: seeds that only one of them has must not count
             return worth_in_labels(curve, labels, curve[labels] + gain)
 
-        low, high = difference.low, difference.high
-        ends = None if low is None or high is None else (worth(low), worth(high))
+        ends = difference.interval
         return Contrast(
             arm=arm,
             labels=labels,
@@ -188,7 +187,7 @@ class Comparison:
             difference=difference,
             relative=100 * difference.mean / float(np.mean(before)) if any(before) else None,
             worth=worth(difference.mean),
-            worth_ends=ends,
+            worth_ends=None if ends is None else (worth(ends[0]), worth(ends[1])),
             pairs=([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]),
         )
 

@@ -49,11 +49,11 @@ class Grid:
         tuning_labels: the number of labels that they are chosen at: the middle one as written, or what it began with.
         common: the settings that all cells share.
         digests: SHA-256 of each init's weights; none for `random`.
-        contents: for each evaluated split the digests of pictures and labels; see `contents_of`.
         untold: the arms with an encoder of which nobody knows all the pictures that it saw.
-        seen: for each arm, the names of evaluated pictures that are among those its encoders saw, or copies of them.
         out: the folder.
         baseline: the arm that the others are compared with; None for what `comparisons` takes.
+        contents: for each evaluated split the digests of pictures and labels; see `contents_of`.
+        seen: for each arm, the names of evaluated pictures that are among those its encoders saw, or copies of them.
         inherited: of arms whose encoders began with weights that had seen such pictures, the name of those weights.
     """
 
@@ -64,11 +64,11 @@ class Grid:
     tuning_labels: str
     common: TransferSettings
     digests: dict[str, str | None]
-    contents: dict[str, dict[str, str]]
     untold: tuple[str, ...]
-    seen: dict[str, list[str]]
     out: Path
     baseline: str | None = None
+    contents: dict[str, dict[str, str]] = field(default_factory=dict)
+    seen: dict[str, list[str]] = field(default_factory=dict)
     inherited: dict[str, str] = field(default_factory=dict)
 
     def tuning(self) -> list[Planned]:
@@ -87,8 +87,13 @@ class Grid:
             for lr in self.lrs
         ]
 
-    def cells(self, rates: dict[str, float]) -> list[Planned]:
-        """The cells that are reported, seed by seed, so that an unfinished grid is as paired as can be."""
+    def cells(self, rates: dict[str, float] | None = None) -> list[Planned]:
+        """The cells that are reported, seed by seed, so that an unfinished grid is as paired as can be.
+
+        Args:
+            rates: the learning rate of each arm; the first of those to choose from stands for one that is not chosen.
+        """
+        rates = dict.fromkeys((arm.name for arm in self.arms), self.lrs[0]) | (rates or {})
         return [
             Planned(
                 arm.name,

@@ -84,22 +84,19 @@ def make_grid(
         tuning_labels=str(tuned_at or amounts[(len(amounts) - 1) // 2]),
         common=replace(common, backbone=common_backbone(starts, common.backbone)),
         digests={init: start.provenance.get("sha256") for init, start in starts.items()},
-        contents={},
         untold=untold(arms, starts),
-        seen={},
         out=out,
         baseline=baseline,
     )
-    rates = {arm.name: grid.lrs[0] for arm in arms}
     contents: dict[str, dict[str, str]] = {}
-    for one in (*grid.cells(rates), *grid.tuning()[:1]):
+    for one in (*grid.cells(), *grid.tuning()[:1]):
         if one.arm == arms[0].name:  # the others' parts are the same
             parts = parts_of(one.settings)
             scored_in(parts.evaluated, parts.where, one.settings)
             if one.settings.evaluate not in contents:
                 contents[one.settings.evaluate] = contents_of(parts)
     grid = replace(grid, contents=contents)
-    check_finished(grid, [*grid.tuning(), *grid.cells(rates)])
+    check_finished(grid, [*grid.tuning(), *grid.cells()])
     seen, before = evaluated_and_seen(arms, starts, common)
     return replace(grid, seen=seen, inherited=before)
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit  # of Student's t; scipy.stats takes a second to import
 
 from tinct.data.random import rng
 from tinct.errors import TinctError
@@ -38,20 +38,13 @@ class Difference:
 
     Attributes:
         mean: over pairs.
-        low: lower end of the interval; None where there is none: of one pair, or where all pairs agree.
-        high: upper end.
-        df: degrees of freedom, pairs - 1.
+        interval: its lower and its upper end; None where there is none: of one pair, or where all pairs agree.
+        pairs: how many.
     """
 
     mean: float
-    low: float | None
-    high: float | None
-    df: int
-
-    @property
-    def pairs(self) -> int:
-        """The number of pairs."""
-        return self.df + 1
+    interval: tuple[float, float] | None
+    pairs: int
 
 
 @dataclass(frozen=True)
@@ -87,11 +80,11 @@ def paired_difference(treated: Sequence[float], baseline: Sequence[float]) -> Di
             f"{len(treated)} and {len(baseline)} values; expected equal numbers of paired values, 1 or more"
         )
     differences = np.subtract(treated, baseline)
-    mean, df = float(differences.mean()), len(differences) - 1
-    if not df or np.ptp(differences) < AGREE:
-        return Difference(mean, None, None, df)
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, df) * differences.std(ddof=1) / math.sqrt(len(differences)))
-    return Difference(mean, mean - half, mean + half, df)
+    mean, pairs = float(differences.mean()), len(differences)
+    if pairs == 1 or np.ptp(differences) < AGREE:
+        return Difference(mean, None, pairs)
+    half = float(stdtrit(pairs - 1, 0.5 + LEVEL / 2) * differences.std(ddof=1) / math.sqrt(pairs))
+    return Difference(mean, (mean - half, mean + half), pairs)
 
 
 def bootstrap_difference(

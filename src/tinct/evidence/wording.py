@@ -6,7 +6,7 @@ import numpy as np
 
 from tinct.evidence.continuation import Step, pictures_read, stages_of, steps, trends
 from tinct.evidence.findings import Comparison, Contrast, fitted_on_all
-from tinct.evidence.statistics import Worth
+from tinct.evidence.statistics import Difference, Worth
 
 __all__ = [
     "COLOUR_TERMS",
@@ -61,7 +61,7 @@ class Row(NamedTuple):
             *first,
             signed(self.contrast.difference.mean),
             _interval(self.contrast),
-            "–" if pictures is None else " to ".join(map(plain, pictures)),
+            "–" if pictures is None else _ends(pictures),
             "–" if self.contrast.relative is None else f"{signed(self.contrast.relative)} %",
             _times(self.contrast),
         ]
@@ -98,21 +98,19 @@ def continuation(comparison: Comparison) -> list[str]:
     said = []
     for step in steps(comparison):
         read = " to ".join(f"{pictures_read(comparison, arm):,}" for arm in (step.earlier, step.later))
-        change, low, high = step.difference.mean, step.difference.low, step.difference.high
-        pairs = step.difference.pairs
-        interval, verdict = "", f" ({'one value' if pairs == 1 else f'all {pairs} pairs agree'}, no interval)"
-        if low is not None and high is not None:
-            interval = f" (95 % CI {plain(low)} to {plain(high)}, {pairs} paired seeds)"
+        difference, pairs = step.difference, step.difference.pairs
+        verdict = f" ({'one value' if pairs == 1 else f'all {pairs} pairs agree'}, no interval)"
+        if difference.interval is not None:
+            low, high = difference.interval
             verdict = "; the interval contains 0" if low <= 0 <= high else ""
         said.append(
             f"Going on from {step.earlier} to {step.later}, from {read} pictures read, changes {comparison.metric} by "
-            f"{signed(change)} points{_reach(step)}{interval} at {step.labels:,} labels{verdict}."
+            f"{signed(difference.mean)} points{_reach(step)}{_confidence(difference)} at {step.labels:,} labels"
+            f"{verdict}."
         )
     for trend in trends(comparison):
         slope, arms = trend.per_doubling, ", ".join(trend.arms)
-        each = f"{signed(slope.mean)} points for each doubling of the pictures read"
-        if slope.low is not None and slope.high is not None:
-            each += f" (95 % CI {plain(slope.low)} to {plain(slope.high)}, {slope.pairs} paired seeds)"
+        each = f"{signed(slope.mean)} points for each doubling of the pictures read{_confidence(slope)}"
         if trend.rises:
             said.append(
                 f"A straight line through {arms} gives {each}, at {trend.labels:,} labels; it would come to "
@@ -174,7 +172,7 @@ def sentence(comparison: Comparison, contrast: Contrast) -> str:
     subject = _subject(comparison, contrast.arm)
     if comparison.baseline != "random":
         where += f", compared with {comparison.baseline}"
-    if difference.low is None or difference.high is None:
+    if difference.interval is None:
         repeated = len(contrast.values.keys() & contrast.baseline.keys()) > 1
         why = "nothing differs from seed to seed, which gives" if repeated else "one pair of seeds gives"
         if difference.pairs > 1:
@@ -183,20 +181,20 @@ def sentence(comparison: Comparison, contrast: Contrast) -> str:
             f"No gain shown: {why} no interval. {subject} changed {metric} by "
             f"{signed(difference.mean)} points{_reach(contrast)} {where}."
         )
-    low, high = plain(difference.low), plain(difference.high)
+    low, high = difference.interval
     pictures = _over_pictures(comparison, contrast)
-    interval = f"(95 % CI {low} to {high}, {difference.pairs} paired seeds{pictures})"
+    interval = _reach(contrast) + _confidence(difference, pictures)
     lower = subject if subject.startswith("ImageNet") else subject[0].lower() + subject[1:]
-    if difference.high < 0:
+    if high < 0:
         size = plain(-difference.mean)
-        return f"No gain shown: {lower} costs {size} {metric} points{_reach(contrast)} {interval} {where}."
-    if difference.low <= 0:
-        change = f"changes {metric} by {signed(difference.mean)} points{_reach(contrast)}"
-        return f"No gain shown: {lower} {change} {interval} {where}; the interval contains 0."
-    gain = f"{subject} adds {plain(difference.mean)} {metric} points{_reach(contrast)} {interval} {where}; "
+        return f"No gain shown: {lower} costs {size} {metric} points{interval} {where}."
+    if low <= 0:
+        change = f"changes {metric} by {signed(difference.mean)} points{interval} {where}"
+        return f"No gain shown: {lower} {change}; the interval contains 0."
+    gain = f"{subject} adds {plain(difference.mean)} {metric} points{interval} {where}; "
     gain += _in_labels(contrast)
     if contrast.bootstrap is not None and contrast.bootstrap[0] <= 0:
-        known = "" if pictures else " (bootstrap {} to {})".format(*map(plain, contrast.bootstrap))
+        known = "" if pictures else f" (bootstrap {_ends(contrast.bootstrap)})"
         gain += f" Over other evaluated pictures it is not sure{known}."
     return gain
 
@@ -219,13 +217,24 @@ def pretraining_of(init: dict[str, Any]) -> str:
 
 
 def plain(value: float) -> str:
-    """One decimal, with a true minus sign."""
-    return f"{value:.1f}".replace("-", "−").replace("−0.0", "0.0")
+    """One decimal, with a true minus sign; none before 0.0."""
+    return f"{value:z.1f}".replace("-", "−")
 
 
 def signed(value: float) -> str:
-    """One decimal with its sign."""
-    return f"{value:+.1f}".replace("-", "−").replace("−0.0", "+0.0")
+    """One decimal with its sign; plus before 0.0."""
+    return f"{value:+z.1f}".replace("-", "−")
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    return " to ".join(map(plain, interval))
+
+
+def _confidence(difference: Difference, pictures: str = "") -> str:
+    """The t interval in brackets, within a sentence; "" where there is none."""
+    if difference.interval is None:
+        return ""
+    return f" (95 % CI {_ends(difference.interval)}, {difference.pairs} paired seeds{pictures})"
 
 
 def _times(contrast: Contrast) -> str:
@@ -249,9 +258,7 @@ def _range(contrast: Contrast) -> str:
 def _interval(contrast: Contrast) -> str:
     """The t interval in short, with its degrees of freedom; a dash where there is none."""
     difference = contrast.difference
-    if difference.low is None or difference.high is None:
-        return "–"
-    return f"{plain(difference.low)} to {plain(difference.high)}, df {difference.df}"
+    return "–" if difference.interval is None else f"{_ends(difference.interval)}, df {difference.pairs - 1}"
 
 
 def _in_labels(contrast: Contrast) -> str:
@@ -281,7 +288,7 @@ def _over_pictures(comparison: Comparison, contrast: Contrast) -> str:
     cells = comparison.by_seed(contrast.arm, contrast.labels).values()
     if contrast.bootstrap is None or not all(fitted_on_all(cell.record) for cell in cells):
         return ""
-    return "; over evaluated pictures {} to {}".format(*map(plain, contrast.bootstrap))
+    return f"; over evaluated pictures {_ends(contrast.bootstrap)}"
 
 
 def _subject(comparison: Comparison, arm: str) -> str:

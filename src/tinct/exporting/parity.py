@@ -18,8 +18,6 @@ from tinct.models.encoder import Encoder
 from tinct.models.stem import Input, lightness_of, network_input
 
 __all__ = [
-    "HALF",
-    "SINGLE",
     "as_fed",
     "as_list",
     "compare",
@@ -57,7 +55,7 @@ def as_fed(pixels: Tensor, kind: Input | str) -> Tensor:
 
 @torch.no_grad()
 def compare(
-    ours: Forward, theirs: Forward, inputs: Sequence[Tensor], names: Sequence[str], tolerance: float
+    ours: Forward, theirs: Forward, inputs: Sequence[Tensor], names: Sequence[str], half: bool = False
 ) -> dict[str, Any]:
     """Run both on the same tensors.
 
@@ -66,7 +64,7 @@ def compare(
         theirs: what was read back.
         inputs: tensors for both.
         names: of the outputs.
-        tolerance: see this module's text.
+        half: whether weights were rounded to half precision, for which the tolerance is larger.
 
     Returns:
         For the report: `largest_difference` and its `relative` form, of each output and over all.
@@ -75,6 +73,7 @@ def compare(
         TinctError: they differ by more than the tolerance, in number or in shape, or are not finite.
     """
     outputs: dict[str, dict[str, float]] = {}
+    tolerance = HALF if half else SINGLE
     for fed in inputs:
         for name, a, b in _paired(ours(fed), theirs(fed), names):
             found = outputs.setdefault(name, {"largest_difference": 0.0, "relative": 0.0, "largest_value": 0.0})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tinct.data.transforms import CENTRED, REDUCED, WHOLE, whole_side
 from tinct.downstream.trained import load_trained
 from tinct.errors import TinctError
-from tinct.exporting.parity import SINGLE, as_list, compare, fold_error, sample_inputs
+from tinct.exporting.parity import as_list, compare, fold_error, sample_inputs
 from tinct.models.encoder import Encoder
 from tinct.models.heads import Classifier
 from tinct.models.stem import Input, refit, stem_name, trained_on
@@ -187,4 +187,4 @@ def absorb_bias(encoder: Any, meta: dict[str, Any]) -> None:
     conv.bias = None
     inputs = sample_inputs(meta["input"])
     names = [f"feature map {number} without the bias" for number in range(len(as_list(encoder(inputs[0]))))]
-    compare(before, encoder, inputs, names, SINGLE)
+    compare(before, encoder, inputs, names)

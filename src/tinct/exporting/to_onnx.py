@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tinct.data.transforms import MULTIPLE
 from tinct.errors import TinctError
-from tinct.exporting.parity import HALF, SINGLE, as_fed, as_list, compare, sample_inputs, sample_pictures
+from tinct.exporting.parity import as_fed, as_list, compare, sample_inputs, sample_pictures
 from tinct.exporting.subject import FED, Fed, Subject
 from tinct.files import write_bytes
 
@@ -78,7 +78,7 @@ def to_onnx(subject: Subject, path: Path, half: bool, pixels: bool = False) -> d
     use = subject.use(alone=False)
     said |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in use.items()}
     write_onnx(path, network, example, names, said, half)
-    found = compare(lambda given: as_list(network(given)), open_onnx(path), inputs, names, HALF if half else SINGLE)
+    found = compare(lambda given: as_list(network(given)), open_onnx(path), inputs, names, half)
     return {
         "what": f"{kind} in ONNX, opset {OPSET}, outputs {', '.join(names)}",
         "open": f'onnxruntime.InferenceSession("{path}").run(None, {{"input": ...}})',

@@ -9,10 +9,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tinct.errors import TinctError, one_line
-from tinct.exporting.parity import HALF, SINGLE, compare, sample_inputs
+from tinct.exporting.parity import compare, sample_inputs
 from tinct.exporting.subject import FED, Subject
 from tinct.files import write_bytes, write_json
-from tinct.models.encoder import look_at_features
 from tinct.models.heads import SMP, smp_keys
 from tinct.models.layouts import from_torchvision, torchvision_name
 from tinct.models.stem import Input, stem_name
@@ -60,13 +59,13 @@ def to_timm(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
         lambda fed: (*theirs.forward_intermediates(fed, intermediates_only=True), theirs(fed)),
         sample_inputs(subject.input),
         [*(f"stride{reduction}" for reduction in encoder.reductions), last],
-        HALF if half else SINGLE,
+        half,
     )
     return {
         "what": f"timm's {encoder.backbone}" + (f" with {len(classes)} classes" if classes else ""),
         "open": f'timm.create_model("local-dir:{folder}", pretrained=True)',
         "fed": FED[subject.input],
-        "untrained": sorted(look_at_features(encoder.backbone, body, channels)[2]),
+        "untrained": sorted(encoder.unused),
         **held(subject),
         "parity": found,
     }
@@ -117,7 +116,7 @@ def to_torchvision(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
         lambda fed: [network(fed)],
         sample_inputs(subject.input),
         ["logits" if classes else "pooled"],
-        HALF if half else SINGLE,
+        half,
     )
     changes = [f"{head} = Linear({body.num_features}, {len(classes)})" if classes else f"{head} = Identity()"]
     changes += [f"{stem} for 1 channel"] if encoder.in_channels == 1 else []
@@ -137,7 +136,6 @@ def to_segmentation_models(subject: Subject, folder: Path, half: bool) -> dict[s
     except ImportError as error:
         raise TinctError("segmentation-models-pytorch is not installed; pip install 'tinct[segmentation]'") from error
     backbone = subject.meta["backbone"]
-    tolerance = HALF if half else SINGLE
     if subject.meta.get("head") in SMP:
         network: Any = subject.network
         network.save_pretrained(folder)
@@ -149,7 +147,7 @@ def to_segmentation_models(subject: Subject, folder: Path, half: bool) -> dict[s
             lambda fed: [whole(fed)],
             sample_inputs(subject.input),
             ["logits"],
-            tolerance,
+            half,
         )
         what, opened = f"{type(network).__name__} with tu-{backbone}", f'smp.from_pretrained("{folder}")'
     else:
@@ -166,7 +164,7 @@ def to_segmentation_models(subject: Subject, folder: Path, half: bool) -> dict[s
             lambda fed: inner(fed)[-levels:],
             sample_inputs(subject.input),
             [f"stride{reduction}" for reduction in encoder.reductions],
-            tolerance,
+            half,
         )
         what = f"segmentation-models-pytorch's encoder tu-{backbone}"
         opened = (

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from tinct.errors import TinctError
 
-__all__ = ["Encoder", "look_at_features"]
+__all__ = ["Encoder"]
 
-_SEEN: dict[tuple[str, int], tuple[list[int], list[int], set[str]]] = {}
-"""What `look_at_features` found: that takes longer than to build a small backbone, and a grid builds hundreds."""
+_SEEN: dict[tuple[str, int], tuple[list[int], list[int], frozenset[str]]] = {}
+"""What `_look` found: that takes longer than to build a small backbone, and a grid builds hundreds."""
 
 
 class Encoder(nn.Module):
@@ -26,6 +26,7 @@ class Encoder(nn.Module):
         body: the timm model; `body.state_dict()` loads strictly into `timm.create_model(backbone, num_classes=0)`.
         channels: channels of each feature map, finest first.
         reductions: by how much each feature map is smaller than the input, such as [2, 4, 8, 16, 32].
+        unused: the names of those frozen parameters.
     """
 
     def __init__(self, backbone: str, in_channels: int = 1) -> None:
@@ -52,14 +53,17 @@ class Encoder(nn.Module):
             raise TinctError(
                 f"backbone {backbone!r} has no forward_intermediates in timm {timm.__version__}; pick another"
             )
-        self.channels, self.reductions, unused = look_at_features(backbone, self.body, in_channels)
+        if (backbone, in_channels) not in _SEEN:
+            _SEEN[backbone, in_channels] = _look(backbone, self.body, in_channels)
+        channels, reductions, self.unused = _SEEN[backbone, in_channels]
+        self.channels, self.reductions = list(channels), list(reductions)
         if len(set(self.reductions)) < len(self.reductions) or not 8 <= self.reductions[-1] <= 32:
             scales = ", ".join(f"1/{reduction}" for reduction in self.reductions)
             raise TinctError(
                 f"backbone {backbone!r} has feature maps at {scales}; expected a pyramid that ends at 1/8 to 1/32"
             )
         for name, parameter in self.body.named_parameters():
-            parameter.requires_grad_(name not in unused)
+            parameter.requires_grad_(name not in self.unused)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Feature maps of a picture, finest first.
@@ -77,8 +81,8 @@ class Encoder(nn.Module):
         return features
 
 
-def look_at_features(backbone: str, body: nn.Module, in_channels: int) -> tuple[list[int], list[int], set[str]]:
-    """What the feature maps of a backbone's `body` are, found on a twin without storage, once in a process.
+def _look(backbone: str, body: nn.Module, in_channels: int) -> tuple[list[int], list[int], frozenset[str]]:
+    """What the feature maps of a backbone's `body` are, found on a twin without storage.
 
     Returns:
         Their channels, their reductions, and the names of the parameters that they do not depend on.
@@ -86,13 +90,6 @@ def look_at_features(backbone: str, body: nn.Module, in_channels: int) -> tuple[
     Raises:
         TinctError: the backbone does not take pictures of any size.
     """
-    if (backbone, in_channels) not in _SEEN:
-        _SEEN[backbone, in_channels] = _look(backbone, body, in_channels)
-    channels, reductions, unused = _SEEN[backbone, in_channels]
-    return list(channels), list(reductions), set(unused)
-
-
-def _look(backbone: str, body: nn.Module, in_channels: int) -> tuple[list[int], list[int], set[str]]:
     side = 64
     with torch.inference_mode(False), torch.enable_grad():
         twin: Any = copy.deepcopy(body).to("meta").requires_grad_().train()
@@ -105,5 +102,5 @@ def _look(backbone: str, body: nn.Module, in_channels: int) -> tuple[list[int], 
                 f"backbone {backbone!r} gives no feature maps of pictures of {side} px; pick another, such as resnet18"
             ) from error
         torch.stack([feature.sum() for feature in maps]).sum().backward()
-    unused = {name for name, parameter in twin.named_parameters() if parameter.grad is None}
+    unused = frozenset(name for name, parameter in twin.named_parameters() if parameter.grad is None)
     return [feature.shape[1] for feature in maps], [side // feature.shape[-1] for feature in maps], unused

@@ -14,16 +14,11 @@ from torch import Tensor
 
 from tinct.errors import TinctError
 
-__all__ = ["LITE0", "LITE_MEAN", "LITE_STD", "imagenet_lite_state_dict"]
+__all__ = ["LITE0", "imagenet_lite_state_dict"]
 
 LITE0 = "tf_efficientnet_lite0"
 """timm's name of the architecture. `efficientnet_lite0` has the same names and shapes but pads symmetrically, which
 costs these weights 6 points of top-1 accuracy at 224 px."""
-
-LITE_MEAN = (0.5, 0.5, 0.5)
-LITE_STD = (0.5, 0.5, 0.5)
-"""Inputs are sRGB in [0, 1], less the mean, over the standard deviation: that is [-1, 1]. (ImageNet's usual statistics
-cost 13 points.)"""
 
 _FILES = {
     LITE0: "efficientnet-lite0-57934424.pth",
@@ -51,6 +46,8 @@ _FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "c
 
 def imagenet_lite_state_dict(backbone: str = LITE0) -> dict[str, Tensor]:
     """The weights under timm's names for `backbone`, classifier included; they load strictly.
+
+    They are fed sRGB in [-1, 1], `COLOUR` of `tinct.models.stem`. (ImageNet's usual statistics cost 13 points.)
 
     Measured at 224 px on one 256-px photograph of each ImageNet class, of which many may be from its training split:
     80, 82 and 82 % top-1, 95, 96 and 96 % top-5.

@@ -128,10 +128,8 @@ def by_tifffile(source: Path | bytes) -> NDArray[np.uint16]:
         extra = page.extrasamples
     if extra and extra[0] == tifffile.EXTRASAMPLE.UNSPECIFIED:  # as Pillow does with colours
         samples = np.ascontiguousarray(samples[..., : -len(extra)])
-    if samples.ndim != 3 or samples.shape[2] > 4 or samples.dtype.newbyteorder("=") != np.uint16:
+    if samples.ndim != 3 or samples.shape[2] > 4 or samples.dtype != np.uint16:
         raise PictureError(f"TIFF of shape {samples.shape} and {samples.dtype}; expected 1 to 4 samples of 16 bits")
-    if not samples.dtype.isnative:
-        samples = samples.byteswap(inplace=True).view(samples.dtype.newbyteorder())
     if tifffile.EXTRASAMPLE.ASSOCALPHA in extra:
         for rows in strips(*samples.shape[:2]):
             alpha = np.maximum(samples[rows, :, -1:], 1).astype(np.float32)

@@ -96,7 +96,7 @@ def with_resolution(block: bytes, dpi: tuple[float, float]) -> bytes:
             return block  # as it was, byte for byte
         exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = dpi
         exif[ExifTags.Base.ResolutionUnit] = INCH
-        return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+        return exif.tobytes()
     return block
 
 
@@ -202,6 +202,8 @@ def _xmp(image: Image.Image, orientation: int) -> bytes:
 
 def _without_parts(packet: bytes) -> bytes:
     """XMP but for what it says of parts of the file that are not carried, for which viewers would look in vain."""
+    if b"<!DOCTYPE" in packet:  # whose entities may unfold without end
+        return packet
     try:
         document = minidom.parseString(packet.strip(b"\0 \r\n"))
     except Exception:  # a broken packet stays as it is

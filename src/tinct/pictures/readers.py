@@ -66,8 +66,7 @@ def form_in(content: bytes) -> str:
 
 
 def _open(source: Path | bytes) -> Image.Image:
-    known = (name for name in (*FORMATS, *ONLY_READ) if name != "HEIF" or name in Image.OPEN)
-    return opened(source, tuple(known), MAX_BYTES)
+    return opened(source, (*FORMATS, *ONLY_READ), MAX_BYTES)
 
 
 def _picture(image: Image.Image, source: Path | bytes | None, name: str) -> Picture:

@@ -133,7 +133,7 @@ def _lab_lightness(light: NDArray[np.floating]) -> Plane:
 
 @functools.cache
 def _grey_lightness(white: int) -> Plane:
-    return _lab_lightness(_decoded(np.arange(white + 1) / white))
+    return _lab_lightness(_linear_light(white))
 
 
 @functools.cache

@@ -134,7 +134,7 @@ def _shortened(picture: Picture) -> bytes:
                     del tags[tag]
         why = "%s: EXIF of %d bytes, too long for JPEG; its longest values are left out"
         logger.warning(why, picture.name, len(picture.exif))
-    return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+    return exif.tobytes()
 
 
 def _as_text_is_kept(block: bytes) -> Image.Exif | bytes:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +28,8 @@ FEW = 5
 """Arms whose legend finds room among the curves."""
 LONG = 32
 """Letters of a name that a figure has room for."""
+_BASELINE = "#8d949e"
 _COLORS = (
-    "#8d949e",
     "#e8590c",
     "#1c7ed6",
     "#2f9e44",
@@ -67,7 +68,7 @@ def curves(made: Comparison) -> str:
     """The metric against the number of labels: a line through means, a band of one standard deviation, each run."""
     with rc_context(_STYLE):
         figure, axes = _figure(5.2, 3.4)
-        for color, arm in zip(arm_colors(len(made.arms)), made.arms, strict=True):
+        for arm, color in arm_colors(made.arms).items():
             own = [row for row in wording.rows(made) if row.arm == arm]
             amounts, mean = [row.labels for row in own], np.array([row.mean for row in own])
             spread = np.array([row.spread or 0 for row in own])
@@ -92,13 +93,13 @@ def differences(made: Comparison) -> str:
     contrasts = sorted(made.contrasts, key=lambda contrast: (contrast.labels, made.arms.index(contrast.arm)))
     with rc_context(_STYLE):
         figure, axes = _figure(5.2, max(1.9, 0.42 * len(contrasts) + 1.0))
-        colors = dict(zip(made.arms, arm_colors(len(made.arms)), strict=True))
+        colors = arm_colors(made.arms)
         for row, contrast in enumerate(contrasts):
             color, gap = colors[contrast.arm], contrast.difference
             if contrast.bootstrap is not None:
                 axes.plot(contrast.bootstrap, [row + 0.2] * 2, color=color, linewidth=1.2, alpha=0.8)
-            if gap.low is not None and gap.high is not None:
-                axes.plot([gap.low, gap.high], [row] * 2, color=color, linewidth=4, alpha=0.45, solid_capstyle="round")
+            if gap.interval is not None:
+                axes.plot(gap.interval, [row] * 2, color=color, linewidth=4, alpha=0.45, solid_capstyle="round")
             axes.plot(gap.mean, row, "o", color=color, markersize=7)
         axes.axvline(0, color=_INK, linewidth=0.9)
         axes.set_yticks(range(len(contrasts)), [f"{_named(one.arm)}, {one.labels:,} labels" for one in contrasts])
@@ -120,14 +121,14 @@ def continuation(made: Comparison) -> str:
         return ""
     gains = {(one.arm, one.labels): one.difference for one in made.contrasts}
     read = {arm: pictures_read(made, arm) or 0 for step in linked for arm in (step.earlier, step.later)}
-    colors = dict(zip(made.amounts, arm_colors(len(made.amounts) + 1)[1:], strict=True))
+    colors = series_colors(made.amounts)
     with rc_context(_STYLE):
         figure, axes = _figure(7.6, 3.4)
         for labels, color in colors.items():
             points = {arm: gains[arm, labels] for arm in read if (arm, labels) in gains}
             for arm, gap in points.items():
-                if gap.low is not None and gap.high is not None:
-                    axes.plot([read[arm]] * 2, [gap.low, gap.high], color=color, linewidth=3, alpha=0.3)
+                if gap.interval is not None:
+                    axes.plot([read[arm]] * 2, gap.interval, color=color, linewidth=3, alpha=0.3)
                 axes.plot(read[arm], gap.mean, "o", color=color, markersize=6)
             for pair in ((step.earlier, step.later) for step in linked if step.labels == labels):
                 if points.keys() >= set(pair):
@@ -165,14 +166,13 @@ def class_bars(made: Comparison, amount: int) -> str:
     first = next(iter(means.values()))
     names = sorted(first, key=lambda name: -max(mean[name] for mean in means.values()))
     height = 0.8 / len(means)
-    across = _across(means)
+    across, colors = _across(means), arm_colors(made.arms)
     with rc_context(_STYLE):
         bars = max(2.0, len(names) * (0.14 + 0.11 * len(means)) + 0.9)
         figure, axes = _figure(5.2, bars + 0.2 * -(-len(means) // across))
         for place, (arm, mean) in enumerate(means.items()):
-            color = arm_colors(len(made.arms))[made.arms.index(arm)]
             rows = np.arange(len(names)) + (place - (len(means) - 1) / 2) * height
-            axes.barh(rows, [mean[name] for name in names], height=0.88 * height, color=color, label=_named(arm))
+            axes.barh(rows, [mean[name] for name in names], height=0.88 * height, color=colors[arm], label=_named(arm))
         axes.set_yticks(range(len(names)), map(_named, names))
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(names) - 0.5, -0.5)
@@ -209,12 +209,11 @@ def _panel(title: str, series: Mapping[str, Sequence[tuple[int, float]]], grey: 
     """One figure of `training`; `grey` has the score of pictures that are left grey, a dashed line."""
     with rc_context(_STYLE | {"font.size": 9}):
         figure, axes = _figure(3.8, 2.2)
-        for color, (name, points) in zip(arm_colors(len(series) + 1)[1:], series.items(), strict=True):
-            axes.plot(
-                *zip(*points, strict=True), color=color, linewidth=1.6, label=name, marker="." * (len(points) < 3)
-            )
+        for name, color in series_colors(series).items():
+            steps, values = zip(*series[name], strict=True)
+            axes.plot(steps, values, color=color, linewidth=1.6, label=name, marker="." * (len(steps) < 3))
         if grey:
-            axes.axhline(grey[0][1], color=_COLORS[0], linestyle="--", linewidth=1)
+            axes.axhline(grey[0][1], color=_BASELINE, linestyle="--", linewidth=1)
             where, at = (1, grey[0][1]), ("axes fraction", "data")
             axes.annotate("all grey", where, xycoords=at, ha="right", va="bottom", fontsize=8)
         if len(series) > 1:
@@ -259,9 +258,14 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def arm_colors(count: int) -> list[str]:
-    """Of `count` arms, the baseline's first: mid-tones, legible on white and on black."""
-    return [_COLORS[0], *(_COLORS[1 + place % (len(_COLORS) - 1)] for place in range(count - 1))]
+def arm_colors(arms: Sequence[str]) -> dict[str, str]:
+    """The color of each arm, grey for the baseline, which is the first."""
+    return {arms[0]: _BASELINE} | series_colors(arms[1:])
+
+
+def series_colors(names: Iterable[Any]) -> dict[Any, str]:
+    """The color of each of several series: mid-tones, legible on white and on black."""
+    return dict(zip(names, itertools.cycle(_COLORS), strict=False))
 
 
 def _svg(figure: Figure, title: str) -> str:

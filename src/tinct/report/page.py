@@ -58,7 +58,7 @@ def section(made: Comparison) -> dict[str, Any]:
         "rows": wording.rows(made),
         "classes": [(amount, Markup(figures.class_bars(made, amount))) for amount in made.amounts],
         "examples": examples(made),
-        "colors": dict(zip(made.arms, figures.arm_colors(len(made.arms)), strict=True)),
+        "colors": figures.arm_colors(made.arms),
         "arms": {arm: made.inits(arm) for arm in made.arms},
         "provisos": wording.provisos(made),
         "settings": {key: value for key, value in settings.items() if key not in PER_CELL},

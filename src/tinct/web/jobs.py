@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from tinct.color import as_bytes, as_planes, srgb_to_lab
+from tinct.color import as_bytes
 from tinct.coloring.hints import parse_hints
 from tinct.colorize import Colorizer
 from tinct.data.photos import photographs
 from tinct.errors import PictureError, TinctError
 from tinct.pictures.picture import FORMATS, view
 from tinct.pictures.readers import pixel_count, read
-from tinct.pictures.render import srgb
+from tinct.pictures.render import lightness, srgb
 from tinct.pictures.writers import write
 
 __all__ = [
@@ -123,7 +123,7 @@ def examples() -> dict[str, NDArray[np.uint8]]:
     """Grey (H, W) versions of the photographs inside scikit-image."""
     found = {}
     for name, photograph in photographs().items():
-        l = srgb_to_lab(as_planes(photograph.copy()))[0].numpy()
+        l = lightness(photograph)
         found[name] = srgb(l, np.zeros((2, *l.shape), np.float32), np.dtype(np.uint8))[..., 0]
     return found
 
