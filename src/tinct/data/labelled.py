@@ -124,6 +124,8 @@ def require_positives(labels: NDArray[np.float32], spec: str, split: str) -> NDA
     Raises:
         TinctError: no picture is positive for any class.
     """
+    if np.isnan(labels).all():
+        raise TinctError(f"{spec}: no picture of the {split} split has a label; label some of them too")
     if not (labels == 1).any():
         raise TinctError(f"{spec}: the {split} split has no positive label for any of its {labels.shape[1]} classes")
     return labels
