@@ -146,6 +146,9 @@ def test_a_grid_goes_on_whatever_way_its_places_are_spelled(tmp_path, transfers,
     assert len(transfers) == done
     with pytest.raises(TinctError, match="was made with init 'run0', now it is 'run2'"):
         run_compare(spec, inits="random,x=run2:run1", out=tmp_path / "out", **named)
+    monkeypatch.chdir(tmp_path / "set")
+    with pytest.raises(TinctError, match=r"now it is 'csv:table\.csv'; if they are the same, call from where it began"):
+        run_compare("csv:table.csv", inits=f"random,x={runs[0]}:{runs[1]}", out=tmp_path / "out", **named)
 
 
 def test_another_baseline_is_kept_and_changed_without_running_anything_again(tmp_path, transfers, runs, capsys):

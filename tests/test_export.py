@@ -381,7 +381,7 @@ def test_a_stem_bias_is_not_taken_up_by_a_norm_of_something_else():
 def test_a_classifier_that_timm_has_no_place_for_is_told(table, tmp_path, capsys):
     out = trained_on(table, tmp_path / "run", "multilabel", protocol="linear")
     assert main(["export", str(out), str(tmp_path / "out"), "--to", "hub"]) == 0
-    assert "the encoder alone: its classifier reads feature maps" in capsys.readouterr().out
+    assert "the encoder alone: its classifier has no place there, or reads feature maps" in capsys.readouterr().out
     assert "This is the encoder alone" in (tmp_path / "out" / "README.md").read_text()
     assert "left_out" not in run_export(out, tmp_path / "whole.onnx", "onnx")
 
@@ -390,6 +390,9 @@ def test_a_head_without_a_place_in_segmentation_models_is_told(table, tmp_path):
     pytest.importorskip("segmentation_models_pytorch")
     out = trained_on(table, tmp_path / "run", "segmentation")
     assert "its head, which makes the masks" in run_export(out, tmp_path / "out", "segmentation-models")["left_out"]
+    report = run_export(trained_on(table, tmp_path / "other", "multilabel"), tmp_path / "o", "segmentation-models")
+    assert "its classifier has no place there" in report["left_out"]
+    assert not report.keys() & {"classes", "outputs"}
 
 
 def test_a_head_of_segmentation_models_goes_back_whole(table, tmp_path):

@@ -151,6 +151,8 @@ def test_mistakes_are_one_line(trained, tmp_path, capsys):
         "neighbours: holds a transfer run without encoder.safetensors; choose one that has made it"
         in capsys.readouterr().err
     )
+    assert main(["embed", str(trained / "classes"), picture, "-o", f"{out}.npy"]) == 2
+    assert "classes FOLDER --to timm puts its encoder into FOLDER/model.safetensors" in capsys.readouterr().err
     assert main(["predict", str(trained / "classes" / "predictions.safetensors"), picture, "--out", out]) == 2
     assert "holds predictions" in capsys.readouterr().err
     assert main(["predict", str(trained / "classes"), picture, picture, "--out", out]) == 2

@@ -144,7 +144,10 @@ def resolve(model: str | Path, *kinds: str, others: Sequence[str] = ()) -> Path:
                 "run tinct transfer with its settings, and finetune, frozen or linear as protocol, into another folder"
             )
         if what is not None:
-            raise TinctError(f"{name}: holds a {what} run without {files[0].name}; choose one that has made it")
+            remedy = "choose one that has made it"
+            if "encoder" in kinds and (path / "model.safetensors").exists():
+                remedy = f"tinct export {name} FOLDER --to timm puts its encoder into FOLDER/model.safetensors"
+            raise TinctError(f"{name}: holds a {what} run without {files[0].name}; {remedy}")
         return (there or files)[0]
     if not path.exists():
         named = sorted(name for name, entry in entries().items() if entry.kind in kinds)

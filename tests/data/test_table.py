@@ -42,7 +42,7 @@ def test_a_header_may_hold_a_line_break_and_come_after_a_blank_line(write):
     for mark in ",;":
         table = write("", mark.join(("path", "dog", '"red\n(any), really"')), mark.join(("a.png", "0", "1")))
         assert Table(table, "train", "multilabel").classes == ("dog", "red\n(any), really")
-        with pytest.raises(AbsentSplitError, match=r"too few rows \(1\) to draw a val split from"):
+        with pytest.raises(AbsentSplitError, match=r"too few labelled rows \(1\) to draw a val split from"):
             Table(table, "val", "multilabel")
 
 
@@ -127,6 +127,14 @@ def test_groups_without_labels_move_none_that_has_some(write):
     assert found.items() <= named.items()
 
 
+def test_a_split_without_any_label_is_told_from_one_without_positives(write):
+    rows = ["1.png,a,1", "2.png,b,", "3.png,e,"]  # a and b are train by their names, e is val
+    with pytest.raises(TinctError, match="no picture of the val split has a label; label some of them too"):
+        Table(write("path,group,fox", *rows), "val", "multilabel").labels()
+    with pytest.raises(TinctError, match="the val split has no positive label for any of its 1 classes"):
+        Table(write("path,group,fox", *rows[:2], f"{rows[2]}0"), "val", "multilabel").labels()
+
+
 def test_groups_in_train_and_in_another_split_are_named(write):
     header, rows = "path,group,fox,split", ("a.png,x,1,train", "b.png,x,0,val", "c.png,y,1,val", "d.png,,1,train")
     source = Table(write(header, *rows, "e.png,,1,val", "f.png,y,1,test"), "val", "multilabel")
@@ -144,7 +152,7 @@ def test_groups_are_no_class_and_those_of_one_picture_agree(write):
     )
     assert (source.classes, source.note) == (("fox",), "")
     assert source.groups[0] == source.groups[2] != source.groups[1]
-    with pytest.raises(AbsentSplitError, match=r"too few groups \(1\) to draw a val split from"):
+    with pytest.raises(AbsentSplitError, match=r"too few labelled groups \(1\) to draw a val split from"):
         Table(write("path,group,fox", "a.png,x,1", "b.png,x,1"), "val", "multilabel")
     with pytest.raises(TinctError, match=r"a\.png has 'x' and 'y' in column 'group'"):
         Table(write("path,group,label", "a.png,x,fox", "a.png,y,deer"), "train", "multilabel")

@@ -56,6 +56,8 @@ class LabelledFiles(PathSource, LabelledSource):
     @cached_property
     def _labels(self) -> NDArray[np.float32]:
         labels = self._read_labels()
+        if np.isnan(labels).all():
+            raise TinctError(f"{self.spec}: no picture of the {self.split} split has a label; label some of them too")
         if not (labels == 1).any():
             raise TinctError(
                 f"{self.spec}: the {self.split} split has no positive label for any of its {len(self.classes)} classes"

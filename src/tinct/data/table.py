@@ -111,7 +111,7 @@ class Table(LabelledFiles):
             present = {"train", "val"}
             what, by = ("groups", "names") if "group" in rows[0][1] else ("rows", "paths")
             if not chosen and split in present:
-                few = f"too few {what} ({len(set(names))})"
+                few = f"too few labelled {what} ({len(labelled)})"
                 raise AbsentSplitError(f"{file}: {few} to draw a {split} split from; add more")
             self.note = (
                 f"has no column 'split': about a fifth of the {what}, drawn by their {by}, is val, the rest train"

@@ -167,6 +167,7 @@ def _finished(grid: Grid, planned: Planned, any_rate: bool = False) -> dict[str,
     for key, value in asdict(planned.settings).items():
         before = record["settings"].get(key)
         if before != value and key not in no_matter:
+            remedy = f"if they are the same, call from where it began; if not, {remedy}" if key == "source" else remedy
             raise TinctError(f"{planned.folder} was made with {key} {before!r}, now it is {value!r}; {remedy}")
     if not same:
         raise TinctError(f"{planned.folder} began with other weights than {planned.settings.init} has now; {remedy}")

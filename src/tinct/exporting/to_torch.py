@@ -1,6 +1,7 @@
 """timm, torchvision and segmentation-models-pytorch: write, read back, compare; each gives its part of the report."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,21 +67,24 @@ def to_timm(subject: Subject, folder: Path, half: bool) -> dict[str, Any]:
         "open": f'timm.create_model("local-dir:{folder}", pretrained=True)',
         "fed": FED[subject.input],
         "untrained": sorted(encoder.unused),
-        **held(subject),
+        **held(subject, classes),
         "parity": found,
     }
 
 
 NO_PLACE = {
     "colorizer": "its decoder, which makes the colours, has no place there",
-    "classifier": "its classifier reads feature maps that a plain network's does not",
+    "classifier": "its classifier has no place there, or reads feature maps that a plain network's does not",
     "segmenter": "its head, which makes the masks, has no place there",
 }
 
 
-def held(subject: Subject) -> dict[str, Any]:
-    """What an export says of its content: what other libraries' networks have no place for, and how to use the rest."""
-    whole = subject.kind == "encoder" or subject.encoder is None or bool(subject.classes())
+def held(subject: Subject, classes: Sequence[str]) -> dict[str, Any]:
+    """What an export says of its content: what other libraries' networks have no place for, and how to use the rest.
+
+    `classes` are those that the other library's network tells apart.
+    """
+    whole = subject.kind == "encoder" or subject.encoder is None or bool(classes)
     left = None if whole else f"the encoder alone: {NO_PLACE[subject.kind]}; --to onnx takes all"
     return {"left_out": left, **subject.use(alone=not whole)}
 
@@ -121,7 +125,7 @@ def to_torchvision(subject: Subject, path: Path, half: bool) -> dict[str, Any]:
     changes = [f"{head} = Linear({body.num_features}, {len(classes)})" if classes else f"{head} = Identity()"]
     changes += [f"{stem} for 1 channel"] if encoder.in_channels == 1 else []
     return {
-        **held(subject),
+        **held(subject, classes),
         "what": f"torchvision's {name}",
         "open": f'{name}() with {" and ".join(changes)}, load_state_dict(safetensors.torch.load_file("{path}"))',
         "fed": FED[subject.input],
@@ -171,7 +175,7 @@ def to_segmentation_models(subject: Subject, folder: Path, half: bool) -> dict[s
             f'smp.Unet("tu-{backbone}", encoder_weights=None, in_channels={channels}).encoder.load_state_dict('
             f'safetensors.torch.load_file("{folder / NAME}"))'
         )
-    return {**held(subject), "what": what, "open": opened, "fed": FED[subject.input], "parity": found}
+    return {**held(subject, ()), "what": what, "open": opened, "fed": FED[subject.input], "parity": found}
 
 
 def smp_encoder(smp: Any, backbone: str, channels: int) -> nn.Module:
