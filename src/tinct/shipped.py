@@ -36,7 +36,6 @@ SHIPPED = Path(__file__).parent / "shipped_weights"
 
 FORMAT = 1
 """Version of the manifest."""
-
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What a name may be: it also names files, so no folder can be smuggled in."""
 
@@ -191,8 +190,6 @@ def add(
     """Put weights on a shelf: copies the file and its card and writes the manifest's entry, which may replace another.
 
     The hashes of the pictures that they saw go with them, where their run left them beside.
-    Maintainers ship weights so: `tinct weights add NAME FILE CARD --half --licence Apache-2.0 --shelf
-    src/tinct/shipped_weights`.
 
     Args:
         name: what to call them.

@@ -148,7 +148,7 @@ def provisos(comparison: Comparison) -> list[str]:
     ]
     if comparison.learned:
         said.append(
-            f"Up to {comparison.learned} evaluated pictures, or near-copies of them, are among the labelled training "
+            f"Evaluated pictures (up to {comparison.learned}), or near-copies of them, are among the labelled training "
             f"pictures: every {comparison.metric} here is too high, and differences may be; tinct data names them."
         )
     return said + _missing(comparison)
