@@ -195,8 +195,9 @@ def test_two_terms_that_colour_are_named(as_in_the_docs):
 
 @pytest.mark.parametrize("length", [3, 2])
 def test_groups_of_other_packages_may_be_texts(package, tmp_path, length):
-    groups = f'self.groups = [name.partition("-")[2] for name in names][:{length}]\n        self._labels ='
-    module = blocks("python")[2].replace("self._labels =", groups)
+    named = "super().__init__(names, root"
+    groups = f'names = list(names)\n        self.groups = [name.partition("-")[2] for name in names][:{length}]'
+    module = blocks("python")[2].replace(named, f"{groups}\n        {named}")
     package(module, sources={"named": "my_colours:Named"})
     (tmp_path / "train").mkdir()
     for name in ("fox-b.png", "deer-a.png", "fox-a.png"):

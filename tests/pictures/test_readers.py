@@ -438,5 +438,7 @@ def test_xmp_names_no_part_that_is_not_carried():
         assert gone not in kept
     for there in ("Zürich &amp; Oma", 'GPano:UsePanoramaViewer="True"', 'begin="\ufeff"', 'xpacket end="w"'):
         assert there in kept
-    for packet in (PHONES_XMP[:900].encode(), b"<x/>"):  # broken; of no phone
+    deep = b'<h:a xmlns:h="http://ns.adobe.com/hdr-gain-map/1.0/"/>'
+    deep = b"<a>" * 3000 + deep + b"</a>" * 3000
+    for packet in (PHONES_XMP[:900].encode(), deep, b"<x/>"):  # broken; of no program; of no phone
         assert read(saved(Image.new("L", (8, 8)), "JPEG", xmp=packet)).xmp == packet

@@ -70,7 +70,8 @@ class ClassFolders(LabelledFiles):
         if unknown:
             raise TinctError(f"{where}: class {unknown[0]!r} is not among the {len(self.classes)} folders of train")
 
-    def _read_labels(self) -> NDArray[np.float32]:
+    def read_labels(self) -> NDArray[np.float32]:
+        """The class of each picture's folder."""
         labels = np.zeros((len(self), len(self.classes)), np.float32)
         labels[np.arange(len(self)), self._columns] = 1
         return labels

@@ -139,7 +139,7 @@ class Coco(LabelledFiles):
         """See `LabelledSource`; read when asked for, since train's file is large."""
         return ("background", *self._categories.values()) if self._task == "segmentation" else ()
 
-    def _read_labels(self) -> NDArray[np.float32]:
+    def read_labels(self) -> NDArray[np.float32]:
         """A crowd of a class is that class, present."""
         labels = np.zeros((len(self), len(self.classes)), np.float32)
         for row, key in enumerate(self._ids):

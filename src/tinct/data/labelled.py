@@ -37,7 +37,7 @@ def score_threshold(protocol: Protocol) -> float:
 
 
 class LabelledFiles(PathSource, LabelledSource):
-    """Picture files with labels; each reader fills in `classes` and `_read_labels`, or `mask_classes` and `mask`.
+    """Picture files with labels; each reader fills in `classes` and `read_labels`, or `mask_classes` and `mask`.
 
     Attributes:
         note: what a user should know about how the set was made up (a split drawn by tinct, say); may be empty.
@@ -55,7 +55,7 @@ class LabelledFiles(PathSource, LabelledSource):
 
     @cached_property
     def _labels(self) -> NDArray[np.float32]:
-        labels = self._read_labels()
+        labels = self.read_labels()
         if np.isnan(labels).all():
             raise TinctError(f"{self.spec}: no picture of the {self.split} split has a label; label some of them too")
         if not (labels == 1).any():
@@ -64,8 +64,8 @@ class LabelledFiles(PathSource, LabelledSource):
             )
         return labels
 
-    def _read_labels(self) -> NDArray[np.float32]:
-        """All multi-labels, (N, len(classes))."""
+    def read_labels(self) -> NDArray[np.float32]:
+        """All multi-labels, (N, len(classes)), for `labels`; a reader of masks alone has none."""
         raise NotImplementedError
 
 

@@ -127,7 +127,8 @@ class Table(LabelledFiles):
         said = {self._named} if self._named else row.keys() - {"path", "split", "group"}
         return any(row[column] for column in said | (row.keys() & {"mask"}))
 
-    def _read_labels(self) -> NDArray[np.float32]:
+    def read_labels(self) -> NDArray[np.float32]:
+        """See `LabelledFiles.read_labels`."""
         return self._truths() if self._named is None else self._among(self._named)
 
     def _among(self, column: str) -> NDArray[np.float32]:

@@ -56,7 +56,8 @@ class Voc(LabelledFiles):
         else:
             self.mask_classes, self.background = ("background", *CLASSES), 0
 
-    def _read_labels(self) -> NDArray[np.float32]:
+    def read_labels(self) -> NDArray[np.float32]:
+        """From the XML files."""
         rows = [_read_objects(self.root / "Annotations" / f"{name}.xml") for name in self._ids]
         return np.array(rows, np.float32).reshape(-1, len(CLASSES))
 

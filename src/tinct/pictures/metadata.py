@@ -204,17 +204,16 @@ def _without_parts(packet: bytes) -> bytes:
     """XMP but for what it says of parts of the file that are not carried, for which viewers would look in vain."""
     if b"<!DOCTYPE" in packet:  # whose entities may unfold without end
         return packet
-    try:
+    with contextlib.suppress(Exception):  # what is malformed, oddly encoded or nested too deeply stays as it is
         document = minidom.parseString(packet.strip(b"\0 \r\n"))
-    except Exception:  # a broken packet stays as it is
-        return packet
-    for element in document.getElementsByTagName("*"):
-        if element.namespaceURI in NOT_CARRIED and element.parentNode:
-            element.parentNode.removeChild(element)
-        for attribute in list(element.attributes.values()):
-            if {attribute.namespaceURI, attribute.value} & {*NOT_CARRIED}:
-                element.removeAttributeNode(attribute)
-    return "\n".join(node.toxml() for node in document.childNodes).encode()
+        for element in document.getElementsByTagName("*"):
+            if element.namespaceURI in NOT_CARRIED and element.parentNode:
+                element.parentNode.removeChild(element)
+            for attribute in list(element.attributes.values()):
+                if {attribute.namespaceURI, attribute.value} & {*NOT_CARRIED}:
+                    element.removeAttributeNode(attribute)
+        return "\n".join(node.toxml() for node in document.childNodes).encode()
+    return packet
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:

@@ -265,7 +265,7 @@ def arm_colors(arms: Sequence[str]) -> dict[str, str]:
 
 def series_colors(names: Iterable[Any]) -> dict[Any, str]:
     """The color of each of several series: mid-tones, legible on white and on black."""
-    return dict(zip(names, itertools.cycle(_COLORS), strict=False))
+    return dict(zip(names, itertools.cycle(_COLORS), strict=False))  # beyond ten they begin again
 
 
 def _svg(figure: Figure, title: str) -> str:
